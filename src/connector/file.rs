@@ -1,0 +1,549 @@
+//! The connector files as they are written. The JSON Schemas under `connectors/_schema/` are generated from these types.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::{
+    mapping::{OneOrMany, RuleFile},
+    model::{Resource, Slug},
+};
+
+/// `connector.yaml`: who the vendor is and how to connect. Keys of [`Access`] at the top are the default for every link
+/// method; a link entry replaces them whole key by whole key.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ConnectorFile {
+    /// The slug; equal to the folder's name.
+    pub connector: Slug,
+    /// The version of this format; 1.
+    pub format: u32,
+    /// The vendor's name for people.
+    pub title: String,
+    /// For example `security`.
+    pub category: String,
+    /// Product names people search for.
+    #[serde(default)]
+    pub products: Vec<String>,
+    /// The vendor's site.
+    pub homepage: Option<String>,
+    /// Where customers get help.
+    pub support_url: Option<String>,
+    /// Where customers sign in.
+    pub portal_url: Option<String>,
+    /// The API's documentation.
+    pub docs_url: Option<String>,
+    /// How far it can be trusted; default of the link methods.
+    pub level: Level,
+    /// Ways to connect.
+    pub link: Vec<LinkFile>,
+    /// Defaults for all of them.
+    #[serde(flatten)]
+    pub access: Access,
+}
+
+/// How far a connector can be trusted; each level has machine-checked rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, serde::Serialize, JsonSchema, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// Loads.
+    Draft,
+    /// Every mapping is hit by a fixture.
+    Beta,
+    /// Fixtures were recorded from the vendor.
+    Stable,
+}
+
+/// One way to connect.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LinkFile {
+    /// The `authentication_method` of accounts linked this way.
+    pub method: String,
+    /// Its name for people.
+    pub title: Option<String>,
+    /// What it needs and gives, in a sentence.
+    pub description: Option<String>,
+    /// Overrides the connector's level.
+    pub level: Option<Level>,
+    /// What the customer fills in.
+    pub fields: Vec<FieldFile>,
+    /// Exactly one of these groups of fields must be given whole.
+    #[serde(default)]
+    pub one_of: Vec<Vec<String>>,
+    /// Take the resource files of another connector; own files merge into them per target field.
+    pub like: Option<Slug>,
+    /// Resources this method offers; all when left out.
+    pub resources: Option<Vec<Resource>>,
+    /// Replaces top-level keys.
+    #[serde(flatten)]
+    pub access: Access,
+}
+
+/// Where and how requests are sent. All optional: the link entry's key wins over the top's.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+pub struct Access {
+    /// The protocol.
+    pub transport: Option<Transport>,
+    /// Every origin that is ever called, by name; templates over the fields.
+    pub hosts: Option<BTreeMap<String, String>>,
+    /// The base address. The first template whose fields are all given is used.
+    pub base: Option<OneOrMany<String>>,
+    /// Headers of every request.
+    pub headers: Option<BTreeMap<String, String>>,
+    /// Where the credential goes.
+    pub auth: Option<AuthFile>,
+    /// Time, size and rate.
+    pub limits: Option<LimitsFile>,
+    /// What the vendor's errors mean; first match wins; looked at for every answer, 2xx too.
+    pub errors: Option<Vec<ErrorRule>>,
+    /// What passes through the proxies.
+    pub proxy: Option<ProxyFile>,
+    /// How a credential is verified.
+    pub test: Option<TestFile>,
+}
+
+/// The protocols; what a declaration cannot say is a transport with a module of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Transport {
+    /// Plain HTTP with JSON.
+    Rest,
+    /// HTTP with SCIM's ServiceProviderConfig, paging and errors.
+    Scim,
+    /// Keeper Commander Service Mode: a queue of commands.
+    KeeperCommander,
+}
+
+/// A field of the link form.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FieldFile {
+    /// Its name in `context` and in templates.
+    pub name: String,
+    /// Its label.
+    pub title: String,
+    /// What it takes.
+    pub kind: FieldKind,
+    /// Whether it must be given (a field of `one_of` need not).
+    #[serde(default = "yes")]
+    pub required: bool,
+    /// For `choice`: the word the customer picks and what templates see.
+    #[serde(default)]
+    pub values: BTreeMap<String, String>,
+    /// For addresses: only these hosts and their sub-domains (and what the operator allows).
+    #[serde(default)]
+    pub hosts: Vec<String>,
+    /// Used when nothing is given.
+    pub default: Option<String>,
+    /// A sentence below the field.
+    pub help: Option<String>,
+    /// Exact number of characters, for keys of fixed length.
+    pub length: Option<usize>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// Kinds normalise and validate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, serde::Serialize, JsonSchema, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum FieldKind {
+    /// Text that is not secret.
+    Text,
+    /// Text that is: sealed, never shown again.
+    Secret,
+    /// `https://host[:port]`, nothing behind it.
+    Origin,
+    /// `https://host[:port]/path`, without query.
+    BaseUrl,
+    /// A whole number.
+    Integer,
+    /// A UUID.
+    Uuid,
+    /// One of `values`.
+    Choice,
+    /// The name of an HTTP header.
+    HeaderName,
+}
+
+/// Where the credential goes; templates over the fields.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum AuthFile {
+    /// Nowhere.
+    None {},
+    /// `Authorization: Bearer …`.
+    Bearer {
+        /// The token.
+        token: String,
+    },
+    /// `Authorization: Basic …`.
+    Basic {
+        /// The user name.
+        username: String,
+        /// The password.
+        password: String,
+    },
+    /// Headers of the vendor's own.
+    Headers {
+        /// Name (may be a template) and value.
+        headers: BTreeMap<String, String>,
+    },
+    /// Query parameters.
+    Query {
+        /// Name and value.
+        query: BTreeMap<String, String>,
+    },
+}
+
+/// Time, size and rate.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LimitsFile {
+    /// Requests in flight per account; default 8.
+    pub concurrency: Option<u32>,
+    /// One whole request, for example `120s`; default 120 s.
+    pub timeout: Option<String>,
+    /// The largest decoded answer of unified calls, for example `16MiB`; default 16 MiB.
+    pub max_body: Option<String>,
+    /// When to try again.
+    pub retry: Option<RetryFile>,
+}
+
+/// When to try again; only requests that are safe to repeat.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RetryFile {
+    /// Statuses.
+    pub on: Vec<u16>,
+    /// Headers that say how long to wait.
+    #[serde(default)]
+    pub wait: Vec<String>,
+    /// Tries in all; at most 3.
+    pub tries: u32,
+}
+
+/// One line of `errors`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ErrorRule {
+    /// All parts must hold.
+    pub when: Condition,
+    /// What it is.
+    pub is: Meaning,
+    /// How long to wait, for `not_ready` and `rate_limited`, for example `60s`.
+    pub wait: Option<String>,
+    /// A sentence for the caller.
+    pub message: Option<String>,
+}
+
+/// What to look at. Parts that are left out hold always.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Condition {
+    /// The HTTP status, or one of several.
+    pub status: Option<OneOrMany<u16>>,
+    /// A path into the JSON answer.
+    pub path: Option<String>,
+    /// Its text is exactly this.
+    pub equals: Option<String>,
+    /// Its text starts with this.
+    pub starts: Option<String>,
+    /// Its text contains this, whatever the case.
+    pub contains: Option<String>,
+}
+
+/// What an error means to us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Meaning {
+    /// The credential is no longer accepted.
+    Reauth,
+    /// The credential may not do this.
+    Denied,
+    /// No such record.
+    Missing,
+    /// Slow down.
+    RateLimited,
+    /// Come back later.
+    NotReady,
+    /// Any other failure.
+    Failed,
+    /// Not an error after all.
+    Fine,
+}
+
+/// What passes through `/proxy`, `/custom` and `/passthrough`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ProxyFile {
+    /// Methods that pass; all when left out.
+    pub methods: Option<Vec<String>>,
+    /// Path patterns (`*` is one segment, a last `**` any number) that pass; all when left out.
+    pub allow: Option<Vec<String>>,
+    /// What is refused although allowed.
+    #[serde(default)]
+    pub deny: Vec<DenyRule>,
+    /// The word read from a JSON body, and which words pass; anything else is 403 `outside_directory_layer`.
+    pub words: Option<WordsRule>,
+    /// Whether `%2F` may stand in a path.
+    #[serde(default)]
+    pub encoded_slashes: bool,
+    /// Hold the account's exclusive service lock around each call that carries a body.
+    #[serde(default)]
+    pub exclusive: bool,
+}
+
+/// One refusal: a path pattern, or a path pattern and a condition on the body.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum DenyRule {
+    /// A path pattern.
+    Path(String),
+    /// With a look at the JSON body.
+    Body {
+        /// The path pattern.
+        path: String,
+        /// Member of the body → what its text starts with.
+        body: BTreeMap<String, StartsRule>,
+        /// Why, for the caller.
+        because: Option<String>,
+    },
+}
+
+/// A text and how it starts.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StartsRule {
+    /// Its beginning.
+    pub starts: String,
+}
+
+/// The first word of a member of a JSON body decides.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WordsRule {
+    /// Paths whose bodies are read.
+    pub paths: Vec<String>,
+    /// The member of the body.
+    pub member: String,
+    /// First words that pass.
+    pub allow: Vec<String>,
+    /// The largest body that is read, for example `64KiB`.
+    pub max_body: String,
+}
+
+/// How a credential is verified.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TestFile {
+    /// `GET /path`; transports with a test of their own leave it out.
+    pub request: Option<String>,
+    /// Query of it.
+    #[serde(default)]
+    pub query: BTreeMap<String, String>,
+    /// Paths the answer must have.
+    #[serde(default)]
+    pub expect: Vec<String>,
+}
+
+/// `<plural>.yaml` (or `<plural>.<method>.yaml` for one link method): one resource.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ResourceFile {
+    /// Which resource of the unified model.
+    pub resource: Resource,
+    /// The vendor's own name of it, used by `/proxy/{name}`; the plural when left out.
+    pub proxy: Option<String>,
+    /// Read once for each company the account sees.
+    pub per: Option<Per>,
+    /// The vendor has no such thing: why, with a source. Nothing else is given then.
+    pub none: Option<String>,
+    /// How to list.
+    pub list: Option<ListFile>,
+    /// How to get one.
+    pub get: Option<GetFile>,
+    /// Filters the vendor evaluates, by unified name (`emails[email]`, `status`).
+    #[serde(default)]
+    pub filters: BTreeMap<String, FilterFile>,
+    /// Objects of the list lack fields that `get` has.
+    #[serde(default)]
+    pub partial: bool,
+    /// Target path → rule.
+    #[serde(default)]
+    pub map: BTreeMap<String, RuleFile>,
+    /// Source paths that need not occur in any fixture.
+    #[serde(default)]
+    pub optional: Vec<String>,
+}
+
+/// What a list is repeated over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Per {
+    /// The account's own enterprise and every managed company.
+    Company,
+}
+
+/// How to list: exactly one of `request`, `command`, `of`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ListFile {
+    /// `GET /path`.
+    pub request: Option<String>,
+    /// A command and its arguments, for command transports.
+    pub command: Option<Vec<String>>,
+    /// Records of another resource of this connector that satisfy `having`.
+    pub of: Option<Resource>,
+    /// For `of`: the record's texts at these paths contain the value (a template; `{group_id}` for members).
+    pub having: Option<Having>,
+    /// Query parameters.
+    #[serde(default)]
+    pub query: BTreeMap<String, String>,
+    /// Where the records are in the answer, for example `Resources[*]`; the answer's top when left out.
+    pub records: Option<String>,
+    /// How the next page is found; `none` when left out.
+    #[serde(default)]
+    pub page: PageFile,
+    /// When an answer is not to be believed.
+    #[serde(default)]
+    pub complete: CompleteFile,
+}
+
+/// A condition on the records of another resource.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Having {
+    /// Source paths, looked at in order.
+    pub path: OneOrMany<String>,
+    /// The text to be found.
+    pub is: String,
+}
+
+/// When a list is not to be believed.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CompleteFile {
+    /// An empty list means something went wrong at the vendor.
+    #[serde(default)]
+    pub not_if_empty: bool,
+}
+
+/// How the next page is found.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(tag = "style", rename_all = "snake_case", deny_unknown_fields)]
+pub enum PageFile {
+    /// Everything comes at once.
+    #[default]
+    None,
+    /// SCIM: index paging or RFC 9865 cursors, as ServiceProviderConfig says.
+    Scim {
+        /// Largest `count` asked for; default 100.
+        #[serde(default)]
+        max: Option<u32>,
+    },
+    /// A cursor in the answer goes into a parameter.
+    Cursor {
+        /// Where the cursor is in the answer.
+        next: String,
+        /// The parameter it goes into.
+        param: String,
+        /// The parameter of the page size.
+        #[serde(default)]
+        limit: Option<String>,
+        /// Largest page size.
+        #[serde(default)]
+        max: Option<u32>,
+        /// Path of a boolean that says whether there is more; a cursor alone is enough when left out.
+        #[serde(default)]
+        more: Option<String>,
+    },
+    /// The answer holds the next address.
+    NextUrl {
+        /// Where.
+        next: String,
+        /// The parameter of the page size, first request only.
+        #[serde(default)]
+        limit: Option<String>,
+        /// Largest page size.
+        #[serde(default)]
+        max: Option<u32>,
+    },
+    /// `Link: <…>; rel="next"`.
+    LinkHeader {
+        /// The parameter of the page size, first request only.
+        #[serde(default)]
+        limit: Option<String>,
+        /// Largest page size.
+        #[serde(default)]
+        max: Option<u32>,
+    },
+    /// Page numbers.
+    Page {
+        /// The parameter of the page number.
+        param: String,
+        /// The first page's number; default 1.
+        #[serde(default)]
+        first: Option<u64>,
+        /// The parameter of the page size.
+        limit: String,
+        /// Largest page size.
+        max: u32,
+        /// Where the number of pages is in the answer.
+        #[serde(default)]
+        pages: Option<String>,
+        /// Where the number of records is in the answer.
+        #[serde(default)]
+        total: Option<String>,
+    },
+    /// Offsets.
+    Offset {
+        /// The parameter of the offset.
+        param: String,
+        /// The parameter of the page size.
+        limit: String,
+        /// Largest page size.
+        max: u32,
+        /// Where the number of records is in the answer.
+        #[serde(default)]
+        total: Option<String>,
+    },
+}
+
+/// How to get one: exactly one of `request`, `from`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GetFile {
+    /// `GET /path/{id}`.
+    pub request: Option<String>,
+    /// `list`: find the id in the list.
+    pub from: Option<FromList>,
+    /// Query parameters.
+    #[serde(default)]
+    pub query: BTreeMap<String, String>,
+    /// Where the record is in the answer; the answer itself when left out.
+    pub record: Option<String>,
+}
+
+/// See [`GetFile::from`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum FromList {
+    /// Find the id in the list.
+    List,
+}
+
+/// A filter the vendor evaluates.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FilterFile {
+    /// Query parameters; `{value}` is the caller's value.
+    pub query: BTreeMap<String, String>,
+    /// Operators it takes: `eq`, `in`, `gt`, `gte`, `lt`, `lte`.
+    pub ops: Vec<String>,
+    /// A fact of the account (`facts.<name>`) that must be true for the vendor to be trusted with it.
+    pub needs: Option<String>,
+}

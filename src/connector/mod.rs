@@ -1,0 +1,377 @@
+//! A vendor is data: the files of `connectors/<slug>/`, checked and compiled once. Pure: no network, no clock.
+
+pub mod catalog;
+pub mod check;
+pub mod file;
+pub mod resolve;
+pub mod template;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+pub use catalog::{Catalog, Problem};
+pub use file::{FieldFile, FieldKind, Level, Meaning, Per, Transport};
+pub use resolve::{FieldProblem, Resolved};
+pub use template::{Position, Template};
+
+use crate::{
+    mapping::{Path, Table},
+    model::{Resource, Slug},
+};
+
+/// A connector, compiled.
+#[derive(Debug)]
+pub struct Connector {
+    /// Its folder's name.
+    pub slug: Slug,
+    /// Its UUIDv5.
+    pub id: Uuid,
+    /// The head file as written: titles, addresses, category.
+    pub file: file::ConnectorFile,
+    /// Ways to connect, defaults already merged in.
+    pub methods: Vec<Arc<LinkMethod>>,
+    /// Markdown for whoever links.
+    pub guide: String,
+    /// SVG.
+    pub icon: Option<Bytes>,
+}
+
+impl Connector {
+    /// The way to connect of this name.
+    pub fn method(&self, name: &str) -> Option<&Arc<LinkMethod>> {
+        self.methods.iter().find(|m| m.name == name)
+    }
+}
+
+/// One way to connect, with everything a request needs.
+#[derive(Debug)]
+pub struct LinkMethod {
+    /// The `authentication_method` of its accounts.
+    pub name: String,
+    /// Its name for people.
+    pub title: String,
+    /// What it needs and gives.
+    pub description: Option<String>,
+    /// How far it can be trusted.
+    pub level: Level,
+    /// The protocol.
+    pub transport: Transport,
+    /// What the customer fills in.
+    pub fields: Vec<FieldFile>,
+    /// Exactly one group must be whole.
+    pub one_of: Vec<Vec<String>>,
+    /// Origins by name.
+    pub hosts: BTreeMap<String, Template>,
+    /// Base addresses in order of preference.
+    pub base: Vec<Template>,
+    /// Headers of every request.
+    pub headers: Vec<(http::HeaderName, Template)>,
+    /// Where the credential goes.
+    pub auth: Auth,
+    /// Time, size and rate.
+    pub limits: Limits,
+    /// What errors mean, in order.
+    pub errors: Vec<ErrorRule>,
+    /// What passes through the proxies.
+    pub proxy: Proxy,
+    /// How a credential is verified.
+    pub test: Option<TestRequest>,
+    /// What it offers.
+    pub resources: BTreeMap<Resource, ResourceDef>,
+}
+
+impl LinkMethod {
+    /// The field of this name.
+    pub fn field(&self, name: &str) -> Option<&FieldFile> {
+        self.fields.iter().find(|f| f.name == name)
+    }
+
+    /// The resource `/proxy/{name}` means, by the vendor's own name or ours.
+    pub fn proxy_resource(&self, name: &str) -> Option<&ResourceDef> {
+        self.resources.values().find(|r| r.proxy_name == name)
+    }
+}
+
+/// Where the credential goes.
+#[derive(Debug)]
+pub enum Auth {
+    /// Nowhere.
+    None,
+    /// `Authorization: Bearer …`.
+    Bearer(Template),
+    /// `Authorization: Basic …`.
+    Basic {
+        /// The user name.
+        username: Template,
+        /// The password.
+        password: Template,
+    },
+    /// Headers; names may be templates.
+    Headers(Vec<(Template, Template)>),
+    /// Query parameters.
+    Query(Vec<(String, Template)>),
+}
+
+/// Time, size and rate of one account's requests.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Requests in flight per account.
+    pub concurrency: usize,
+    /// One whole request.
+    pub timeout: Duration,
+    /// Largest decoded answer of unified calls, bytes.
+    pub max_body: usize,
+    /// Statuses after which a repeatable request is tried again.
+    pub retry_on: Vec<u16>,
+    /// Headers that say how long to wait.
+    pub retry_wait: Vec<http::HeaderName>,
+    /// Tries in all.
+    pub tries: u32,
+}
+
+/// One line of `errors`, compiled.
+#[derive(Debug)]
+pub struct ErrorRule {
+    /// Statuses; any when empty.
+    pub status: Vec<u16>,
+    /// Where to look in the answer.
+    pub path: Option<Path>,
+    /// How the text must be; ignored without `path`.
+    pub text: TextTest,
+    /// What it means.
+    pub meaning: Meaning,
+    /// How long to wait.
+    pub wait: Option<Duration>,
+    /// A sentence for the caller.
+    pub message: Option<String>,
+}
+
+/// A test of a text.
+#[derive(Debug)]
+pub enum TextTest {
+    /// Present at all.
+    Present,
+    /// Exactly.
+    Equals(String),
+    /// At its beginning.
+    Starts(String),
+    /// Anywhere, whatever the case.
+    Contains(String),
+}
+
+/// What passes through the proxies, compiled.
+#[derive(Debug)]
+pub struct Proxy {
+    /// Methods that pass; all when `None`.
+    pub methods: Option<Vec<http::Method>>,
+    /// Patterns that pass; all when `None`.
+    pub allow: Option<Vec<PathPattern>>,
+    /// Patterns that do not.
+    pub deny: Vec<Deny>,
+    /// The word rule.
+    pub words: Option<Words>,
+    /// Whether `%2F` may stand in a path.
+    pub encoded_slashes: bool,
+    /// Hold the service lock around calls with a body.
+    pub exclusive: bool,
+}
+
+/// A pattern over the segments behind the base path.
+#[derive(Clone, Debug)]
+pub struct PathPattern(pub Vec<String>);
+
+/// A refusal.
+#[derive(Debug)]
+pub struct Deny {
+    /// Where.
+    pub path: PathPattern,
+    /// Member of the JSON body and what it starts with; refuses every body when empty.
+    pub body: Vec<(String, String)>,
+    /// Why.
+    pub because: Option<String>,
+}
+
+/// See [`file::WordsRule`].
+#[derive(Debug)]
+pub struct Words {
+    /// Paths whose bodies are read.
+    pub paths: Vec<PathPattern>,
+    /// The member of the body.
+    pub member: String,
+    /// First words that pass.
+    pub allow: Vec<String>,
+    /// Largest body read, bytes.
+    pub max_body: usize,
+}
+
+/// How a credential is verified.
+#[derive(Debug)]
+pub struct TestRequest {
+    /// The request, when the transport has no test of its own.
+    pub request: Option<Request>,
+    /// Paths the answer must have.
+    pub expect: Vec<Path>,
+}
+
+/// A request of a connector file.
+#[derive(Debug)]
+pub struct Request {
+    /// The method.
+    pub method: http::Method,
+    /// Path below the base, with a leading slash; placeholders are encoded as path segments.
+    pub path: Template,
+    /// Query parameters; placeholders are encoded as query values.
+    pub query: Vec<(String, Template)>,
+}
+
+/// One resource of one link method.
+#[derive(Debug)]
+pub struct ResourceDef {
+    /// Which.
+    pub resource: Resource,
+    /// The name `/proxy/{name}` knows.
+    pub proxy_name: String,
+    /// Read once per company.
+    pub per: Option<Per>,
+    /// Why the vendor has none; nothing else is set then.
+    pub none: Option<String>,
+    /// How to list.
+    pub list: Option<List>,
+    /// How to get one.
+    pub get: Option<Get>,
+    /// Filters the vendor evaluates, by unified name.
+    pub filters: BTreeMap<String, VendorFilter>,
+    /// List records lack fields that `get` has.
+    pub partial: bool,
+    /// The map.
+    pub table: Arc<Table>,
+    /// The map as written, for capabilities and meta routes.
+    pub map: BTreeMap<String, crate::mapping::RuleFile>,
+    /// Source paths that need not occur in fixtures.
+    pub optional: Vec<String>,
+}
+
+/// How to list.
+#[derive(Debug)]
+pub struct List {
+    /// From where.
+    pub source: ListSource,
+    /// Where the records are.
+    pub records: Path,
+    /// How the next page is found.
+    pub page: PageStyle,
+    /// An empty list means something went wrong.
+    pub not_if_empty: bool,
+}
+
+/// From where a list comes.
+#[derive(Debug)]
+pub enum ListSource {
+    /// A request.
+    Request(Request),
+    /// A command and its arguments.
+    Command(Vec<String>),
+    /// Another resource's records that have a text at one of the paths.
+    Of {
+        /// The other resource.
+        resource: Resource,
+        /// Looked at in order.
+        paths: Vec<Path>,
+        /// The text.
+        is: Template,
+    },
+}
+
+/// How the next page is found, with defaults filled in; see [`file::PageFile`].
+#[derive(Debug)]
+pub enum PageStyle {
+    /// Everything at once.
+    None,
+    /// SCIM index paging or RFC 9865 cursors.
+    Scim {
+        /// Largest `count`.
+        max: usize,
+    },
+    /// A cursor in the answer.
+    Cursor {
+        /// Where.
+        next: Path,
+        /// Its parameter.
+        param: String,
+        /// Page-size parameter.
+        limit: Option<String>,
+        /// Largest page size.
+        max: usize,
+        /// A boolean that says whether there is more.
+        more: Option<Path>,
+    },
+    /// The next address in the answer.
+    NextUrl {
+        /// Where.
+        next: Path,
+        /// Page-size parameter.
+        limit: Option<String>,
+        /// Largest page size.
+        max: usize,
+    },
+    /// The next address in the `Link` header.
+    LinkHeader {
+        /// Page-size parameter.
+        limit: Option<String>,
+        /// Largest page size.
+        max: usize,
+    },
+    /// Page numbers.
+    Page {
+        /// Its parameter.
+        param: String,
+        /// The first page's number.
+        first: u64,
+        /// Page-size parameter.
+        limit: String,
+        /// Largest page size.
+        max: usize,
+        /// Number of pages in the answer.
+        pages: Option<Path>,
+        /// Number of records in the answer.
+        total: Option<Path>,
+    },
+    /// Offsets.
+    Offset {
+        /// Its parameter.
+        param: String,
+        /// Page-size parameter.
+        limit: String,
+        /// Largest page size.
+        max: usize,
+        /// Number of records in the answer.
+        total: Option<Path>,
+    },
+}
+
+/// How to get one.
+#[derive(Debug)]
+pub enum Get {
+    /// A request with `{id}`.
+    Request {
+        /// The request.
+        request: Request,
+        /// Where the record is.
+        record: Path,
+    },
+    /// Find the id in the list.
+    FromList,
+}
+
+/// A filter the vendor evaluates.
+#[derive(Debug)]
+pub struct VendorFilter {
+    /// Query parameters; `{value}` is the caller's value.
+    pub query: Vec<(String, Template)>,
+    /// Operators it takes.
+    pub ops: Vec<String>,
+    /// A fact of the account that must be true.
+    pub needs: Option<String>,
+}

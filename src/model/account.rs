@@ -1,0 +1,78 @@
+//! A linked customer account, as it is stored.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::{AccountId, EnvironmentId, Slug};
+
+/// The life of an account; exactly Truto's five words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AccountStatus {
+    /// Credentials are being verified.
+    Connecting,
+    /// Calls go through.
+    Active,
+    /// A step after linking failed.
+    PostInstallError,
+    /// Verification after linking failed.
+    ValidationError,
+    /// The vendor refuses the credential; only a new link helps.
+    NeedsReauth,
+}
+
+/// The last time a vendor said 403: what was refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Forbidden {
+    /// The resource asked for.
+    pub resource: String,
+    /// The method asked for.
+    pub method: String,
+    /// Scopes the vendor named, if any.
+    pub missing_scopes: Vec<String>,
+    /// When.
+    #[schema(value_type = String, format = DateTime)]
+    pub occurred_at: Timestamp,
+}
+
+/// One customer's connection to one vendor. Secrets are in `sealed`, each bound to its place by the vault.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Account {
+    /// Stable over re-links.
+    pub id: AccountId,
+    /// The wall it stands behind.
+    pub environment: EnvironmentId,
+    /// The caller's own label of the end customer; not unique, not a wall.
+    pub tenant_id: String,
+    /// The connector's slug.
+    pub connector: Slug,
+    /// The link method's name.
+    pub method: String,
+    /// Where in its life it is.
+    pub status: AccountStatus,
+    /// Why it is not active, for people.
+    pub last_error: Option<String>,
+    /// The last 403.
+    pub last_forbidden: Option<Forbidden>,
+    /// Counts credential changes; part of what secrets are bound to.
+    pub generation: u64,
+    /// Every origin and base this account's secrets may be sent to, resolved at link time, in a fixed order.
+    pub origins: Vec<String>,
+    /// Link fields that are not secret, by name.
+    pub fields: BTreeMap<String, String>,
+    /// Sealed secret link fields (base64), by name.
+    pub sealed: BTreeMap<String, String>,
+    /// Free context of the caller; never sent anywhere.
+    pub context: Map<String, Value>,
+    /// What the link test learned about the vendor (paging style, kind of enterprise …).
+    pub facts: Map<String, Value>,
+    /// A stand-in vendor of this gateway, not a real one.
+    pub is_sandbox: bool,
+    /// When it was first linked.
+    pub created_at: Timestamp,
+    /// When anything of it last changed.
+    pub updated_at: Timestamp,
+}

@@ -1,0 +1,233 @@
+//! The narrow waist over durable storage: eight verbs on bytes. Typed repositories stand once above it (`repo`).
+//!
+//! The law, on every backend and under every fault: **an error or the correct answer, never a wrong one**. The contract
+//! suite in `tests/it/store/` is the definition of each verb.
+
+pub mod embedded;
+pub mod redis;
+pub mod repo;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+/// Keys of one slot live together (one Redis Cluster hash slot) and can be committed together: an account, an
+/// environment, the installation.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Slot(Arc<str>);
+
+impl Slot {
+    /// A slot by name; names hold no braces, no NUL.
+    pub fn new(name: impl Into<Arc<str>>) -> Self {
+        Self(name.into())
+    }
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A slot and a name within it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// Where it lives.
+    pub slot: Slot,
+    /// Its name there; `/` separates parts so that `scan` can read one kind.
+    pub name: String,
+}
+
+/// A stored value and its version, which grows with every write of the key and never repeats, not even after a delete.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The bytes.
+    pub value: Bytes,
+    /// The version of this write.
+    pub version: u64,
+}
+
+/// What a write demands of the present state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expect {
+    /// Anything.
+    Any,
+    /// The key must not exist.
+    Absent,
+    /// The key must have exactly this version.
+    Version(u64),
+}
+
+/// One change of a batch.
+#[derive(Clone, Debug)]
+pub enum Write {
+    /// Sets a value, for ever or for `ttl`.
+    Put {
+        /// Within the batch's slot.
+        name: String,
+        /// The bytes.
+        value: Bytes,
+        /// How long it lives; `None` is for ever.
+        ttl: Option<Duration>,
+        /// The condition.
+        expect: Expect,
+    },
+    /// Removes a value; removing nothing is fine under `Expect::Any`.
+    Delete {
+        /// Within the batch's slot.
+        name: String,
+        /// The condition.
+        expect: Expect,
+    },
+    /// Changes nothing, but the batch fails unless the condition holds.
+    Check {
+        /// Within the batch's slot.
+        name: String,
+        /// The condition.
+        expect: Expect,
+    },
+}
+
+/// Changes of one slot that happen together or not at all, durably, before `commit` returns.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// The slot of every name.
+    pub slot: Slot,
+    /// A lock of the same slot that must still be held with this fencing number.
+    pub fence: Option<Hold>,
+    /// The changes.
+    pub writes: Vec<Write>,
+}
+
+/// A held lock. The number grows with every holder, so that a late write of an earlier one can be refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hold {
+    /// The lock.
+    pub key: Key,
+    /// Who holds it: random, unguessable.
+    pub owner: String,
+    /// The fencing number.
+    pub fence: u64,
+}
+
+/// An item taken from a queue under a lease.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claimed {
+    /// The item's id, fixed at `push`.
+    pub id: String,
+    /// Its bytes.
+    pub value: Bytes,
+    /// How often it was claimed, this time included.
+    pub attempt: u32,
+    /// Proof of the lease, for `settle`.
+    pub lease: String,
+}
+
+/// What becomes of a claimed item.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settle {
+    /// Done: gone for ever.
+    Done,
+    /// Again, not before this time from now.
+    Retry(Duration),
+}
+
+/// The answer of a rate bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spent {
+    /// Whether the call may go on.
+    pub allowed: bool,
+    /// Tokens left.
+    pub remaining: u32,
+    /// Time until one more is there; zero when allowed.
+    pub wait: Duration,
+}
+
+/// How the backend is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// For people: backend, version, role.
+    pub description: String,
+    /// What the operator should mend, in sentences; empty when all is well.
+    pub warnings: Vec<String>,
+}
+
+/// What a store can answer instead.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// An expectation did not hold; nothing was written.
+    #[error("the state has changed: {0}")]
+    Conflict(String),
+    /// The lock of the batch is no longer held; nothing was written.
+    #[error("the lock is no longer held")]
+    Fenced,
+    /// The backend did not answer or refused; the write may or may not have happened.
+    #[error("the store does not answer: {0}")]
+    Unavailable(String),
+    /// The backend is set up in a way that would lose data; start-up must end.
+    #[error("{0}")]
+    Refused(String),
+    /// A stored value is not what the repository wrote.
+    #[error("a stored value is damaged: {0}")]
+    Damaged(String),
+}
+
+impl StoreError {
+    /// The row of the error table it becomes.
+    pub fn code(&self) -> crate::error::Code {
+        use crate::error::Code;
+        match self {
+            StoreError::Conflict(_) | StoreError::Fenced => Code::Conflict,
+            StoreError::Unavailable(_) | StoreError::Refused(_) => Code::StoreUnavailable,
+            StoreError::Damaged(_) => Code::Internal,
+        }
+    }
+}
+
+impl From<StoreError> for crate::error::Error {
+    fn from(error: StoreError) -> Self {
+        crate::error::Error::new(error.code(), "The store could not do its part.").because(error)
+    }
+}
+
+/// The eight verbs.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// The value now, or none.
+    async fn get(&self, key: &Key) -> Result<Option<Entry>, StoreError>;
+
+    /// Up to `limit` live entries of the slot whose names start with `prefix` and sort after `after`, in byte order of names.
+    async fn scan(&self, slot: &Slot, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<(String, Entry)>, StoreError>;
+
+    /// All changes or none, durable when it returns; the new version of each write in order (0 for deletes and checks).
+    async fn commit(&self, batch: Batch) -> Result<Vec<u64>, StoreError>;
+
+    /// Takes the lock for `ttl` unless somebody holds it.
+    async fn hold(&self, key: &Key, ttl: Duration) -> Result<Option<Hold>, StoreError>;
+
+    /// Prolongs a lock that is still ours; false when it is not.
+    async fn renew(&self, hold: &Hold, ttl: Duration) -> Result<bool, StoreError>;
+
+    /// Gives the lock back if it is still ours.
+    async fn release(&self, hold: &Hold) -> Result<(), StoreError>;
+
+    /// Adds an item to a queue; the same id twice is one item.
+    async fn push(&self, queue: &Key, id: &str, value: Bytes, delay: Duration) -> Result<(), StoreError>;
+
+    /// Takes up to `limit` due items for `lease`; a lease that ends gives the item back.
+    async fn claim(&self, queue: &Key, lease: Duration, limit: usize) -> Result<Vec<Claimed>, StoreError>;
+
+    /// Ends a lease; false when it had ended already.
+    async fn settle(&self, queue: &Key, item: &Claimed, outcome: Settle) -> Result<bool, StoreError>;
+
+    /// Takes one token from a bucket of `capacity` that refills over `period`.
+    async fn spend(&self, bucket: &Key, capacity: u32, period: Duration) -> Result<Spent, StoreError>;
+
+    /// A real round trip to the backend.
+    async fn health(&self) -> Result<Health, StoreError>;
+}

@@ -1,0 +1,1 @@
+//! Typed repositories, written once above the waist.

@@ -1,0 +1,178 @@
+//! Everything that leaves the machine: one egress guard, two clients (reqwest for unified calls, hyper with a pool per
+//! worker for the passthrough), authentication, paging, limits, and what vendor errors mean.
+
+pub mod access;
+pub mod classify;
+pub mod client;
+pub mod egress;
+pub mod page;
+pub mod passthrough;
+pub mod transport;
+
+use std::{collections::BTreeMap, ops::Range};
+
+use bytes::Bytes;
+use serde_json::{Map, Value};
+
+pub use access::Access;
+pub use client::Upstream;
+pub use egress::{Allow, Guard};
+
+use crate::{
+    connector::Meaning,
+    error::{Code, Error, VendorAnswer},
+    model::{Resource, Warning},
+};
+
+/// Why a call to a vendor gave nothing usable. Never holds a URL's query, a header value or a secret.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The address may not be called.
+    #[error("{0}")]
+    Egress(String),
+    /// No answer: name, connection, TLS.
+    #[error("{0}")]
+    Unreachable(String),
+    /// No answer in time.
+    #[error("no answer within {0} s")]
+    TimedOut(u64),
+    /// An answer that cannot be read: not JSON, cut, too large, another shape.
+    #[error("{0}")]
+    BadAnswer(String),
+    /// An answer that is an error, classified by the connector's rules.
+    #[error("the vendor answered {}", .answer.status.unwrap_or_default())]
+    Answered {
+        /// What it means.
+        meaning: Meaning,
+        /// The vendor's words.
+        answer: VendorAnswer,
+        /// Seconds to wait, where the vendor or the rule says so.
+        wait: Option<u64>,
+        /// The rule's sentence.
+        message: Option<String>,
+    },
+    /// Paging makes no progress.
+    #[error("{0}")]
+    PagingBroken(String),
+    /// The vendor's session was switched to another company by somebody else.
+    #[error("{0}")]
+    ContextChanged(String),
+    /// Too much waits for the same account or service.
+    #[error("{0}")]
+    Busy(String),
+    /// The store could not do its part (locks).
+    #[error(transparent)]
+    Store(#[from] crate::store::StoreError),
+}
+
+impl Failure {
+    /// The row of the error table it becomes.
+    pub fn code(&self) -> Code {
+        match self {
+            Failure::Egress(_) => Code::EgressRefused,
+            Failure::Unreachable(_) | Failure::TimedOut(_) => Code::VendorUnreachable,
+            Failure::BadAnswer(_) => Code::VendorBadAnswer,
+            Failure::Answered { meaning, .. } => match meaning {
+                Meaning::Reauth => Code::ReauthRequired,
+                Meaning::Denied => Code::VendorDenied,
+                Meaning::Missing => Code::NotFound,
+                Meaning::RateLimited => Code::VendorRateLimited,
+                Meaning::NotReady => Code::VendorNotReady,
+                Meaning::Failed | Meaning::Fine => Code::VendorError,
+            },
+            Failure::PagingBroken(_) => Code::VendorPagingBroken,
+            Failure::ContextChanged(_) => Code::VendorContextChanged,
+            Failure::Busy(_) => Code::Busy,
+            Failure::Store(error) => error.code(),
+        }
+    }
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        let code = failure.code();
+        let text = failure.to_string();
+        match failure {
+            Failure::TimedOut(_) => Error::new(code, text).status(504),
+            Failure::Store(error) => error.into(),
+            Failure::Answered { answer, wait, message, .. } => {
+                let error = Error::new(code, message.unwrap_or(text)).vendor(answer);
+                match wait {
+                    Some(seconds) => error.retry_after(seconds),
+                    None => error,
+                }
+            }
+            _ => Error::new(code, text),
+        }
+    }
+}
+
+/// What one page of a vendor's list holds, unmapped.
+#[derive(Debug)]
+pub struct RawPage {
+    /// The vendor's answer.
+    pub body: Bytes,
+    /// Where each record is in it.
+    pub records: Vec<Range<usize>>,
+    /// What finds the next page; `None` at the end. Opaque to everybody but `page`.
+    pub next: Option<String>,
+    /// The number of records in all, where the vendor says it.
+    pub total: Option<u64>,
+}
+
+/// What a list asks for.
+#[derive(Clone, Debug, Default)]
+pub struct ListAsk {
+    /// `RawPage::next` of the page before.
+    pub next: Option<String>,
+    /// Records wanted.
+    pub limit: usize,
+    /// Query parameters of pushed filters, already rendered.
+    pub filters: Vec<(String, String)>,
+    /// The caller's `remote_query`.
+    pub remote_query: Vec<(String, String)>,
+    /// Values for `{…}` in paths: `id`, `group_id` …
+    pub values: BTreeMap<String, String>,
+}
+
+/// Which company a visit reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pick {
+    /// The first in order: the own enterprise (or the only company the account is limited to).
+    First,
+    /// The first after this one.
+    After(String),
+    /// Exactly this one.
+    Exactly(String),
+}
+
+/// One company of a vendor that serves many.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Company {
+    /// Its id, as text.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// Everything a command transport reads of one company in one visit.
+#[derive(Debug)]
+pub struct Visit {
+    /// Which company; `None` when there was none to pick.
+    pub company: Option<Company>,
+    /// Raw records by resource, each a JSON array.
+    pub records: BTreeMap<Resource, Bytes>,
+    /// Companies after this one, in order.
+    pub rest: Vec<Company>,
+    /// Why the company could not be read (refused, paused …); `records` is empty then.
+    pub refused: Option<Warning>,
+}
+
+/// What verifying a credential taught.
+#[derive(Debug, Default)]
+pub struct Tested {
+    /// Kept with the account.
+    pub facts: Map<String, Value>,
+    /// Shown once to whoever links.
+    pub warnings: Vec<Warning>,
+}

@@ -1,0 +1,1 @@
+//! Page styles, one file each, and the signs of paging that lies.

@@ -1,0 +1,1 @@
+//! The transparent client: hyper's connection API with a pool per worker.

@@ -1,0 +1,3 @@
+//! Protocols that a declaration cannot say, one module each.
+
+pub mod keeper_commander;

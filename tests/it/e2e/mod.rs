@@ -1,0 +1,1 @@
+//! The whole binary, as users run it.

@@ -5,6 +5,7 @@ pub mod access;
 pub mod classify;
 pub mod client;
 pub mod egress;
+pub mod own;
 pub mod page;
 pub mod passthrough;
 pub mod transport;

@@ -9,7 +9,6 @@ use std::{
     path::Path,
 };
 
-use aws_lc_rs::digest;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::Deserialize;
 use zeroize::Zeroizing;
@@ -82,8 +81,8 @@ impl KeyRing {
     pub fn reload_if_changed(path: &Path, last: &mut FileStamp) -> Result<Option<KeyRing>, RingError> {
         let content = read(path);
         let stamp = FileStamp(Some(match &content {
-            Ok(bytes) => fingerprint(b"content", bytes),
-            Err(text) => fingerprint(b"error", text.as_bytes()),
+            Ok(bytes) => super::fingerprint(bytes),
+            Err(text) => super::fingerprint(text.as_bytes()),
         }));
         if *last == stamp {
             return Ok(None);
@@ -132,15 +131,6 @@ pub(super) fn is_key_id(id: &str) -> bool {
 
 fn unusable(path: &Path, text: &str) -> RingError {
     RingError::Unusable(format!("the key file {} {text}", path.display()))
-}
-
-fn fingerprint(kind: &[u8], bytes: &[u8]) -> [u8; 32] {
-    let mut context = digest::Context::new(&digest::SHA256);
-    context.update(kind);
-    context.update(bytes);
-    let mut out = [0; 32];
-    out.copy_from_slice(context.finish().as_ref());
-    out
 }
 
 fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {

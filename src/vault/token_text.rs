@@ -5,7 +5,6 @@
 
 use std::fmt;
 
-use aws_lc_rs::digest;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
@@ -71,10 +70,8 @@ impl fmt::Debug for TokenText {
 }
 
 fn checksum(body: &str) -> [u8; 4] {
-    let hash = digest::digest(&digest::SHA256, body.as_bytes());
-    let mut sum = [0; 4];
-    sum.copy_from_slice(&hash.as_ref()[..4]);
-    sum
+    let [a, b, c, d, ..] = super::fingerprint(body.as_bytes());
+    [a, b, c, d]
 }
 
 /// Writes a big-endian number in `width` digits.

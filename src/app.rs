@@ -57,8 +57,6 @@ pub struct Core {
     pub made_ring: bool,
     /// What the file was when it was read.
     pub stamp: FileStamp,
-    /// Made when nobody could administer this installation otherwise; to be shown once.
-    pub first_token: Option<TokenText>,
     /// What the operator should mend.
     pub warnings: Vec<String>,
 }
@@ -85,7 +83,6 @@ impl Core {
         let administrators = [settings.admin_token.as_ref(), run_token].into_iter().flatten();
         let administrators: Vec<_> = administrators.map(|text| Administrator::new(&keys, text, environment)).collect();
         let tokens = Tokens::new(repo::Tokens::new(store.clone()), keys.clone(), clock.clone(), administrators);
-        let first_token = first_token(settings, &tokens, environment).await?;
         let services = services(store, catalog, Arc::new(Vault::new(ring.clone())), guard.clone(), keys, clock, tasks.clone(), tokens);
         Ok(Core {
             services: Arc::new(services),
@@ -96,9 +93,20 @@ impl Core {
             keys_file: settings.keys_file.clone(),
             made_ring,
             stamp,
-            first_token,
             warnings,
         })
+    }
+
+    /// A token for an embedded installation that nobody could administer otherwise; to be shown once.
+    pub async fn first_token(&self, settings: &Settings) -> Result<Option<TokenText>, StartError> {
+        let other = |error: crate::error::Error| StartError::Other(error.to_string());
+        let embedded = matches!(settings.store, StoreSetting::Embedded(_));
+        let tokens = &self.services.tokens;
+        if !embedded || settings.admin_token.is_some() || !tokens.list(self.environment, 1, None).await.map_err(other)?.0.is_empty() {
+            return Ok(None);
+        }
+        let new = NewToken { name: "first administrator".to_owned(), scopes: Scopes([Scope::Admin].into()), expires_at: None };
+        Ok(Some(tokens.create(self.environment, new).await.map_err(other)?.1))
     }
 
     /// Reads the key ring again when its file has changed; a file that cannot be used keeps the ring and is the error.
@@ -193,15 +201,4 @@ async fn system_keys(installation: &repo::Installation, ring: &KeyRing) -> Resul
     // Another node may have been first; what is stored counts.
     let stored = installation.put_system_keys(sealed.into()).await?;
     Ok(SystemKeys::open(ring, &stored)?)
-}
-
-/// An embedded installation that nobody can administer gets a token, shown once.
-async fn first_token(settings: &Settings, tokens: &Tokens, environment: EnvironmentId) -> Result<Option<TokenText>, StartError> {
-    let other = |error: crate::error::Error| StartError::Other(error.to_string());
-    let embedded = matches!(settings.store, StoreSetting::Embedded(_));
-    if !embedded || settings.admin_token.is_some() || !tokens.list(environment, 1, None).await.map_err(other)?.0.is_empty() {
-        return Ok(None);
-    }
-    let new = NewToken { name: "first administrator".to_owned(), scopes: Scopes([Scope::Admin].into()), expires_at: None };
-    Ok(Some(tokens.create(environment, new).await.map_err(other)?.1))
 }

@@ -118,7 +118,7 @@ pub async fn serve(settings: Settings) -> Result<(), Failure> {
     let run_token = random_text();
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
     let mut running = Running::start(&settings, listener, Some(&run_token), &[], workers).await?;
-    announce(&settings, &running.core)?;
+    announce(&settings, &running.core).await?;
     let serve_file = ServeFile::path(&settings);
     if let Some(path) = &serve_file {
         let file = ServeFile { url: format!("http://{}", reachable(address)), token: run_token.expose().to_owned() };
@@ -135,7 +135,7 @@ pub async fn serve(settings: Settings) -> Result<(), Failure> {
 }
 
 /// What is said once on the console.
-fn announce(settings: &Settings, core: &Core) -> Result<(), Failure> {
+async fn announce(settings: &Settings, core: &Core) -> Result<(), Failure> {
     if core.made_ring {
         let file = core.keys_file.display();
         eprintln!("A new key ring was made: {file}. Without it the stored credentials cannot be read: back it up, apart from the store.");
@@ -143,8 +143,8 @@ fn announce(settings: &Settings, core: &Core) -> Result<(), Failure> {
     for warning in &core.warnings {
         tracing::warn!("{warning}");
     }
-    match &core.first_token {
-        Some(token) => show_first_token(settings, token),
+    match core.first_token(settings).await? {
+        Some(token) => show_first_token(settings, &token),
         None => Ok(()),
     }
 }

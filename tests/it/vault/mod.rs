@@ -3,6 +3,7 @@
 mod binding;
 mod closed_types;
 mod exposure;
+mod hygiene;
 mod ring;
 mod settings;
 mod system_keys;

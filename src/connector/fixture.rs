@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Catalog, Connector, Level, LinkMethod, List, Problem, ResourceDef, catalog, folder::HEAD};
+use super::{Catalog, Connector, Get, Level, LinkMethod, List, ListSource, Position, Problem, ResourceDef, compile::tidy, folder::HEAD};
 use crate::{mapping::Path, model::Resource};
 
 /// One file of `fixtures/`.
@@ -172,7 +172,7 @@ pub fn check_dir(dir: &FilePath) -> (Catalog, Vec<Problem>) {
             Err(found) => problems.extend(found),
         }
     }
-    (catalog, catalog::tidied(problems))
+    (catalog, tidy(problems))
 }
 
 /// What keeps the connector from its level.
@@ -245,16 +245,28 @@ fn has(path: &Path, record: &[u8]) -> bool {
 /// The vendor's records in a fixture's answers, unmapped.
 pub fn records(method: &LinkMethod, def: &ResourceDef, fixture: &Fixture) -> Vec<Vec<u8>> {
     let good = fixture.exchanges.iter().filter(|exchange| (200..300).contains(&exchange.response.status));
-    let bodies = good.map(|exchange| exchange.response.bytes());
-    let _ = method;
-    bodies.flat_map(|body| records_of(def, fixture, &body)).collect()
+    good.flat_map(|exchange| records_of(method, def, fixture, &exchange.response.bytes())).collect()
 }
 
-fn records_of(def: &ResourceDef, fixture: &Fixture, body: &[u8]) -> Vec<Vec<u8>> {
-    let path = match (fixture.operation, &def.get, &def.list) {
-        (Operation::Get, Some(super::Get::Request { record, .. }), _) => record,
-        (_, _, Some(List { records, .. })) => records,
+fn records_of(method: &LinkMethod, def: &ResourceDef, fixture: &Fixture, body: &[u8]) -> Vec<Vec<u8>> {
+    let (path, having) = match (fixture.operation, &def.get, &def.list) {
+        (Operation::Get, Some(Get::Request { record, .. }), _) => (record, None),
+        (_, _, Some(List { source: ListSource::Of { resource, paths, is }, .. })) => {
+            let Some(List { records, .. }) = method.resources.get(resource).and_then(|other| other.list.as_ref()) else {
+                return Vec::new();
+            };
+            (records, Some((paths, is.render(Position::Text, |name| fixture.values.get(name).map(String::as_str)))))
+        }
+        (_, _, Some(List { records, .. })) => (records, None),
         _ => return Vec::new(),
     };
-    path.elements(body).unwrap_or_default().into_iter().filter_map(|range| body.get(range).map(<[u8]>::to_vec)).collect()
+    let elements = path.elements(body).unwrap_or_default();
+    let records = elements.into_iter().filter_map(|range| body.get(range).map(<[u8]>::to_vec));
+    match having {
+        None => records.collect(),
+        Some((paths, is)) => {
+            let is = is.unwrap_or_default();
+            records.filter(|record| paths.iter().any(|path| path.texts(record).contains(&is))).collect()
+        }
+    }
 }

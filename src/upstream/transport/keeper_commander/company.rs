@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// The company of an id: of `<company>:<team>` what stands before the colon, of a user, role or node the high 32 bits.
-pub fn company_of(id: &str) -> Option<String> {
+pub fn company_of(_access: &Access, id: &str) -> Option<String> {
     if let Some((company, _)) = id.split_once(':') {
         return company.parse::<u64>().ok().map(|company| company.to_string());
     }

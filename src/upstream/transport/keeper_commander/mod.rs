@@ -16,9 +16,12 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use http::{HeaderValue, header};
 
-use super::super::{Access, Failure};
-use crate::store::Store;
+use crate::{
+    store::Store,
+    upstream::{Access, Context, Failure, HttpCall},
+};
 
 pub use around::{Around, Tail, around, submitted_request_id};
 pub use command::{Command, Unsendable};
@@ -63,6 +66,31 @@ pub trait Wire: Send + Sync {
     /// How long everything may take.
     fn times(&self) -> Times {
         Times::default()
+    }
+}
+
+#[async_trait]
+impl Wire for Context {
+    async fn send(&self, access: &Access, call: Call) -> Result<Reply, Failure> {
+        let json = || (header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let answer = Context::send(
+            self,
+            access,
+            HttpCall {
+                method: call.method,
+                headers: call.body.iter().map(|_| json()).collect(),
+                body: call.body,
+                timeout: Some(call.timeout),
+                ..HttpCall::get(call.path)
+            },
+        )
+        .await?;
+        let content_type = answer.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).map(str::to_owned);
+        Ok(Reply { status: answer.status, content_type, body: answer.body })
+    }
+
+    fn store(&self) -> &Arc<dyn Store> {
+        &self.store
     }
 }
 

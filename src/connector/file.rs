@@ -116,6 +116,16 @@ pub enum Transport {
     KeeperCommander,
 }
 
+impl Transport {
+    /// Fields its module reads by name, beyond what templates use.
+    pub const fn reads(self) -> &'static [&'static str] {
+        match self {
+            Transport::Rest | Transport::Scim => &[],
+            Transport::KeeperCommander => &["encryption_key", "company_id"],
+        }
+    }
+}
+
 /// A field of the link form.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -1,20 +1,30 @@
 //! A vendor is data: the files of `connectors/<slug>/`, checked and compiled once. Pure: no network, no clock.
 
+mod access;
+pub mod capabilities;
 pub mod catalog;
 pub mod check;
+mod compile;
 pub mod file;
+mod folder;
+mod kind;
 pub mod resolve;
+mod resource;
+pub mod schema;
 pub mod template;
+mod units;
+mod yaml;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use uuid::Uuid;
 
+pub use capabilities::{Capabilities, capabilities};
 pub use catalog::{Catalog, Problem};
 pub use file::{FieldFile, FieldKind, Level, Meaning, Per, Transport};
 pub use resolve::{FieldProblem, Resolved};
-pub use template::{Position, Template};
+pub use template::{Position, Template, TemplateError};
 
 use crate::{
     mapping::{Path, Table},

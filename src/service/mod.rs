@@ -4,9 +4,14 @@ pub mod accounts;
 pub mod cursor;
 pub mod directory;
 pub mod filter;
+mod fresh;
+pub mod open;
 pub mod passthrough;
 pub mod snapshot;
+mod source;
 pub mod tokens;
+mod walk;
+mod write;
 
 use std::sync::Arc;
 
@@ -15,8 +20,10 @@ use arc_swap::ArcSwap;
 pub use accounts::{Accounts, ChangeAccount, Linked, ListAccounts, NewAccount};
 pub use directory::{Directory, ListPage, ListQuery, OneQuery, OneRecord, ResponseFormat};
 pub use filter::{Filter, FilterOp};
-pub use passthrough::{Forward, Passthrough};
-pub use tokens::{NewToken, Tokens};
+pub use open::Opened;
+pub use passthrough::{Look, Passthrough};
+pub use snapshot::Snapshots;
+pub use tokens::{Administrator, NewToken, Tokens};
 
 use crate::{
     connector::Catalog,
@@ -30,7 +37,7 @@ pub struct Services {
     /// API tokens.
     pub tokens: Tokens,
     /// Linked accounts.
-    pub accounts: Accounts,
+    pub accounts: Arc<Accounts>,
     /// The unified user directory and `/proxy/{resource}`.
     pub directory: Directory,
     /// The transparent proxy.

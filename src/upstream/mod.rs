@@ -4,9 +4,18 @@
 pub mod access;
 pub mod classify;
 pub mod client;
+mod decode;
 pub mod egress;
+pub mod headers;
+mod limits;
+pub mod own;
 pub mod page;
 pub mod passthrough;
+pub mod passthrough_target;
+pub mod query;
+mod ranges;
+mod send;
+mod tls;
 pub mod transport;
 
 use std::{collections::BTreeMap, ops::Range};
@@ -15,8 +24,10 @@ use bytes::Bytes;
 use serde_json::{Map, Value};
 
 pub use access::Access;
-pub use client::Upstream;
+pub use client::{Context, Upstream};
 pub use egress::{Allow, Guard};
+pub use query::Query;
+pub use send::{HttpAnswer, HttpCall};
 
 use crate::{
     connector::Meaning,

@@ -1,0 +1,1 @@
+//! Where a transparent call goes.

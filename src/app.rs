@@ -77,7 +77,7 @@ impl Core {
             None => make_ring(settings, &installation, clock.as_ref()).await?,
         };
         let keys = Arc::new(system_keys(&installation, &ring).await?);
-        let environment = installation.default_environment().await?;
+        let environment = installation.default_environment(clock.now()).await?.id;
         let ring = Arc::new(ArcSwap::from_pointee(ring));
         let tasks = Tasks::default();
         let administrators = [settings.admin_token.as_ref(), run_token].into_iter().flatten();
@@ -154,7 +154,7 @@ async fn open_store(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Arc<dy
             Ok(Arc::new(Embedded::open(&folder.join("rollcall.redb"), clock)?))
         }
         StoreSetting::Redis(address) => {
-            let url = RedisUrl::parse(address.expose())?;
+            let url = RedisUrl::parse(address.expose()).map_err(StartError::Other)?;
             Ok(Arc::new(Redis::connect(&url, settings.redis_ca_file.as_deref()).await?))
         }
     }
@@ -194,11 +194,17 @@ async fn make_ring(
 }
 
 async fn system_keys(installation: &repo::Installation, ring: &KeyRing) -> Result<SystemKeys, StartError> {
-    if let Some(sealed) = installation.system_keys().await? {
-        return Ok(SystemKeys::open(ring, &sealed)?);
+    if let Some(stored) = installation.system_keys().await? {
+        return Ok(SystemKeys::open(ring, &stored.value)?);
     }
-    let (_, sealed) = SystemKeys::generate(ring);
-    // Another node may have been first; what is stored counts.
-    let stored = installation.put_system_keys(sealed.into()).await?;
-    Ok(SystemKeys::open(ring, &stored)?)
+    let (keys, sealed) = SystemKeys::generate(ring);
+    match installation.put_system_keys(&sealed).await {
+        Ok(()) => Ok(keys),
+        // Another node was first; what it stored counts.
+        Err(StoreError::Conflict(_)) => match installation.system_keys().await? {
+            Some(stored) => Ok(SystemKeys::open(ring, &stored.value)?),
+            None => Err(StartError::Other("the system keys vanished from the store".to_owned())),
+        },
+        Err(error) => Err(error.into()),
+    }
 }

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::{Failure, serve::{Running, random_text}, settings};
 use crate::{
-    config::{GlobalArgs, Purpose, Remote, Settings, StoreSetting},
+    config::{Environment, GlobalArgs, Purpose, Remote, Settings, StoreSetting},
     model::Secret,
     upstream::own::OwnApi,
 };
@@ -42,7 +42,7 @@ pub struct Door {
 impl Door {
     /// Finds or opens a gateway.
     pub async fn open(global: &GlobalArgs) -> Result<Door, Failure> {
-        if let Some(remote) = Remote::load(&crate::config::process_environment).map_err(|error| Failure::Usage(error.to_string()))? {
+        if let Some(remote) = Remote::load(&Environment::of_process()).map_err(|error| Failure::Usage(error.to_string()))? {
             return Ok(Door { api: OwnApi::new(remote.url.as_str(), remote.token)?, own: None });
         }
         let settings = settings(global, Purpose::Tool)?;

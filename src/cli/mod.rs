@@ -13,7 +13,7 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::{CommandFactory, Parser, Subcommand};
 use serde_json::Value;
 
-use crate::config::{ConfigError, GlobalArgs, Purpose, Settings};
+use crate::config::{ConfigError, Environment, GlobalArgs, Purpose, Settings};
 
 /// Self-hosted unified directory and usage API gateway.
 #[derive(Parser)]
@@ -109,7 +109,7 @@ fn on_runtime<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Fa
 }
 
 fn settings(global: &GlobalArgs, purpose: Purpose) -> Result<Settings, Failure> {
-    Settings::load(global, &crate::config::process_environment, purpose).map_err(|error: ConfigError| Failure::Usage(error.to_string()))
+    Settings::load(global, &Environment::of_process(), purpose).map_err(|error: ConfigError| Failure::Usage(error.to_string()))
 }
 
 fn print_data(text: &str) -> Result<(), Failure> {

@@ -174,7 +174,7 @@ pub fn filterable(resource: Resource) -> Vec<(String, &'static [&'static str])> 
             Kind::Object(_) | Kind::List(_) => {}
         };
         match field.kind {
-            Kind::List(Kind::Object(inner)) | Kind::Object(inner) => {
+            Kind::List(&Kind::Object(inner)) | Kind::Object(inner) => {
                 inner.fields.iter().for_each(|f| add(format!("{}[{}]", field.name, f.name), f.kind));
             }
             Kind::List(element) => add(field.name.to_owned(), *element),
@@ -277,8 +277,8 @@ fn parse_time(text: &str) -> Option<Timestamp> {
 fn leaf(shape: &'static Shape, path: &[String]) -> Option<Kind> {
     let (first, rest) = path.split_first()?;
     match (shape.field(first)?.kind, rest) {
-        (Kind::List(Kind::Object(inner)) | Kind::Object(inner), [_, ..]) => leaf(inner, rest),
-        (Kind::Object(_) | Kind::List(Kind::Object(_)), []) => None,
+        (Kind::List(&Kind::Object(inner)) | Kind::Object(inner), [_, ..]) => leaf(inner, rest),
+        (Kind::Object(_) | Kind::List(&Kind::Object(_)), []) => None,
         (Kind::List(element), []) => Some(*element),
         (kind, []) => Some(kind),
         _ => None,

@@ -1,7 +1,7 @@
 //! Snapshots: what a vendor without paging said at once, sealed in the store in pieces, so that any node can give out the
 //! rest of it and another resource of the same visit need not ask again.
 
-use std::{collections::BTreeMap, ops::Range, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, ops::Range, time::Duration};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -16,8 +16,10 @@ use crate::{
     upstream::{Company, Visit},
 };
 
-/// Bytes of records in one sealed piece.
+/// Bytes of records in one piece, unless one record is larger.
 const PIECE: usize = 192 * 1024;
+/// Bytes of a sealed piece in one chunk of the store.
+const CHUNK: usize = 256 * 1024;
 /// After its last use.
 const LIFE: Duration = Duration::from_secs(3600);
 /// How long another list may begin with the same visit.
@@ -36,6 +38,8 @@ pub struct Manifest {
     pub refused: Option<Warning>,
     /// By resource.
     pub parts: BTreeMap<Resource, Part>,
+    /// Chunks of the store that each piece takes.
+    chunks: Vec<usize>,
 }
 
 /// One resource of a snapshot.
@@ -80,18 +84,30 @@ impl Snapshots {
     /// Seals and stores what a visit read; further lists of the account begin with it for a minute, found under `names`.
     pub async fn keep(&self, linked: &Linked, visit: Visit, names: &[&str]) -> Result<Manifest> {
         let mut pieces = Vec::new();
-        let mut manifest =
-            Manifest { id: Uuid::now_v7(), company: visit.company, rest: visit.rest, refused: visit.refused, parts: BTreeMap::new() };
+        let mut parts = BTreeMap::new();
         for (resource, records) in visit.records {
-            let part = cut(&records, &mut pieces)?;
-            manifest.parts.insert(resource, part);
+            parts.insert(resource, cut(&records, &mut pieces)?);
         }
-        let sealed = pieces.iter().enumerate().map(|(index, piece)| self.seal(linked, &piece_name(manifest.id, index), piece)).collect();
+        let id = Uuid::now_v7();
+        let mut chunks = Vec::new();
+        let mut chunks_of = Vec::with_capacity(pieces.len());
+        for (index, piece) in pieces.iter().enumerate() {
+            let mut sealed = self.seal(linked, &piece_name(id, index), piece);
+            let before = chunks.len();
+            while sealed.len() > CHUNK {
+                chunks.push(sealed.split_to(CHUNK));
+            }
+            chunks.push(sealed);
+            chunks_of.push(chunks.len() - before);
+        }
+        let manifest =
+            Manifest { id, company: visit.company, rest: visit.rest, refused: visit.refused, parts, chunks: chunks_of };
         let plain = serde_json::to_vec(&manifest).map_err(Error::internal)?;
-        let sealed_manifest = self.seal(linked, &manifest_name(manifest.id), &plain);
-        self.records.put(linked.account.id, manifest.id, sealed_manifest, sealed, LIFE).await?;
+        let sealed_manifest = self.seal(linked, &manifest_name(id), &plain);
+        self.records.put(linked.account.id, &id.to_string(), &sealed_manifest, chunks, LIFE).await?;
         for name in names {
-            self.records.set_recent(linked.account.id, &recent_name(linked, name), manifest.id, RECENT).await?;
+            let pointer = Bytes::copy_from_slice(id.as_bytes());
+            self.records.put_recent(linked.account.id, &recent_name(linked, name), pointer, RECENT).await?;
         }
         Ok(manifest)
     }
@@ -99,24 +115,29 @@ impl Snapshots {
     /// The visit of the last minute under this name.
     pub async fn recent(&self, linked: &Linked, name: &str) -> Result<Option<Manifest>> {
         match self.records.recent(linked.account.id, &recent_name(linked, name)).await? {
-            Some(id) => self.manifest(linked, id).await,
+            Some(id) => self.manifest(linked, Uuid::from_slice(&id).map_err(|_| damaged())?).await,
             None => Ok(None),
         }
     }
 
     /// A snapshot by id, its life prolonged; `None` when it has ended.
     pub async fn manifest(&self, linked: &Linked, id: Uuid) -> Result<Option<Manifest>> {
-        let Some(sealed) = self.records.manifest(linked.account.id, id).await? else { return Ok(None) };
+        let Some(sealed) = self.records.manifest(linked.account.id, &id.to_string()).await? else { return Ok(None) };
         let plain = self.open(linked, &manifest_name(id), &sealed)?;
         let manifest: Manifest = serde_json::from_slice(&plain).map_err(|_| damaged())?;
-        self.records.touch(linked.account.id, id, LIFE).await?;
+        self.records.touch(linked.account.id, &id.to_string(), LIFE).await?;
         Ok(Some(manifest))
     }
 
     /// One piece: a JSON array of records.
-    pub async fn piece(&self, linked: &Linked, id: Uuid, index: usize) -> Result<Bytes> {
-        let sealed = self.records.get_chunk(linked.account.id, id, index).await?.ok_or_else(ended)?;
-        self.open(linked, &piece_name(id, index), &sealed)
+    pub async fn piece(&self, linked: &Linked, manifest: &Manifest, index: usize) -> Result<Bytes> {
+        let id = manifest.id.to_string();
+        let first: usize = manifest.chunks.iter().take(index).sum();
+        let mut sealed = Vec::new();
+        for chunk in first..first + manifest.chunks.get(index).copied().unwrap_or_default() {
+            sealed.extend_from_slice(&self.records.get_chunk(linked.account.id, &id, chunk).await?.ok_or_else(ended)?);
+        }
+        self.open(linked, &piece_name(manifest.id, index), &sealed)
     }
 
     fn seal(&self, linked: &Linked, name: &str, plain: &[u8]) -> Bytes {
@@ -154,7 +175,7 @@ fn recent_name(linked: &Linked, name: &str) -> String {
 
 /// Cuts a JSON array of records into arrays of at most `PIECE` bytes (one record may be larger).
 fn cut(records: &Bytes, pieces: &mut Vec<Vec<u8>>) -> Result<Part> {
-    let elements = whole().elements(records).map_err(|why| Error::new(Code::VendorBadAnswer, format!("The records cannot be read: {why}.")))?;
+    let elements = whole()?.elements(records).map_err(|why| Error::new(Code::VendorBadAnswer, format!("The records cannot be read: {why}.")))?;
     let mut part = Part { first: pieces.len(), counts: Vec::new() };
     let mut piece: Vec<u8> = Vec::new();
     let mut count = 0;
@@ -178,10 +199,9 @@ fn cut(records: &Bytes, pieces: &mut Vec<Vec<u8>>) -> Result<Part> {
 
 /// Where the records of a piece are.
 pub fn records_of(piece: &Bytes) -> Result<Vec<Range<usize>>> {
-    whole().elements(piece).map_err(Error::internal)
+    whole()?.elements(piece).map_err(Error::internal)
 }
 
-fn whole() -> &'static Path {
-    static WHOLE: std::sync::OnceLock<Arc<Path>> = std::sync::OnceLock::new();
-    WHOLE.get_or_init(|| Arc::new(Path::whole_list()))
+fn whole() -> Result<Path> {
+    Path::parse("[*]").map_err(Error::internal)
 }

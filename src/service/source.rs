@@ -122,7 +122,7 @@ impl<'a> Source<'a> {
 
     /// Whether a record counts for this list.
     pub fn counts(&self, record: &[u8]) -> bool {
-        self.having.as_ref().is_none_or(|having| having.paths.iter().any(|path| path.holds_text(record, &having.is)))
+        self.having.as_ref().is_none_or(|having| having.paths.iter().any(|path| path.texts(record).contains(&having.is)))
     }
 
     /// An empty list means that something went wrong at the vendor.
@@ -159,7 +159,7 @@ impl<'a> Source<'a> {
                 let blob = Uuid::now_v7();
                 let place = super::accounts::place(&self.linked.account, "cursor");
                 let sealed = self.linked.data_key.seal(place, next.as_bytes());
-                self.directory.blobs.put(self.linked.account.id, blob, sealed.into()).await?;
+                self.directory.blobs.put(self.linked.account.id, &blob.to_string(), sealed.into()).await?;
                 Ok(Position::Kept { blob, skip })
             }
             other => Ok(other),
@@ -168,7 +168,7 @@ impl<'a> Source<'a> {
 
     async fn kept_next(&self, blob: Uuid) -> Result<String> {
         let gone = || Error::new(Code::InvalidCursor, "`next_cursor` has expired; start again.").field("next_cursor");
-        let sealed = self.directory.blobs.get(self.linked.account.id, blob).await?.ok_or_else(gone)?;
+        let sealed = self.directory.blobs.get(self.linked.account.id, &blob.to_string()).await?.ok_or_else(gone)?;
         let place = super::accounts::place(&self.linked.account, "cursor");
         let plain = self.linked.data_key.open(place, &sealed).map_err(|_| gone())?;
         String::from_utf8(plain.to_vec()).map_err(|_| gone())
@@ -249,7 +249,7 @@ impl<'a> Source<'a> {
         let roots = crate::mapping::Roots { account: Some(&self.account), company: company.as_deref(), page: None };
         let part = manifest.parts.get(&Resource::Group).cloned().unwrap_or_default();
         for index in part.first..part.first + part.counts.len() {
-            let piece = self.directory.snapshots.piece(self.linked, manifest.id, index).await?;
+            let piece = self.directory.snapshots.piece(self.linked, manifest, index).await?;
             for range in records_of(&piece)? {
                 let mapped = groups.table.apply(&piece[range], roots, crate::mapping::Options::default(), &mut Vec::new());
                 if mapped.is_ok_and(|mapped| mapped.id == *group) {
@@ -271,7 +271,7 @@ impl<'a> Source<'a> {
             let (body, records) = (Bytes::new(), Vec::new());
             return Ok(Batch { body, records, skip: 0, here, after: next_company, company, is_vendor_page: false, lost });
         };
-        let body = self.directory.snapshots.piece(self.linked, manifest.id, index).await?;
+        let body = self.directory.snapshots.piece(self.linked, &manifest, index).await?;
         let records = records_of(&body)?;
         let end = offset - skip + records.len();
         let after = if end < part.total() { Some(Position::Snapshot { id: manifest.id, offset: end }) } else { next_company };

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use base64::{Engine, prelude::BASE64_STANDARD};
 use jiff::Timestamp;
 
 use super::{Caller, fresh::Fresh};
@@ -63,7 +64,7 @@ impl Tokens {
             .known
             .get(&id, |_| async { self.records.get(id).await?.map(Arc::new).ok_or_else(invalid) })
             .await?;
-        let same = same_secret(&self.keys.token_hash(&*secret), &record.hash);
+        let same = same_secret(self.hash_text(&*secret).as_bytes(), record.hash.as_bytes());
         let live = record.token.expires_at.is_none_or(|end| self.clock.now() < end);
         if !same || !live {
             return Err(invalid());
@@ -96,15 +97,20 @@ impl Tokens {
             expires_at: new.expires_at,
             created_at: self.clock.now(),
         };
-        let record = TokenRecord { token: token.clone(), hash: self.keys.token_hash(&*secret) };
+        let record = TokenRecord { token: token.clone(), hash: self.hash_text(&*secret), first_administrator: false };
         self.records.create(&record).await?;
         Ok((token, text))
+    }
+
+    fn hash_text(&self, secret: &[u8]) -> String {
+        BASE64_STANDARD.encode(self.keys.token_hash(secret))
     }
 
     /// Tokens of the environment in id order; the second value continues the list.
     pub async fn list(&self, environment: EnvironmentId, limit: usize, after: Option<&str>) -> Result<(Vec<ApiToken>, Option<String>)> {
         let after = parse_after(after)?;
-        let mut tokens = self.records.list(environment, after, limit + 1).await?;
+        let records = self.records.list(environment, after, limit + 1).await?;
+        let mut tokens: Vec<ApiToken> = records.into_iter().map(|record| record.token).collect();
         let more = tokens.len() > limit;
         tokens.truncate(limit);
         let next = tokens.last().filter(|_| more).map(|last| last.id.to_string());

@@ -150,10 +150,10 @@ fn filters(pairs: Vec<Pair>) -> Result<Vec<Filter>> {
     let mut filters: Vec<Filter> = Vec::new();
     for pair in pairs {
         let Filter { field, op, values } = filter(pair)?;
-        match filters.iter().position(|f| f.field == field && same_kind(f.op, op)).map(|at| &mut filters[at]) {
+        match filters.iter().position(|f| f.field == field && same_kind(f.op, op)) {
             Some(earlier) if matches!(op, FilterOp::Eq | FilterOp::In) => {
-                earlier.op = FilterOp::In;
-                earlier.values.extend(values);
+                filters[earlier].op = FilterOp::In;
+                filters[earlier].values.extend(values);
             }
             Some(_) => return Err(wrong(&field, "is compared twice the same way")),
             None if filters.len() == MAX_FILTERS => {

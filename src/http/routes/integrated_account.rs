@@ -41,7 +41,7 @@ pub async fn import_integrated_account(
             return Err(Error::new(Code::InvalidBody, detail).field("integration").into());
         }
     };
-    let new = NewAccount { tenant_id, integration, authentication_method, context };
+    let new = NewAccount { tenant_id, integration, authentication_method, context, is_sandbox: false, id: None };
     let (account, warnings) = state.services.accounts.import(caller.environment, new).await?;
     envelope::created(&view(&state, account, warnings))
 }

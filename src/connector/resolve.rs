@@ -32,11 +32,7 @@ pub struct Resolved {
 impl LinkMethod {
     /// Validates and normalises; every problem at once. `loose_hosts` says whether an address the connector does not name
     /// may be used all the same, because the operator allows it (`ROLLCALL_EGRESS_ALLOW`).
-    pub fn resolve(
-        &self,
-        _given: &BTreeMap<String, String>,
-        _loose_hosts: &dyn Fn(&url::Url) -> bool,
-    ) -> Result<Resolved, Vec<FieldProblem>> {
+    pub fn resolve(&self, _given: &BTreeMap<String, String>, _loose_hosts: &dyn Fn(&url::Url) -> bool) -> Result<Resolved, Vec<FieldProblem>> {
         todo!()
     }
 

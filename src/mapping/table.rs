@@ -76,13 +76,7 @@ impl Table {
     }
 
     /// Appends the unified record to `out`.
-    pub fn apply(
-        &self,
-        _record: &[u8],
-        _roots: Roots<'_>,
-        _options: Options<'_>,
-        _out: &mut Vec<u8>,
-    ) -> Result<Mapped, MapError> {
+    pub fn apply(&self, _record: &[u8], _roots: Roots<'_>, _options: Options<'_>, _out: &mut Vec<u8>) -> Result<Mapped, MapError> {
         todo!()
     }
 }

@@ -1,10 +1,20 @@
 //! From a vendor's record to a unified one: a table, compiled once, that reads the vendor's bytes in one pass. Pure and
 //! synchronous; no loops, no I/O, cost at most rules × record.
 
+mod compile;
+mod convert;
+mod find;
+mod fixed;
+mod function;
+mod near;
 mod path;
+mod plan;
 mod rule;
 mod table;
+mod text;
+mod trie;
+mod write;
 
 pub use path::{Path, PathError};
-pub use rule::{OneOrMany, RuleFile, SourceFile, WhenFile};
+pub use rule::{OneOrMany, RuleFile, SourceFile, WhenFile, merge};
 pub use table::{MapError, Mapped, Options, Roots, RuleError, Table};

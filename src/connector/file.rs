@@ -116,6 +116,16 @@ pub enum Transport {
     KeeperCommander,
 }
 
+impl Transport {
+    /// Fields its module reads by name, beyond what templates use.
+    pub const fn reads(self) -> &'static [&'static str] {
+        match self {
+            Transport::Rest | Transport::Scim => &[],
+            Transport::KeeperCommander => &["encryption_key", "company_id"],
+        }
+    }
+}
+
 /// A field of the link form.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -430,6 +440,9 @@ pub struct CompleteFile {
     /// An empty list means something went wrong at the vendor.
     #[serde(default)]
     pub not_if_empty: bool,
+    /// The vendor leaves the list out when there are no records; without this a missing list is a broken answer.
+    #[serde(default)]
+    pub absent_is_empty: bool,
 }
 
 /// How the next page is found.

@@ -1,20 +1,31 @@
 //! A vendor is data: the files of `connectors/<slug>/`, checked and compiled once. Pure: no network, no clock.
 
+mod access;
+pub mod capabilities;
 pub mod catalog;
 pub mod check;
+mod compile;
 pub mod file;
+pub mod fixture;
+mod folder;
+mod kind;
 pub mod resolve;
+mod resource;
+pub mod schema;
 pub mod template;
+mod units;
+mod yaml;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use uuid::Uuid;
 
+pub use capabilities::{Capabilities, capabilities};
 pub use catalog::{Catalog, Problem};
 pub use file::{FieldFile, FieldKind, Level, Meaning, Per, Transport};
 pub use resolve::{FieldProblem, Resolved};
-pub use template::{Position, Template};
+pub use template::{Position, Template, TemplateError};
 
 use crate::{
     mapping::{Path, Table},
@@ -251,6 +262,8 @@ pub struct ResourceDef {
     pub map: BTreeMap<String, crate::mapping::RuleFile>,
     /// Source paths that need not occur in fixtures.
     pub optional: Vec<String>,
+    /// Source paths taken over by `like`; the connector they come from has the fixtures.
+    pub taken: Vec<String>,
 }
 
 /// How to list.
@@ -264,6 +277,8 @@ pub struct List {
     pub page: PageStyle,
     /// An empty list means something went wrong.
     pub not_if_empty: bool,
+    /// No list at `records` means there are none.
+    pub absent_is_empty: bool,
 }
 
 /// From where a list comes.

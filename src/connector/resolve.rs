@@ -2,7 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use super::LinkMethod;
+use url::Url;
+
+use super::{
+    LinkMethod, Position, Template,
+    file::{FieldFile, FieldKind},
+    kind::{Loose, normalize, plain_url},
+    template::TemplateError,
+};
 use crate::model::Secret;
 
 /// One field that is not as the link method wants it.
@@ -17,27 +24,161 @@ pub struct FieldProblem {
 /// The fields of one account, ready for use.
 #[derive(Debug)]
 pub struct Resolved {
-    /// Fields that are not secret, normalised, as stored.
+    /// Fields that are not secret, normalised, as stored. Resolving them again changes nothing.
     pub fields: BTreeMap<String, String>,
     /// Secret fields.
     pub secrets: BTreeMap<String, Secret>,
     /// The base address: scheme, host, port and path, no trailing slash, no query.
-    pub base: url::Url,
+    pub base: Url,
     /// Every origin that may be called.
-    pub hosts: Vec<url::Url>,
+    pub hosts: Vec<Url>,
     /// `hosts`, base and token address as text in a fixed order: what secrets are bound to.
     pub origins: Vec<String>,
 }
 
+type Fields = BTreeMap<String, String>;
+
 impl LinkMethod {
     /// Validates and normalises; every problem at once. `loose_hosts` says whether an address the connector does not name
     /// may be used all the same, because the operator allows it (`ROLLCALL_EGRESS_ALLOW`).
-    pub fn resolve(&self, _given: &BTreeMap<String, String>, _loose_hosts: &dyn Fn(&url::Url) -> bool) -> Result<Resolved, Vec<FieldProblem>> {
-        todo!()
+    pub fn resolve(
+        &self,
+        given: &BTreeMap<String, String>,
+        loose_hosts: &dyn Fn(&Url) -> bool,
+    ) -> Result<Resolved, Vec<FieldProblem>> {
+        let mut problems = self.unknown_fields(given);
+        let mut fields = Fields::new();
+        let mut secrets = BTreeMap::new();
+        for field in &self.fields {
+            match self.value_of(field, given, loose_hosts) {
+                Ok(Some(value)) if field.kind == FieldKind::Secret => {
+                    secrets.insert(field.name.clone(), Secret::new(value));
+                }
+                Ok(Some(value)) => {
+                    fields.insert(field.name.clone(), value);
+                }
+                Ok(None) => {}
+                Err(message) => problems.push(FieldProblem { field: field.name.clone(), message }),
+            }
+        }
+        problems.extend(self.one_of_problem(given));
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        let base = self.resolve_base(&fields, loose_hosts).map_err(|problem| vec![problem])?;
+        let hosts = self.resolve_hosts(&fields, loose_hosts).map_err(|problem| vec![problem])?;
+        if !hosts.iter().any(|host| host.origin() == base.origin()) {
+            let message = "gives an address outside the connector's hosts".to_owned();
+            return Err(vec![FieldProblem { field: self.destination_field(), message }]);
+        }
+        let origins = origins(&hosts, &base);
+        Ok(Resolved { fields, secrets, base, hosts, origins })
     }
 
     /// Whether a change of this field changes where requests go (hosts, base, token address).
-    pub fn decides_destination(&self, _field: &str) -> bool {
-        todo!()
+    pub fn decides_destination(&self, field: &str) -> bool {
+        self.hosts.values().chain(&self.base).any(|template| template.names().any(|name| name == field))
     }
+
+    fn unknown_fields(&self, given: &Fields) -> Vec<FieldProblem> {
+        let known = self.fields.iter().map(|f| f.name.as_str()).collect::<Vec<_>>().join(", ");
+        let unknown = given.keys().filter(|name| self.field(name).is_none());
+        unknown
+            .map(|name| FieldProblem { field: name.clone(), message: format!("is not a field of `{}`; its fields are {known}", self.name) })
+            .collect()
+    }
+
+    fn value_of(&self, field: &FieldFile, given: &Fields, loose: Loose<'_>) -> Result<Option<String>, String> {
+        let value = given.get(&field.name).map(|text| normalize(field, text, loose)).transpose()?.filter(|value| !value.is_empty());
+        let grouped = self.one_of.iter().flatten().any(|name| *name == field.name);
+        match (value, &field.default) {
+            (Some(value), _) => Ok(Some(value)),
+            (None, Some(default)) if !grouped => normalize(field, default, loose).map(Some),
+            (None, _) if field.required && !grouped => Err("is missing".to_owned()),
+            (None, _) => Ok(None),
+        }
+    }
+
+    /// Exactly one group is given, and given whole.
+    fn one_of_problem(&self, given: &Fields) -> Option<FieldProblem> {
+        if self.one_of.is_empty() {
+            return None;
+        }
+        let has = |name: &String| given.get(name).is_some_and(|text| !text.trim().is_empty());
+        let begun: Vec<&Vec<String>> = self.one_of.iter().filter(|group| group.iter().any(has)).collect();
+        let groups = self.one_of.iter().map(|group| group.join(" and ")).collect::<Vec<_>>().join(", or ");
+        let missing = begun.first().and_then(|group| group.iter().find(|name| !has(name)));
+        let (field, message) = match begun.as_slice() {
+            [] => (self.one_of.first()?.first()?, format!("is missing: give {groups}")),
+            [_] => (missing?, format!("is missing: give {groups}")),
+            [_, second, ..] => (second.iter().find(|name| has(name))?, format!("is too much: give {groups}, not both")),
+        };
+        Some(FieldProblem { field: field.clone(), message })
+    }
+
+    fn resolve_base(&self, fields: &Fields, loose: Loose<'_>) -> Result<Url, FieldProblem> {
+        let whole = self.base.iter().find(|template| template.names().all(|name| fields.contains_key(name)));
+        let Some(template) = whole else {
+            let message = "is missing: no base address can be made without it".to_owned();
+            return Err(FieldProblem { field: self.destination_field(), message });
+        };
+        self.address(template, fields, loose)
+    }
+
+    /// The origins whose fields are all given, each once, in a fixed order.
+    fn resolve_hosts(&self, fields: &Fields, loose: Loose<'_>) -> Result<Vec<Url>, FieldProblem> {
+        let mut hosts = Vec::new();
+        for template in self.hosts.values().filter(|t| t.names().all(|name| fields.contains_key(name))) {
+            let mut url = self.address(template, fields, loose)?;
+            url.set_path("");
+            hosts.push(url);
+        }
+        hosts.sort();
+        hosts.dedup();
+        Ok(hosts)
+    }
+
+    /// Address fields stand as they are, values within the host must be host names, values within the path are encoded.
+    fn address(&self, template: &Template, fields: &Fields, loose: Loose<'_>) -> Result<Url, FieldProblem> {
+        let mut at = None;
+        let text = template.render_raw(|name, before| {
+            at = Some(name.to_owned());
+            let value = fields.get(name).ok_or_else(|| TemplateError::Missing(name.to_owned()))?;
+            let is_address = self.field(name).is_some_and(|f| matches!(f.kind, FieldKind::Origin | FieldKind::BaseUrl));
+            match before.split_once("://") {
+                None if is_address => Ok(value.clone()),
+                Some((_, rest)) if !rest.contains('/') && is_host(value) => Ok(value.clone()),
+                Some((_, rest)) if rest.contains('/') => segment(name, value),
+                _ => Err(TemplateError::Character(name.to_owned())),
+            }
+        });
+        let field = at.unwrap_or_else(|| self.destination_field());
+        let text = text.map_err(|error| FieldProblem { field: field.clone(), message: error.to_string() })?;
+        let mut url = plain_url(&text, loose).map_err(|reason| FieldProblem { field, message: format!("gives no address: {reason}") })?;
+        let path = url.path().trim_end_matches('/').to_owned();
+        url.set_path(&path);
+        Ok(url)
+    }
+
+    /// The first field that says where requests go, for problems with the whole address.
+    fn destination_field(&self) -> String {
+        let fields = self.one_of.iter().flatten().chain(self.fields.iter().map(|f| &f.name));
+        fields.into_iter().find(|name| self.decides_destination(name)).cloned().unwrap_or_else(|| "base".to_owned())
+    }
+}
+
+fn segment(name: &str, value: &str) -> Result<String, TemplateError> {
+    let one = Template::parse(&format!("{{{name}}}"))?;
+    one.render(Position::PathSegment, |_| Some(value))
+}
+
+/// A host name or a part of one, with an optional port: nothing that could end the host early.
+fn is_host(value: &str) -> bool {
+    let plain = value.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-'));
+    plain && !value.is_empty() && !value.starts_with(['.', '-']) && !value.ends_with(['.', '-']) && !value.contains("..")
+}
+
+/// Names of hosts may change in a connector file, addresses may not: so sorted by address, the base last.
+fn origins(hosts: &[Url], base: &Url) -> Vec<String> {
+    hosts.iter().map(|host| host.origin().ascii_serialization()).chain([base.as_str().trim_end_matches('/').to_owned()]).collect()
 }

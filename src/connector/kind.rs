@@ -1,0 +1,166 @@
+//! What each kind of field takes: one spelling is kept of everything a customer may paste.
+
+use url::{Host, Url};
+use uuid::Uuid;
+
+use super::file::{FieldFile, FieldKind};
+
+/// Whether an address the connector does not name may be used all the same.
+pub(super) type Loose<'a> = &'a dyn Fn(&Url) -> bool;
+
+/// Longest value of a field.
+const LONGEST: usize = 8_192;
+
+/// Headers a customer's field may not name: they belong to the connection or to the gateway.
+const NOT_HEADERS: &[&str] = &[
+    "host", "content-length", "content-type", "content-encoding", "transfer-encoding", "connection", "keep-alive", "upgrade", "te",
+    "trailer", "expect", "cookie", "set-cookie", "accept", "accept-encoding", "forwarded", "via", "date",
+];
+const NOT_HEADER_PREFIXES: &[&str] = &["proxy-", "sec-", "x-forwarded-", "rollcall-"];
+
+/// The value as it is kept, or what the field takes.
+pub(super) fn normalize(field: &FieldFile, given: &str, loose: Loose<'_>) -> Result<String, String> {
+    if given.len() > LONGEST {
+        return Err(format!("takes at most {LONGEST} bytes"));
+    }
+    let value = match field.kind {
+        FieldKind::Secret => secret(given)?,
+        FieldKind::Text => text(given)?,
+        FieldKind::Origin => address(field, given, loose, false)?,
+        FieldKind::BaseUrl => address(field, given, loose, true)?,
+        FieldKind::Integer => integer(given)?,
+        FieldKind::Uuid => uuid(given)?,
+        FieldKind::Choice => choice(field, given)?,
+        FieldKind::HeaderName => header_name(given)?,
+    };
+    match field.length {
+        Some(length) if value.chars().count() != length => {
+            Err(format!("takes exactly {length} characters, not {}", value.chars().count()))
+        }
+        _ => Ok(value),
+    }
+}
+
+/// Whether a field of a customer may name this header. Lower case.
+pub(super) fn may_set(name: &str) -> bool {
+    !NOT_HEADERS.contains(&name) && !NOT_HEADER_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// A key pasted from a terminal or a file ends with a line break: that one goes, everything else odd is refused.
+fn secret(given: &str) -> Result<String, String> {
+    let value = given.strip_suffix('\n').unwrap_or(given);
+    let value = value.strip_suffix('\r').unwrap_or(value);
+    if value.trim() != value {
+        return Err("begins or ends with a blank or a line break; paste the key alone".into());
+    }
+    if value.contains(|c: char| c.is_control()) {
+        return Err("holds a line break or another control character; paste the key alone, on one line".into());
+    }
+    Ok(value.to_owned())
+}
+
+fn text(given: &str) -> Result<String, String> {
+    let value = given.trim();
+    if value.contains(|c: char| c.is_control()) {
+        return Err("holds a line break or another control character".into());
+    }
+    Ok(value.to_owned())
+}
+
+fn integer(given: &str) -> Result<String, String> {
+    let value = given.trim();
+    let digits = !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit());
+    match value.parse::<u64>() {
+        Ok(number) if digits => Ok(number.to_string()),
+        _ => Err("takes a whole number, digits only".into()),
+    }
+}
+
+fn uuid(given: &str) -> Result<String, String> {
+    let id = Uuid::try_parse(given.trim()).map_err(|_| "takes a UUID, for example 4f2c0d2e-8a53-4d0e-9d61-7e0c0a11c0de")?;
+    Ok(id.hyphenated().to_string())
+}
+
+/// The word the customer picks, whatever the case, or what it stands for.
+fn choice(field: &FieldFile, given: &str) -> Result<String, String> {
+    let value = given.trim();
+    let by_word = field.values.iter().find(|(word, _)| word.eq_ignore_ascii_case(value));
+    let meant = by_word.or_else(|| field.values.iter().find(|(_, meaning)| *meaning == value));
+    match meant {
+        Some((_, meaning)) => Ok(meaning.clone()),
+        None => Err(format!("takes one of {}", field.values.keys().map(String::as_str).collect::<Vec<_>>().join(", "))),
+    }
+}
+
+fn header_name(given: &str) -> Result<String, String> {
+    let name = http::HeaderName::from_bytes(given.trim().as_bytes())
+        .map_err(|_| "takes the name of an HTTP header, for example X-Api-Key".to_owned())?;
+    if may_set(name.as_str()) { Ok(name.as_str().to_owned()) } else { Err(format!("`{name}` may not be set")) }
+}
+
+fn address(field: &FieldFile, given: &str, loose: Loose<'_>, with_path: bool) -> Result<String, String> {
+    let form = if with_path { "https://host[:port]/path" } else { "https://host[:port]" };
+    let url = plain_url(given.trim(), loose).map_err(|reason| format!("takes {form}: {reason}"))?;
+    if !with_path && url.path() != "/" {
+        return Err(format!("takes {form}: nothing may stand behind the host"));
+    }
+    if !within(&url, &field.hosts) && !loose(&url) {
+        return Err(format!("takes an address at {}", field.hosts.join(" or ")));
+    }
+    Ok(url.as_str().trim_end_matches('/').to_owned())
+}
+
+/// Reads an address that means the same to everybody: what parsers repair or read differently is refused.
+pub(super) fn plain_url(text: &str, loose: Loose<'_>) -> Result<Url, String> {
+    let scheme = text.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
+    if !matches!(scheme.as_deref(), Some("https" | "http")) {
+        return Err("it begins with https://".into());
+    }
+    if text.contains(|c: char| c.is_control() || c.is_whitespace()) || text.contains('\\') {
+        return Err("no blanks, control characters or backslashes".into());
+    }
+    if text.contains(['?', '#']) {
+        return Err("no `?` and no `#`".into());
+    }
+    let (_, rest) = text.split_once("://").unwrap_or_default();
+    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+    if authority.contains('@') {
+        return Err("no user name or password in the address".into());
+    }
+    plain_segments(path)?;
+    let url = Url::parse(text).map_err(|_| "this is not an address".to_owned())?;
+    match url.host() {
+        Some(Host::Domain(host)) if host.ends_with('.') => return Err("the host does not end with a dot".into()),
+        Some(_) => {}
+        None => return Err("it has no host".into()),
+    }
+    if url.port() == Some(0) {
+        return Err("port 0 is not a port".into());
+    }
+    if url.scheme() == "http" && !loose(&url) {
+        return Err("http is refused; use https".into());
+    }
+    Ok(url)
+}
+
+fn plain_segments(path: &str) -> Result<(), String> {
+    let lower = path.to_ascii_lowercase();
+    if ["%2e", "%2f", "%5c", "%00"].iter().any(|coded| lower.contains(coded)) {
+        return Err("no encoded dots, slashes or backslashes in the path".into());
+    }
+    let path = path.strip_suffix('/').unwrap_or(path);
+    if path.split('/').any(|segment| segment == "." || segment == "..") {
+        return Err("no dot segments in the path".into());
+    }
+    if !path.is_empty() && path.split('/').any(str::is_empty) {
+        return Err("no empty segments in the path".into());
+    }
+    Ok(())
+}
+
+/// Whether the host is one of these or below one of them; every host when there are none.
+fn within(url: &Url, hosts: &[String]) -> bool {
+    let Some(Host::Domain(host)) = url.host() else { return hosts.is_empty() };
+    let below = |parent: &String| host.strip_suffix(parent.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+    hosts.is_empty() || hosts.iter().any(below)
+}

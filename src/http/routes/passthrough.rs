@@ -60,10 +60,11 @@ async fn forward(request: HttpRequest, payload: web::Payload) -> Answer {
         call.raw_query.as_deref(),
         &linked.access.query,
         linked.access.method.proxy.encoded_slashes,
-    )?;
+    );
+    let target = target.map_err(Error::from)?;
     let target = target.path_and_query().cloned().ok_or_else(|| Error::internal("a target without a path"))?;
     let method = method_of(request.method())?;
-    let headers = request_headers(kept(request.headers(), &call.found), &linked.access);
+    let headers = request_headers(kept(request.headers(), &call.found).into_iter(), &linked.access);
     let look = state.services.passthrough.admit(&linked, &method, &call.raw_path)?;
     let body = match look {
         Look::Nothing => RequestBody::stream(request.headers(), payload),
@@ -146,6 +147,7 @@ fn cut(raw: Option<&str>, own: &[&str], tokens: &[String]) -> Option<String> {
     if kept.is_empty() { None } else { Some(kept.join("&")) }
 }
 
-fn kept<'a>(headers: &'a HeaderMap, found: &'a Found) -> impl Iterator<Item = (&'a str, &'a [u8])> + Clone {
-    headers.iter().filter(|(name, _)| !found.headers.contains(name)).map(|(name, value)| (name.as_str(), value.as_bytes()))
+fn kept<'a>(headers: &'a HeaderMap, found: &Found) -> Vec<(&'a str, &'a [u8])> {
+    let ours = |name| found.headers.contains(name);
+    headers.iter().filter(|(name, _)| !ours(name)).map(|(name, value)| (name.as_str(), value.as_bytes())).collect()
 }

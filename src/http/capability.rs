@@ -12,8 +12,8 @@ use crate::{
     connector::{Connector, FieldKind, Level, LinkMethod, file::FieldFile},
     error::{Code, Error},
     mapping::RuleFile,
-    model::{AccountId, AccountStatus, EnvironmentId, Field, Kind, Resource},
-    service::Linked,
+    model::{AccountId, AccountStatus, EnvironmentId, Field, Resource},
+    service::{Linked, filter::filterable},
 };
 
 /// What is asked of a resource.
@@ -287,10 +287,11 @@ fn one_unified(methods: &[&LinkMethod], resource: Resource, query: &CapabilityQu
             filters.push(FilterCapability { field: name.clone(), operators: filter.ops.clone(), evaluated_by: "vendor".into() });
         }
     }
-    for (name, operators) in fields.iter().filter_map(|f| Some((f.name, operators(&f.kind)?))) {
-        if filters.iter().all(|known| known.field != name) {
+    for (name, operators) in filterable(resource) {
+        let is_mapped = mapped.contains(name.split('[').next().unwrap_or_default());
+        if is_mapped && filters.iter().all(|known| known.field != name) {
             let operators = operators.iter().map(|o| (*o).to_owned()).collect();
-            filters.push(FilterCapability { field: name.to_owned(), operators, evaluated_by: "gateway".into() });
+            filters.push(FilterCapability { field: name, operators, evaluated_by: "gateway".into() });
         }
     }
     (!offering.is_empty()).then(|| UnifiedCapability {
@@ -304,16 +305,6 @@ fn one_unified(methods: &[&LinkMethod], resource: Resource, query: &CapabilityQu
         is_partial_response: defs.iter().any(|d| d.partial),
         env_overridden: false,
     })
-}
-
-/// What the gateway can compare a field with.
-fn operators(kind: &Kind) -> Option<&'static [&'static str]> {
-    match kind {
-        Kind::Text | Kind::Enum(_) => Some(&["eq", "in"]),
-        Kind::Bool => Some(&["eq"]),
-        Kind::Time => Some(&["eq", "gt", "gte", "lt", "lte"]),
-        Kind::Object(_) | Kind::List(_) => None,
-    }
 }
 
 fn proxy(connector: &Connector, methods: &[&LinkMethod], query: &CapabilityQuery) -> Vec<ProxyCapability> {

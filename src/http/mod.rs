@@ -10,6 +10,7 @@ pub mod gate;
 pub mod openapi;
 pub mod problem;
 pub mod query;
+pub mod relay;
 pub mod routes;
 pub mod schema;
 pub mod server;

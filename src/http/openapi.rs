@@ -94,7 +94,7 @@ pub fn document() -> openapi::OpenApi {
 }
 
 /// The text of `openapi/rollcall.json`.
-pub fn text() -> String {
+pub fn document_text() -> String {
     let mut text = document().to_pretty_json().unwrap_or_default();
     text.push('\n');
     text

@@ -151,9 +151,9 @@ fn filters(pairs: Vec<Pair>) -> Result<Vec<Filter>> {
     for pair in pairs {
         let Filter { field, op, values } = filter(pair)?;
         match filters.iter().position(|f| f.field == field && same_kind(f.op, op)) {
-            Some(at) if matches!(op, FilterOp::Eq | FilterOp::In) => {
-                filters[at].op = FilterOp::In;
-                filters[at].values.extend(values);
+            Some(earlier) if matches!(op, FilterOp::Eq | FilterOp::In) => {
+                filters[earlier].op = FilterOp::In;
+                filters[earlier].values.extend(values);
             }
             Some(_) => return Err(wrong(&field, "is compared twice the same way")),
             None if filters.len() == MAX_FILTERS => {

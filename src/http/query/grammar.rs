@@ -192,6 +192,11 @@ fn slips(a: &str, b: &str) -> usize {
     row[b.len()]
 }
 
+/// A raw name or value for comparison only; what is not UTF-8 equals nothing of ours.
+pub fn decode_loosely(text: &str) -> String {
+    percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned()
+}
+
 fn decode(text: &str, what: &str) -> Result<String> {
     let spaced = text.replace('+', " ");
     let decoded = percent_decode_str(&spaced).decode_utf8();

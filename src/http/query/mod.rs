@@ -5,7 +5,7 @@ mod grammar;
 mod platform;
 
 pub use data::{DataList, DataOne, ProxyList, ProxyOne};
-pub use grammar::{MAX_DEPTH, MAX_PAIRS, Pair, Pairs};
+pub use grammar::{MAX_DEPTH, MAX_PAIRS, Pair, Pairs, decode_loosely};
 pub use platform::{AccountList, AnyQuery, CapabilityQuery, IntegrationList, NoQuery, PlatformList};
 
 use crate::error::Result;

@@ -14,7 +14,7 @@ use crate::{
     http::{Answer, openapi},
 };
 
-static OPENAPI: LazyLock<String> = LazyLock::new(openapi::text);
+static OPENAPI: LazyLock<String> = LazyLock::new(openapi::document_text);
 static VIEWER: LazyLock<Arc<Config<'static>>> = LazyLock::new(|| Arc::new(Config::from("/openapi.json")));
 
 /// The viewer's own files and nothing else; its styles are set from script.

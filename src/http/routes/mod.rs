@@ -6,6 +6,7 @@ pub mod environment_integration;
 pub mod health;
 pub mod integrated_account;
 pub mod integration;
+pub mod passthrough;
 pub mod proxy;
 pub mod unified;
 pub mod unified_other;
@@ -19,6 +20,7 @@ pub fn configure(config: &mut ServiceConfig) {
     documented(config);
     config.map(|config| {
         documents::configure(config);
+        passthrough::configure(config);
         unified_other::configure(config);
         proxy::configure(config);
         config.default_service(web::to(unmatched::answer))

@@ -205,7 +205,7 @@ fn secrets_come_from_files_too() {
     let file = format!("admin_token_file = \"{}\"\n", token.display());
     assert_eq!(machine().config(&file).settings().admin_token.unwrap().expose(), TOKEN);
     machine().config(&format!("{file}admin_token = \"{TOKEN}\"\n")).mistake(&["rollcall.toml:2 `admin_token`", "give only one"]);
-    machine().config("log_file = \"x\"\n").mistake(&["`log_file`: there is no such setting; did you mean `log"]);
+    machine().config("log_file = \"x\"\n").mistake(&["`log_file`: there is no such setting; did you mean"]);
 
     for (content, part) in [("", "is empty"), (" \n", "is empty"), ("one\ntwo\n", "more than one line")] {
         let mut m = machine();

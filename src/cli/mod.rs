@@ -90,7 +90,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Token(command) => on_runtime(token::run(command, global)),
         Command::Account(command) => on_runtime(account::run(command, global)),
         Command::Doctor => on_runtime(doctor::doctor(global)),
-        Command::Openapi => print_data(crate::http::openapi::text().trim_end()),
+        Command::Openapi => print_data(crate::http::openapi::document_text().trim_end()),
         Command::Healthcheck => on_runtime(door::healthcheck(global)),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "rollcall", &mut std::io::stdout());

@@ -5,43 +5,75 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Access, Failure, Guard, ListAsk, Pick, RawPage, Tested, Visit};
-use crate::{connector::ResourceDef, store::Store};
+use super::{
+    Access, Failure, Guard, HttpAnswer, HttpCall, ListAsk, Pick, RawPage, Tested, Visit,
+    send::Sender,
+    transport::{keeper_commander, rest},
+};
+use crate::{
+    connector::{ResourceDef, Transport},
+    store::Store,
+};
+
+/// What a transport works with: requests that are guarded and bounded, and the store for its locks.
+pub struct Context {
+    pub(super) sender: Sender,
+    /// Where service locks live.
+    pub store: Arc<dyn Store>,
+}
+
+impl Context {
+    /// Sends one request with the account's credential and reads the whole answer; what it means is not judged.
+    pub async fn send(&self, access: &Access, call: HttpCall) -> Result<HttpAnswer, Failure> {
+        self.sender.send(access, call).await
+    }
+}
 
 /// The vendor side of the house. One per process; cheap to share.
 pub struct Upstream {
-    _guard: Arc<Guard>,
-    _store: Arc<dyn Store>,
+    context: Context,
 }
 
 impl Upstream {
     /// Over the one guard; the store holds service locks.
     pub fn new(guard: Arc<Guard>, store: Arc<dyn Store>) -> Self {
-        Self { _guard: guard, _store: store }
+        Self { context: Context { sender: Sender::new(guard), store } }
     }
 
     /// Asks the vendor whether the credential works, and learns what the connector needs to know.
-    pub async fn test(&self, _access: &Access) -> Result<Tested, Failure> {
-        todo!()
+    pub async fn test(&self, access: &Access) -> Result<Tested, Failure> {
+        match access.method.transport {
+            Transport::KeeperCommander => keeper_commander::test(&self.context, access).await,
+            Transport::Rest => rest::test(&self.context, access).await,
+            Transport::Scim => super::transport::scim::test(&self.context, access).await,
+        }
     }
 
     /// One page of a resource whose list is a request.
-    pub async fn list(&self, _access: &Access, _resource: &ResourceDef, _ask: &ListAsk) -> Result<RawPage, Failure> {
-        todo!()
+    pub async fn list(&self, access: &Access, resource: &ResourceDef, ask: &ListAsk) -> Result<RawPage, Failure> {
+        rest::list(&self.context, access, resource, ask).await
     }
 
     /// One record by id; `None` when the vendor says there is none. Resources with `get: {from: list}` are not asked here.
-    pub async fn get(&self, _access: &Access, _resource: &ResourceDef, _ask: &ListAsk) -> Result<Option<Bytes>, Failure> {
-        todo!()
+    pub async fn get(&self, access: &Access, resource: &ResourceDef, ask: &ListAsk) -> Result<Option<Bytes>, Failure> {
+        rest::get(&self.context, access, resource, ask).await
     }
 
     /// Everything of one company, under the service lock. Command transports only.
-    pub async fn visit(&self, _access: &Access, _pick: &Pick) -> Result<Visit, Failure> {
-        todo!()
+    pub async fn visit(&self, access: &Access, pick: &Pick) -> Result<Visit, Failure> {
+        match access.method.transport {
+            Transport::KeeperCommander => keeper_commander::visit(&self.context, access, pick).await,
+            Transport::Rest | Transport::Scim => {
+                Err(Failure::BadAnswer("this connector has no companies to visit; its resources are listed".into()))
+            }
+        }
     }
 
     /// The company an id of this transport belongs to, when ids tell (`<company>:<team>`, `user_id >> 32`).
-    pub fn company_of(&self, _access: &Access, _id: &str) -> Option<String> {
-        todo!()
+    pub fn company_of(&self, access: &Access, id: &str) -> Option<String> {
+        match access.method.transport {
+            Transport::KeeperCommander => keeper_commander::company_of(access, id),
+            Transport::Rest | Transport::Scim => None,
+        }
     }
 }

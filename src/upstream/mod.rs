@@ -4,9 +4,17 @@
 pub mod access;
 pub mod classify;
 pub mod client;
+mod decode;
 pub mod egress;
+pub mod headers;
+mod limits;
 pub mod page;
 pub mod passthrough;
+pub mod passthrough_target;
+pub mod query;
+mod ranges;
+mod send;
+mod tls;
 pub mod transport;
 
 use std::{collections::BTreeMap, ops::Range};
@@ -15,8 +23,10 @@ use bytes::Bytes;
 use serde_json::{Map, Value};
 
 pub use access::Access;
-pub use client::Upstream;
+pub use client::{Context, Upstream};
 pub use egress::{Allow, Guard};
+pub use query::Query;
+pub use send::{HttpAnswer, HttpCall};
 
 use crate::{
     connector::Meaning,
@@ -51,6 +61,9 @@ pub enum Failure {
         /// The rule's sentence.
         message: Option<String>,
     },
+    /// The caller's own body did not come, or not in time.
+    #[error("{0}")]
+    Upload(String),
     /// Paging makes no progress.
     #[error("{0}")]
     PagingBroken(String),
@@ -80,6 +93,7 @@ impl Failure {
                 Meaning::NotReady => Code::VendorNotReady,
                 Meaning::Failed | Meaning::Fine => Code::VendorError,
             },
+            Failure::Upload(_) => Code::RequestTimeout,
             Failure::PagingBroken(_) => Code::VendorPagingBroken,
             Failure::ContextChanged(_) => Code::VendorContextChanged,
             Failure::Busy(_) => Code::Busy,

@@ -1,0 +1,193 @@
+//! Which headers cross the transparent client, in which order they are dropped and added.
+//!
+//! Requests: what `Connection` names goes first, so that a client cannot strip the credential; reserved names next; the
+//! credential goes in last. Replies lose what would act on our own origin.
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use url::Url;
+
+use super::{Access, limits};
+
+/// Set where a vendor's `Location` left its origin and was removed.
+pub const LOCATION_WITHHELD: HeaderName = HeaderName::from_static("rollcall-location-withheld");
+
+const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
+const SANDBOX: HeaderValue = HeaderValue::from_static("sandbox");
+
+/// Names that belong to one connection, in both directions; lengths and codings are set anew by each side.
+fn hop_by_hop(name: &str) -> bool {
+    matches!(
+        name,
+        "connection"
+            | "keep-alive"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+            | "http2-settings"
+            | "proxy-connection"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "proxy-authentication-info"
+    )
+}
+
+/// Names of a client's request that never reach a vendor.
+fn reserved(name: &str) -> bool {
+    matches!(
+        name,
+        "host"
+            | "content-length"
+            | "cookie"
+            | "cookie2"
+            | "authorization"
+            | "forwarded"
+            | "x-real-ip"
+            | "via"
+            | "integrated-account-id"
+    ) || name.starts_with("x-forwarded-")
+        || name.starts_with("proxy-")
+        || name.starts_with("rollcall-")
+        || name.contains('_')
+}
+
+/// Headers that describe the message rather than carry the credential: the connector's are only a default.
+fn is_default(name: &HeaderName) -> bool {
+    matches!(name.as_str(), "accept" | "accept-encoding" | "accept-language" | "content-type" | "user-agent")
+}
+
+/// Whether a credential may travel in a header of this name.
+pub(super) fn may_inject(name: &HeaderName) -> bool {
+    let text = name.as_str();
+    text == "authorization" || !(hop_by_hop(text) || reserved(text) || is_default(name))
+}
+
+/// The headers of the vendor's request, from those of the client in any order.
+pub fn request_headers<'a>(client: impl Iterator<Item = (&'a str, &'a [u8])> + Clone, access: &Access) -> HeaderMap {
+    let named = named_by_connection(client.clone());
+    let mut headers = HeaderMap::with_capacity(16);
+    for (name, value) in client {
+        let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else { continue };
+        let text = name.as_str();
+        if hop_by_hop(text) || reserved(text) || named.iter().any(|n| n == text) {
+            continue;
+        }
+        if let Ok(value) = HeaderValue::from_bytes(value) {
+            headers.append(name, value);
+        }
+    }
+    for (name, value) in &access.headers {
+        if !(is_default(name) && headers.contains_key(name)) {
+            headers.insert(name.clone(), value.clone());
+        }
+    }
+    headers
+}
+
+/// Lower-case names listed in `Connection`, without the two words that are no headers.
+fn named_by_connection<'a>(client: impl Iterator<Item = (&'a str, &'a [u8])>) -> Vec<String> {
+    let mut named = Vec::new();
+    for (name, value) in client {
+        if name.eq_ignore_ascii_case("connection") {
+            collect_tokens(value, &mut named);
+        }
+    }
+    named
+}
+
+fn collect_tokens(value: &[u8], named: &mut Vec<String>) {
+    for token in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+        if !token.is_empty() && !token.eq_ignore_ascii_case(b"keep-alive") && !token.eq_ignore_ascii_case(b"close") {
+            named.push(String::from_utf8_lossy(token).to_ascii_lowercase());
+        }
+    }
+}
+
+/// The headers of our reply, from those of the vendor. `place` turns a path below the account's base (with its query) into
+/// the path of ours that leads there. `Content-Length` stays: whoever frames the reply decides.
+pub fn response_headers(mut headers: HeaderMap, access: &Access, place: impl Fn(&str) -> String) -> HeaderMap {
+    let mut named = Vec::new();
+    for value in headers.get_all(header::CONNECTION) {
+        collect_tokens(value.as_bytes(), &mut named);
+    }
+    let drops = |name: &HeaderName| {
+        let text = name.as_str();
+        hop_by_hop(text)
+            || matches!(
+                text,
+                "set-cookie" | "set-cookie2" | "strict-transport-security" | "alt-svc" | "clear-site-data" | "refresh"
+            )
+            || text.starts_with("access-control-")
+            || named.iter().any(|n| n == text)
+    };
+    let dropped: Vec<HeaderName> = headers.keys().filter(|name| drops(name)).cloned().collect();
+    for name in dropped {
+        headers.remove(name);
+    }
+    redact(&mut headers, access);
+    move_location(&mut headers, access, place);
+    limits::announce(&mut headers);
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, NOSNIFF);
+    if headers.get(header::CONTENT_TYPE).is_some_and(is_active) {
+        headers.append(header::CONTENT_SECURITY_POLICY, SANDBOX);
+    }
+    headers
+}
+
+/// Content a browser would run as ours: HTML, SVG and every other XML.
+fn is_active(content_type: &HeaderValue) -> bool {
+    let text = content_type.as_bytes().to_ascii_lowercase();
+    text.windows(4).any(|part| part == b"html") || text.windows(3).any(|part| part == b"xml")
+}
+
+/// A vendor that takes its key as a query parameter may write it into links.
+fn redact(headers: &mut HeaderMap, access: &Access) {
+    if access.query.is_empty() {
+        return;
+    }
+    for value in headers.values_mut() {
+        let Ok(text) = value.to_str() else { continue };
+        if let Some((_, secret)) = access.query.iter().find(|(_, secret)| text.contains(secret.expose()))
+            && let Ok(clean) = HeaderValue::from_str(&text.replace(secret.expose(), "***"))
+        {
+            *value = clean;
+        }
+    }
+}
+
+fn move_location(headers: &mut HeaderMap, access: &Access, place: impl Fn(&str) -> String) {
+    let Some(location) = headers.get(header::LOCATION) else { return };
+    let moved = location.to_str().ok().and_then(|text| below_base(text, &access.base));
+    match moved.and_then(|below| HeaderValue::from_str(&place(&below)).ok()) {
+        Some(value) => {
+            headers.insert(header::LOCATION, value);
+        }
+        None => {
+            headers.remove(header::LOCATION);
+            headers.insert(LOCATION_WITHHELD, HeaderValue::from_static("1"));
+        }
+    }
+}
+
+/// The path (with query and fragment) below the base that an absolute address or path names; `None` where it leaves the
+/// origin or the base path.
+fn below_base(location: &str, base: &Url) -> Option<String> {
+    if location.contains('\\') || location.bytes().any(|byte| byte <= 0x20) {
+        return None;
+    }
+    let url = match location.starts_with('/') {
+        true if location.starts_with("//") => Url::parse(&format!("{}:{location}", base.scheme())).ok()?,
+        true => Url::parse(&format!("{}{location}", base.origin().ascii_serialization())).ok()?,
+        false => Url::parse(location).ok()?,
+    };
+    if url.origin() != base.origin() || !url.username().is_empty() || url.password().is_some() {
+        return None;
+    }
+    let below = url.path().strip_prefix(base.path().trim_end_matches('/'))?;
+    if !below.starts_with('/') {
+        return None;
+    }
+    let query = url.query().map(|q| format!("?{q}")).unwrap_or_default();
+    let fragment = url.fragment().map(|f| format!("#{f}")).unwrap_or_default();
+    Some(format!("{below}{query}{fragment}"))
+}

@@ -1,0 +1,300 @@
+//! One request of the unified side: guarded, bounded in time and size, without redirects, cookies, proxies or automatic
+//! decompression. What an answer means is not judged here.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use url::Url;
+
+use super::{
+    Access, Failure, Guard, decode,
+    egress::{CONNECT_TIMEOUT, DialError, Names},
+    query::Query,
+    tls,
+};
+use crate::model::{AccountId, Secret};
+
+/// How long a call waits for its turn when the account has as many in flight as its connector allows.
+const TURN: Duration = Duration::from_secs(10);
+/// Connections kept per host.
+const IDLE_PER_HOST: usize = 16;
+/// Header fields an answer may have, and hyper's own bound on their bytes stands beside it.
+const MAX_HEADERS: usize = 256;
+/// Each retry is paid with this many tenths of a request; the account may save up for ten.
+const RETRY_PRICE: i64 = 10;
+const RETRY_SAVINGS: i64 = 100;
+
+/// A request below an account's base address. The credential is put in by the sender.
+#[derive(Clone)]
+pub struct HttpCall {
+    /// The method.
+    pub method: Method,
+    /// Below the base, with a leading slash, already encoded.
+    pub path: String,
+    /// The query.
+    pub query: Query,
+    /// Headers beyond those of the connector; they win over the connector's content types.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// The body.
+    pub body: Option<Bytes>,
+    /// The whole request; the link method's limit when left out.
+    pub timeout: Option<Duration>,
+}
+
+impl HttpCall {
+    /// A GET of a path.
+    pub fn get(path: impl Into<String>) -> Self {
+        Self { method: Method::GET, path: path.into(), query: Query::default(), headers: Vec::new(), body: None, timeout: None }
+    }
+}
+
+/// A whole answer, decoded.
+pub struct HttpAnswer {
+    /// The status.
+    pub status: u16,
+    /// The headers as sent.
+    pub headers: HeaderMap,
+    /// The body, decompressed.
+    pub body: Bytes,
+}
+
+/// What the account's calls share: how many run at once, and how many retries it may still spend.
+struct Gate {
+    permits: Arc<Semaphore>,
+    savings: AtomicI64,
+}
+
+/// How an answer that ended early is described.
+const CUT: &str = "the connection closed before the answer was whole";
+
+/// Whether the exchange ended in the middle: a request that is safe to repeat may be sent again.
+pub(super) fn is_cut(failure: &Failure) -> bool {
+    matches!(failure, Failure::BadAnswer(text) if text == CUT)
+}
+
+/// Sends requests. One per process.
+pub(super) struct Sender {
+    guard: Arc<Guard>,
+    public: OnceLock<reqwest::Client>,
+    named: OnceLock<reqwest::Client>,
+    plain: OnceLock<reqwest::Client>,
+    gates: Mutex<HashMap<AccountId, Arc<Gate>>>,
+}
+
+impl Sender {
+    pub(super) fn new(guard: Arc<Guard>) -> Self {
+        Self { guard, public: OnceLock::new(), named: OnceLock::new(), plain: OnceLock::new(), gates: Mutex::new(HashMap::new()) }
+    }
+
+    /// Sends one request when the account has room for it and reads the whole answer.
+    pub(super) async fn send(&self, access: &Access, call: HttpCall) -> Result<HttpAnswer, Failure> {
+        let url = address(access, &call, true)?;
+        self.exchange_at(access, url, call).await
+    }
+
+    /// Like [`Sender::send`], to an address that `page` checked against the account's origins.
+    pub(super) async fn send_to(&self, access: &Access, mut url: Url, call: HttpCall) -> Result<HttpAnswer, Failure> {
+        if !access.query.is_empty() {
+            let mut text = url.query().map(|query| format!("{query}&")).unwrap_or_default();
+            text.push_str(&Query::default().with(injected(access)));
+            url.set_query(Some(&text));
+        }
+        self.exchange_at(access, url, call).await
+    }
+
+    async fn exchange_at(&self, access: &Access, url: Url, call: HttpCall) -> Result<HttpAnswer, Failure> {
+        self.guard.clear(&url).map_err(refused)?;
+        let limit = call.timeout.unwrap_or(access.method.limits.timeout);
+        let _turn = self.turn(access).await?;
+        let exchange = self.exchange(access, url, call);
+        match tokio::time::timeout(limit, exchange).await {
+            Ok(answer) => answer,
+            Err(_) => Err(Failure::TimedOut(limit.as_secs().max(1))),
+        }
+    }
+
+    async fn exchange(&self, access: &Access, url: Url, call: HttpCall) -> Result<HttpAnswer, Failure> {
+        let client = self.client(&url)?;
+        let mut request = client.request(call.method.clone(), url).headers(headers(access, &call));
+        if let Some(body) = call.body {
+            request = request.body(body);
+        }
+        let mut response = request.send().await.map_err(failure)?;
+        let max = access.method.limits.max_body;
+        if response.content_length().is_some_and(|length| length > max as u64) && call.method != Method::HEAD {
+            return Err(Failure::BadAnswer(format!("the answer is larger than {max} bytes")));
+        }
+        let mut body = BytesMut::new();
+        while let Some(chunk) = response.chunk().await.map_err(failure)? {
+            if body.len() + chunk.len() > max {
+                return Err(Failure::BadAnswer(format!("the answer is larger than {max} bytes")));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        let status = response.status().as_u16();
+        let headers = std::mem::take(response.headers_mut());
+        let body = decode::decode(&headers, body.freeze(), max)?;
+        Ok(HttpAnswer { status, headers, body })
+    }
+
+    /// Whether one more try may be paid from what the account's requests saved up.
+    pub(super) fn may_retry(&self, access: &Access) -> bool {
+        let gate = self.gate(access);
+        gate.savings.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |s| (s >= RETRY_PRICE).then_some(s - RETRY_PRICE)).is_ok()
+    }
+
+    async fn turn(&self, access: &Access) -> Result<OwnedSemaphorePermit, Failure> {
+        let gate = self.gate(access);
+        let _ = gate.savings.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |s| (s < RETRY_SAVINGS).then_some(s + 1));
+        match tokio::time::timeout(TURN, gate.permits.clone().acquire_owned()).await {
+            Ok(Ok(permit)) => Ok(permit),
+            _ => Err(Failure::Busy(format!("{} calls of this account are already running", access.method.limits.concurrency))),
+        }
+    }
+
+    fn gate(&self, access: &Access) -> Arc<Gate> {
+        let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
+        if gates.len() > 1024 && !gates.contains_key(&access.account) {
+            let room = access.method.limits.concurrency.max(1);
+            gates.retain(|_, gate| Arc::strong_count(gate) > 1 || gate.permits.available_permits() < room);
+        }
+        let fresh = || {
+            let permits = Arc::new(Semaphore::new(access.method.limits.concurrency.max(1)));
+            Arc::new(Gate { permits, savings: AtomicI64::new(RETRY_SAVINGS) })
+        };
+        gates.entry(access.account).or_insert_with(fresh).clone()
+    }
+
+    /// Clients are three because a pool must not be shared between policies, and because http needs no roots.
+    fn client(&self, url: &Url) -> Result<&reqwest::Client, Failure> {
+        let named = self.guard.names(url);
+        let (cell, config) = match (url.scheme(), named) {
+            ("http", _) => (&self.plain, None),
+            (_, true) => (&self.named, Some(())),
+            (_, false) => (&self.public, Some(())),
+        };
+        if let Some(client) = cell.get() {
+            return Ok(client);
+        }
+        let config = match config {
+            Some(()) => (*tls::shared()?).clone(),
+            None => tls::without_roots()?,
+        };
+        let client = build(config, Names { guard: self.guard.clone(), named })?;
+        Ok(cell.get_or_init(|| client))
+    }
+}
+
+fn build(config: rustls::ClientConfig, names: Names) -> Result<reqwest::Client, Failure> {
+    reqwest::Client::builder()
+        .tls_backend_preconfigured(config)
+        .dns_resolver(Arc::new(names))
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .referer(false)
+        .no_proxy()
+        .http1_only()
+        .http1_max_headers(MAX_HEADERS)
+        .tcp_nodelay(true)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .pool_idle_timeout(Duration::from_secs(60))
+        .pool_max_idle_per_host(IDLE_PER_HOST)
+        .build()
+        .map_err(|_| Failure::Unreachable("the http client cannot be set up".into()))
+}
+
+fn injected(access: &Access) -> impl Iterator<Item = (&str, &Secret)> + Clone {
+    access.query.iter().map(|(name, value)| (name.as_str(), value))
+}
+
+/// Base + path + query (and the credential's parameters, if wanted), asserted to stay below the base.
+pub(super) fn address(access: &Access, call: &HttpCall, with_credential: bool) -> Result<Url, Failure> {
+    let base = access.base.as_str().trim_end_matches('/');
+    let mut text = format!("{base}{}", call.path);
+    let query = call.query.with(injected(access).filter(|_| with_credential));
+    if !query.is_empty() {
+        text.push('?');
+        text.push_str(&query);
+    }
+    let url = Url::parse(&text).map_err(|_| Failure::Egress("the request's path is not a path".into()))?;
+    let path_kept = url.path() == format!("{}{}", access.base.path().trim_end_matches('/'), call.path);
+    if !call.path.starts_with('/') || !path_kept || url.origin() != access.base.origin() || url.fragment().is_some() {
+        return Err(Failure::Egress("the request's path would leave the vendor's base address".into()));
+    }
+    Ok(url)
+}
+
+/// The connector's headers, then the call's; of two with one name the call's wins, except that it never replaces a
+/// credential.
+fn headers(access: &Access, call: &HttpCall) -> HeaderMap {
+    let mut map = HeaderMap::with_capacity(access.headers.len() + call.headers.len() + 2);
+    map.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip, br"));
+    map.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+    map.insert(header::USER_AGENT, HeaderValue::from_static(concat!("rollcall/", env!("CARGO_PKG_VERSION"))));
+    for (name, value) in &access.headers {
+        map.insert(name.clone(), value.clone());
+    }
+    for (name, value) in &call.headers {
+        if !map.get(name).is_some_and(HeaderValue::is_sensitive) {
+            map.insert(name.clone(), value.clone());
+        }
+    }
+    map
+}
+
+fn refused(error: DialError) -> Failure {
+    match error {
+        DialError::Refused(text) => Failure::Egress(text),
+        DialError::Unreachable(text) => Failure::Unreachable(text),
+    }
+}
+
+/// What a transport error was, without the address it happened at.
+fn failure(error: reqwest::Error) -> Failure {
+    let (timed_out, connecting) = (error.is_timeout(), error.is_connect());
+    let error = error.without_url();
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+    while let Some(cause) = next {
+        if let Some(known) = known(cause) {
+            return known;
+        }
+        next = cause.source();
+    }
+    match (timed_out, connecting) {
+        (true, _) => Failure::Unreachable(format!("no connection within {} s", CONNECT_TIMEOUT.as_secs())),
+        (false, true) => Failure::Unreachable("no connection could be made".into()),
+        (false, false) => Failure::BadAnswer(CUT.into()),
+    }
+}
+
+fn known(cause: &(dyn std::error::Error + 'static)) -> Option<Failure> {
+    if let Some(error) = cause.downcast_ref::<DialError>() {
+        return Some(refused(error.clone()));
+    }
+    if let Some(error) = cause.downcast_ref::<rustls::Error>() {
+        return Some(Failure::Unreachable(format!("TLS: {error}")));
+    }
+    if let Some(error) = cause.downcast_ref::<hyper::Error>() {
+        return match () {
+            _ if error.is_parse() => Some(Failure::BadAnswer("the answer is not HTTP, or its headers are too large".into())),
+            _ if error.is_incomplete_message() => Some(Failure::BadAnswer(CUT.into())),
+            _ => None,
+        };
+    }
+    let io = cause.downcast_ref::<std::io::Error>()?;
+    // TLS errors travel inside io errors, which do not name them as their source.
+    match io.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        Some(error) => Some(Failure::Unreachable(format!("TLS: {error}"))),
+        None if io.get_ref().is_some() => None,
+        None => Some(Failure::Unreachable(format!("the connection failed: {}", io.kind()))),
+    }
+}

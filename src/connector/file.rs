@@ -440,6 +440,9 @@ pub struct CompleteFile {
     /// An empty list means something went wrong at the vendor.
     #[serde(default)]
     pub not_if_empty: bool,
+    /// The vendor leaves the list out when there are no records; without this a missing list is a broken answer.
+    #[serde(default)]
+    pub absent_is_empty: bool,
 }
 
 /// How the next page is found.

@@ -6,6 +6,7 @@ pub mod catalog;
 pub mod check;
 mod compile;
 pub mod file;
+pub mod fixture;
 mod folder;
 mod kind;
 pub mod resolve;
@@ -261,6 +262,8 @@ pub struct ResourceDef {
     pub map: BTreeMap<String, crate::mapping::RuleFile>,
     /// Source paths that need not occur in fixtures.
     pub optional: Vec<String>,
+    /// Source paths taken over by `like`; the connector they come from has the fixtures.
+    pub taken: Vec<String>,
 }
 
 /// How to list.
@@ -274,6 +277,8 @@ pub struct List {
     pub page: PageStyle,
     /// An empty list means something went wrong.
     pub not_if_empty: bool,
+    /// No list at `records` means there are none.
+    pub absent_is_empty: bool,
 }
 
 /// From where a list comes.

@@ -74,7 +74,9 @@ pub(super) fn compile_all(
             (Some(one), None) | (None, Some(one)) => one.source.file.clone(),
             (None, None) => continue,
         };
-        compiled.extend(compile(scope, layers, &file).map(|def| (resource, def)));
+        let taken = base.map(|b| b.source.file.map.clone()).unwrap_or_default();
+        let taken = Table::compile(&taken, resource.shape()).map(|table| table.sources()).unwrap_or_default();
+        compiled.extend(compile(scope, layers, &file).map(|def| (resource, ResourceDef { taken, ..def })));
     }
     check_names(scope, link, &compiled);
     compiled
@@ -159,6 +161,7 @@ fn compile(scope: &mut Scope<'_>, layers: Layers<'_>, file: &ResourceFile) -> Op
         table: Arc::new(table?),
         map: file.map.clone(),
         optional: file.optional.clone(),
+        taken: Vec::new(),
     })
 }
 
@@ -202,7 +205,7 @@ fn compile_list(scope: &mut Scope<'_>, place: Place<'_>, list: &ListFile, extra:
     if list.request.is_none() && !matches!(list.page, PageFile::None) {
         scope.problems.push(place.key("page").problem("only a `request` has pages", None));
     }
-    Some(List { source: source?, records: records?, page: page?, not_if_empty: list.complete.not_if_empty })
+    Some(List { source: source?, records: records?, page: page?, not_if_empty: list.complete.not_if_empty, absent_is_empty: list.complete.absent_is_empty })
 }
 
 fn list_source(scope: &mut Scope<'_>, place: Place<'_>, list: &ListFile, extra: &[&str]) -> Option<ListSource> {

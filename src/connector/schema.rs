@@ -9,11 +9,13 @@ use serde_json::{Map, Value};
 use super::{
     Problem,
     file::{ConnectorFile, ResourceFile},
+    fixture::Fixture,
     yaml::{Content, Node, Place},
 };
 
 static CONNECTOR: LazyLock<Value> = LazyLock::new(|| generate::<ConnectorFile>("A connector's head file, `connector.yaml`."));
 static RESOURCE: LazyLock<Value> = LazyLock::new(|| generate::<ResourceFile>("One resource of a connector, `<plural>.yaml`."));
+static FIXTURE: LazyLock<Value> = LazyLock::new(|| generate::<Fixture>("Exchanges with a vendor, `fixtures/*.json`."));
 
 /// The schema of `connector.yaml`.
 pub fn connector() -> &'static Value {
@@ -23,6 +25,11 @@ pub fn connector() -> &'static Value {
 /// The schema of `<plural>.yaml`.
 pub fn resource() -> &'static Value {
     &RESOURCE
+}
+
+/// The schema of `fixtures/*.json`.
+pub fn fixture() -> &'static Value {
+    &FIXTURE
 }
 
 /// A schema as the text of its file under `connectors/_schema/`.

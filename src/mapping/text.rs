@@ -12,7 +12,7 @@ pub(super) fn text_of(raw: &str) -> Option<Cow<'_, str>> {
     match raw.as_bytes().first()? {
         b'"' => {
             let inner = raw.get(1..raw.len().checked_sub(1)?)?;
-            Some(if inner.contains('\\') { Cow::Owned(decode(raw)) } else { Cow::Borrowed(inner) })
+            Some(if inner.as_bytes().contains(&b'\\') { Cow::Owned(decode(raw)) } else { Cow::Borrowed(inner) })
         }
         b'n' | b'[' | b'{' => None,
         _ => Some(Cow::Borrowed(raw)),

@@ -132,6 +132,12 @@ impl<'a> Writer<'_, 'a> {
     /// Calls `hit` with every value of the source that is not null, until it says stop.
     fn values(&self, source: &Source, hit: &mut dyn FnMut(&'a str) -> bool) -> bool {
         let cells = self.cells;
+        if source.hops.is_empty() {
+            return match cells[self.base_of(source.root) + source.slot as usize] {
+                Cell::Raw(raw) if raw != "null" => hit(raw),
+                _ => false,
+            };
+        }
         each_row(cells, self.base_of(source.root), &source.hops, &mut |base| match cells[base + source.slot as usize] {
             Cell::Raw(raw) if raw != "null" => hit(raw),
             _ => false,
@@ -182,7 +188,7 @@ impl<'a> Writer<'_, 'a> {
     fn value(&mut self, rule: &Rule, kind: Kind, raw: &str) -> Wrote {
         if rule.plain && matches!(kind, Kind::Text) {
             match raw.starts_with('"') {
-                true if raw.contains('\\') => write_text(self.out, &text_of(raw).unwrap_or_default()),
+                true if raw.as_bytes().contains(&b'\\') => write_text(self.out, &text_of(raw).unwrap_or_default()),
                 true => self.out.extend_from_slice(raw.as_bytes()),
                 false => write_text(self.out, raw),
             }
@@ -216,43 +222,22 @@ impl<'a> Writer<'_, 'a> {
             };
         }
         let converted = match (&rule.steps.read_as, kind) {
-            (_, Kind::Enum(words)) => {
-                if !words.contains(&&*text) {
-                    return self.otherwise(rule, Some(&text));
-                }
-                Some(text)
-            }
-            (Some(read_as), Kind::Time) => read_as.time(&text).map(|at| Cow::Owned(at.into_owned())),
-            (Some(read_as), _) => read_as.read(&text).map(|read| Cow::Owned(read.into_owned())),
-            (None, Kind::Time) => time(&text).map(|at| Cow::Owned(at.into_owned())),
-            (None, Kind::Bool) => return self.bool(rule, &text),
-            (None, _) => Some(text),
+            (_, Kind::Enum(words)) if !words.contains(&&*text) => return self.otherwise(rule, Some(&text)),
+            (Some(read_as), Kind::Time) => read_as.time(&text),
+            (Some(read_as), _) => read_as.read(&text),
+            (None, Kind::Time) => time(&text),
+            (None, Kind::Bool) => bool_word(&text),
+            (None, _) => Some(Cow::Borrowed(&*text)),
         };
-        match converted {
-            Some(text) => {
-                write_text(self.out, &text);
-                Wrote::Value
-            }
-            None => {
+        match (converted, kind) {
+            (Some(word), Kind::Bool) => self.out.extend_from_slice(word.as_bytes()),
+            (Some(text), _) => write_text(self.out, &text),
+            (None, _) => {
                 self.lost(rule);
-                self.otherwise(rule, None)
+                return self.otherwise(rule, None);
             }
         }
-    }
-
-    fn bool(&mut self, rule: &Rule, text: &str) -> Wrote {
-        let word =
-            [("true", b"true".as_slice()), ("false", b"false")].into_iter().find(|(word, _)| text.eq_ignore_ascii_case(word));
-        match word {
-            Some((_, json)) => {
-                self.out.extend_from_slice(json);
-                Wrote::Value
-            }
-            None => {
-                self.lost(rule);
-                self.otherwise(rule, None)
-            }
-        }
+        Wrote::Value
     }
 
     /// What is written when there is no value, or one nobody knows.
@@ -412,6 +397,11 @@ impl<'a> Writer<'_, 'a> {
             self.warnings.push(warning);
         }
     }
+}
+
+/// The words of a boolean, whatever their case.
+fn bool_word(text: &str) -> Option<Cow<'static, str>> {
+    ["true", "false"].into_iter().find(|word| text.eq_ignore_ascii_case(word)).map(Cow::Borrowed)
 }
 
 /// Whether `null_if` takes the value for nothing.

@@ -1,1 +1,133 @@
-//! What a vendor's answer means: the connector's rules first, then the common ones.
+//! What a vendor's answer means: the connector's rules first, then what every vendor means by its status.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, header};
+
+use super::{Access, Failure, HttpAnswer, limits};
+use crate::{
+    connector::{ErrorRule, Meaning, TextTest},
+    error::VendorAnswer,
+};
+
+/// How much of a vendor's error body is kept.
+const KEPT: usize = 64 * 1024;
+/// Vendor headers worth forwarding beside an error.
+const USEFUL: [&str; 12] = [
+    "content-type",
+    "retry-after",
+    "ratelimit",
+    "ratelimit-policy",
+    "ratelimit-limit",
+    "ratelimit-remaining",
+    "ratelimit-reset",
+    "x-request-id",
+    "request-id",
+    "x-correlation-id",
+    "x-amzn-requestid",
+    "cf-ray",
+];
+
+/// An answer with records in it, or the failure it is.
+pub fn classify(access: &Access, answer: &HttpAnswer) -> Result<(), Failure> {
+    for rule in &access.method.errors {
+        if matches(rule, answer) {
+            return match rule.meaning {
+                Meaning::Fine => Ok(()),
+                meaning => Err(answered(access, answer, meaning, rule.wait, rule.message.clone())),
+            };
+        }
+    }
+    let meaning = match answer.status {
+        200..=299 => return is_json(answer),
+        300..=399 => {
+            let message = "The vendor answered with a redirect, which is not followed.".to_owned();
+            return Err(answered(access, answer, Meaning::Failed, None, Some(message)));
+        }
+        401 => Meaning::Reauth,
+        403 => Meaning::Denied,
+        404 => Meaning::Missing,
+        429 => Meaning::RateLimited,
+        503 if answer.headers.contains_key(header::RETRY_AFTER) => Meaning::NotReady,
+        _ => Meaning::Failed,
+    };
+    Err(answered(access, answer, meaning, None, None))
+}
+
+fn matches(rule: &ErrorRule, answer: &HttpAnswer) -> bool {
+    if !rule.status.is_empty() && !rule.status.contains(&answer.status) {
+        return false;
+    }
+    let Some(path) = &rule.path else { return true };
+    let Some(text) = path.text(&answer.body) else { return false };
+    match &rule.text {
+        TextTest::Present => true,
+        TextTest::Equals(wanted) => text == *wanted,
+        TextTest::Starts(wanted) => text.starts_with(wanted.as_str()),
+        TextTest::Contains(wanted) => text.to_lowercase().contains(&wanted.to_lowercase()),
+    }
+}
+
+/// The failure of an answer that means this.
+pub(super) fn answered(
+    access: &Access,
+    answer: &HttpAnswer,
+    meaning: Meaning,
+    wait: Option<Duration>,
+    message: Option<String>,
+) -> Failure {
+    let wait = match meaning {
+        Meaning::RateLimited | Meaning::NotReady => wait
+            .map(|duration| duration.as_secs().max(1))
+            .or_else(|| limits::wait(&answer.headers, &access.method.limits.retry_wait))
+            .or_else(|| limits::wait_in_text(&answer.body)),
+        _ => None,
+    };
+    Failure::Answered { meaning, answer: vendor_answer(access, answer), wait, message }
+}
+
+/// What is kept of an answer beside an error: no secret of the account, even if the vendor wrote it back.
+pub(super) fn vendor_answer(access: &Access, answer: &HttpAnswer) -> VendorAnswer {
+    let forms = access.forms();
+    let longest = forms.first().map_or(0, |form| form.expose().len());
+    let mut body = answer.body.slice(..answer.body.len().min(KEPT + longest)).to_vec();
+    let mut headers = useful(&answer.headers);
+    for form in &forms {
+        let needle = form.expose().as_bytes();
+        replace(&mut body, needle);
+        headers.iter_mut().for_each(|(_, value)| replace(value, needle));
+    }
+    body.truncate(KEPT);
+    VendorAnswer { status: Some(answer.status), headers, body: Bytes::from(body) }
+}
+
+fn useful(headers: &HeaderMap) -> Vec<(String, Vec<u8>)> {
+    let keep = |name: &str| USEFUL.contains(&name) || name.starts_with("x-ratelimit-") || name.starts_with("x-rate-limit-");
+    headers.iter().filter(|(name, _)| keep(name.as_str())).map(|(n, v)| (n.as_str().to_owned(), v.as_bytes().to_vec())).collect()
+}
+
+fn replace(text: &mut Vec<u8>, needle: &[u8]) {
+    let mut from = 0;
+    while let Some(at) = text[from..].windows(needle.len()).position(|window| window == needle) {
+        let at = from + at;
+        text.splice(at..at + needle.len(), *b"***");
+        from = at + 3;
+    }
+}
+
+/// A good status with something else than JSON in it is not a good answer.
+fn is_json(answer: &HttpAnswer) -> Result<(), Failure> {
+    let content_type = answer.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("").to_ascii_lowercase();
+    let start = answer.body.iter().find(|byte| !byte.is_ascii_whitespace());
+    match start {
+        None if answer.status == 204 => Ok(()),
+        None => Err(Failure::BadAnswer("the vendor answered with an empty body where JSON was expected".into())),
+        Some(b'<') => Err(Failure::BadAnswer("the vendor answered with an HTML page where JSON was expected".into())),
+        Some(_) if content_type.starts_with("text/html") => {
+            Err(Failure::BadAnswer("the vendor answered with an HTML page where JSON was expected".into()))
+        }
+        Some(b'{' | b'[' | b'"' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n') => Ok(()),
+        Some(_) => Err(Failure::BadAnswer("the vendor's answer is not JSON".into())),
+    }
+}

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::{
-    Access, Failure, Guard, HttpAnswer, HttpCall, ListAsk, Pick, RawPage, Tested, Visit, send::Sender,
-    transport::keeper_commander,
+    Access, Failure, Guard, HttpAnswer, HttpCall, ListAsk, Pick, RawPage, Tested, Visit,
+    send::Sender,
+    transport::{keeper_commander, rest},
 };
 use crate::{
     connector::{ResourceDef, Transport},
@@ -43,19 +44,19 @@ impl Upstream {
     pub async fn test(&self, access: &Access) -> Result<Tested, Failure> {
         match access.method.transport {
             Transport::KeeperCommander => keeper_commander::test(&self.context, access).await,
-            Transport::Rest => todo!(),
-            Transport::Scim => todo!(),
+            Transport::Rest => rest::test(&self.context, access).await,
+            Transport::Scim => super::transport::scim::test(&self.context, access).await,
         }
     }
 
     /// One page of a resource whose list is a request.
-    pub async fn list(&self, _access: &Access, _resource: &ResourceDef, _ask: &ListAsk) -> Result<RawPage, Failure> {
-        todo!()
+    pub async fn list(&self, access: &Access, resource: &ResourceDef, ask: &ListAsk) -> Result<RawPage, Failure> {
+        rest::list(&self.context, access, resource, ask).await
     }
 
     /// One record by id; `None` when the vendor says there is none. Resources with `get: {from: list}` are not asked here.
-    pub async fn get(&self, _access: &Access, _resource: &ResourceDef, _ask: &ListAsk) -> Result<Option<Bytes>, Failure> {
-        todo!()
+    pub async fn get(&self, access: &Access, resource: &ResourceDef, ask: &ListAsk) -> Result<Option<Bytes>, Failure> {
+        rest::get(&self.context, access, resource, ask).await
     }
 
     /// Everything of one company, under the service lock. Command transports only.

@@ -61,6 +61,9 @@ pub enum Failure {
         /// The rule's sentence.
         message: Option<String>,
     },
+    /// The caller's own body did not come, or not in time.
+    #[error("{0}")]
+    Upload(String),
     /// Paging makes no progress.
     #[error("{0}")]
     PagingBroken(String),
@@ -90,6 +93,7 @@ impl Failure {
                 Meaning::NotReady => Code::VendorNotReady,
                 Meaning::Failed | Meaning::Fine => Code::VendorError,
             },
+            Failure::Upload(_) => Code::RequestTimeout,
             Failure::PagingBroken(_) => Code::VendorPagingBroken,
             Failure::ContextChanged(_) => Code::VendorContextChanged,
             Failure::Busy(_) => Code::Busy,

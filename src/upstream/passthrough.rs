@@ -1,1 +1,185 @@
 //! The transparent client: hyper's connection API with a pool per worker.
+//!
+//! A pool stays on the thread that made it. Connections are driven by tasks of that thread, so a request and its
+//! connection never wake each other across threads, and nothing here is locked.
+
+mod body;
+mod connect;
+mod idle;
+
+use std::{rc::Rc, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Response, Uri, header, uri::PathAndQuery};
+use http_body::Body;
+use tokio::time::Instant;
+
+pub use body::{Cut, Pace, PassthroughBody};
+use body::{Progress, Upload};
+use idle::{Connection, Hosts, Lease};
+
+use super::{Access, Failure, Guard, egress::DialError};
+
+/// What a request body may fail with.
+pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The connections of one worker thread, by scheme, host and port. Lives where tasks can be spawned locally.
+#[derive(Clone)]
+pub struct Pool {
+    guard: Arc<Guard>,
+    hosts: Rc<Hosts>,
+    pace: Pace,
+}
+
+impl Pool {
+    /// A pool behind the one guard.
+    pub fn new(guard: Arc<Guard>) -> Self {
+        Self::with_pace(guard, Pace::default())
+    }
+
+    /// A pool with other bounds on how slow bodies may be.
+    pub fn with_pace(guard: Arc<Guard>, pace: Pace) -> Self {
+        Self { guard, hosts: Rc::new(Hosts::default()), pace }
+    }
+
+    /// Sends one request and gives the answer as soon as its head is there. `target` is checked and holds the base path;
+    /// `headers` are what the vendor shall see, the credential included; lengths and codings of the body are set here.
+    pub async fn send<B>(
+        &self,
+        access: &Access,
+        method: Method,
+        target: PathAndQuery,
+        mut headers: HeaderMap,
+        body: B,
+    ) -> Result<Response<PassthroughBody>, Failure>
+    where
+        B: Body<Data = Bytes> + 'static,
+        B::Error: Into<BodyError>,
+    {
+        let https = access.base.scheme() == "https";
+        let host = self.hosts.host_header(https, access.base.authority())?;
+        for name in [header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::CONNECTION, header::UPGRADE] {
+            headers.remove(name);
+        }
+        headers.insert(header::HOST, host.clone());
+        let mut draft = Draft { method, target, headers, upload: Upload::new(body, self.pace) };
+        let mut may_reuse = true;
+        loop {
+            let (mut connection, reused) = self.connection(access, https, may_reuse).await?;
+            match exchange(&mut connection, draft, reused, access.method.limits.timeout).await {
+                Ok((response, upload)) => {
+                    let (head, incoming) = response.into_parts();
+                    let lease = Lease::new(connection, self.hosts.clone(), https, host, upload);
+                    return Ok(Response::from_parts(head, PassthroughBody::new(incoming, lease, self.pace)));
+                }
+                // The vendor closed the connection while it was idle: once more, on a new one.
+                Err(Broken { draft: Some(again), .. }) if reused => {
+                    draft = again;
+                    may_reuse = false;
+                }
+                Err(Broken { failure, .. }) => return Err(failure),
+            }
+        }
+    }
+
+    /// A connection that is ready, and whether it served before.
+    async fn connection(&self, access: &Access, https: bool, may_reuse: bool) -> Result<(Connection, bool), Failure> {
+        while may_reuse && let Some(mut connection) = self.hosts.take(https, access.base.authority()) {
+            if connection.sender.ready().await.is_ok() {
+                return Ok((connection, true));
+            }
+        }
+        self.guard.check(&access.base).map_err(Failure::Egress)?;
+        let host = access.base.host_str().unwrap_or_default();
+        let port = access.base.port_or_known_default().unwrap_or(443);
+        let stream = self.guard.dial(host, port).await.map_err(|error| match error {
+            DialError::Refused(text) => Failure::Egress(text),
+            DialError::Unreachable(text) => Failure::Unreachable(text),
+        })?;
+        Ok((connect::open(stream, host, https).await?, false))
+    }
+}
+
+/// One request on one connection, until the head of its answer.
+async fn exchange(
+    connection: &mut Connection,
+    draft: Draft,
+    reused: bool,
+    limit: Duration,
+) -> Result<(Response<hyper::body::Incoming>, Progress), Broken> {
+    let upload = draft.upload.progress();
+    let spare = draft.spare(reused);
+    let sent = connection.sender.try_send_request(draft.into_request());
+    tokio::pin!(sent);
+    let mut deadline = Instant::now() + limit;
+    loop {
+        match tokio::time::timeout_at(deadline, &mut sent).await {
+            Ok(Ok(response)) => return Ok((response, upload)),
+            Ok(Err(mut error)) => {
+                let unsent = error.take_message().map(Draft::from_request);
+                let failure = failure(error.error(), &upload);
+                let repeatable = matches!(failure, Failure::Unreachable(_)) && !upload.touched();
+                return Err(Broken { failure, draft: unsent.or(spare.filter(|_| repeatable)) });
+            }
+            // The vendor's time runs from the end of the request, which may take long.
+            Err(_) => {
+                let ended = if upload.is_over() { upload.ended_at().unwrap_or(deadline - limit) } else { Instant::now() };
+                if ended + limit <= Instant::now() {
+                    connection.task.abort();
+                    return Err(Broken { failure: Failure::TimedOut(limit.as_secs().max(1)), draft: None });
+                }
+                deadline = ended + limit;
+            }
+        }
+    }
+}
+
+/// A request that can be sent again as long as its body was not touched.
+struct Draft {
+    method: Method,
+    target: PathAndQuery,
+    headers: HeaderMap,
+    upload: Upload,
+}
+
+/// Why an exchange failed, and the request where it may be sent again.
+struct Broken {
+    failure: Failure,
+    draft: Option<Draft>,
+}
+
+impl Draft {
+    /// A copy for one more try, for methods that may be repeated.
+    fn spare(&self, reused: bool) -> Option<Draft> {
+        let repeatable = matches!(self.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE);
+        (reused && repeatable).then(|| Draft {
+            method: self.method.clone(),
+            target: self.target.clone(),
+            headers: self.headers.clone(),
+            upload: self.upload.again(),
+        })
+    }
+
+    fn into_request(self) -> Request<Upload> {
+        let mut request = Request::new(self.upload);
+        *request.method_mut() = self.method;
+        *request.uri_mut() = Uri::from(self.target);
+        *request.headers_mut() = self.headers;
+        request
+    }
+
+    fn from_request(request: Request<Upload>) -> Draft {
+        let (head, upload) = request.into_parts();
+        let target = head.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+        Draft { method: head.method, target, headers: head.headers, upload }
+    }
+}
+
+fn failure(error: &hyper::Error, upload: &Progress) -> Failure {
+    match upload.failed() {
+        Some(reason) => Failure::Upload(reason.into()),
+        None if error.is_user() => Failure::Upload("the request body ended early".into()),
+        None if error.is_parse() => Failure::BadAnswer("the answer is not HTTP, or its headers are too large".into()),
+        None => Failure::Unreachable("the connection closed before an answer came".into()),
+    }
+}

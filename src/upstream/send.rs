@@ -21,7 +21,7 @@ use super::{
     query::Query,
     tls,
 };
-use crate::model::AccountId;
+use crate::model::{AccountId, Secret};
 
 /// How long a call waits for its turn when the account has as many in flight as its connector allows.
 const TURN: Duration = Duration::from_secs(10);
@@ -73,6 +73,14 @@ struct Gate {
     savings: AtomicI64,
 }
 
+/// How an answer that ended early is described.
+const CUT: &str = "the connection closed before the answer was whole";
+
+/// Whether the exchange ended in the middle: a request that is safe to repeat may be sent again.
+pub(super) fn is_cut(failure: &Failure) -> bool {
+    matches!(failure, Failure::BadAnswer(text) if text == CUT)
+}
+
 /// Sends requests. One per process.
 pub(super) struct Sender {
     guard: Arc<Guard>,
@@ -89,12 +97,21 @@ impl Sender {
 
     /// Sends one request when the account has room for it and reads the whole answer.
     pub(super) async fn send(&self, access: &Access, call: HttpCall) -> Result<HttpAnswer, Failure> {
-        let url = address(access, &call)?;
-        self.send_to(access, url, call).await
+        let url = address(access, &call, true)?;
+        self.exchange_at(access, url, call).await
     }
 
     /// Like [`Sender::send`], to an address that `page` checked against the account's origins.
-    pub(super) async fn send_to(&self, access: &Access, url: Url, call: HttpCall) -> Result<HttpAnswer, Failure> {
+    pub(super) async fn send_to(&self, access: &Access, mut url: Url, call: HttpCall) -> Result<HttpAnswer, Failure> {
+        if !access.query.is_empty() {
+            let mut text = url.query().map(|query| format!("{query}&")).unwrap_or_default();
+            text.push_str(&Query::default().with(injected(access)));
+            url.set_query(Some(&text));
+        }
+        self.exchange_at(access, url, call).await
+    }
+
+    async fn exchange_at(&self, access: &Access, url: Url, call: HttpCall) -> Result<HttpAnswer, Failure> {
         self.guard.clear(&url).map_err(refused)?;
         let limit = call.timeout.unwrap_or(access.method.limits.timeout);
         let _turn = self.turn(access).await?;
@@ -195,11 +212,15 @@ fn build(config: rustls::ClientConfig, names: Names) -> Result<reqwest::Client, 
         .map_err(|_| Failure::Unreachable("the http client cannot be set up".into()))
 }
 
-/// Base + path + query, asserted to stay below the base.
-fn address(access: &Access, call: &HttpCall) -> Result<Url, Failure> {
+fn injected(access: &Access) -> impl Iterator<Item = (&str, &Secret)> + Clone {
+    access.query.iter().map(|(name, value)| (name.as_str(), value))
+}
+
+/// Base + path + query (and the credential's parameters, if wanted), asserted to stay below the base.
+pub(super) fn address(access: &Access, call: &HttpCall, with_credential: bool) -> Result<Url, Failure> {
     let base = access.base.as_str().trim_end_matches('/');
     let mut text = format!("{base}{}", call.path);
-    let query = call.query.with(access.query.iter().map(|(name, value)| (name.as_str(), value)));
+    let query = call.query.with(injected(access).filter(|_| with_credential));
     if !query.is_empty() {
         text.push('?');
         text.push_str(&query);
@@ -239,7 +260,7 @@ fn refused(error: DialError) -> Failure {
 
 /// What a transport error was, without the address it happened at.
 fn failure(error: reqwest::Error) -> Failure {
-    let timed_out = error.is_timeout();
+    let (timed_out, connecting) = (error.is_timeout(), error.is_connect());
     let error = error.without_url();
     let mut next: Option<&(dyn std::error::Error + 'static)> = Some(&error);
     while let Some(cause) = next {
@@ -248,9 +269,10 @@ fn failure(error: reqwest::Error) -> Failure {
         }
         next = cause.source();
     }
-    match timed_out {
-        true => Failure::Unreachable(format!("no connection within {} s", CONNECT_TIMEOUT.as_secs())),
-        false => Failure::Unreachable("the connection ended before the answer was whole".into()),
+    match (timed_out, connecting) {
+        (true, _) => Failure::Unreachable(format!("no connection within {} s", CONNECT_TIMEOUT.as_secs())),
+        (false, true) => Failure::Unreachable("no connection could be made".into()),
+        (false, false) => Failure::BadAnswer(CUT.into()),
     }
 }
 
@@ -264,9 +286,7 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<Failure> {
     if let Some(error) = cause.downcast_ref::<hyper::Error>() {
         return match () {
             _ if error.is_parse() => Some(Failure::BadAnswer("the answer is not HTTP, or its headers are too large".into())),
-            _ if error.is_incomplete_message() => {
-                Some(Failure::BadAnswer("the connection closed before the answer was whole".into()))
-            }
+            _ if error.is_incomplete_message() => Some(Failure::BadAnswer(CUT.into())),
             _ => None,
         };
     }

@@ -1,3 +1,5 @@
 //! Protocols that a declaration cannot say, one module each.
 
 pub mod keeper_commander;
+pub(super) mod rest;
+pub(super) mod scim;

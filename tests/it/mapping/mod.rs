@@ -3,6 +3,7 @@
 mod damage;
 mod paths;
 mod rules;
+mod scim_page;
 mod speed;
 mod vocabulary;
 

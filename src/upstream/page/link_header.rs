@@ -1,0 +1,44 @@
+//! `Link: <…>; rel="next"` (RFC 8288).
+
+use http::{HeaderMap, header};
+
+/// The target of the first link whose relations hold `next`.
+pub(super) fn next(headers: &HeaderMap) -> Option<String> {
+    headers.get_all(header::LINK).iter().filter_map(|value| value.to_str().ok()).find_map(next_of)
+}
+
+fn next_of(mut rest: &str) -> Option<String> {
+    while let Some(open) = rest.find('<') {
+        let (target, tail) = rest[open + 1..].split_once('>')?;
+        let (parameters, behind) = split_link(tail);
+        if is_next(parameters) {
+            return Some(target.trim().to_owned());
+        }
+        rest = behind;
+    }
+    None
+}
+
+/// Parameters end at a comma that is not within quotes.
+fn split_link(text: &str) -> (&str, &str) {
+    let mut quoted = false;
+    let mut escaped = false;
+    for (at, c) in text.char_indices() {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' if quoted => escaped = true,
+            '"' => quoted = !quoted,
+            ',' if !quoted => return (&text[..at], &text[at + 1..]),
+            _ => {}
+        }
+    }
+    (text, "")
+}
+
+fn is_next(parameters: &str) -> bool {
+    parameters.split(';').any(|parameter| {
+        let Some((name, value)) = parameter.split_once('=') else { return false };
+        let value = value.trim().trim_matches('"');
+        name.trim().eq_ignore_ascii_case("rel") && value.split_ascii_whitespace().any(|rel| rel.eq_ignore_ascii_case("next"))
+    })
+}

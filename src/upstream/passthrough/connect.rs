@@ -1,0 +1,54 @@
+//! From a socket to an HTTP/1.1 connection, over TLS where the base says so.
+
+use std::sync::{Arc, OnceLock};
+
+use hyper::{client::conn::http1, rt};
+use hyper_util::rt::TokioIo;
+use rustls::{ClientConfig, pki_types::ServerName};
+use tokio::{net::TcpStream, time::Instant};
+use tokio_rustls::TlsConnector;
+
+use super::{body::Upload, idle::Connection};
+use crate::upstream::{Failure, egress::CONNECT_TIMEOUT, tls};
+
+/// Header fields an answer may have; hyper bounds their bytes by about 400 kB.
+const MAX_HEADERS: usize = 256;
+
+static CONFIG: OnceLock<Arc<ClientConfig>> = OnceLock::new();
+
+/// Shakes hands and starts the task that drives the connection on this thread.
+pub(super) async fn open(stream: TcpStream, host: &str, https: bool) -> Result<Connection, Failure> {
+    if !https {
+        return shake(TokioIo::new(stream)).await;
+    }
+    let name = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    let name = ServerName::try_from(name).map_err(|_| Failure::Egress("the host is not a name TLS can check".into()))?;
+    let handshake = TlsConnector::from(config()?).connect(name, stream);
+    match tokio::time::timeout(CONNECT_TIMEOUT, handshake).await {
+        Ok(Ok(stream)) => shake(TokioIo::new(stream)).await,
+        Ok(Err(error)) => Err(Failure::Unreachable(format!("TLS: {error}"))),
+        Err(_) => Err(Failure::Unreachable(format!("TLS: no handshake within {} s", CONNECT_TIMEOUT.as_secs()))),
+    }
+}
+
+fn config() -> Result<Arc<ClientConfig>, Failure> {
+    if let Some(config) = CONFIG.get() {
+        return Ok(config.clone());
+    }
+    let mut config = (*tls::shared()?).clone();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(CONFIG.get_or_init(|| Arc::new(config)).clone())
+}
+
+async fn shake<T>(io: T) -> Result<Connection, Failure>
+where
+    T: rt::Read + rt::Write + Unpin + Send + 'static,
+{
+    let shaken = http1::Builder::new().max_headers(MAX_HEADERS).handshake::<T, Upload>(io).await;
+    let (sender, connection) = shaken.map_err(|_| Failure::Unreachable("the connection closed at once".into()))?;
+    let task = tokio::task::spawn_local(async move {
+        // Its errors reach whoever waits for the answer.
+        let _ = connection.await;
+    });
+    Ok(Connection { sender, task: task.abort_handle(), since: Instant::now() })
+}

@@ -1,0 +1,195 @@
+//! Requests that a connector file declares: list, get, test.
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::Method;
+use tokio::time::Instant;
+use url::Url;
+
+use crate::{
+    connector::{Get, List, ListSource, Meaning, Position, Request, ResourceDef, Transport},
+    upstream::{Access, Context, Failure, HttpAnswer, HttpCall, ListAsk, RawPage, Tested, classify, page, send},
+};
+
+/// All tries of one call together.
+const DEADLINE: Duration = Duration::from_secs(120);
+/// The longest `Retry-After` a call waits out itself; longer ones are the caller's to know.
+const PATIENCE: u64 = 10;
+
+/// Whether the credential works: the connector's own request.
+pub(crate) async fn test(context: &Context, access: &Access) -> Result<Tested, Failure> {
+    let Some(test) = &access.method.test else { return Ok(Tested::default()) };
+    let Some(request) = &test.request else { return Ok(Tested::default()) };
+    let answer = ask(context, access, call(access, request, &ListAsk::default())?, None).await?;
+    for path in &test.expect {
+        let found = path.text(&answer.body).is_some() || path.elements(&answer.body).is_ok_and(|records| !records.is_empty());
+        if !found {
+            return Err(Failure::BadAnswer(format!("the vendor's answer has no `{path:?}`")));
+        }
+    }
+    Ok(Tested::default())
+}
+
+/// One page.
+pub(crate) async fn list(
+    context: &Context,
+    access: &Access,
+    resource: &ResourceDef,
+    wanted: &ListAsk,
+) -> Result<RawPage, Failure> {
+    let list = resource.list.as_ref();
+    let Some((list, request)) = list.and_then(|list| match &list.source {
+        ListSource::Request(request) => Some((list, request)),
+        ListSource::Command(_) | ListSource::Of { .. } => None,
+    }) else {
+        return Err(Failure::BadAnswer("this resource is not listed by a request".into()));
+    };
+    let plan = page::plan(&list.page, access, wanted)?;
+    let mut call = call(access, request, wanted)?;
+    for (name, value) in &plan.params {
+        call.query.set(name, value);
+    }
+    for (name, value) in &wanted.remote_query {
+        if !call.query.has(name) {
+            call.query.add(name, value);
+        }
+    }
+    let asked = match &plan.address {
+        Some(address) => address.clone(),
+        None => send::address(access, &call, false)?,
+    };
+    let answer = ask(context, access, call, plan.address.clone()).await.map_err(|failure| expired(access, failure))?;
+    read(access, list, &plan, asked, answer)
+}
+
+fn read(access: &Access, list: &List, plan: &page::Plan, asked: Url, answer: HttpAnswer) -> Result<RawPage, Failure> {
+    let records = match list.records.elements(&answer.body) {
+        Ok(records) => records,
+        Err(_) if access.method.transport == Transport::Scim && super::scim::is_empty_list(&answer.body) => Vec::new(),
+        Err(error) => return Err(Failure::BadAnswer(format!("the vendor's list cannot be read: {error}"))),
+    };
+    if list.not_if_empty && records.is_empty() {
+        return Err(Failure::BadAnswer("the vendor answered with an empty list, which it never does when all is well".into()));
+    }
+    let after = page::after(&list.page, &page::Read { access, plan, asked: &asked, answer: &answer, records: &records })?;
+    Ok(RawPage { body: answer.body, records, next: after.next, total: after.total })
+}
+
+/// A cursor of the vendor's own that ended: not the credential's fault, and no sign of broken paging.
+fn expired(access: &Access, failure: Failure) -> Failure {
+    match failure {
+        Failure::Answered { meaning: Meaning::Failed, answer, wait, .. }
+            if access.method.transport == Transport::Scim && super::scim::is_cursor_error(&answer.body) =>
+        {
+            let message = Some("The vendor's cursor has expired: start again without `next_cursor`.".to_owned());
+            Failure::Answered { meaning: Meaning::Failed, answer, wait, message }
+        }
+        other => other,
+    }
+}
+
+/// One record; `None` where the vendor says there is none.
+pub(crate) async fn get(
+    context: &Context,
+    access: &Access,
+    resource: &ResourceDef,
+    wanted: &ListAsk,
+) -> Result<Option<Bytes>, Failure> {
+    let Some(Get::Request { request, record }) = &resource.get else {
+        return Err(Failure::BadAnswer("this resource is not read one by one".into()));
+    };
+    // Such ids would change the path, so no vendor can have a record of that name.
+    if wanted.values.values().any(|value| matches!(value.as_str(), "" | "." | "..")) {
+        return Ok(None);
+    }
+    let mut call = call(access, request, wanted)?;
+    for (name, value) in &wanted.remote_query {
+        if !call.query.has(name) {
+            call.query.add(name, value);
+        }
+    }
+    let answer = match ask(context, access, call, None).await {
+        Ok(answer) => answer,
+        Err(Failure::Answered { meaning: Meaning::Missing, .. }) => return Ok(None),
+        Err(failure) => return Err(failure),
+    };
+    let found = record
+        .elements(&answer.body)
+        .map_err(|error| Failure::BadAnswer(format!("the vendor's record cannot be read: {error}")))?;
+    match found.as_slice() {
+        [one] => Ok(Some(answer.body.slice(one.clone()))),
+        [] => Ok(None),
+        _ => Err(Failure::BadAnswer("the vendor answered with several records where one was asked for".into())),
+    }
+}
+
+/// A declared request with its placeholders filled in.
+fn call(access: &Access, request: &Request, wanted: &ListAsk) -> Result<HttpCall, Failure> {
+    let value = |name: &str| wanted.values.get(name).or_else(|| access.fields.get(name)).map(String::as_str);
+    let bad =
+        |error: crate::connector::template::TemplateError| Failure::BadAnswer(format!("the request cannot be made: {error}"));
+    let mut call = HttpCall::get(request.path.render(Position::PathSegment, value).map_err(bad)?);
+    call.method = request.method.clone();
+    for (name, template) in &request.query {
+        call.query.add_rendered(name, &template.render(Position::Query, value).map_err(bad)?);
+    }
+    for (name, value) in &wanted.filters {
+        call.query.add_rendered(name, value);
+    }
+    Ok(call)
+}
+
+/// Sends, tries again where that is safe and the connector says so, and judges the answer.
+pub(super) async fn ask(context: &Context, access: &Access, call: HttpCall, at: Option<Url>) -> Result<HttpAnswer, Failure> {
+    let started = Instant::now();
+    let repeatable = call.method == Method::GET || call.method == Method::HEAD;
+    let mut attempt = 1;
+    loop {
+        let sent = match &at {
+            Some(url) => context.sender.send_to(access, url.clone(), call.clone()).await,
+            None => context.sender.send(access, call.clone()).await,
+        };
+        let status = sent.as_ref().ok().map(|answer| answer.status);
+        let cut = matches!(&sent, Err(failure) if send::is_cut(failure));
+        let judged = sent.and_then(|answer| classify::classify(access, &answer).map(|()| answer));
+        let Err(failure) = judged else { return judged };
+        let pause = match repeatable && attempt < access.method.limits.tries {
+            true => pause(access, &failure, status, cut, attempt),
+            false => None,
+        };
+        match pause {
+            Some(pause) if started.elapsed() + pause < DEADLINE && context.sender.may_retry(access) => {
+                tokio::time::sleep(pause).await
+            }
+            _ => return Err(failure),
+        }
+        attempt += 1;
+    }
+}
+
+/// How long to wait before the next try; `None` when there is none.
+fn pause(access: &Access, failure: &Failure, status: Option<u16>, cut: bool, attempt: u32) -> Option<Duration> {
+    let backoff = jitter(Duration::from_millis(200 << attempt.min(6)));
+    if cut {
+        return Some(backoff);
+    }
+    let Failure::Answered { wait, .. } = failure else { return None };
+    let listed = access.method.limits.retry_on.contains(&status?);
+    match wait {
+        Some(seconds) if *seconds <= PATIENCE && (listed || status == Some(429)) => {
+            Some(Duration::from_secs(*seconds) + jitter(Duration::from_millis(250)))
+        }
+        Some(_) => None,
+        None => listed.then_some(backoff),
+    }
+}
+
+/// Anything from nothing to the whole: callers that failed together must not come back together.
+fn jitter(most: Duration) -> Duration {
+    let random = RandomState::new().hash_one(0u8);
+    most.mul_f64((random >> 11) as f64 / (1u64 << 53) as f64)
+}

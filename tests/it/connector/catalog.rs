@@ -1,0 +1,188 @@
+//! Embedding, the overlay, `like`, and the starter folder.
+
+use std::{fs, path::Path};
+
+use rollcall::{
+    connector::{Catalog, capabilities, check, fixture},
+    mapping::{Options, Roots},
+    model::Resource,
+};
+
+use super::{connectors, copy_dir};
+
+fn write(dir: &Path, file: &str, text: &str) {
+    fs::create_dir_all(dir).unwrap();
+    fs::write(dir.join(file), text).unwrap();
+}
+
+/// A folder `acme` made from the starter folder.
+fn acme(dir: &Path) -> std::path::PathBuf {
+    let folder = dir.join("acme");
+    copy_dir(&connectors().join("_template"), &folder);
+    let head = folder.join("connector.yaml");
+    let text = fs::read_to_string(&head).unwrap().replace("connector: my-vendor ", "connector: acme ");
+    fs::write(head, text).unwrap();
+    folder
+}
+
+#[test]
+fn the_embedded_set_loads() {
+    let catalog = Catalog::load(None).unwrap_or_else(|problems| panic!("{}", check::report(&problems, false)));
+    let scim = catalog.get("scim").unwrap();
+    assert_eq!(scim.methods.iter().map(|m| m.name.as_str()).collect::<Vec<_>>(), ["bearer", "basic", "header"]);
+    assert!(scim.guide.contains("SCIM"));
+    assert!(scim.icon.as_ref().unwrap().starts_with(b"<svg"));
+    assert!(catalog.problems().is_empty());
+    assert!(catalog.get("_template").is_none() && catalog.get("template").is_none() && catalog.get("../scim").is_none());
+    assert!(catalog.all().all(|connector| !connector.slug.as_str().starts_with('_')));
+}
+
+#[test]
+fn every_folder_passes_check_with_its_level() {
+    let (catalog, problems) = fixture::check_dir(&connectors());
+    assert!(problems.is_empty(), "{}", check::report(&problems, false));
+    assert!(catalog.get("scim").is_some());
+}
+
+#[test]
+fn the_starter_folder_passes_when_copied_and_renamed() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = acme(dir.path());
+    for place in [dir.path(), folder.as_path()] {
+        let (catalog, problems) = fixture::check_dir(place);
+        assert!(problems.is_empty(), "{}", check::report(&problems, false));
+        assert_eq!(catalog.get("acme").unwrap().methods[0].name, "api_key");
+    }
+}
+
+#[test]
+fn an_overlay_replaces_whole_folders_and_adds_new_ones() {
+    let dir = tempfile::tempdir().unwrap();
+    acme(dir.path());
+    copy_dir(&connectors().join("scim"), &dir.path().join("scim"));
+    fs::remove_file(dir.path().join("scim/me.yaml")).unwrap();
+    let catalog = Catalog::load(Some(dir.path())).unwrap();
+    assert!(catalog.problems().is_empty(), "{}", check::report(catalog.problems(), false));
+    assert!(catalog.get("acme").is_some());
+    assert!(!catalog.get("scim").unwrap().methods[0].resources.contains_key(&Resource::Me));
+}
+
+#[test]
+fn a_broken_overlay_folder_keeps_the_compiled_in_one_and_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    acme(dir.path());
+    copy_dir(&connectors().join("scim"), &dir.path().join("scim"));
+    fs::write(dir.path().join("scim/users.yaml"), "resource: user\nlist: [\n").unwrap();
+    let catalog = Catalog::load(Some(dir.path())).unwrap();
+    assert!(catalog.get("scim").unwrap().methods[0].resources.contains_key(&Resource::User));
+    assert!(catalog.get("acme").is_some(), "the other folders of the overlay hold");
+    assert_eq!(catalog.problems().len(), 1);
+    assert_eq!(catalog.problems()[0].file, "scim/users.yaml");
+    assert_eq!(catalog.problems()[0].line, 2);
+}
+
+#[test]
+fn a_missing_overlay_is_a_problem_not_an_end() {
+    let catalog = Catalog::load(Some(Path::new("no/such/folder"))).unwrap();
+    assert!(catalog.get("scim").is_some());
+    assert_eq!(catalog.problems().len(), 1);
+}
+
+/// A vendor that speaks SCIM with a resource of its own on top.
+fn scim_like(dir: &Path) {
+    let folder = dir.join("acme");
+    copy_dir(&connectors().join("_template"), &folder);
+    fs::remove_dir_all(folder.join("fixtures")).unwrap();
+    fs::remove_file(folder.join("groups.yaml")).unwrap();
+    fs::remove_file(folder.join("users.yaml")).unwrap();
+    write(
+        &folder,
+        "connector.yaml",
+        "connector: acme\nformat: 1\ntitle: Acme\ncategory: directory\nlevel: beta\ntransport: scim\nhosts: { api: \"{url}\" }\n\
+         base: \"{url}/scim/v2\"\nlink:\n  - method: token\n    like: scim\n    fields:\n      - { name: url, title: Address, kind: origin }\n      \
+         - { name: token, title: Token, kind: secret }\n    auth: { bearer: { token: \"{token}\" } }\n",
+    );
+}
+
+#[test]
+fn like_takes_the_resources_and_own_files_merge_per_target() {
+    let dir = tempfile::tempdir().unwrap();
+    scim_like(dir.path());
+    write(
+        &dir.path().join("acme"),
+        "users.token.yaml",
+        "resource: user\nmap:\n  type: { const: person }\n  title: acmeTitle\noptional: [acmeTitle]\n",
+    );
+    let (catalog, problems) = fixture::check_dir(dir.path());
+    assert!(problems.is_empty(), "{}", check::report(&problems, false));
+    let method = &catalog.get("acme").unwrap().methods[0];
+    assert_eq!(method.resources.len(), Resource::ALL.len());
+    let mut out = Vec::new();
+    let record = br#"{"id":"7","userName":"u","title":"old","acmeTitle":"new","userType":"x","active":true}"#;
+    let user = &method.resources[&Resource::User];
+    user.table.apply(record, Roots::default(), Options::default(), &mut out).unwrap();
+    let user: serde_json::Value = serde_json::from_slice(&out).unwrap();
+    assert_eq!((&user["title"], &user["type"], &user["username"]), (&"new".into(), &"person".into(), &"u".into()));
+}
+
+#[test]
+fn a_resource_can_be_taken_back_from_like() {
+    let dir = tempfile::tempdir().unwrap();
+    scim_like(dir.path());
+    write(&dir.path().join("acme"), "groups.yaml", "resource: group\nnone: \"The vendor's SCIM has no groups, its documents say.\"\n");
+    let catalog = Catalog::load_dir(dir.path());
+    assert!(catalog.problems().is_empty(), "{}", check::report(catalog.problems(), false));
+    let group = &catalog.get("acme").unwrap().methods[0].resources[&Resource::Group];
+    assert!(group.none.is_some() && group.list.is_none());
+}
+
+#[test]
+fn a_level_needs_its_fixtures() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = acme(dir.path());
+    fs::remove_dir_all(folder.join("fixtures")).unwrap();
+    let (_, problems) = fixture::check_dir(dir.path());
+    assert_eq!(problems.len(), 1, "{}", check::report(&problems, false));
+    assert!(problems[0].message.starts_with("no fixture of `api_key` hits "), "{}", problems[0].message);
+    let head = folder.join("connector.yaml");
+    let text = fs::read_to_string(&head).unwrap();
+    fs::write(&head, text.replace("level: beta ", "level: draft ")).unwrap();
+    assert!(fixture::check_dir(dir.path()).1.is_empty(), "a draft needs to load, no more");
+    copy_dir(&connectors().join("_template/fixtures"), &folder.join("fixtures"));
+    fs::write(&head, text.replace("level: beta ", "level: stable ")).unwrap();
+    let (_, problems) = fixture::check_dir(dir.path());
+    assert!(problems.iter().any(|p| p.message.contains("was not recorded")), "{}", check::report(&problems, false));
+}
+
+#[test]
+fn capabilities_say_what_there_is_and_who_filters() {
+    let catalog = Catalog::load(None).unwrap();
+    let scim = capabilities(catalog.get("scim").unwrap());
+    let bearer = &scim.methods[0];
+    let resource = |name: &str| bearer.resources.iter().find(|r| r.resource == name).unwrap();
+    assert_eq!(resource("users").methods, ["list", "get"]);
+    assert_eq!(resource("group_members").methods, ["list"]);
+    assert!(resource("me").methods.is_empty() && resource("me").none.as_ref().unwrap().contains("RFC 7644"));
+    assert!(resource("roles").filters.is_empty() && resource("roles").proxy.is_none());
+    let by = |name: &str| {
+        let found: Vec<_> = resource("users").filters.iter().filter(|f| f.name == name).collect();
+        assert_eq!(found.len(), 1, "{name}");
+        (found[0].evaluated_by.as_str(), found[0].needs.as_deref())
+    };
+    assert_eq!(by("emails[email]"), ("vendor", Some("filter")));
+    assert_eq!(by("status"), ("gateway", None));
+    assert!(resource("users").fields.contains(&"organizations".to_owned()));
+    assert!(!resource("users").fields.contains(&"licenses".to_owned()));
+    assert_eq!(bearer.fields.iter().map(|f| (f.name.as_str(), f.required)).collect::<Vec<_>>(), [("base_url", true), ("token", true)]);
+}
+
+#[test]
+fn reports_are_text_for_people_and_json_for_tools() {
+    let catalog = Catalog::load(Some(Path::new("no/such/folder"))).unwrap();
+    let text = check::report(catalog.problems(), false);
+    assert!(text.starts_with("no/such/folder: the folder cannot be read"), "{text}");
+    assert!(text.contains("\n    hint: "), "{text}");
+    let json: serde_json::Value = serde_json::from_str(&check::report(catalog.problems(), true)).unwrap();
+    assert_eq!(json[0]["file"], "no/such/folder");
+    assert_eq!(json[0]["line"], 0);
+}

@@ -11,7 +11,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Catalog, Connector, Get, Level, LinkMethod, List, ListSource, Position, Problem, ResourceDef, compile::tidy, folder::HEAD};
+use super::{
+    Catalog, Connector, Get, Level, LinkMethod, List, ListSource, Position, Problem, ResourceDef, compile::tidy, folder::HEAD,
+};
 use crate::{mapping::Path, model::Resource};
 
 /// One file of `fixtures/`.
@@ -152,7 +154,9 @@ pub fn read(folder: &FilePath, connector: &str) -> Result<Vec<Named>, Vec<Proble
                 line: error.line() as u64,
                 column: error.column().max(1) as u64,
                 message: error.to_string(),
-                hint: Some("keys: source, note, method, fields, resource, operation, values, limit, exchanges, expect".to_owned()),
+                hint: Some(
+                    "keys: source, note, method, fields, resource, operation, values, limit, exchanges, expect".to_owned(),
+                ),
             }),
         }
     }

@@ -12,6 +12,7 @@ use url::Url;
 
 use crate::{
     connector::{Get, List, ListSource, Meaning, Position, Request, ResourceDef, Transport},
+    mapping::MapError,
     upstream::{Access, Context, Failure, HttpAnswer, HttpCall, ListAsk, RawPage, Tested, classify, page, send},
 };
 
@@ -70,6 +71,7 @@ fn read(access: &Access, list: &List, plan: &page::Plan, asked: Url, answer: Htt
     let records = match list.records.elements(&answer.body) {
         Ok(records) => records,
         Err(_) if access.method.transport == Transport::Scim && super::scim::is_empty_list(&answer.body) => Vec::new(),
+        Err(MapError::Shape(_)) if list.absent_is_empty && answer.body.trim_ascii_start().starts_with(b"{") => Vec::new(),
         Err(error) => return Err(Failure::BadAnswer(format!("the vendor's list cannot be read: {error}"))),
     };
     if list.not_if_empty && records.is_empty() {

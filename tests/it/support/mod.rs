@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod fault_proxy;
+pub mod peers;
 pub mod redis;
 
 /// Whether the long forms of the bars are asked for.

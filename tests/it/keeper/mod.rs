@@ -1,3 +1,5 @@
 //! The Keeper connector against the real Commander Service Mode code and our own stand-in.
 
+mod bench;
 mod connector;
+mod real;

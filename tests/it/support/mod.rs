@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod fault_proxy;
+pub mod gateway;
 pub mod peers;
 pub mod redis;
 

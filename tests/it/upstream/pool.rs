@@ -280,7 +280,8 @@ async fn no_forty_millisecond_step_at_any_size() {
                     parts.next().map(|part| (Ok::<_, std::io::Error>(Frame::data(part)), parts))
                 });
                 let started = Instant::now();
-                let response = pool.send(&access, Method::POST, path("/"), HeaderMap::new(), StreamBody::new(frames)).await.unwrap();
+                let response =
+                    pool.send(&access, Method::POST, path("/"), HeaderMap::new(), StreamBody::new(frames)).await.unwrap();
                 assert_eq!(whole(response).await.len(), size);
                 times.push(started.elapsed());
             }

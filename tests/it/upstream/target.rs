@@ -180,7 +180,11 @@ fn injected_parameters_take_the_place_of_the_callers() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(if crate::support::long() { 200_000 } else { 4_000 }))]
+    #![proptest_config(ProptestConfig {
+        cases: if crate::support::long() { 200_000 } else { 4_000 },
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn g_02_random_paths_stay(pieces in prop::collection::vec(prop::sample::select(vec![

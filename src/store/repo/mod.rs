@@ -1,1 +1,66 @@
-//! Typed repositories, written once above the waist.
+//! Typed repositories, written once above the waist. Records are JSON; secrets in them are sealed before they come here.
+//!
+//! What belongs to one account lives in the account's slot and commits together. Lists are indexes in the slot of their
+//! environment: the entry is written before the record and removed after it, so a record is never missing from its list;
+//! readers pass over entries without a record, `sweep_index` removes them.
+
+mod accounts;
+mod blobs;
+mod index;
+mod installation;
+mod snapshots;
+mod tokens;
+
+use bytes::Bytes;
+use serde::{Serialize, de::DeserializeOwned};
+
+pub use self::{
+    accounts::Accounts,
+    blobs::Blobs,
+    installation::{Environment, Installation},
+    snapshots::{CHUNK, Snapshots},
+    tokens::{TokenRecord, Tokens},
+};
+use super::{Batch, Expect, Key, Slot, StoreError, Write};
+use crate::model::{AccountId, EnvironmentId};
+
+/// Where everything of an account lives.
+pub fn account_slot(account: AccountId) -> Slot {
+    Slot::new(account.to_string())
+}
+
+/// Where the lists of an environment live.
+pub fn environment_slot(environment: EnvironmentId) -> Slot {
+    Slot::new(format!("env:{environment}"))
+}
+
+fn key(slot: Slot, name: impl Into<String>) -> Key {
+    Key { slot, name: name.into() }
+}
+
+fn batch(slot: Slot, writes: Vec<Write>) -> Batch {
+    Batch { slot, fence: None, writes }
+}
+
+fn put(name: impl Into<String>, value: Bytes, expect: Expect) -> Write {
+    Write::Put { name: name.into(), value, ttl: None, expect }
+}
+
+fn delete(name: impl Into<String>) -> Write {
+    Write::Delete { name: name.into(), expect: Expect::Any }
+}
+
+fn encode<T: Serialize>(value: &T) -> Result<Bytes, StoreError> {
+    serde_json::to_vec(value).map(Bytes::from).map_err(|error| StoreError::Damaged(format!("a record cannot be written: {error}")))
+}
+
+/// The error names the record, never its content.
+fn decode<T: DeserializeOwned>(bytes: &[u8], what: &str) -> Result<T, StoreError> {
+    serde_json::from_slice(bytes).map_err(|error| {
+        StoreError::Damaged(format!("{what} is not a record of this version (line {}, column {})", error.line(), error.column()))
+    })
+}
+
+fn single(versions: &[u64]) -> u64 {
+    versions.first().copied().unwrap_or_default()
+}

@@ -72,6 +72,7 @@ fn read(access: &Access, list: &List, plan: &page::Plan, asked: Url, answer: Htt
         Ok(records) => records,
         Err(MapError::Shape(_)) if list.absent_is_empty => Vec::new(),
         Err(_) if access.method.transport == Transport::Scim && super::scim::is_empty_list(&answer.body) => Vec::new(),
+        Err(MapError::Shape(_)) if list.absent_is_empty && answer.body.trim_ascii_start().starts_with(b"{") => Vec::new(),
         Err(error) => return Err(Failure::BadAnswer(format!("the vendor's list cannot be read: {error}"))),
     };
     if list.not_if_empty && records.is_empty() {

@@ -1,0 +1,230 @@
+//! One server and the connection to it: made when needed, dropped at the first doubt, made again at the next call.
+
+use std::{
+    sync::{Mutex as Plain, PoisonError},
+    time::Duration,
+};
+
+use redis::{
+    AsyncConnectionConfig, Client, ConnectionAddr, ErrorKind, IntoConnectionInfo, RedisConnectionInfo, RedisError,
+    ServerErrorKind, TlsCertificates, Value, aio::MultiplexedConnection,
+};
+use tokio::{
+    sync::Mutex,
+    time::{Instant, timeout, timeout_at},
+};
+
+use super::url::{Address, RedisUrl};
+use crate::store::StoreError;
+
+/// Name, TCP, TLS and log-in of one connection together.
+const CONNECT: Duration = Duration::from_millis(900);
+/// A connection that was silent for longer is asked for a sign of life before a write, so that a dead one costs no write.
+const SILENT: Duration = Duration::from_secs(1);
+const SIGN_OF_LIFE: Duration = Duration::from_millis(500);
+/// After a failed connection, calls fail at once for this long instead of each waiting for its own time-out.
+const REST: Duration = Duration::from_millis(300);
+
+/// What went wrong with one command.
+pub(super) enum Failure {
+    /// Another node has the slot; not executed here.
+    Redirect { to: Address, asking: bool },
+    /// The script is not cached there; not executed.
+    NoScript,
+    /// The server is not in a state to execute it; not executed.
+    NotNow(String),
+    /// No answer: executed or not.
+    Lost(String),
+    /// The server said no; not executed.
+    Said(StoreError),
+}
+
+#[derive(Clone)]
+pub(super) struct Connection {
+    pub id: u64,
+    inner: MultiplexedConnection,
+}
+
+/// One server.
+pub(super) struct Node {
+    pub address: Address,
+    connection: Mutex<Option<Connection>>,
+    heard: Plain<Option<Instant>>,
+    failed: Plain<Option<(Instant, String)>>,
+    count: std::sync::atomic::AtomicU64,
+}
+
+/// How to dial any server of the installation.
+pub(super) struct Dialer {
+    pub tls: bool,
+    pub roots: Option<Vec<u8>>,
+    pub login: RedisConnectionInfo,
+}
+
+impl Dialer {
+    pub fn new(url: &RedisUrl, roots: Option<Vec<u8>>) -> Self {
+        let mut login = RedisConnectionInfo::default().set_db(url.database);
+        if let Some(name) = &url.username {
+            login = login.set_username(name);
+        }
+        if let Some(password) = &url.password {
+            login = login.set_password(password.expose());
+        }
+        Self { tls: url.tls, roots, login }
+    }
+
+    /// Connects with other log-in data than the servers', for Sentinels.
+    pub async fn dial(&self, address: &Address, login: RedisConnectionInfo) -> Result<MultiplexedConnection, RedisError> {
+        let (host, port) = (address.host.clone(), address.port);
+        let place = if self.tls {
+            ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }
+        } else {
+            ConnectionAddr::Tcp(host, port)
+        };
+        let info = place.into_connection_info()?.set_redis_settings(login);
+        let client = if self.tls {
+            Client::build_with_tls(info, TlsCertificates { client_tls: None, root_cert: self.roots.clone() })?
+        } else {
+            Client::open(info)?
+        };
+        // Answers are bounded by each call's own deadline.
+        let config = AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT)).set_response_timeout(None);
+        match timeout(CONNECT, client.get_multiplexed_async_connection_with_config(&config)).await {
+            Ok(connected) => connected,
+            Err(_) => Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()),
+        }
+    }
+}
+
+impl Node {
+    pub fn new(address: Address) -> Self {
+        Self {
+            address,
+            connection: Mutex::new(None),
+            heard: Plain::new(None),
+            failed: Plain::new(None),
+            count: std::sync::atomic::AtomicU64::new(0),
+        }
+    }
+
+    /// The connection, made now if there is none. `primary` demands that the server says it is one.
+    pub async fn connect(&self, dialer: &Dialer, primary: bool, deadline: Instant) -> Result<Connection, StoreError> {
+        let late = || StoreError::Unavailable(format!("{} does not answer in time", self.address));
+        let mut current = timeout_at(deadline, self.connection.lock()).await.map_err(|_| late())?;
+        if let Some(connection) = current.as_ref() {
+            return Ok(connection.clone());
+        }
+        if let Some((when, text)) = lock(&self.failed).clone()
+            && when.elapsed() < REST
+        {
+            return Err(StoreError::Unavailable(text));
+        }
+        let dialled = match dialer.dial(&self.address, dialer.login.clone()).await {
+            Ok(connection) if primary => check_primary(connection).await,
+            other => other,
+        };
+        match dialled {
+            Ok(inner) => {
+                let id = self.count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                let connection = Connection { id, inner };
+                *current = Some(connection.clone());
+                *lock(&self.heard) = Some(Instant::now());
+                Ok(connection)
+            }
+            Err(error) => {
+                let error = refused_connection(&self.address, &error);
+                *lock(&self.failed) = Some((Instant::now(), error.to_string()));
+                Err(error)
+            }
+        }
+    }
+
+    /// Forgets this connection unless a newer one has taken its place already.
+    pub async fn forget(&self, id: u64) {
+        let mut current = self.connection.lock().await;
+        if current.as_ref().is_some_and(|connection| connection.id == id) {
+            *current = None;
+        }
+    }
+
+    /// Asks a connection that was silent for a while whether it still lives.
+    pub async fn is_alive(&self, connection: &Connection) -> bool {
+        let recent = lock(&self.heard).is_some_and(|heard| heard.elapsed() < SILENT);
+        recent || self.send(connection, &redis::cmd("PING"), false, Instant::now() + SIGN_OF_LIFE).await.is_ok()
+    }
+
+    pub async fn send(
+        &self,
+        connection: &Connection,
+        command: &redis::Cmd,
+        asking: bool,
+        deadline: Instant,
+    ) -> Result<Value, Failure> {
+        let mut inner = connection.inner.clone();
+        let sent = async {
+            if asking {
+                let mut pair = redis::pipe();
+                pair.add_command(redis::cmd("ASKING")).ignore().add_command(command.clone());
+                let (value,): (Value,) = pair.query_async(&mut inner).await?;
+                return Ok(value);
+            }
+            command.query_async(&mut inner).await
+        };
+        let answer = timeout_at(deadline, sent).await;
+        let error = match answer {
+            Ok(Ok(value)) => {
+                *lock(&self.heard) = Some(Instant::now());
+                return Ok(value);
+            }
+            Ok(Err(error)) => error,
+            Err(_) => return Err(Failure::Lost(format!("{} did not answer in time", self.address))),
+        };
+        Err(self.failure(&error))
+    }
+
+    fn failure(&self, error: &RedisError) -> Failure {
+        use ServerErrorKind as Server;
+        let text = || format!("{}: {error}", self.address);
+        match error.kind() {
+            ErrorKind::Server(kind @ (Server::Moved | Server::Ask)) => {
+                match error.redirect_node().and_then(|(to, _)| Address::parse(to, 0)) {
+                    Some(to) => Failure::Redirect { to, asking: kind == Server::Ask },
+                    None => Failure::NotNow(text()),
+                }
+            }
+            ErrorKind::Server(Server::NoScript) => Failure::NoScript,
+            ErrorKind::Server(
+                Server::BusyLoading | Server::TryAgain | Server::ClusterDown | Server::MasterDown | Server::ReadOnly,
+            ) => Failure::NotNow(text()),
+            ErrorKind::Server(_) | ErrorKind::Extension => Failure::Said(refused_connection(&self.address, error)),
+            _ => Failure::Lost(text()),
+        }
+    }
+}
+
+async fn check_primary(mut connection: MultiplexedConnection) -> Result<MultiplexedConnection, RedisError> {
+    let role: Vec<Value> = match timeout(CONNECT, redis::cmd("ROLE").query_async(&mut connection)).await {
+        Ok(role) => role?,
+        Err(_) => return Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()),
+    };
+    match role.first().map(redis::from_redis_value_ref::<String>) {
+        Some(Ok(role)) if role == "master" => Ok(connection),
+        _ => Err((ErrorKind::Client, "the server the Sentinels name is not a primary yet").into()),
+    }
+}
+
+/// A log-in, database or TLS mistake will not go away by waiting; everything else may.
+pub(super) fn refused_connection(address: &Address, error: &RedisError) -> StoreError {
+    let text = error.to_string();
+    let by_code = matches!(error.code(), Some("NOAUTH" | "WRONGPASS" | "NOPERM"));
+    let by_kind = matches!(error.kind(), ErrorKind::AuthenticationFailed | ErrorKind::InvalidClientConfig);
+    if by_code || by_kind || text.contains("DB index") || text.contains("invalid password") {
+        StoreError::Refused(format!("Redis at {address} refuses this log-in or database: {text}"))
+    } else {
+        StoreError::Unavailable(format!("{address}: {text}"))
+    }
+}
+
+pub(super) fn lock<T>(plain: &Plain<T>) -> std::sync::MutexGuard<'_, T> {
+    plain.lock().unwrap_or_else(PoisonError::into_inner)
+}

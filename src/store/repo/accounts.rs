@@ -1,0 +1,139 @@
+//! Linked accounts: the record and its wrapped data key, in the account's own slot.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+
+use super::{environment_slot, account_slot, batch, decode, delete, encode, index, key, put, single};
+use crate::{
+    model::{Account, AccountId, EnvironmentId},
+    store::{Expect, Store, StoreError, Write},
+};
+
+const RECORD: &str = "account";
+const DATA_KEY: &str = "data-key";
+/// Says that a sweep took this id out of its list; an interrupted `create` must not finish after that.
+const SWEPT: &str = "swept";
+const SWEPT_FOR: Duration = Duration::from_secs(300);
+const KIND: &str = "account/";
+/// Values removed at once; each may be a snapshot chunk.
+const ERASE: usize = 16;
+
+/// The linked accounts of all environments.
+#[derive(Clone)]
+pub struct Accounts {
+    store: Arc<dyn Store>,
+}
+
+impl Accounts {
+    /// Over any backend.
+    pub fn new(store: Arc<dyn Store>) -> Self {
+        Self { store }
+    }
+
+    /// Stores a new account with its wrapped data key; an id that exists is `Conflict`. Answers the record's version.
+    pub async fn create(&self, account: &Account, wrapped_key: &[u8]) -> Result<u64, StoreError> {
+        let writes = vec![
+            put(RECORD, encode(account)?, Expect::Absent),
+            put(DATA_KEY, Bytes::copy_from_slice(wrapped_key), Expect::Absent),
+            Write::Check { name: SWEPT.into(), expect: Expect::Absent },
+        ];
+        index::add(&*self.store, account.environment, format!("{KIND}{}", account.id)).await?;
+        Ok(single(&self.store.commit(batch(account_slot(account.id), writes)).await?))
+    }
+
+    /// The account and its version.
+    pub async fn get(&self, account: AccountId) -> Result<Option<(Account, u64)>, StoreError> {
+        let found = self.store.get(&key(account_slot(account), RECORD)).await?;
+        found.map(|entry| Ok((decode(&entry.value, "an account")?, entry.version))).transpose()
+    }
+
+    /// The version alone; none when the account does not exist.
+    pub async fn version_of(&self, account: AccountId) -> Result<Option<u64>, StoreError> {
+        Ok(self.store.get(&key(account_slot(account), RECORD)).await?.map(|entry| entry.version))
+    }
+
+    /// Whether the account stands behind this wall; one small read that costs the same for missing and foreign ids.
+    pub async fn listed(&self, environment: EnvironmentId, account: AccountId) -> Result<bool, StoreError> {
+        let entry = key(environment_slot(environment), format!("{KIND}{account}"));
+        Ok(self.store.get(&entry).await?.is_some())
+    }
+
+    /// The wrapped data key.
+    pub async fn data_key(&self, account: AccountId) -> Result<Option<Bytes>, StoreError> {
+        Ok(self.store.get(&key(account_slot(account), DATA_KEY)).await?.map(|entry| entry.value))
+    }
+
+    /// Replaces the record if it still has this version; `Conflict` when somebody was faster. Answers the new version.
+    pub async fn update(&self, account: &Account, expected: u64) -> Result<u64, StoreError> {
+        let writes = vec![put(RECORD, encode(account)?, Expect::Version(expected))];
+        Ok(single(&self.store.commit(batch(account_slot(account.id), writes)).await?))
+    }
+
+    /// Replaces record and data key together, for a new credential or a new root key.
+    pub async fn replace_credential(&self, account: &Account, wrapped_key: &[u8], expected: u64) -> Result<u64, StoreError> {
+        let writes = vec![
+            put(RECORD, encode(account)?, Expect::Version(expected)),
+            put(DATA_KEY, Bytes::copy_from_slice(wrapped_key), Expect::Any),
+        ];
+        Ok(single(&self.store.commit(batch(account_slot(account.id), writes)).await?))
+    }
+
+    /// Destroys record and data key in one step, after which nothing sealed for the account can be read, then everything
+    /// else of it, then its entry in the list. False when there was no such account; what an interrupted call left is
+    /// removed all the same.
+    pub async fn delete(&self, account: AccountId, environment: EnvironmentId) -> Result<bool, StoreError> {
+        let slot = account_slot(account);
+        let existed = self.version_of(account).await?.is_some();
+        self.store.commit(batch(slot.clone(), vec![delete(RECORD), delete(DATA_KEY)])).await?;
+        loop {
+            let left = self.store.scan(&slot, "", None, ERASE).await?;
+            if left.is_empty() {
+                break;
+            }
+            let writes = left.into_iter().map(|(name, _)| delete(name)).collect();
+            self.store.commit(batch(slot.clone(), writes)).await?;
+        }
+        index::remove(&*self.store, environment, format!("{KIND}{account}")).await?;
+        Ok(existed)
+    }
+
+    /// Up to `limit` accounts of the environment after one of them, in id order.
+    pub async fn list(&self, environment: EnvironmentId, after: Option<AccountId>, limit: usize) -> Result<Vec<Account>, StoreError> {
+        let after = after.map(|id| id.to_string());
+        let read = |id: AccountId| async move { Ok(self.get(id).await?.map(|(account, _)| account)) };
+        index::records(&*self.store, (environment, KIND), after, limit, read).await
+    }
+
+    /// Removes list entries without an account; says how many. A `create` that was interrupted between entry and record
+    /// and goes on after this is `Conflict`, so that no account is ever missing from its list.
+    pub async fn sweep_index(&self, environment: EnvironmentId) -> Result<usize, StoreError> {
+        let (mut after, mut swept) = (None, 0);
+        loop {
+            let (page, more) = index::ids::<AccountId>(&*self.store, environment, KIND, after, 500).await?;
+            for account in page {
+                if self.version_of(account).await?.is_none() && self.bar(account).await? {
+                    index::remove(&*self.store, environment, format!("{KIND}{account}")).await?;
+                    swept += 1;
+                }
+            }
+            after = more;
+            if after.is_none() {
+                return Ok(swept);
+            }
+        }
+    }
+
+    /// Keeps an account that does not exist from coming into being for a while; false when it came in the meantime.
+    async fn bar(&self, account: AccountId) -> Result<bool, StoreError> {
+        let writes = vec![
+            Write::Check { name: RECORD.into(), expect: Expect::Absent },
+            Write::Put { name: SWEPT.into(), value: Bytes::new(), ttl: Some(SWEPT_FOR), expect: Expect::Any },
+        ];
+        match self.store.commit(batch(account_slot(account), writes)).await {
+            Ok(_) => Ok(true),
+            Err(StoreError::Conflict(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! Lists of an environment: entries `<kind>/<id>` without content, in the environment's slot.
+
+use std::{future::Future, str::FromStr};
+
+use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt, stream};
+
+use super::{batch, delete, environment_slot, put};
+use crate::{
+    model::EnvironmentId,
+    store::{Expect, Store, StoreError},
+};
+
+/// Records read at the same time.
+const TOGETHER: usize = 32;
+const PAGE: usize = 500;
+
+pub(super) async fn add(store: &dyn Store, environment: EnvironmentId, name: String) -> Result<(), StoreError> {
+    store.commit(batch(environment_slot(environment), vec![put(name, Bytes::new(), Expect::Any)])).await.map(|_| ())
+}
+
+pub(super) async fn remove(store: &dyn Store, environment: EnvironmentId, name: String) -> Result<(), StoreError> {
+    store.commit(batch(environment_slot(environment), vec![delete(name)])).await.map(|_| ())
+}
+
+/// Ids of one kind after one of them, in order; and whether there may be more.
+pub(super) async fn ids<I: FromStr>(
+    store: &dyn Store,
+    environment: EnvironmentId,
+    kind: &str,
+    after: Option<String>,
+    limit: usize,
+) -> Result<(Vec<I>, Option<String>), StoreError> {
+    let after = after.map(|id| format!("{kind}{id}"));
+    let entries = store.scan(&environment_slot(environment), kind, after.as_deref(), limit).await?;
+    let more = (entries.len() == limit).then(|| entries.last().map(|(name, _)| name[kind.len()..].to_owned())).flatten();
+    Ok((entries.iter().filter_map(|(name, _)| name[kind.len()..].parse().ok()).collect(), more))
+}
+
+/// Up to `limit` records behind the entries of one kind; entries without a record are passed over.
+pub(super) async fn records<I, T, F>(
+    store: &dyn Store,
+    (environment, kind): (EnvironmentId, &str),
+    mut after: Option<String>,
+    limit: usize,
+    read: impl Fn(I) -> F,
+) -> Result<Vec<T>, StoreError>
+where
+    I: FromStr,
+    F: Future<Output = Result<Option<T>, StoreError>>,
+{
+    let mut found = Vec::new();
+    while found.len() < limit {
+        let (page, more) = ids::<I>(store, environment, kind, after, (limit - found.len()).min(PAGE)).await?;
+        let records: Vec<Option<T>> = stream::iter(page.into_iter().map(&read)).buffered(TOGETHER).try_collect().await?;
+        found.extend(records.into_iter().flatten());
+        after = more;
+        if after.is_none() {
+            break;
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,110 @@
+//! What there is once: environments and the sealed system keys, in the slot `rollcall`.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{batch, decode, encode, key, put, single};
+use crate::{
+    model::EnvironmentId,
+    store::{Entry, Expect, Slot, Store, StoreError},
+};
+
+const SLOT: &str = "rollcall";
+const SYSTEM_KEYS: &str = "system-keys";
+const ENVIRONMENT: &str = "environment/";
+const NAME: &str = "environment-name/";
+const DEFAULT: &str = "default";
+
+/// A wall between tenants.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Environment {
+    /// What tokens and accounts refer to.
+    pub id: EnvironmentId,
+    /// For people; unique.
+    pub name: String,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+/// The installation itself.
+#[derive(Clone)]
+pub struct Installation {
+    store: Arc<dyn Store>,
+}
+
+impl Installation {
+    /// Over any backend.
+    pub fn new(store: Arc<dyn Store>) -> Self {
+        Self { store }
+    }
+
+    /// Whether nothing was ever set up here; only then may keys be made.
+    pub async fn is_empty(&self) -> Result<bool, StoreError> {
+        Ok(self.store.scan(&Slot::new(SLOT), "", None, 1).await?.is_empty())
+    }
+
+    /// The environment `default`, made by the first call; nodes that start together agree on one.
+    pub async fn default_environment(&self, now: Timestamp) -> Result<Environment, StoreError> {
+        if let Some(found) = self.environment_named(DEFAULT).await? {
+            return Ok(found);
+        }
+        let made = Environment { id: EnvironmentId::generate(), name: DEFAULT.into(), created_at: now };
+        match self.create_environment(&made).await {
+            Err(StoreError::Conflict(_)) => {
+                let found = self.environment_named(DEFAULT).await?;
+                found.ok_or_else(|| StoreError::Damaged("the default environment has a name but no record".into()))
+            }
+            outcome => outcome.map(|()| made),
+        }
+    }
+
+    /// Stores a new environment; a name or id that exists is `Conflict`.
+    pub async fn create_environment(&self, environment: &Environment) -> Result<(), StoreError> {
+        let name = put(format!("{NAME}{}", environment.name), encode(&environment.id)?, Expect::Absent);
+        let record = put(format!("{ENVIRONMENT}{}", environment.id), encode(environment)?, Expect::Absent);
+        self.store.commit(batch(Slot::new(SLOT), vec![name, record])).await.map(|_| ())
+    }
+
+    /// The environment of this id.
+    pub async fn environment(&self, id: EnvironmentId) -> Result<Option<Environment>, StoreError> {
+        let found = self.store.get(&key(Slot::new(SLOT), format!("{ENVIRONMENT}{id}"))).await?;
+        found.map(|entry| decode(&entry.value, "an environment")).transpose()
+    }
+
+    /// The environment of this name.
+    pub async fn environment_named(&self, name: &str) -> Result<Option<Environment>, StoreError> {
+        match self.store.get(&key(Slot::new(SLOT), format!("{NAME}{name}"))).await? {
+            Some(entry) => self.environment(decode(&entry.value, "an environment's name")?).await,
+            None => Ok(None),
+        }
+    }
+
+    /// Every environment, in id order.
+    pub async fn environments(&self) -> Result<Vec<Environment>, StoreError> {
+        let entries = self.store.scan(&Slot::new(SLOT), ENVIRONMENT, None, 10_000).await?;
+        entries.iter().map(|(_, entry)| decode(&entry.value, "an environment")).collect()
+    }
+
+    /// The sealed system keys and their version.
+    pub async fn system_keys(&self) -> Result<Option<Entry>, StoreError> {
+        self.store.get(&key(Slot::new(SLOT), SYSTEM_KEYS)).await
+    }
+
+    /// Stores the first system keys; `Conflict` when another node was faster, whose keys are then the ones to use.
+    pub async fn put_system_keys(&self, sealed: &[u8]) -> Result<(), StoreError> {
+        self.write_system_keys(sealed, Expect::Absent).await.map(|_| ())
+    }
+
+    /// Replaces them, sealed anew under another root key; `Conflict` when they are no longer of this version.
+    pub async fn replace_system_keys(&self, sealed: &[u8], expected: u64) -> Result<u64, StoreError> {
+        self.write_system_keys(sealed, Expect::Version(expected)).await
+    }
+
+    async fn write_system_keys(&self, sealed: &[u8], expect: Expect) -> Result<u64, StoreError> {
+        let writes = vec![put(SYSTEM_KEYS, Bytes::copy_from_slice(sealed), expect)];
+        Ok(single(&self.store.commit(batch(Slot::new(SLOT), writes)).await?))
+    }
+}

@@ -1,0 +1,212 @@
+//! One company in one visit: users, teams, roles and nodes together, under the service's lock, believed only when the
+//! context was the right one before and after and every id says the same.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use serde_json::value::RawValue;
+
+use super::{
+    Wire,
+    company::{Home, NODES, Proof, go_home, good, leave, line, prove, prove_is, rows},
+    lock::Lock,
+    queue::Session,
+    records::{Teams, Users, organizations, roles},
+};
+use crate::{
+    connector::Meaning,
+    model::{Resource, Warning},
+    upstream::{Access, Company, Failure, Pick, Visit},
+};
+
+/// Reads the picked company whole.
+pub async fn visit(wire: &dyn Wire, access: &Access, pick: &Pick) -> Result<Visit, Failure> {
+    let lock = Lock::take(wire.store(), access, wire.times()).await?;
+    let done = lock.during(twice(wire, access, pick)).await;
+    lock.release().await;
+    done
+}
+
+/// A batch that another client's switch spoiled is thrown away and read again, once.
+async fn twice(wire: &dyn Wire, access: &Access, pick: &Pick) -> Result<Visit, Failure> {
+    let session = Session::new(wire, access);
+    match once(&session, pick).await {
+        Err(Failure::ContextChanged(why)) => {
+            tracing::warn!(why, account = %access.account, "a visit is read again");
+            once(&session, pick).await
+        }
+        other => other,
+    }
+}
+
+async fn once(session: &Session<'_>, pick: &Pick) -> Result<Visit, Failure> {
+    let home = go_home(session).await?;
+    let own = own_enterprise(session, &home).await?;
+    let order = in_order(session.access(), &own, &home);
+    let Some((company, rest)) = choose(&order, pick) else {
+        return Ok(Visit { company: None, records: BTreeMap::new(), rest: Vec::new(), refused: None });
+    };
+    let is_first = order.first() == Some(&company);
+    let mut found = match company.id == own.id {
+        true => read_own(session, &company).await.map(Ok)?,
+        false => read_managed(session, &company).await?,
+    };
+    if is_first && let Ok(found) = &mut found {
+        let listed = organizations_of(session.access(), &own, found.root.as_deref(), &home)?;
+        found.records.insert(Resource::Organization, listed);
+    }
+    let (records, refused) = match found {
+        Ok(found) => (found.records, None),
+        Err(warning) if is_first => {
+            let listed = organizations_of(session.access(), &own, None, &home)?;
+            (BTreeMap::from([(Resource::Organization, listed)]), Some(warning))
+        }
+        Err(warning) => (BTreeMap::new(), Some(warning)),
+    };
+    Ok(Visit { company: Some(company), records, rest, refused })
+}
+
+/// The own enterprise, as the link test learned it; the session must still be in it when nothing is managed.
+async fn own_enterprise(session: &Session<'_>, home: &Home) -> Result<Company, Failure> {
+    let fact = |name: &str| session.access().facts.get(name).and_then(serde_json::Value::as_str).map(str::to_owned);
+    if !home.is_msp && fact("kind").as_deref() == Some("msp") {
+        return Err(Failure::ContextChanged("the service is not in the MSP's own enterprise; another client switched it".into()));
+    }
+    match fact("enterprise_id") {
+        Some(id) => Ok(Company { id, name: fact("enterprise_name").unwrap_or_default() }),
+        None => prove(session, NODES).await.map(|proof| Company { id: proof.company.to_string(), name: proof.name }),
+    }
+}
+
+/// The own enterprise, then the managed companies by number; only the account's own company where it is limited to one.
+fn in_order(access: &Access, own: &Company, home: &Home) -> Vec<Company> {
+    let all = std::iter::once(own).chain(home.managed.values().map(|(company, _)| company));
+    match access.fields.get("company_id").filter(|id| !id.is_empty()) {
+        Some(only) => all.filter(|company| company.id == *only).cloned().collect(),
+        None => all.cloned().collect(),
+    }
+}
+
+/// The picked company and those after it. A company that has gone since is passed by its number.
+fn choose(order: &[Company], pick: &Pick) -> Option<(Company, Vec<Company>)> {
+    let at = match pick {
+        Pick::First => 0,
+        Pick::Exactly(id) => order.iter().position(|company| company.id == *id)?,
+        Pick::After(id) => match order.iter().position(|company| company.id == *id) {
+            Some(at) => at + 1,
+            None => {
+                let gone: u64 = id.parse().ok()?;
+                1 + order.iter().skip(1).position(|company| company.id.parse::<u64>().is_ok_and(|id| id > gone))?
+            }
+        },
+    };
+    order.get(at).map(|company| (company.clone(), order[at + 1..].to_vec()))
+}
+
+struct Found {
+    records: BTreeMap<Resource, Bytes>,
+    root: Option<Box<RawValue>>,
+}
+
+async fn read_own(session: &Session<'_>, company: &Company) -> Result<Found, Failure> {
+    good(session.run("enterprise-down").await?, "enterprise-down")?;
+    let (mut found, users) = read_here(session, company).await?;
+    if let Some(email) = session.access().facts.get("user").and_then(serde_json::Value::as_str) {
+        found.records.insert(Resource::Me, users.of_email(email));
+    }
+    Ok(found)
+}
+
+/// A managed company, in and out again; the service's refusal of it is a warning, not a failure of the walk.
+async fn read_managed(session: &Session<'_>, company: &Company) -> Result<Result<Found, Warning>, Failure> {
+    let inside = enter_and_read(session, company).await;
+    let left = leave(session).await;
+    match inside {
+        Ok(found) => left.map(|_| Ok(found)),
+        Err(Failure::Answered { meaning: Meaning::Denied | Meaning::Failed | Meaning::Missing, message, .. }) => {
+            Ok(Err(refusal(company, message.as_deref().unwrap_or("the service gave no reason"))))
+        }
+        Err(failure) => Err(failure),
+    }
+}
+
+async fn enter_and_read(session: &Session<'_>, company: &Company) -> Result<Found, Failure> {
+    enter(session, &company.id).await?;
+    good(session.run("enterprise-down").await?, "enterprise-down")?;
+    read_here(session, company).await.map(|(found, _)| found)
+}
+
+/// `switch-to-mc`, by id.
+pub(super) async fn enter(session: &Session<'_>, id: &str) -> Result<(), Failure> {
+    let number = number(id)?;
+    good(session.run(&format!("switch-to-mc {number}")).await?, "switch-to-mc").map(|_| ())
+}
+
+/// A company's id as the number it is.
+pub(super) fn number(id: &str) -> Result<u64, Failure> {
+    id.parse().map_err(|_| Failure::BadAnswer("a company's id is a number".into()))
+}
+
+fn refusal(company: &Company, words: &str) -> Warning {
+    Warning {
+        code: "company_refused".into(),
+        message: format!("{} (company {}) could not be read: {words}", company.name, company.id),
+        field: None,
+    }
+}
+
+/// Everything of the company the session is in.
+async fn read_here(session: &Session<'_>, company: &Company) -> Result<(Found, Users), Failure> {
+    let access = session.access();
+    let id = number(&company.id)?;
+    let nodes: Proof = prove_is(session, &line(access, Resource::Workspace)?, id).await?;
+    let users = Users::read(rows(session, &line(access, Resource::User)?).await?.1, id)?;
+    let teams = Teams::read(rows(session, &line(access, Resource::Group)?).await?.1)?;
+    let roles = roles(rows(session, &line(access, Resource::Role)?).await?.1, id)?;
+    prove_is(session, NODES, id).await?;
+    teams.prove(id, &nodes.name, &users)?;
+    let node_rows = nodes.done.data().map(|data| Bytes::copy_from_slice(data.get().as_bytes())).unwrap_or_default();
+    let records = BTreeMap::from([
+        (Resource::User, users.bytes(&teams)?),
+        (Resource::Group, teams.bytes()),
+        (Resource::Role, roles),
+        (Resource::Workspace, node_rows),
+    ]);
+    Ok((Found { records, root: nodes.root }, users))
+}
+
+/// The companies the account may see.
+fn organizations_of(access: &Access, own: &Company, root: Option<&RawValue>, home: &Home) -> Result<Bytes, Failure> {
+    let only = access.fields.get("company_id").filter(|id| !id.is_empty());
+    let is_seen = |id: &str| only.is_none_or(|only| only == id);
+    let managed = home.managed.values().filter(|(company, _)| is_seen(&company.id)).map(|(_, row)| row.as_ref());
+    organizations(is_seen(&own.id).then_some((own, root)), managed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn companies(ids: &[&str]) -> Vec<Company> {
+        ids.iter().map(|id| Company { id: (*id).into(), name: String::new() }).collect()
+    }
+
+    fn chosen(order: &[&str], pick: Pick) -> Option<(String, usize)> {
+        choose(&companies(order), &pick).map(|(company, rest)| (company.id, rest.len()))
+    }
+
+    #[test]
+    fn companies_are_picked_in_order() {
+        let order = ["8560", "7", "3861", "3862"];
+        assert_eq!(chosen(&order, Pick::First), Some(("8560".into(), 3)));
+        assert_eq!(chosen(&order, Pick::After("8560".into())), Some(("7".into(), 2)));
+        assert_eq!(chosen(&order, Pick::After("3861".into())), Some(("3862".into(), 0)));
+        assert_eq!(chosen(&order, Pick::After("3862".into())), None);
+        assert_eq!(chosen(&order, Pick::Exactly("3861".into())), Some(("3861".into(), 1)));
+        assert_eq!(chosen(&order, Pick::Exactly("1".into())), None);
+        assert_eq!(chosen(&order, Pick::After("100".into())), Some(("3861".into(), 1)), "a company that has gone");
+        assert_eq!(chosen(&order, Pick::After("9999".into())), None);
+        assert_eq!(chosen(&["3861"], Pick::First), Some(("3861".into(), 0)));
+        assert_eq!(chosen(&[], Pick::First), None);
+    }
+}

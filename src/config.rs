@@ -112,7 +112,7 @@ pub struct Settings {
     pub log_format: LogFormat,
     /// What is odd but does not stop the start; to be logged.
     pub warnings: Vec<String>,
-    sources: Vec<(&'static str, Source)>,
+    sources: layers::Sources,
 }
 
 /// A running gateway the command line talks to.
@@ -158,14 +158,13 @@ impl Settings {
 
     /// What only several settings together can get wrong.
     fn agree(&self, layers: &mut Layers, purpose: Purpose) {
-        if let StoreSetting::Redis(_) = self.store {
-            if purpose == Purpose::Serve && layers.absent("admin_token") {
-                layers.mistake(
-                    Source::Missing("ROLLCALL_ADMIN_TOKEN"),
-                    "with Redis the first administrator's token must be given (32 characters or more; `openssl rand -hex 32` makes \
-                     one), here or as a file in `ROLLCALL_ADMIN_TOKEN_FILE`",
-                );
-            }
+        let redis = matches!(self.store, StoreSetting::Redis(_));
+        if redis && purpose == Purpose::Serve && layers.absent("admin_token") {
+            layers.mistake(
+                Source::Missing("ROLLCALL_ADMIN_TOKEN"),
+                "with Redis the first administrator's token must be given (32 characters or more; `openssl rand -hex 32` makes \
+                 one), here or as a file in `ROLLCALL_ADMIN_TOKEN_FILE`",
+            );
         }
         if self.redis_ca_file.is_some() && !self.store.is_tls() {
             layers.warn("`redis_ca_file` is given, but the store is not reached over TLS (`rediss…`); it is not used".to_owned());

@@ -9,16 +9,15 @@ use crate::connector::{Catalog, check};
 pub fn check(dir: Option<&Path>, json: bool) -> Result<(), Failure> {
     let loaded = match dir {
         Some(dir) if !dir.is_dir() => return Err(Failure::Usage(format!("{} is not a folder", dir.display()))),
-        Some(dir) => Catalog::load_dir(dir),
+        Some(dir) => Ok(Catalog::load_dir(dir)),
         None => Catalog::load(None),
     };
     let problems = match loaded {
-        Ok(catalog) => {
-            if !json {
-                eprintln!("{} connectors, no mistakes", catalog.all().count());
-            }
+        Ok(catalog) if catalog.problems().is_empty() => {
+            eprintln!("{} connectors, no mistakes", catalog.all().count());
             Vec::new()
         }
+        Ok(catalog) => catalog.problems().to_vec(),
         Err(problems) => problems,
     };
     if json || !problems.is_empty() {

@@ -55,7 +55,7 @@ impl Running {
             services: core.services.clone(),
             guard: core.guard.clone(),
             public_host,
-            metrics: server::metrics_recorder(),
+            metrics: metrics_exporter_prometheus::PrometheusBuilder::new().install_recorder().ok(),
             metrics_open: listener.local_addr()?.ip().is_loopback(),
             readiness: readiness.clone(),
         };

@@ -79,6 +79,9 @@ fn variable(name: &str) -> Option<String> {
     }
 }
 
+/// Where each given setting came from, the winner first.
+pub(super) type Sources = Vec<(&'static str, Source)>;
+
 /// A value and where it came from. Kept as a secret, since some are.
 #[derive(Clone)]
 pub(super) struct Given {
@@ -150,7 +153,7 @@ impl Layers {
     }
 
     /// The source of each given setting and the warnings; or every mistake.
-    pub(super) fn finish(self) -> Result<(Vec<(&'static str, Source)>, Vec<String>), ConfigError> {
+    pub(super) fn finish(self) -> Result<(Sources, Vec<String>), ConfigError> {
         if !self.mistakes.is_empty() {
             return Err(ConfigError(self.mistakes));
         }
@@ -269,7 +272,7 @@ impl Layers {
                 self.mistake(source, &format!("there is no such setting; did you mean `{nearest}`?"));
             }
             (Some(key), DeValue::String(text)) if exact.is_some() => {
-                if key.secret && table.keys().any(|other| other.get_ref() == &format!("{name}_file").as_str()) {
+                if key.secret && table.keys().any(|other| other.get_ref().strip_suffix("_file") == Some(name)) {
                     self.mistake(source, &format!("`{name}_file` is given too; give only one of them"));
                 } else {
                     self.give(key.name, source, Secret::new(text.clone().into_owned()));

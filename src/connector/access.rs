@@ -103,7 +103,8 @@ impl<'p> AccessCompiler<'_, '_, 'p> {
             None => text.starts_with("https://") && !text.ends_with('/') || first.is_some(),
         };
         if !good {
-            let hint = "`https://host`, or a field of kind `origin` or `base_url` at its beginning; no slash at the end".to_owned();
+            let hint =
+                "`https://host`, or a field of kind `origin` or `base_url` at its beginning; no slash at the end".to_owned();
             self.scope.problems.push(place.problem(format!("`{text}` is not an address"), hint));
         }
     }
@@ -137,7 +138,8 @@ impl<'p> AccessCompiler<'_, '_, 'p> {
             }
             Some(AuthFile::Headers { headers }) => {
                 let place = place.key("headers").key("headers");
-                let pair = |(name, value): (&String, &String)| template(place.name(name), name).zip(template(place.key(name), value));
+                let pair =
+                    |(name, value): (&String, &String)| template(place.name(name), name).zip(template(place.key(name), value));
                 Some(Auth::Headers(headers.iter().filter_map(pair).collect()))
             }
             Some(AuthFile::Query { query }) => {
@@ -157,7 +159,9 @@ impl<'p> AccessCompiler<'_, '_, 'p> {
         let max_body = limits.max_body.as_deref().map(|text| self.size(place.key("max_body"), text));
         let concurrency = limits.concurrency.unwrap_or(8);
         if !(1..=64).contains(&concurrency) {
-            self.scope.problems.push(place.key("concurrency").problem("`concurrency` is out of range", "from 1 to 64".to_owned()));
+            self.scope
+                .problems
+                .push(place.key("concurrency").problem("`concurrency` is out of range", "from 1 to 64".to_owned()));
         }
         let mut compiled = Limits {
             concurrency: concurrency as usize,
@@ -175,7 +179,9 @@ impl<'p> AccessCompiler<'_, '_, 'p> {
             for (i, name) in retry.wait.iter().enumerate() {
                 match HeaderName::from_bytes(name.as_bytes()) {
                     Ok(header) => compiled.retry_wait.push(header),
-                    Err(_) => self.scope.problems.push(place.key("wait").index(i).problem(format!("`{name}` is not a header"), None)),
+                    Err(_) => {
+                        self.scope.problems.push(place.key("wait").index(i).problem(format!("`{name}` is not a header"), None))
+                    }
                 }
             }
             compiled.retry_on.clone_from(&retry.on);
@@ -279,7 +285,8 @@ impl<'p> AccessCompiler<'_, '_, 'p> {
         let test = test?;
         let request = request.and_then(|(text, test)| resource::request(self.scope, place, text, &test.query, &[]));
         let expect = test.expect.iter().enumerate();
-        let expect: Vec<Path> = expect.filter_map(|(i, text)| resource::path(self.scope, place.key("expect").index(i), text)).collect();
+        let expect: Vec<Path> =
+            expect.filter_map(|(i, text)| resource::path(self.scope, place.key("expect").index(i), text)).collect();
         Some(TestRequest { request, expect })
     }
 

@@ -49,7 +49,8 @@ impl Scope<'_> {
                 }
                 None if extra.contains(&name) => {}
                 None => {
-                    let known: Vec<&str> = self.link.fields.iter().map(|f| f.name.as_str()).chain(extra.iter().copied()).collect();
+                    let known: Vec<&str> =
+                        self.link.fields.iter().map(|f| f.name.as_str()).chain(extra.iter().copied()).collect();
                     let message = format!("`{{{name}}}` is not declared by the method `{}`", self.link.method);
                     self.problems.push(place.problem(message, suggest(name, &known, "names here")));
                 }
@@ -161,9 +162,15 @@ fn field_problem(field: &FieldFile, place: Place<'_>) -> Option<Problem> {
     let choice = field.kind == FieldKind::Choice;
     if choice == field.values.is_empty() {
         let message = if choice { "a choice needs `values`" } else { "`values` belongs to `kind: choice`" };
-        return Some(place.name("values").problem(message, "`values: { word the customer picks: what templates see }`".to_owned()));
+        return Some(
+            place.name("values").problem(message, "`values: { word the customer picks: what templates see }`".to_owned()),
+        );
     }
-    if field.values.iter().any(|(word, meaning)| field.values.get(meaning).is_some_and(|other| other != meaning) && word != meaning) {
+    if field
+        .values
+        .iter()
+        .any(|(word, meaning)| field.values.get(meaning).is_some_and(|other| other != meaning) && word != meaning)
+    {
         return Some(place.key("values").problem("what one word stands for is another word", None));
     }
     if !field.hosts.is_empty() && !address {
@@ -180,8 +187,11 @@ fn field_problem(field: &FieldFile, place: Place<'_>) -> Option<Problem> {
     Some(place.key("default").problem("the default is not a value of the field", reason))
 }
 
-/// A field nobody reads misleads whoever fills in the form.
+/// A field nobody reads misleads whoever fills in the form. Not asked while something that could read it is broken.
 fn check_used(scope: &mut Scope<'_>, place: Place<'_>) {
+    if !scope.problems.is_empty() {
+        return;
+    }
     let by_transport = scope.transport.reads();
     let unused: Vec<usize> = (0..scope.link.fields.len())
         .filter(|i| {

@@ -108,7 +108,13 @@ impl Parsed {
         self.resources.push(ResourceSource { resource, method, source });
     }
 
-    fn read_yaml<T: DeserializeOwned>(&mut self, path: String, bytes: &[u8], schema: &Value, longest: usize) -> Option<Source<T>> {
+    fn read_yaml<T: DeserializeOwned>(
+        &mut self,
+        path: String,
+        bytes: &[u8],
+        schema: &Value,
+        longest: usize,
+    ) -> Option<Source<T>> {
         let Ok(text) = std::str::from_utf8(bytes) else {
             self.problems.push(Place::folder(&path).problem("the file is not UTF-8", None));
             return None;

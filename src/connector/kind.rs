@@ -13,8 +13,24 @@ const LONGEST: usize = 8_192;
 
 /// Headers a customer's field may not name: they belong to the connection or to the gateway.
 const NOT_HEADERS: &[&str] = &[
-    "host", "content-length", "content-type", "content-encoding", "transfer-encoding", "connection", "keep-alive", "upgrade", "te",
-    "trailer", "expect", "cookie", "set-cookie", "accept", "accept-encoding", "forwarded", "via", "date",
+    "host",
+    "content-length",
+    "content-type",
+    "content-encoding",
+    "transfer-encoding",
+    "connection",
+    "keep-alive",
+    "upgrade",
+    "te",
+    "trailer",
+    "expect",
+    "cookie",
+    "set-cookie",
+    "accept",
+    "accept-encoding",
+    "forwarded",
+    "via",
+    "date",
 ];
 const NOT_HEADER_PREFIXES: &[&str] = &["proxy-", "sec-", "x-forwarded-", "rollcall-"];
 

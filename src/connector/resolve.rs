@@ -84,12 +84,16 @@ impl LinkMethod {
         let known = self.fields.iter().map(|f| f.name.as_str()).collect::<Vec<_>>().join(", ");
         let unknown = given.keys().filter(|name| self.field(name).is_none());
         unknown
-            .map(|name| FieldProblem { field: name.clone(), message: format!("is not a field of `{}`; its fields are {known}", self.name) })
+            .map(|name| FieldProblem {
+                field: name.clone(),
+                message: format!("is not a field of `{}`; its fields are {known}", self.name),
+            })
             .collect()
     }
 
     fn value_of(&self, field: &FieldFile, given: &Fields, loose: Loose<'_>) -> Result<Option<String>, String> {
-        let value = given.get(&field.name).map(|text| normalize(field, text, loose)).transpose()?.filter(|value| !value.is_empty());
+        let value = given.get(&field.name).filter(|text| !text.trim().is_empty());
+        let value = value.map(|text| normalize(field, text, loose)).transpose()?;
         let grouped = self.one_of.iter().flatten().any(|name| *name == field.name);
         match (value, &field.default) {
             (Some(value), _) => Ok(Some(value)),
@@ -154,7 +158,8 @@ impl LinkMethod {
         });
         let field = at.unwrap_or_else(|| self.destination_field());
         let text = text.map_err(|error| FieldProblem { field: field.clone(), message: error.to_string() })?;
-        let mut url = plain_url(&text, loose).map_err(|reason| FieldProblem { field, message: format!("gives no address: {reason}") })?;
+        let mut url =
+            plain_url(&text, loose).map_err(|reason| FieldProblem { field, message: format!("gives no address: {reason}") })?;
         let path = url.path().trim_end_matches('/').to_owned();
         url.set_path(&path);
         Ok(url)

@@ -205,14 +205,22 @@ fn compile_list(scope: &mut Scope<'_>, place: Place<'_>, list: &ListFile, extra:
     if list.request.is_none() && !matches!(list.page, PageFile::None) {
         scope.problems.push(place.key("page").problem("only a `request` has pages", None));
     }
-    Some(List { source: source?, records: records?, page: page?, not_if_empty: list.complete.not_if_empty, absent_is_empty: list.complete.absent_is_empty })
+    Some(List {
+        source: source?,
+        records: records?,
+        page: page?,
+        not_if_empty: list.complete.not_if_empty,
+        absent_is_empty: list.complete.absent_is_empty,
+    })
 }
 
 fn list_source(scope: &mut Scope<'_>, place: Place<'_>, list: &ListFile, extra: &[&str]) -> Option<ListSource> {
     let commands = scope.transport == Transport::KeeperCommander;
     if let Some(text) = &list.request {
         if commands {
-            scope.problems.push(place.key("request").problem("this transport runs commands", "write `command: [...]`".to_owned()));
+            scope
+                .problems
+                .push(place.key("request").problem("this transport runs commands", "write `command: [...]`".to_owned()));
         }
         return request(scope, place, text, &list.query, extra).map(ListSource::Request);
     }
@@ -254,7 +262,12 @@ fn compile_get(scope: &mut Scope<'_>, place: Place<'_>, get: &GetFile, extra: &[
     }
 }
 
-fn compile_filters(scope: &mut Scope<'_>, layers: Layers<'_>, file: &ResourceFile, shape: &'static Shape) -> BTreeMap<String, VendorFilter> {
+fn compile_filters(
+    scope: &mut Scope<'_>,
+    layers: Layers<'_>,
+    file: &ResourceFile,
+    shape: &'static Shape,
+) -> BTreeMap<String, VendorFilter> {
     let mut filters = BTreeMap::new();
     for (name, filter) in &file.filters {
         let place = layers.key("filters");
@@ -349,7 +362,12 @@ pub(super) fn request(
     }
 }
 
-fn query(scope: &mut Scope<'_>, place: Place<'_>, parameters: &BTreeMap<String, String>, extra: &[&str]) -> Vec<(String, super::Template)> {
+fn query(
+    scope: &mut Scope<'_>,
+    place: Place<'_>,
+    parameters: &BTreeMap<String, String>,
+    extra: &[&str],
+) -> Vec<(String, super::Template)> {
     let pair = |(name, text): (&String, &String)| Some((name.clone(), scope.template(place.key(name), text, extra, false)?));
     parameters.iter().filter_map(pair).collect()
 }

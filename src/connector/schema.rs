@@ -111,8 +111,13 @@ impl<'s> Checker<'s> {
         }
         match schema.get("additionalProperties") {
             Some(Value::Bool(false)) => {
-                let known: Vec<&str> =
-                    schema.get("properties").and_then(Value::as_object).into_iter().flat_map(Map::keys).map(String::as_str).collect();
+                let known: Vec<&str> = schema
+                    .get("properties")
+                    .and_then(Value::as_object)
+                    .into_iter()
+                    .flat_map(Map::keys)
+                    .map(String::as_str)
+                    .collect();
                 let hint = suggest(key, &known, "known keys");
                 self.problems.push(place.name(key).problem(format!("unknown key `{key}`"), hint));
             }
@@ -288,14 +293,16 @@ fn name_of(node: &Node) -> &'static str {
 
 fn takes<'s>(schemas: impl IntoIterator<Item = &'s Schema>) -> String {
     let names = schemas.into_iter().filter_map(types_of).flatten().filter(|name| *name != "null");
-    let names: Vec<&str> = names.map(|name| match name {
-        "string" => "a text",
-        "array" => "a list",
-        "object" => "a map",
-        "boolean" => "true or false",
-        "integer" => "a whole number",
-        other => other,
-    }).collect();
+    let names: Vec<&str> = names
+        .map(|name| match name {
+            "string" => "a text",
+            "array" => "a list",
+            "object" => "a map",
+            "boolean" => "true or false",
+            "integer" => "a whole number",
+            other => other,
+        })
+        .collect();
     names.join(" or ")
 }
 

@@ -126,7 +126,10 @@ impl Template {
     }
 
     /// The text with every name replaced as `value` says; for addresses, whose parts are encoded differently.
-    pub(super) fn render_raw(&self, mut value: impl FnMut(&str, &str) -> Result<String, TemplateError>) -> Result<String, TemplateError> {
+    pub(super) fn render_raw(
+        &self,
+        mut value: impl FnMut(&str, &str) -> Result<String, TemplateError>,
+    ) -> Result<String, TemplateError> {
         let mut out = String::new();
         for part in &self.parts {
             match part {

@@ -1,6 +1,7 @@
 //! From a vendor's record to a unified one: a table, compiled once, that reads the vendor's bytes in one pass. Pure and
 //! synchronous; no loops, no I/O, cost at most rules × record.
 
+mod answer;
 mod compile;
 mod convert;
 mod find;
@@ -15,6 +16,7 @@ mod text;
 mod trie;
 mod write;
 
+pub use answer::{Answer, AnswerReader};
 pub use path::{Path, PathError};
 pub use rule::{OneOrMany, RuleFile, SourceFile, WhenFile, merge};
 pub use table::{MapError, Mapped, Options, Roots, RuleError, Table};

@@ -132,7 +132,7 @@ pub struct SourceFile {
     pub each: Option<String>,
     /// For `each`: target → rule, relative to the element (`.` is the element).
     pub map: Option<BTreeMap<String, RuleFile>>,
-    /// The rule holds only when the text at `path` is this; otherwise the target is left out.
+    /// The rule holds only when the text at `path` is this; otherwise the target is left out, an enum takes its `else`.
     pub when: Option<WhenFile>,
     /// True when the path is present and not null, else false.
     pub present: Option<String>,

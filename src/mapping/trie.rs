@@ -304,6 +304,11 @@ pub(super) fn each_row(cells: &[Cell<'_>], base: usize, hops: &[Hop], hit: &mut 
     false
 }
 
+/// Whether there is a list where the first hop expects it.
+pub(super) fn is_list(cells: &[Cell<'_>], base: usize, hops: &[Hop]) -> bool {
+    hops.first().is_some_and(|hop| matches!(cells[base + hop.list as usize], Cell::Rows(_)))
+}
+
 /// Whether something else stands where the first hop expects its list.
 pub(super) fn no_list(cells: &[Cell<'_>], base: usize, hops: &[Hop]) -> bool {
     hops.first().is_some_and(|hop| matches!(cells[base + hop.list as usize], Cell::NoList))

@@ -100,7 +100,7 @@ impl<'a> Writer<'_, 'a> {
 
     fn rule(&mut self, rule: &Rule) -> Wrote {
         if rule.when.as_ref().is_some_and(|when| !self.holds(when)) {
-            return self.otherwise(rule, None);
+            return self.left_out(rule);
         }
         match &rule.read {
             Read::Const(json) => {
@@ -240,6 +240,16 @@ impl<'a> Writer<'_, 'a> {
         Wrote::Value
     }
 
+    /// What is written when `when` does not hold: nothing; of an enum what stands for "not known".
+    fn left_out(&mut self, rule: &Rule) -> Wrote {
+        match rule.kind {
+            Kind::Enum(_) => return self.otherwise(rule, None),
+            Kind::List(_) => self.out.extend_from_slice(b"[]"),
+            _ => self.out.extend_from_slice(b"null"),
+        }
+        Wrote::Nothing
+    }
+
     /// What is written when there is no value, or one nobody knows.
     fn otherwise(&mut self, rule: &Rule, word: Option<&str>) -> Wrote {
         let fallback: &[u8] = match (&rule.otherwise, rule.kind) {
@@ -260,6 +270,9 @@ impl<'a> Writer<'_, 'a> {
     fn list(&mut self, rule: &Rule, sources: &[Source]) -> Wrote {
         let Kind::List(item) = rule.kind else { return self.otherwise(rule, None) };
         let texts = self.collect(rule, sources);
+        if texts.is_empty() {
+            return self.otherwise(rule, None);
+        }
         self.out.push(b'[');
         let mut wrote = Wrote::Nothing;
         for raw in texts {

@@ -59,6 +59,8 @@ pub struct Source<'a> {
     values: BTreeMap<String, String>,
     having: Option<Having<'a>>,
     company: Option<String>,
+    /// The group whose members are listed.
+    group: Option<String>,
     /// What `$account` reads.
     pub(super) account: String,
     /// Names the list in cursors.
@@ -77,9 +79,9 @@ impl<'a> Source<'a> {
         let mut company = None;
         if let Some(group) = parent {
             company = directory.upstream.company_of(&linked.access, group);
+            // Within a company a group goes by its own id.
             let local = company.as_ref().and_then(|c| group.strip_prefix(c.as_str())?.strip_prefix(':')).unwrap_or(group);
-            values.insert("group_id".to_owned(), group.to_owned());
-            values.insert("group_local_id".to_owned(), local.to_owned());
+            values.insert("group_id".to_owned(), local.to_owned());
         }
         let (read, list, having) = match &list.source {
             ListSource::Of { resource, paths, is } => {
@@ -100,6 +102,7 @@ impl<'a> Source<'a> {
             company,
             account: account_root(linked),
             name: parent.map_or_else(|| name.to_owned(), |parent| format!("{name}/{parent}")),
+            group: parent.map(str::to_owned),
             pushed: Vec::new(),
             remote_query: Vec::new(),
         })
@@ -243,7 +246,7 @@ impl<'a> Source<'a> {
 
     /// Members of a group that does not exist are not an empty list.
     async fn check_group(&self, manifest: &Manifest) -> Result<()> {
-        let (Some(group), Some(_)) = (self.values.get("group_id"), &self.having) else { return Ok(()) };
+        let (Some(group), Some(_)) = (&self.group, &self.having) else { return Ok(()) };
         let groups = offered(self.linked, Resource::Group)?;
         let company = company_root(manifest.company.as_ref());
         let roots = crate::mapping::Roots { account: Some(&self.account), company: company.as_deref(), page: None };

@@ -202,7 +202,13 @@ pub trait Store: Send + Sync {
     async fn get(&self, key: &Key) -> Result<Option<Entry>, StoreError>;
 
     /// Up to `limit` live entries of the slot whose names start with `prefix` and sort after `after`, in byte order of names.
-    async fn scan(&self, slot: &Slot, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<(String, Entry)>, StoreError>;
+    async fn scan(
+        &self,
+        slot: &Slot,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, Entry)>, StoreError>;
 
     /// All changes or none, durable when it returns; the new version of each write in order (0 for deletes and checks).
     async fn commit(&self, batch: Batch) -> Result<Vec<u64>, StoreError>;

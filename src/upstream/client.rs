@@ -23,6 +23,11 @@ pub struct Context {
 }
 
 impl Context {
+    /// Over the one guard; the store holds service locks.
+    pub fn new(guard: Arc<Guard>, store: Arc<dyn Store>) -> Self {
+        Self { sender: Sender::new(guard), store }
+    }
+
     /// Sends one request with the account's credential and reads the whole answer; what it means is not judged.
     pub async fn send(&self, access: &Access, call: HttpCall) -> Result<HttpAnswer, Failure> {
         self.sender.send(access, call).await
@@ -37,7 +42,7 @@ pub struct Upstream {
 impl Upstream {
     /// Over the one guard; the store holds service locks.
     pub fn new(guard: Arc<Guard>, store: Arc<dyn Store>) -> Self {
-        Self { context: Context { sender: Sender::new(guard), store } }
+        Self { context: Context::new(guard, store) }
     }
 
     /// Asks the vendor whether the credential works, and learns what the connector needs to know.

@@ -12,6 +12,7 @@ use url::Url;
 
 use crate::{
     connector::{Get, List, ListSource, Meaning, Position, Request, ResourceDef, Transport},
+    mapping::MapError,
     upstream::{Access, Context, Failure, HttpAnswer, HttpCall, ListAsk, RawPage, Tested, classify, page, send},
 };
 
@@ -28,7 +29,7 @@ pub(crate) async fn test(context: &Context, access: &Access) -> Result<Tested, F
     for path in &test.expect {
         let found = path.text(&answer.body).is_some() || path.elements(&answer.body).is_ok_and(|records| !records.is_empty());
         if !found {
-            return Err(Failure::BadAnswer(format!("the vendor's answer has no `{path:?}`")));
+            return Err(Failure::BadAnswer(format!("the vendor's answer has no `{path}`")));
         }
     }
     Ok(Tested::default())
@@ -69,7 +70,9 @@ pub(crate) async fn list(
 fn read(access: &Access, list: &List, plan: &page::Plan, asked: Url, answer: HttpAnswer) -> Result<RawPage, Failure> {
     let records = match list.records.elements(&answer.body) {
         Ok(records) => records,
+        Err(MapError::Shape(_)) if list.absent_is_empty => Vec::new(),
         Err(_) if access.method.transport == Transport::Scim && super::scim::is_empty_list(&answer.body) => Vec::new(),
+        Err(MapError::Shape(_)) if list.absent_is_empty && answer.body.trim_ascii_start().starts_with(b"{") => Vec::new(),
         Err(error) => return Err(Failure::BadAnswer(format!("the vendor's list cannot be read: {error}"))),
     };
     if list.not_if_empty && records.is_empty() {

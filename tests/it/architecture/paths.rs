@@ -72,7 +72,7 @@ fn walk(stream: TokenStream, module: &[String], out: &mut Vec<Named>) {
                 let after_colons = at >= 2 && is(&tokens, at - 1, ':') && is(&tokens, at - 2, ':');
                 let arrow = at >= 4 && is(&tokens, at - 3, '>') && is(&tokens, at - 4, '-');
                 let goes_on = at >= 3 && after_colons && !arrow && !starts_path(&tokens[at - 3]);
-                if segments.len() > 1 && !goes_on || after_colons && !goes_on {
+                if !goes_on && (segments.len() > 1 || after_colons) {
                     push(segments, after_colons, first, module, out);
                 }
                 at = next - 1;

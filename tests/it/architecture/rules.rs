@@ -6,7 +6,7 @@ use super::paths::{self, Named};
 
 /// Rooms in their order: a room imports from rooms with a smaller number. Rooms of one number do not see each other, but
 /// for the words (0) and the wiring (6).
-const ROOMS: [(&str, u8); 18] = [
+const ROOMS: [(&str, u8); 16] = [
     ("model", 0),
     ("error", 0),
     ("mapping", 1),
@@ -23,9 +23,6 @@ const ROOMS: [(&str, u8); 18] = [
     ("cli", 6),
     ("main", 6),
     ("lib", 6),
-    // The crate's own name, as `main.rs` says it, is resolved before it comes here; these two never name a room.
-    ("crate", 6),
-    ("rollcall", 6),
 ];
 const WIRING: u8 = 6;
 
@@ -162,7 +159,7 @@ impl Rules {
 
     /// Dependencies that no room was given.
     pub(crate) fn unknown_crates(&self) -> Vec<String> {
-        let known: BTreeSet<&str> = CRATES.iter().map(|(name, _)| *name).chain(ANYWHERE_UNNAMED).collect();
+        let known: BTreeSet<&str> = CRATES.iter().map(|(name, _)| *name).collect();
         let unknown = self.dependencies.iter().filter(|name| !known.contains(name.as_str()));
         unknown.map(|name| format!("Cargo.toml: the crate `{name}` has no room; add it to CRATES")).collect()
     }
@@ -183,9 +180,6 @@ impl Rules {
         found
     }
 }
-
-/// Crates that are dependencies for their features or their version floor only.
-const ANYWHERE_UNNAMED: [&str; 0] = [];
 
 fn room_of(file: &str) -> &str {
     file.trim_start_matches("src/").split('/').next().unwrap_or_default().trim_end_matches(".rs")

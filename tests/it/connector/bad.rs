@@ -20,7 +20,9 @@ fn every_kind_of_mistake_is_named_in_its_place() {
             let name = entry.file_name().unwrap().to_str().unwrap().to_owned();
             match name.as_str() {
                 "expected.txt" => {}
-                "remove" => fs::read_to_string(&entry).unwrap().lines().for_each(|line| fs::remove_file(folder.join(line)).unwrap()),
+                "remove" => {
+                    fs::read_to_string(&entry).unwrap().lines().for_each(|line| fs::remove_file(folder.join(line)).unwrap())
+                }
                 _ => fs::copy(&entry, folder.join(&name)).map(drop).unwrap(),
             }
         }

@@ -129,7 +129,11 @@ fn like_takes_the_resources_and_own_files_merge_per_target() {
 fn a_resource_can_be_taken_back_from_like() {
     let dir = tempfile::tempdir().unwrap();
     scim_like(dir.path());
-    write(&dir.path().join("acme"), "groups.yaml", "resource: group\nnone: \"The vendor's SCIM has no groups, its documents say.\"\n");
+    write(
+        &dir.path().join("acme"),
+        "groups.yaml",
+        "resource: group\nnone: \"The vendor's SCIM has no groups, its documents say.\"\n",
+    );
     let catalog = Catalog::load_dir(dir.path());
     assert!(catalog.problems().is_empty(), "{}", check::report(catalog.problems(), false));
     let group = &catalog.get("acme").unwrap().methods[0].resources[&Resource::Group];
@@ -173,7 +177,10 @@ fn capabilities_say_what_there_is_and_who_filters() {
     assert_eq!(by("status"), ("gateway", None));
     assert!(resource("users").fields.contains(&"organizations".to_owned()));
     assert!(!resource("users").fields.contains(&"licenses".to_owned()));
-    assert_eq!(bearer.fields.iter().map(|f| (f.name.as_str(), f.required)).collect::<Vec<_>>(), [("base_url", true), ("token", true)]);
+    assert_eq!(
+        bearer.fields.iter().map(|f| (f.name.as_str(), f.required)).collect::<Vec<_>>(),
+        [("base_url", true), ("token", true)]
+    );
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod replay;
 mod resolve;
 mod schema;
 mod template;
+mod wire;
 
 use std::path::{Path, PathBuf};
 
@@ -26,7 +27,11 @@ pub fn assert_file(path: &Path, text: &str) {
         std::fs::write(path, text).unwrap();
     }
     let there = std::fs::read_to_string(path).unwrap_or_default();
-    assert!(there == text, "{} is not what the code gives; run with ROLLCALL_UPDATE=1 and look at the change.\n--- there\n{there}\n--- now\n{text}", path.display());
+    assert!(
+        there == text,
+        "{} is not what the code gives; run with ROLLCALL_UPDATE=1 and look at the change.\n--- there\n{there}\n--- now\n{text}",
+        path.display()
+    );
 }
 
 /// Copies a folder and everything in it.

@@ -1,1 +1,5 @@
-//! Tests of the keeper side.
+//! The Keeper connector against the real Commander Service Mode code and our own stand-in.
+
+mod bench;
+mod connector;
+mod real;

@@ -1,4 +1,4 @@
-use rollcall::mapping::{MapError, Path};
+use rollcall::mapping::{AnswerReader, MapError, Path};
 
 fn path(text: &str) -> Path {
     Path::parse(text).unwrap_or_else(|e| panic!("{e}"))
@@ -124,4 +124,44 @@ fn a_path_can_be_shared_between_threads() {
     shared::<Path>();
     fn sent<T: Send + Sync + 'static>() {}
     sent::<rollcall::mapping::Table>();
+}
+
+#[test]
+fn records_and_paging_texts_come_in_one_pass() {
+    let answers = [
+        r#"{"totalResults":2,"Resources":[ {"id":1} , {"id":2,"x":["]"]} ],"next":"n","more":false,"errors":[{"m":null},{"m":"e"}]}"#,
+        r#"{"next":null,"Resources":[],"next":7}"#,
+        r#"{"Resources":[1],"Resources":[2,3]}"#,
+        r#"{"Resources":{"id":1}}"#,
+        r#"{"Resources":null}"#,
+        r#"{"Resources":"x"}"#,
+        r#"{"Resources":[1}"#,
+        r#"[{"id":1},{"id":2}]"#,
+        r#" {"id":1} "#,
+        "[]",
+        "1",
+        "",
+        "{} {}",
+    ];
+    let texts = ["totalResults", "next", "more", "errors[*].m", "[1].id"].map(path);
+    let texts: Vec<&Path> = texts.iter().collect();
+    for records in ["Resources[*]", "Resources", "[*]", ".", "Resources[?id=2]", "Resources[*].x[*]"].map(path) {
+        let reader = AnswerReader::new(&records, &texts);
+        for json in answers {
+            let (one, two) = (reader.read(json.as_bytes()), records.elements(json.as_bytes()));
+            match (one, two) {
+                (Ok(answer), Ok(elements)) => {
+                    assert_eq!(answer.records, elements, "{records} {json}");
+                    let each: Vec<_> = texts.iter().map(|at| at.text(json.as_bytes())).collect();
+                    assert_eq!(answer.texts, each, "{json}");
+                }
+                (Err(MapError::NotJson(_)), Err(MapError::NotJson(_))) | (Err(MapError::Shape(_)), Err(MapError::Shape(_))) => {}
+                (one, two) => panic!("{records} {json}: {one:?} {two:?}"),
+            }
+        }
+    }
+    let deep = format!(r#"{{"Resources":[{}{}]}}"#, "[".repeat(100_000), "]".repeat(100_000));
+    let reader = AnswerReader::new(&path("Resources[*]"), &texts);
+    assert!(matches!(reader.read(deep.as_bytes()), Err(MapError::NotJson(_))));
+    assert!(matches!(reader.read(b"[\"\xff\"]"), Err(MapError::NotJson(_))));
 }

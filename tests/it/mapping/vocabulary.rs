@@ -142,6 +142,7 @@ fn split_and_join() {
     assert_eq!(field("aliases: { from: a, split: ',' }", r#"{"id":1}"#, "aliases"), json!([]));
     assert_eq!(field("aliases: { from: a, split: ',', null_if: none }", r#"{"id":1,"a":"none"}"#, "aliases"), json!([]));
     assert_eq!(field("aliases: a", r#"{"id":1,"a":["x",null,7]}"#, "aliases"), json!(["x", "7"]));
+    assert_eq!(field("languages: { from: l, else: [en] }", r#"{"id":1,"l":[]}"#, "languages"), json!(["en"]));
     assert_eq!(field("aliases: a", r#"{"id":1,"a":"x"}"#, "aliases"), json!(["x"]));
     assert_eq!(field("aliases: ['a[*].v']", r#"{"id":1,"a":[{"v":"x"},{},{"v":"y"}]}"#, "aliases"), json!(["x", "y"]));
     assert_eq!(field("name: { from: a, join: ' ' }", r#"{"id":1,"a":["Ada","Byron"]}"#, "name"), "Ada Byron");
@@ -205,6 +206,9 @@ fn when_present_const_and_fn() {
     let rule = "title: { from: t, when: { path: kind, is_not: guest } }";
     assert_eq!(field(rule, r#"{"id":1,"t":"x"}"#, "title"), "x");
     assert_eq!(field(rule, r#"{"id":1,"t":"x","kind":"guest"}"#, "title"), json!(null));
+    let reason = "status_reason: { from: why, else: admin, when: { path: s, is: Locked } }";
+    assert_eq!(field(reason, r#"{"id":1,"s":"Locked"}"#, "status_reason"), "admin");
+    assert_eq!(field(reason, r#"{"id":1,"s":"Active"}"#, "status_reason"), json!(null));
     let status = "status: { const: active, when: { path: on, is: true } }";
     assert_eq!(field(status, r#"{"id":1,"on":true}"#, "status"), "active");
     assert_eq!(field(status, r#"{"id":1,"on":"yes"}"#, "status"), "unknown");

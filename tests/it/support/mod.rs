@@ -1,6 +1,12 @@
 //! What several test modules share.
 
-/// Whether the long form of a bar is asked for.
+pub mod clock;
+pub mod fault_proxy;
+pub mod gateway;
+pub mod peers;
+pub mod redis;
+
+/// Whether the long forms of the bars are asked for.
 pub fn long() -> bool {
     std::env::var_os("ROLLCALL_TEST_LONG").is_some()
 }

@@ -133,7 +133,7 @@ fn v_06_no_message_shows_a_key() {
         whole.replace('}', ""),
     ] {
         write(&path, &content);
-        let message = KeyRing::load(&path).err().expect("refused").to_string();
+        let message = KeyRing::load(&path).expect_err("refused").to_string();
         assert!(!message.contains(&good[..12]), "{message}");
     }
 }

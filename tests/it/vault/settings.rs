@@ -199,13 +199,13 @@ fn secrets_come_from_files_too() {
     assert_eq!(settings.admin_token.as_ref().unwrap().expose(), TOKEN);
     assert_eq!((settings.store.to_string(), format!("{:?}", settings.store)), ("redis://cache".into(), "redis://cache".into()));
     assert!(settings.warnings.is_empty());
-    m.set("ROLLCALL_ADMIN_TOKEN", TOKEN)
-        .mistake(&["variable ROLLCALL_ADMIN_TOKEN_FILE", "`ROLLCALL_ADMIN_TOKEN` is set too; set only one"]);
+    let m = m.set("ROLLCALL_ADMIN_TOKEN", TOKEN);
+    m.mistake(&["variable ROLLCALL_ADMIN_TOKEN_FILE", "`ROLLCALL_ADMIN_TOKEN` is set too; set only one"]);
 
     let file = format!("admin_token_file = \"{}\"\n", token.display());
     assert_eq!(machine().config(&file).settings().admin_token.unwrap().expose(), TOKEN);
     machine().config(&format!("{file}admin_token = \"{TOKEN}\"\n")).mistake(&["rollcall.toml:2 `admin_token`", "give only one"]);
-    machine().config("log_file = \"x\"\n").mistake(&["`log_file`: there is no such setting; did you mean `log"]);
+    machine().config("log_file = \"x\"\n").mistake(&["`log_file`: there is no such setting; did you mean"]);
 
     for (content, part) in [("", "is empty"), (" \n", "is empty"), ("one\ntwo\n", "more than one line")] {
         let mut m = machine();

@@ -1,0 +1,257 @@
+//! The typed repositories, on the embedded store and on Redis.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use rollcall::{
+    model::{Account, AccountId, AccountStatus, ApiToken, EnvironmentId, Scope, Scopes, TokenId},
+    store::{
+        Batch, Expect, Slot, Store, StoreError, Write,
+        embedded::Embedded,
+        redis::Redis,
+        repo::{Accounts, Blobs, CHUNK, Environment, Installation, Snapshots, TokenRecord, Tokens, account_slot, environment_slot},
+    },
+};
+
+use super::fixture::put;
+use crate::support::{clock::ManualClock, redis::Server};
+
+fn now() -> Timestamp {
+    Timestamp::from_second(1_800_000_000).unwrap()
+}
+
+fn account(environment: EnvironmentId) -> Account {
+    Account {
+        id: AccountId::generate(),
+        environment,
+        tenant_id: "acme".into(),
+        connector: "keeper".parse().unwrap(),
+        method: "scim".into(),
+        status: AccountStatus::Active,
+        last_error: None,
+        last_forbidden: None,
+        generation: 1,
+        origins: vec!["https://example.com".into()],
+        fields: BTreeMap::new(),
+        sealed: BTreeMap::from([("token".into(), "c2VhbGVk".into())]),
+        context: serde_json::Map::new(),
+        facts: serde_json::Map::new(),
+        is_sandbox: false,
+        created_at: now(),
+        updated_at: now(),
+    }
+}
+
+fn token(environment_id: EnvironmentId) -> TokenRecord {
+    let scopes = Scopes([Scope::DirectoryRead].into());
+    let token = ApiToken { id: TokenId::generate(), name: "ci".into(), environment_id, scopes, expires_at: None, created_at: now() };
+    TokenRecord { token, hash: "aGFzaA==".into(), first_administrator: false }
+}
+
+/// The store, and a way to let time pass where that is possible.
+struct Stand {
+    store: Arc<dyn Store>,
+    clock: Option<Arc<ManualClock>>,
+    _redis: Option<Server>,
+    _folder: Option<tempfile::TempDir>,
+}
+
+async fn stands() -> Vec<Stand> {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Arc::new(ManualClock::new());
+    let store: Arc<dyn Store> = Arc::new(Embedded::open(folder.path(), clock.clone()).unwrap());
+    let embedded = Stand { store, clock: Some(clock), _redis: None, _folder: Some(folder) };
+    let server = Server::start();
+    let store: Arc<dyn Store> = Arc::new(Redis::connect(&server.url(), None).await.unwrap());
+    vec![embedded, Stand { store, clock: None, _redis: Some(server), _folder: None }]
+}
+
+async fn names(store: &dyn Store, slot: Slot) -> Vec<String> {
+    store.scan(&slot, "", None, 1000).await.unwrap().into_iter().map(|(name, _)| name).collect()
+}
+
+#[tokio::test]
+async fn accounts_are_made_changed_and_read() {
+    for stand in stands().await {
+        let (accounts, environment) = (Accounts::new(stand.store.clone()), EnvironmentId::generate());
+        let mut one = account(environment);
+        let version = accounts.create(&one, b"wrapped").await.unwrap();
+        assert_eq!(accounts.get(one.id).await.unwrap(), Some((one.clone(), version)));
+        assert_eq!(accounts.data_key(one.id).await.unwrap().unwrap(), Bytes::from("wrapped"));
+        assert!(matches!(accounts.create(&one, b"other").await, Err(StoreError::Conflict(_))));
+        one.status = AccountStatus::NeedsReauth;
+        let next = accounts.update(&one, version).await.unwrap();
+        assert!(next > version);
+        assert_eq!(accounts.version_of(one.id).await.unwrap(), Some(next));
+        assert!(matches!(accounts.update(&one, version).await, Err(StoreError::Conflict(_))));
+        one.generation = 2;
+        assert!(matches!(accounts.replace_credential(&one, b"new", version).await, Err(StoreError::Conflict(_))));
+        assert_eq!(accounts.data_key(one.id).await.unwrap().unwrap(), Bytes::from("wrapped"), "all or nothing");
+        accounts.replace_credential(&one, b"new", next).await.unwrap();
+        assert_eq!(accounts.data_key(one.id).await.unwrap().unwrap(), Bytes::from("new"));
+        assert_eq!(accounts.get(AccountId::generate()).await.unwrap(), None);
+    }
+}
+
+#[tokio::test]
+async fn accounts_are_listed_per_environment_in_id_order() {
+    for stand in stands().await {
+        let (accounts, environment) = (Accounts::new(stand.store.clone()), EnvironmentId::generate());
+        let mut expected = Vec::new();
+        for _ in 0..7 {
+            let one = account(environment);
+            accounts.create(&one, b"k").await.unwrap();
+            expected.push(one.id);
+        }
+        accounts.create(&account(EnvironmentId::generate()), b"k").await.unwrap();
+        expected.sort();
+        let (mut found, mut after) = (Vec::new(), None);
+        loop {
+            let page = accounts.list(environment, after, 3).await.unwrap();
+            let Some(last) = page.last() else { break };
+            after = Some(last.id);
+            found.extend(page.iter().map(|account| account.id));
+        }
+        assert_eq!(found, expected);
+    }
+}
+
+#[tokio::test]
+async fn dangling_entries_are_passed_over_and_swept_and_no_account_hides() {
+    for stand in stands().await {
+        let (accounts, environment) = (Accounts::new(stand.store.clone()), EnvironmentId::generate());
+        let (dangling, real) = (account(environment), account(environment));
+        let entry = put(&format!("account/{}", dangling.id), "");
+        stand.store.commit(Batch { slot: environment_slot(environment), fence: None, writes: vec![entry] }).await.unwrap();
+        accounts.create(&real, b"k").await.unwrap();
+        assert_eq!(accounts.list(environment, None, 1).await.unwrap(), [real.clone()]);
+        assert_eq!(accounts.sweep_index(environment).await.unwrap(), 1);
+        assert_eq!(accounts.sweep_index(environment).await.unwrap(), 0);
+        assert_eq!(names(&*stand.store, environment_slot(environment)).await, [format!("account/{}", real.id)]);
+        // A create whose entry was swept must not end as an account that no list shows.
+        assert!(matches!(accounts.create(&dangling, b"k").await, Err(StoreError::Conflict(_))));
+        assert_eq!(accounts.get(dangling.id).await.unwrap(), None);
+    }
+}
+
+#[tokio::test]
+async fn a_deleted_account_leaves_nothing() {
+    for stand in stands().await {
+        let (accounts, environment) = (Accounts::new(stand.store.clone()), EnvironmentId::generate());
+        let one = account(environment);
+        accounts.create(&one, b"k").await.unwrap();
+        let chunks = vec![Bytes::from(vec![7; 1000]); 40];
+        let hour = Duration::from_secs(3600);
+        Snapshots::new(stand.store.clone()).put(one.id, "s", b"m", chunks, hour).await.unwrap();
+        Blobs::new(stand.store.clone()).put(one.id, "c", Bytes::from("x")).await.unwrap();
+        assert!(accounts.delete(one.id, environment).await.unwrap());
+        assert_eq!(names(&*stand.store, account_slot(one.id)).await, Vec::<String>::new());
+        assert_eq!(names(&*stand.store, environment_slot(environment)).await, Vec::<String>::new());
+        assert!(!accounts.delete(one.id, environment).await.unwrap());
+    }
+}
+
+#[tokio::test]
+async fn tokens_are_found_by_id_listed_and_revoked_in_their_environment() {
+    for stand in stands().await {
+        let (tokens, environment) = (Tokens::new(stand.store.clone()), EnvironmentId::generate());
+        let mut ids = Vec::new();
+        for _ in 0..3 {
+            let one = token(environment);
+            tokens.create(&one).await.unwrap();
+            assert!(tokens.get(one.token.id).await.unwrap() == Some(one.clone()));
+            assert!(matches!(tokens.create(&one).await, Err(StoreError::Conflict(_))));
+            ids.push(one.token.id);
+        }
+        ids.sort();
+        let listed = tokens.list(environment, Some(ids[0]), 10).await.unwrap();
+        assert_eq!(listed.iter().map(|record| record.token.id).collect::<Vec<_>>(), ids[1..]);
+        assert!(!tokens.revoke(ids[0], EnvironmentId::generate()).await.unwrap(), "a foreign environment must not reach it");
+        assert!(tokens.get(ids[0]).await.unwrap().is_some());
+        assert!(tokens.revoke(ids[0], environment).await.unwrap());
+        assert!(tokens.get(ids[0]).await.unwrap().is_none());
+        assert!(!tokens.revoke(ids[0], environment).await.unwrap());
+        assert_eq!(tokens.list(environment, None, 10).await.unwrap().len(), 2);
+    }
+}
+
+#[tokio::test]
+async fn the_installation_starts_empty_and_agrees_on_one_default() {
+    for stand in stands().await {
+        let installation = Installation::new(stand.store.clone());
+        assert!(installation.is_empty().await.unwrap());
+        assert_eq!(installation.system_keys().await.unwrap(), None);
+        let (one, two) = tokio::join!(installation.default_environment(now()), installation.default_environment(now()));
+        assert_eq!(one.as_ref().unwrap(), two.as_ref().unwrap());
+        let one = one.unwrap();
+        assert_eq!((one.name.as_str(), installation.environment(one.id).await.unwrap()), ("default", Some(one.clone())));
+        let twin = Environment { id: EnvironmentId::generate(), ..one.clone() };
+        assert!(matches!(installation.create_environment(&twin).await, Err(StoreError::Conflict(_))));
+        assert_eq!(installation.environments().await.unwrap(), [one]);
+        assert!(!installation.is_empty().await.unwrap());
+        installation.put_system_keys(b"sealed").await.unwrap();
+        assert!(matches!(installation.put_system_keys(b"other").await, Err(StoreError::Conflict(_))));
+        let stored = installation.system_keys().await.unwrap().unwrap();
+        assert_eq!(stored.value, Bytes::from("sealed"));
+        installation.replace_system_keys(b"again", stored.version).await.unwrap();
+        assert!(matches!(installation.replace_system_keys(b"late", stored.version).await, Err(StoreError::Conflict(_))));
+    }
+}
+
+#[tokio::test]
+async fn snapshots_live_from_their_last_use() {
+    let hour = Duration::from_secs(3600);
+    for stand in stands().await {
+        let (snapshots, id) = (Snapshots::new(stand.store.clone()), AccountId::generate());
+        let chunks: Vec<Bytes> = (0..11_u8).map(|n| Bytes::from(vec![n; 3])).collect();
+        snapshots.put(id, "s", b"manifest", chunks.clone(), hour).await.unwrap();
+        assert_eq!(snapshots.manifest(id, "s").await.unwrap().unwrap(), Bytes::from("manifest"));
+        assert_eq!(snapshots.get_chunk(id, "s", 10).await.unwrap().unwrap(), chunks[10]);
+        assert_eq!(snapshots.get_chunk(id, "s", 11).await.unwrap(), None);
+        let large = vec![Bytes::from(vec![0; CHUNK + 1])];
+        assert!(matches!(snapshots.put(id, "large", b"", large, hour).await, Err(StoreError::Refused(_))));
+        snapshots.put_recent(id, "visit", Bytes::from("s"), Duration::from_secs(60)).await.unwrap();
+        assert_eq!(snapshots.recent(id, "visit").await.unwrap().unwrap(), Bytes::from("s"));
+        assert!(snapshots.touch(id, "s", hour).await.unwrap());
+        assert!(!snapshots.touch(id, "none", hour).await.unwrap());
+        let Some(clock) = &stand.clock else { continue };
+        clock.advance(Duration::from_secs(61));
+        assert_eq!(snapshots.recent(id, "visit").await.unwrap(), None);
+        for _ in 0..6 {
+            clock.advance(Duration::from_secs(3_599));
+            assert!(snapshots.touch(id, "s", hour).await.unwrap(), "used within the hour");
+            assert_eq!(snapshots.get_chunk(id, "s", 0).await.unwrap().unwrap(), chunks[0]);
+        }
+        clock.advance(Duration::from_secs(4_600));
+        assert_eq!(snapshots.get_chunk(id, "s", 0).await.unwrap(), None);
+        assert_eq!(snapshots.manifest(id, "s").await.unwrap(), None);
+        assert!(!snapshots.touch(id, "s", hour).await.unwrap());
+    }
+}
+
+#[tokio::test]
+async fn blobs_live_a_day() {
+    for stand in stands().await {
+        let (blobs, id) = (Blobs::new(stand.store.clone()), AccountId::generate());
+        blobs.put(id, "c", Bytes::from("cursor")).await.unwrap();
+        assert_eq!(blobs.get(id, "c").await.unwrap().unwrap(), Bytes::from("cursor"));
+        assert_eq!(blobs.get(AccountId::generate(), "c").await.unwrap(), None);
+        if let Some(clock) = &stand.clock {
+            clock.advance(Duration::from_secs(86_401));
+            assert_eq!(blobs.get(id, "c").await.unwrap(), None);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_record_is_damaged_and_its_content_not_told() {
+    let stand = stands().await.remove(0);
+    let id = AccountId::generate();
+    let write = Write::Put { name: "account".into(), value: Bytes::from("{\"secret\": \"canary"), ttl: None, expect: Expect::Any };
+    stand.store.commit(Batch { slot: account_slot(id), fence: None, writes: vec![write] }).await.unwrap();
+    match Accounts::new(stand.store.clone()).get(id).await {
+        Err(StoreError::Damaged(text)) => assert!(!text.contains("canary"), "{text}"),
+        other => panic!("{other:?}"),
+    }
+}

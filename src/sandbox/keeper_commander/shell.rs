@@ -109,7 +109,10 @@ impl Shell {
                 .unwrap_or_else(|| said(word, "Command executed successfully but produced no output")),
             "msp-info" => self.msp_info(&shown, rest),
             "switch-to-mc" => self.enter(rest),
-            _ => plain(403, "Not permitted to perform this function"),
+            _ => match rest.iter().find(|rest| rest.starts_with('-')) {
+                Some(option) => failed(400, word, &format!("unrecognized arguments: {option}")),
+                None => raised(&format!("{word}: not part of this stand-in")),
+            },
         }
     }
 

@@ -3,3 +3,4 @@
 mod bench;
 mod connector;
 mod real;
+mod sandboxed;

@@ -1,1 +1,46 @@
-//! sandbox.
+//! Stateful stand-ins for vendors nobody ships, for `demo` and tests. They speak the vendor's wire, faults included, and
+//! are held against the real code by tests. Loopback only.
+
+pub mod keeper_commander;
+pub mod scim;
+
+use std::net::SocketAddr;
+
+use actix_web::dev::{Server, ServerHandle};
+
+/// A running stand-in. Its [`Server`] is a future for whoever starts tasks; without being driven it answers nothing.
+pub struct Sandbox {
+    /// Where it listens.
+    pub addr: SocketAddr,
+    /// Its base address, path included.
+    pub base: String,
+    /// The credential it takes: an API key or a bearer token, invented and worth nothing elsewhere.
+    pub token: String,
+    handle: ServerHandle,
+}
+
+impl Sandbox {
+    /// Ends it at once.
+    pub async fn stop(&self) {
+        self.handle.stop(false).await;
+    }
+}
+
+/// The stand-ins there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Keeper Commander Service Mode: an MSP with two companies and one without users.
+    KeeperCommander,
+    /// A SCIM 2.0 server with index paging.
+    Scim,
+}
+
+/// Starts a stand-in on a free port, without faults and with enough users for several pages.
+pub fn start(kind: Kind) -> std::io::Result<(Sandbox, Server)> {
+    match kind {
+        Kind::KeeperCommander => {
+            keeper_commander::start(keeper_commander::Faults::default()).map(|(sandbox, _, server)| (sandbox, server))
+        }
+        Kind::Scim => scim::start(scim::Faults::default()),
+    }
+}

@@ -200,7 +200,7 @@ fn vendor_filter<'d>(def: &'d ResourceDef, linked: &Linked, name: &str, op: Filt
 fn render(vendor: &VendorFilter, filter: &Filter) -> Result<Vec<(String, String)>> {
     let value = filter.values.join(",");
     let parameter = |(name, template): &(String, crate::connector::Template)| {
-        let text = template.render(Position::Text, |wanted| (wanted == "value").then_some(value.as_str())).map_err(|_| {
+        let text = template.render(Position::Query, |wanted| (wanted == "value").then_some(value.as_str())).map_err(|_| {
             Error::new(Code::InvalidFilter, format!("The value of `{}` holds a control character.", filter.field)).field(&filter.field)
         })?;
         Ok((name.clone(), text))

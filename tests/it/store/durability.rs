@@ -81,7 +81,10 @@ fn child(folder: &Path) {
                 // A kill between commit and push leaves one item unsaid; it is pushed again, which is one item.
                 let mut n = number(&*store, &format!("w{writer}"), "record").await;
                 if n > 0 {
-                    store.push(&key(&format!("w{writer}"), "outbox"), &format!("{n:08}"), "".into(), Duration::ZERO).await.unwrap();
+                    store
+                        .push(&key(&format!("w{writer}"), "outbox"), &format!("{n:08}"), "".into(), Duration::ZERO)
+                        .await
+                        .unwrap();
                 }
                 loop {
                     n += 1;

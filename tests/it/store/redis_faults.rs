@@ -185,7 +185,13 @@ impl Store for Careless {
     async fn get(&self, key: &Key) -> Result<Option<Entry>, StoreError> {
         self.0.get(key).await
     }
-    async fn scan(&self, slot: &Slot, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<(String, Entry)>, StoreError> {
+    async fn scan(
+        &self,
+        slot: &Slot,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, Entry)>, StoreError> {
         self.0.scan(slot, prefix, after, limit).await
     }
     async fn commit(&self, batch: Batch) -> Result<Vec<u64>, StoreError> {
@@ -478,8 +484,19 @@ fn addresses_of_the_contract_are_understood_and_others_explained() {
         assert!(RedisUrl::is_redis(text) && !format!("{url:?}").contains("canary"));
     }
     let bad = [
-        "redis:", "http://h", "redis+other://h", "redis://", "redis://a,b", "redis://h:0", "redis://h:x", "redis://h/x",
-        "redis+sentinel://h", "redis+cluster://h/1", "redis://canary@h", "redis://h?x=1", "redis+cluster://,",
+        "redis:",
+        "http://h",
+        "redis+other://h",
+        "redis://",
+        "redis://a,b",
+        "redis://h:0",
+        "redis://h:x",
+        "redis://h/x",
+        "redis+sentinel://h",
+        "redis+cluster://h/1",
+        "redis://canary@h",
+        "redis://h?x=1",
+        "redis+cluster://,",
     ];
     for text in bad {
         let error = RedisUrl::parse(text).err().unwrap_or_else(|| panic!("{text} was taken"));

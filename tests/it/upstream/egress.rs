@@ -16,7 +16,7 @@ use rollcall::{
 };
 use url::Url;
 
-use super::support::{NoStore, Names, Recorder, Server, access, answer, users};
+use super::support::{Names, NoStore, Recorder, Server, access, answer, users};
 
 /// First, last and one in the middle of every range, with the address before the range and after it where those are public.
 const BLOCKED_V4: [(&str, &str); 16] = [
@@ -39,14 +39,49 @@ const BLOCKED_V4: [(&str, &str); 16] = [
 ];
 
 const PUBLIC_V4: [&str; 16] = [
-    "1.0.0.0", "9.255.255.255", "11.0.0.0", "100.63.255.255", "100.128.0.0", "126.255.255.255", "128.0.0.0", "169.253.255.255",
-    "169.255.0.0", "172.15.255.255", "172.32.0.0", "192.167.255.255", "192.169.0.0", "198.17.255.255", "198.20.0.0", "223.255.255.255",
+    "1.0.0.0",
+    "9.255.255.255",
+    "11.0.0.0",
+    "100.63.255.255",
+    "100.128.0.0",
+    "126.255.255.255",
+    "128.0.0.0",
+    "169.253.255.255",
+    "169.255.0.0",
+    "172.15.255.255",
+    "172.32.0.0",
+    "192.167.255.255",
+    "192.169.0.0",
+    "198.17.255.255",
+    "198.20.0.0",
+    "223.255.255.255",
 ];
 
 const BLOCKED_V6: [&str; 24] = [
-    "::", "::1", "::2", "::ffff:10.0.0.1", "::ffff:8.8.8.8", "::127.0.0.1", "64:ff9b::7f00:1", "64:ff9b::808:808", "64:ff9b:1::1",
-    "100::1", "2001::1", "2001:0:7f00:1::", "2001:1ff:ffff::1", "2001:db8::1", "2001:db8:ffff::1", "2002:7f00:1::", "2002:a00:1::1",
-    "3fff::1", "3fff:fff::1", "fc00::1", "fdff::1", "fe80::1", "febf::1", "ff02::1",
+    "::",
+    "::1",
+    "::2",
+    "::ffff:10.0.0.1",
+    "::ffff:8.8.8.8",
+    "::127.0.0.1",
+    "64:ff9b::7f00:1",
+    "64:ff9b::808:808",
+    "64:ff9b:1::1",
+    "100::1",
+    "2001::1",
+    "2001:0:7f00:1::",
+    "2001:1ff:ffff::1",
+    "2001:db8::1",
+    "2001:db8:ffff::1",
+    "2002:7f00:1::",
+    "2002:a00:1::1",
+    "3fff::1",
+    "3fff:fff::1",
+    "fc00::1",
+    "fdff::1",
+    "fe80::1",
+    "febf::1",
+    "ff02::1",
 ];
 
 const PUBLIC_V6: [&str; 4] = ["2600::1", "2a00:1450:4001::1", "2001:200::1", "2003::1"];
@@ -81,9 +116,34 @@ fn hostile(names: &Names) -> Vec<String> {
         urls.push(format!("https://{mixed}/x"));
     }
     for form in [
-        "2130706433", "0x7f000001", "0177.0.0.1", "127.1", "127.0.1", "0x7f.1", "017700000001", "127.0.0.1.", "2852039166", "0xa9fea9fe",
-        "169.254.43518", "10.1", "0xa.0.0.1", "012.0.0.1", "0", "0x0", "127.0.0.1%2f", "１２７.0.0.1", "127。0。0。1", "[::ffff:127.0.0.1]",
-        "[::ffff:7f00:1]", "[0:0:0:0:0:0:0:1]", "[::127.0.0.1]", "localhost", "localhost.", "LOCALHOST", "ip6-localhost", "[fe80::1%25eth0]",
+        "2130706433",
+        "0x7f000001",
+        "0177.0.0.1",
+        "127.1",
+        "127.0.1",
+        "0x7f.1",
+        "017700000001",
+        "127.0.0.1.",
+        "2852039166",
+        "0xa9fea9fe",
+        "169.254.43518",
+        "10.1",
+        "0xa.0.0.1",
+        "012.0.0.1",
+        "0",
+        "0x0",
+        "127.0.0.1%2f",
+        "１２７.0.0.1",
+        "127。0。0。1",
+        "[::ffff:127.0.0.1]",
+        "[::ffff:7f00:1]",
+        "[0:0:0:0:0:0:0:1]",
+        "[::127.0.0.1]",
+        "localhost",
+        "localhost.",
+        "LOCALHOST",
+        "ip6-localhost",
+        "[fe80::1%25eth0]",
     ] {
         urls.push(format!("https://{form}/x"));
     }
@@ -92,11 +152,27 @@ fn hostile(names: &Names) -> Vec<String> {
     }
     names.add("public.example", &[&["93.184.216.34"]]);
     for form in [
-        "http://public.example/x", "http://127.0.0.1/x", "ftp://public.example/x", "file:///etc/passwd", "gopher://public.example/",
-        "https://user@public.example/x", "https://user:pw@public.example/x", "https://:pw@public.example/x", "https://public.example./x",
-        "https://public.example:22/x", "https://public.example:25/x", "https://public.example:80/x", "https://public.example:6379/x",
-        "https://public.example:8080/x", "https://public.example:0/x", "https://public.example@127.0.0.1/x", "https://8.8.8.8/x",
-        "https://[2600::1]/x", "https://unknown.example/x", "ws://public.example/", "data:text/plain,x",
+        "http://public.example/x",
+        "http://127.0.0.1/x",
+        "ftp://public.example/x",
+        "file:///etc/passwd",
+        "gopher://public.example/",
+        "https://user@public.example/x",
+        "https://user:pw@public.example/x",
+        "https://:pw@public.example/x",
+        "https://public.example./x",
+        "https://public.example:22/x",
+        "https://public.example:25/x",
+        "https://public.example:80/x",
+        "https://public.example:6379/x",
+        "https://public.example:8080/x",
+        "https://public.example:0/x",
+        "https://public.example@127.0.0.1/x",
+        "https://8.8.8.8/x",
+        "https://[2600::1]/x",
+        "https://unknown.example/x",
+        "ws://public.example/",
+        "data:text/plain,x",
     ] {
         urls.push(form.to_owned());
     }
@@ -162,12 +238,18 @@ async fn g_04_rebinding_is_judged_at_every_dial() {
     let (guard, names, recorder) = recording("");
     let access = access("https://rebinding.example");
     for _ in 0..3 {
-        names.add("rebinding.example", &[&["93.184.216.34"], &["127.0.0.1"], &["93.184.216.34", "10.0.0.1"], &["::ffff:10.0.0.1"]]);
+        names.add(
+            "rebinding.example",
+            &[&["93.184.216.34"], &["127.0.0.1"], &["93.184.216.34", "10.0.0.1"], &["::ffff:10.0.0.1"]],
+        );
         for wanted in [1, 0, 0, 0, 0] {
             through_pool(&guard, &access).await;
             assert_eq!(recorder.take().len(), wanted);
         }
-        names.add("rebinding.example", &[&["93.184.216.34"], &["127.0.0.1"], &["93.184.216.34", "10.0.0.1"], &["::ffff:10.0.0.1"]]);
+        names.add(
+            "rebinding.example",
+            &[&["93.184.216.34"], &["127.0.0.1"], &["93.184.216.34", "10.0.0.1"], &["::ffff:10.0.0.1"]],
+        );
         for wanted in [1, 0, 0, 0, 0] {
             through_unified(&guard, &access).await;
             assert_eq!(recorder.take().len(), wanted);
@@ -199,7 +281,12 @@ async fn g_04_a_private_host_needs_host_and_cidr() {
         }
     }
     let (guard, _, recorder) = recording("10.1.2.3:8080");
-    for (base, wanted) in [("http://10.1.2.3:8080", true), ("http://10.1.2.3:8081", false), ("http://10.1.2.4:8080", false), ("http://[::ffff:10.1.2.3]:8080", false)] {
+    for (base, wanted) in [
+        ("http://10.1.2.3:8080", true),
+        ("http://10.1.2.3:8081", false),
+        ("http://10.1.2.4:8080", false),
+        ("http://[::ffff:10.1.2.3]:8080", false),
+    ] {
         through_unified(&guard, &access(base)).await;
         assert_eq!(!recorder.take().is_empty(), wanted, "{base}");
         through_pool(&guard, &access(base)).await;
@@ -250,11 +337,19 @@ async fn g_04_links_of_a_vendor_lead_nowhere_else() {
     let upstream = Upstream::new(guard, Arc::new(NoStore));
     let access = access(&server.base);
     for n in 0..links.len() {
-        for style in [PageStyle::NextUrl { next: Path::parse("next").unwrap(), limit: None, max: 10 }, PageStyle::LinkHeader { limit: None, max: 10 }] {
+        for style in [
+            PageStyle::NextUrl { next: Path::parse("next").unwrap(), limit: None, max: 10 },
+            PageStyle::LinkHeader { limit: None, max: 10 },
+        ] {
             let users = users("items[*]", style);
             let ask = ListAsk { limit: 10, remote_query: vec![("n".into(), n.to_string())], ..ListAsk::default() };
             let refused = upstream.list(&access, &users, &ask).await;
-            assert!(matches!(refused, Err(Failure::Egress(_) | Failure::PagingBroken(_))), "{}: {:?}", links[n], refused.map(|p| p.next));
+            assert!(
+                matches!(refused, Err(Failure::Egress(_) | Failure::PagingBroken(_))),
+                "{}: {:?}",
+                links[n],
+                refused.map(|p| p.next)
+            );
         }
         let mut headers = HeaderMap::new();
         if let Ok(value) = http::HeaderValue::from_str(&links[n]) {
@@ -273,9 +368,18 @@ fn the_operators_list_is_read_or_refused_with_a_reason() {
         Allow::parse(good).unwrap_or_else(|e| panic!("{good}: {e}"));
     }
     for (bad, word) in [
-        ("a.example", "port"), ("10.0.0.1", "port"), ("::1", "port"), ("10.0.0.0/33", "CIDR"), ("a.example/8", "CIDR"),
-        ("https://a.example:443", "scheme"), ("a.example:0", "port"), ("a.example:99999", "port"), (":443", "host"), ("u@a.example:443", "host"),
-        ("*.example:443", "host"), ("a.example.:443", "host"),
+        ("a.example", "port"),
+        ("10.0.0.1", "port"),
+        ("::1", "port"),
+        ("10.0.0.0/33", "CIDR"),
+        ("a.example/8", "CIDR"),
+        ("https://a.example:443", "scheme"),
+        ("a.example:0", "port"),
+        ("a.example:99999", "port"),
+        (":443", "host"),
+        ("u@a.example:443", "host"),
+        ("*.example:443", "host"),
+        ("a.example.:443", "host"),
     ] {
         let error = Allow::parse(bad).unwrap_err();
         assert!(error.contains(word), "{bad}: {error}");
@@ -293,5 +397,4 @@ async fn a_refusal_names_the_reason_and_not_the_query() {
     let Failure::Egress(text) = &failure else { panic!("{failure:?}") };
     assert!(text.contains("private address") && text.contains("ROLLCALL_EGRESS_ALLOW"), "{text}");
     assert!(!text.contains("api_key"));
-
 }

@@ -42,8 +42,19 @@ fn cases(injected: &str) -> Vec<Vec<(String, String)>> {
         vec![pair("te", "trailers"), pair("trailer", "x-sum"), pair("upgrade", "websocket")],
     ];
     for reserved in [
-        "host", "via", "forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "keep-alive",
-        "transfer-encoding", "content-length", "proxy-connection", "http2-settings", "proxy-authenticate",
+        "host",
+        "via",
+        "forwarded",
+        "x-forwarded-for",
+        "x-forwarded-host",
+        "x-forwarded-proto",
+        "x-real-ip",
+        "keep-alive",
+        "transfer-encoding",
+        "content-length",
+        "proxy-connection",
+        "http2-settings",
+        "proxy-authenticate",
     ] {
         cases.push(vec![pair(reserved, OUR_KEY)]);
         cases.push(vec![pair(&reserved.to_ascii_uppercase(), OUR_KEY), pair("connection", reserved)]);
@@ -84,8 +95,16 @@ fn g_03_the_credential_arrives_once_and_ours_never() {
 #[test]
 fn end_to_end_headers_pass_unchanged() {
     let client = [
-        ("accept", "text/csv"), ("accept-encoding", "zstd"), ("content-type", "multipart/form-data; boundary=x"), ("user-agent", "sdk/1"),
-        ("if-none-match", "W/\"1\""), ("range", "bytes=0-9"), ("x-many", "1"), ("x-many", "2"), ("idempotency-key", "k"), ("expect", "100-continue"),
+        ("accept", "text/csv"),
+        ("accept-encoding", "zstd"),
+        ("content-type", "multipart/form-data; boundary=x"),
+        ("user-agent", "sdk/1"),
+        ("if-none-match", "W/\"1\""),
+        ("range", "bytes=0-9"),
+        ("x-many", "1"),
+        ("x-many", "2"),
+        ("idempotency-key", "k"),
+        ("expect", "100-continue"),
     ];
     let mut access = access("https://api.vendor.example");
     access.headers.push((http::header::ACCEPT, HeaderValue::from_static("application/scim+json")));
@@ -110,10 +129,22 @@ fn replies_lose_what_would_act_on_our_origin() {
     let access = access("https://api.vendor.example/v2");
     let sent = reply(
         &[
-            ("set-cookie", "a=b"), ("set-cookie", "c=d"), ("access-control-allow-origin", "*"), ("access-control-max-age", "1"),
-            ("strict-transport-security", "max-age=1"), ("alt-svc", "h3"), ("clear-site-data", "\"*\""), ("refresh", "0;url=//evil"),
-            ("connection", "x-hop, close"), ("x-hop", "1"), ("keep-alive", "timeout=5"), ("transfer-encoding", "chunked"),
-            ("etag", "\"1\""), ("link", "<x>; rel=next"), ("www-authenticate", "Bearer"), ("content-length", "12"),
+            ("set-cookie", "a=b"),
+            ("set-cookie", "c=d"),
+            ("access-control-allow-origin", "*"),
+            ("access-control-max-age", "1"),
+            ("strict-transport-security", "max-age=1"),
+            ("alt-svc", "h3"),
+            ("clear-site-data", "\"*\""),
+            ("refresh", "0;url=//evil"),
+            ("connection", "x-hop, close"),
+            ("x-hop", "1"),
+            ("keep-alive", "timeout=5"),
+            ("transfer-encoding", "chunked"),
+            ("etag", "\"1\""),
+            ("link", "<x>; rel=next"),
+            ("www-authenticate", "Bearer"),
+            ("content-length", "12"),
         ],
         &access,
     );
@@ -125,7 +156,9 @@ fn replies_lose_what_would_act_on_our_origin() {
 #[test]
 fn active_content_is_sandboxed_and_nothing_else() {
     let access = access("https://api.vendor.example");
-    for active in ["text/html", "TEXT/HTML; charset=utf-8", "image/svg+xml", "application/xhtml+xml", "text/xml", "application/atom+xml"] {
+    for active in
+        ["text/html", "TEXT/HTML; charset=utf-8", "image/svg+xml", "application/xhtml+xml", "text/xml", "application/atom+xml"]
+    {
         let sent = reply(&[("content-type", active), ("content-security-policy", "default-src *")], &access);
         assert!(sent.get_all("content-security-policy").iter().any(|v| v == "sandbox"), "{active}");
         assert_eq!(sent["x-content-type-options"], "nosniff");
@@ -149,9 +182,18 @@ fn locations_stay_below_the_base_or_are_withheld() {
         assert!(!sent.contains_key("rollcall-location-withheld"));
     }
     for away in [
-        "https://evil.example/v2/x", "http://api.vendor.example/v2/x", "https://api.vendor.example:444/v2/x", "//evil.example/v2",
-        "https://sub.api.vendor.example/v2", "https://u@api.vendor.example/v2/x", "/other", "/v22/x", "\\\\evil.example", "javascript:alert(1)",
-        "https://api.vendor.example/v2/../x", "relative",
+        "https://evil.example/v2/x",
+        "http://api.vendor.example/v2/x",
+        "https://api.vendor.example:444/v2/x",
+        "//evil.example/v2",
+        "https://sub.api.vendor.example/v2",
+        "https://u@api.vendor.example/v2/x",
+        "/other",
+        "/v22/x",
+        "\\\\evil.example",
+        "javascript:alert(1)",
+        "https://api.vendor.example/v2/../x",
+        "relative",
     ] {
         let sent = reply(&[("location", away)], &access);
         assert!(!sent.contains_key("location"), "{away}");

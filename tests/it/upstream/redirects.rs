@@ -21,7 +21,8 @@ async fn g_05_redirects_are_not_followed() {
             "/other".to_owned(),
         ] {
             let to = location.clone();
-            let first = Server::start(move |_, _| answer(status, &[("location", &to), ("refresh", &format!("0;url={to}"))], b"{}"));
+            let first =
+                Server::start(move |_, _| answer(status, &[("location", &to), ("refresh", &format!("0;url={to}"))], b"{}"));
             let plain = access(&first.base);
             for access in [plain, with_header(access(&first.base), "x-api-key"), with_query(access(&first.base), "api_key")] {
                 let refused = upstream_for(&first.base).list(&access, &users("[*]", PageStyle::None), &ListAsk::default()).await;

@@ -16,8 +16,8 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use rollcall::{
     connector::{
-        Auth, Connector, ErrorRule, Level, Limits, LinkMethod, List, ListSource, PageStyle, Proxy, Request, ResourceDef, Template,
-        Transport,
+        Auth, Connector, ErrorRule, Level, Limits, LinkMethod, List, ListSource, PageStyle, Proxy, Request, ResourceDef,
+        Template, Transport,
     },
     mapping::{Path, Table},
     model::{AccountId, EnvironmentId, Resource, Secret, integration_id},
@@ -170,6 +170,18 @@ pub fn resident() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 1024
+}
+
+/// Runs a test that measures this process's memory in a process of its own; false in the outer one, which only waits.
+pub fn is_alone(test: &str) -> bool {
+    if std::env::var_os("ROLLCALL_TEST_ALONE").is_some() {
+        return true;
+    }
+    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+    let outcome = command.args(["--exact", test, "--test-threads", "1"]).env("ROLLCALL_TEST_ALONE", "1").output().unwrap();
+    let said = String::from_utf8_lossy(&outcome.stdout);
+    assert!(outcome.status.success() && said.contains("1 passed"), "{said}{}", String::from_utf8_lossy(&outcome.stderr));
+    false
 }
 
 // ---------------------------------------------------------------------------------------------------------------- server

@@ -4,7 +4,6 @@ use std::{collections::BTreeMap, fmt::Write, path::Path};
 
 use regex::Regex;
 use rollcall::http::openapi;
-use serde_json::Value;
 
 const SNAPSHOT: &str = "\
 DELETE /api-token/{id} Admin
@@ -86,8 +85,9 @@ fn the_document_names_the_same_rights() {
     let mut described = BTreeMap::new();
     for (path, item) in document["paths"].as_object().unwrap() {
         for (method, operation) in item.as_object().unwrap() {
-            let optional = operation["security"].as_array().is_some_and(|s| s.iter().any(|way| way.as_object().unwrap().is_empty()));
-            let scope = operation["security"].get(0).and_then(|way| way["bearer"].get(0)).and_then(Value::as_str);
+            let optional = operation["security"].as_array().is_none_or(|s| s.iter().any(|way| way.as_object().unwrap().is_empty()));
+            let scope = operation["x-rollcall-scope"].as_str();
+            assert_eq!(scope.is_none(), operation["security"] == serde_json::json!([{}]), "{method} {path}");
             described.insert(format!("{} {path}", method.to_uppercase()), if optional { None } else { scope.map(str::to_owned) });
         }
     }

@@ -40,7 +40,10 @@ struct Linked {
 /// Runs the demo until a signal.
 pub async fn demo(args: DemoArgs, mut global: GlobalArgs) -> Result<(), Failure> {
     let listener = TcpListener::bind(("127.0.0.1", args.port)).map_err(|why| {
-        Failure::Failed(format!("cannot listen on 127.0.0.1:{}: {why}; choose another with --port, or --port 0 for a free one", args.port))
+        Failure::Failed(format!(
+            "cannot listen on 127.0.0.1:{}: {why}; choose another with --port, or --port 0 for a free one",
+            args.port
+        ))
     })?;
     let temporary = TemporaryFolder::unless(args.data.as_deref())?;
     let folder = args.data.as_deref().unwrap_or(&temporary.0);
@@ -84,12 +87,8 @@ pub async fn demo(args: DemoArgs, mut global: GlobalArgs) -> Result<(), Failure>
 /// Links a sandbox, keeping the account's id from an earlier start.
 async fn link(services: &Services, environment: EnvironmentId, kind: Kind, sandbox: &Sandbox) -> Result<Linked, Error> {
     let (connector, method, tenant_id) = kind.link();
-    let filter = ListAccounts {
-        integration: Some(connector.to_owned()),
-        is_sandbox: Some(true),
-        limit: 1,
-        ..ListAccounts::default()
-    };
+    let filter =
+        ListAccounts { integration: Some(connector.to_owned()), is_sandbox: Some(true), limit: 1, ..ListAccounts::default() };
     let kept: Option<Account> = services.accounts.list(environment, filter).await?.0.into_iter().next();
     let fields = kind.fields(sandbox).into_iter();
     let context: Map<String, Value> = fields.map(|(name, value)| (name.to_owned(), Value::String(value))).collect();
@@ -121,7 +120,8 @@ async fn curl_lines(
     let users = format!("{base_url}/unified/user-directory/users?integrated_account_id={}&limit=5", first.id);
     let scim = accounts.iter().find(|account| account.integration == "scim").unwrap_or(first);
     let passthrough = format!("{base_url}/passthrough/{}/Users?count=2", scim.id);
-    let mut lines = format!("Rollcall listens on {base_url} with sandbox vendors. Token: {}\n\nLinked accounts:\n", token.expose());
+    let mut lines =
+        format!("Rollcall listens on {base_url} with sandbox vendors. Token: {}\n\nLinked accounts:\n", token.expose());
     for account in accounts {
         lines.push_str(&format!("  {}  {}  ({})\n", account.id, account.integration, account.tenant_id));
     }

@@ -78,12 +78,20 @@ fn only_the_named_routes_are_described_in_text_alone() {
         for (at, _) in text.match_indices(".route(\"") {
             undocumented.insert(text[at + 8..].split('"').next().unwrap().to_owned());
         }
-        let registered = text.matches("#[get(").count() + text.matches("#[post(").count() + text.matches("#[patch(").count() + text.matches("#[delete(").count();
+        let registered = text.matches("#[get(").count()
+            + text.matches("#[post(").count()
+            + text.matches("#[patch(").count()
+            + text.matches("#[delete(").count();
         assert_eq!(registered, text.matches("#[utoipa::path(").count());
     }
     let known = [
-        "/docs", "/docs/{file:.*}", "/passthrough/{rest:.*}", "/proxy/{resource}", "/proxy/{resource}/{rest:.+}",
-        "/unified/{model}/{resource}", "/unified/{model}/{resource}/{rest:.+}",
+        "/docs",
+        "/docs/{file:.*}",
+        "/passthrough/{rest:.*}",
+        "/proxy/{resource}",
+        "/proxy/{resource}/{rest:.+}",
+        "/unified/{model}/{resource}",
+        "/unified/{model}/{resource}/{rest:.+}",
     ];
     assert_eq!(undocumented, known.iter().map(|k| (*k).to_owned()).collect());
 }

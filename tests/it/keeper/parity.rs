@@ -42,7 +42,8 @@ fn send(base: &str, method: &str, path: &str, headers: &[(&str, &str)], body: Op
     let end = answer.windows(4).position(|window| window == b"\r\n\r\n").expect("a whole head");
     let head = String::from_utf8_lossy(&answer[..end]).into_owned();
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    let kind = head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-type: ").map(str::to_owned)).unwrap_or_default();
+    let kind =
+        head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-type: ").map(str::to_owned)).unwrap_or_default();
     assert!(!head.to_lowercase().contains("transfer-encoding"), "the reader here knows lengths only");
     Answer { status, kind, body: answer[end + 4..].to_vec() }
 }
@@ -82,7 +83,8 @@ fn seen(answer: &Answer) -> String {
 }
 
 const USERS: &str = "enterprise-info --users --format json -v --columns name,status,transfer_status,node,teams,roles,alias";
-const TEAMS: &str = "enterprise-info --teams --format json -v --columns restricts,node,user_count,users,queued_user_count,queued_users";
+const TEAMS: &str =
+    "enterprise-info --teams --format json -v --columns restricts,node,user_count,users,queued_user_count,queued_users";
 
 const COMMANDS: &[&str] = &[
     "whoami",
@@ -131,7 +133,16 @@ fn ask(base: &str, key: &str, is_queued: bool) -> Vec<(String, String)> {
         note(body, &send(base, "POST", V1, &[json_kind, ("api-key", key)], Some(body.as_bytes())));
     }
     note("text", &send(base, "POST", V1, &[("Content-Type", "text/plain"), ("api-key", key)], Some(br#"{"command":"whoami"}"#)));
-    note("too long", &send(base, "POST", V1, &[json_kind, ("api-key", key)], Some(json!({"command": "x".repeat(4100)}).to_string().as_bytes())));
+    note(
+        "too long",
+        &send(
+            base,
+            "POST",
+            V1,
+            &[json_kind, ("api-key", key)],
+            Some(json!({"command": "x".repeat(4100)}).to_string().as_bytes()),
+        ),
+    );
     for command in COMMANDS {
         let body = json!({ "command": command }).to_string();
         note(command, &send(base, "POST", V1, &[json_kind, ("api-key", key)], Some(body.as_bytes())));

@@ -57,10 +57,14 @@ const GUARDED: &[(u16, &str)] = &[
     (503, "The store does not answer, or too much is waiting."),
 ];
 const NAMED: &[(u16, &str)] = &[(404, "No such object in this environment.")];
-const WITH_BODY: &[(u16, &str)] = &[(413, "The body is too large."), (422, "A field is not as it must be, or the vendor refused it.")];
+const WITH_BODY: &[(u16, &str)] =
+    &[(413, "The body is too large."), (422, "A field is not as it must be, or the vendor refused it.")];
 const CHANGING: &[(u16, &str)] = &[(409, "Somebody else changed the object at the same time.")];
 const AT_VENDOR: &[(u16, &str)] = &[
-    (401, "The token is not valid (`invalid_token`), or the vendor no longer accepts the account's credential (`reauth_required`)."),
+    (
+        401,
+        "The token is not valid (`invalid_token`), or the vendor no longer accepts the account's credential (`reauth_required`).",
+    ),
     (403, "The token lacks a scope, or the vendor or its connector denies the call."),
     (404, "No such account or record, or the connector has no such resource."),
     (405, "The connector has the resource but not this method."),
@@ -72,10 +76,8 @@ const AT_VENDOR: &[(u16, &str)] = &[
 
 /// The whole document.
 pub fn document() -> openapi::OpenApi {
-    let (_, mut document) = actix_web::App::new()
-        .into_utoipa_app()
-        .configure(|config| routes::documented(config))
-        .split_for_parts();
+    let (_, mut document) =
+        actix_web::App::new().into_utoipa_app().configure(|config| routes::documented(config)).split_for_parts();
     document.info = InfoBuilder::new()
         .title("Rollcall")
         .version(env!("CARGO_PKG_VERSION"))
@@ -188,7 +190,8 @@ fn complete_operation(path: &str, operation: &mut Operation) {
         Some(scope) => format!("Needs the scope `{scope}`."),
         None => "Needs no token.".to_owned(),
     };
-    operation.description = Some(operation.description.as_ref().map_or_else(|| about.clone(), |text| format!("{text}\n\n{about}")));
+    operation.description =
+        Some(operation.description.as_ref().map_or_else(|| about.clone(), |text| format!("{text}\n\n{about}")));
     let at_vendor = path.starts_with("/unified/") || path.starts_with("/proxy/");
     let mut problems: Vec<&(u16, &str)> = COMMON.iter().collect();
     if guarded {

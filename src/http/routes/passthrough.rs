@@ -127,10 +127,14 @@ fn account_elsewhere(headers: &HeaderMap, raw_query: Option<&str>) -> Result<Str
         return value.to_str().map(str::to_owned).map_err(|_| Error::not_found());
     }
     let pairs = raw_query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
-    pairs.filter(|(name, _)| decode_loosely(name) == ACCOUNT_PARAMETER).map(|(_, value)| decode_loosely(value)).next().ok_or_else(|| {
-        let detail = format!("`-` in the path needs the account in the header `{ACCOUNT_HEADER}` or the parameter `{ACCOUNT_PARAMETER}`.");
-        Error::new(Code::InvalidParameter, detail).field(ACCOUNT_PARAMETER)
-    })
+    pairs.filter(|(name, _)| decode_loosely(name) == ACCOUNT_PARAMETER).map(|(_, value)| decode_loosely(value)).next().ok_or_else(
+        || {
+            let detail = format!(
+                "`-` in the path needs the account in the header `{ACCOUNT_HEADER}` or the parameter `{ACCOUNT_PARAMETER}`."
+            );
+            Error::new(Code::InvalidParameter, detail).field(ACCOUNT_PARAMETER)
+        },
+    )
 }
 
 /// The raw query without the pairs of these names; the others stay as they were written.

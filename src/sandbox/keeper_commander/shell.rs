@@ -109,7 +109,10 @@ impl Shell {
                 .unwrap_or_else(|| said(word, "Command executed successfully but produced no output")),
             "msp-info" => self.msp_info(&shown, rest),
             "switch-to-mc" => self.enter(rest),
-            _ => plain(403, "Not permitted to perform this function"),
+            _ => match rest.iter().find(|rest| rest.starts_with('-')) {
+                Some(option) => failed(400, word, &format!("unrecognized arguments: {option}")),
+                None => raised(&format!("{word}: not part of this stand-in")),
+            },
         }
     }
 
@@ -270,9 +273,11 @@ fn shown(line: &str) -> String {
 
 fn whoami() -> Value {
     json!({
-        "account_type": "Enterprise", "admin": true, "base_plan": "Unknown", "breachwatch": false, "data_center": "keeper.invalid",
-        "logged_in": true, "renewal_date": "2027-09-10", "reporting_and_alerts": true, "server": "keeper.invalid",
-        "user": "msp.admin@acme-msp.example",
+        "account_type": "Enterprise", "add-ons": "Advanced Reporting & Alerts Module", "admin": true, "base_plan": "Unknown",
+        "breachwatch": false, "data_center": "keeper.invalid", "logged_in": true, "renewal_date": "2027-09-10",
+        "reporting_and_alerts": true, "secure_file_storage": "", "server": "keeper.invalid", "storage_capacity": "0GB",
+        "storage_renewal_date": "2027-09-10", "storage_usage": "0%", "user": "msp.admin@acme-msp.example",
+        "user_licenses": "Plan: 100  Active: 3  Invited: 0",
     })
 }
 

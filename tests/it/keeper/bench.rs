@@ -5,6 +5,10 @@ use std::{collections::BTreeMap, fs, path::Path, sync::Arc, time::Duration};
 use rollcall::{
     connector::Catalog,
     model::{AccountId, EnvironmentId, Resource, SystemClock, Warning},
+    sandbox::{
+        Sandbox,
+        keeper_commander::{self, Control, Faults},
+    },
     store::{Store, embedded::Embedded},
     upstream::{Access, Allow, Company, Failure, Guard, Pick, Upstream, Visit},
 };
@@ -155,4 +159,17 @@ pub fn users(access: &Access, visit: &Visit) -> BTreeMap<String, Value> {
 
 pub fn is_context_changed(failure: &Failure) -> bool {
     matches!(failure, Failure::ContextChanged(_))
+}
+
+/// Starts the stand-in; it ends with the test's runtime.
+#[allow(clippy::disallowed_methods)]
+pub fn stand_in(faults: Faults) -> (Sandbox, Arc<Control>) {
+    let (sandbox, control, server) = keeper_commander::start(faults).unwrap();
+    tokio::spawn(server);
+    (sandbox, control)
+}
+
+/// A bench and a link at the stand-in.
+pub fn at(sandbox: &Sandbox) -> (Bench, Link) {
+    (Bench::new(&sandbox.base), Link::new(&sandbox.base, &sandbox.token))
 }

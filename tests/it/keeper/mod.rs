@@ -2,4 +2,6 @@
 
 mod bench;
 mod connector;
+mod parity;
 mod real;
+mod sandboxed;

@@ -64,9 +64,8 @@ async fn the_lock_is_kept_until_a_queued_command_has_ended() {
     assert_eq!(made.value["status"], "queued");
     let tail = made.tail.expect("a queued command leaves something to do");
     let ended = Arc::new(AtomicBool::new(false));
-    let waited = async {
-        bench.upstream.around(&access, None, async { Ok((ended.load(Ordering::SeqCst), None)) }).await.unwrap().value
-    };
+    let waited =
+        async { bench.upstream.around(&access, None, async { Ok((ended.load(Ordering::SeqCst), None)) }).await.unwrap().value };
     let driven = async {
         tokio::time::sleep(Duration::from_millis(300)).await;
         ended.store(true, Ordering::SeqCst);
@@ -86,7 +85,8 @@ async fn within_a_company_the_answer_waits_for_the_command() {
     let id = made.value["request_id"].as_str().unwrap().to_owned();
     let (base, key) = (link.base.clone(), link.api_key.clone());
     let path = format!("/api/v2/result/{id}");
-    let result = tokio::task::spawn_blocking(move || super::raw::send(&base, "GET", &path, &[("api-key", &key)], None)).await.unwrap();
+    let result =
+        tokio::task::spawn_blocking(move || super::raw::send(&base, "GET", &path, &[("api-key", &key)], None)).await.unwrap();
     assert_eq!(result.status, 200);
     let users: Value = serde_json::from_slice(&result.body).unwrap();
     assert!(users["data"].as_array().unwrap().iter().all(|user| user["user_id"].as_u64().unwrap() >> 32 == 3862));

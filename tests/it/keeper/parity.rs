@@ -46,7 +46,8 @@ fn seen(answer: &Answer) -> String {
 }
 
 const USERS: &str = "enterprise-info --users --format json -v --columns name,status,transfer_status,node,teams,roles,alias";
-const TEAMS: &str = "enterprise-info --teams --format json -v --columns restricts,node,user_count,users,queued_user_count,queued_users";
+const TEAMS: &str =
+    "enterprise-info --teams --format json -v --columns restricts,node,user_count,users,queued_user_count,queued_users";
 
 const COMMANDS: &[&str] = &[
     "whoami",
@@ -95,7 +96,16 @@ fn ask(base: &str, key: &str, is_queued: bool) -> Vec<(String, String)> {
         note(body, &send(base, "POST", V1, &[json_kind, ("api-key", key)], Some(body.as_bytes())));
     }
     note("text", &send(base, "POST", V1, &[("Content-Type", "text/plain"), ("api-key", key)], Some(br#"{"command":"whoami"}"#)));
-    note("too long", &send(base, "POST", V1, &[json_kind, ("api-key", key)], Some(json!({"command": "x".repeat(4100)}).to_string().as_bytes())));
+    note(
+        "too long",
+        &send(
+            base,
+            "POST",
+            V1,
+            &[json_kind, ("api-key", key)],
+            Some(json!({"command": "x".repeat(4100)}).to_string().as_bytes()),
+        ),
+    );
     for command in COMMANDS {
         let body = json!({ "command": command }).to_string();
         note(command, &send(base, "POST", V1, &[json_kind, ("api-key", key)], Some(body.as_bytes())));

@@ -38,7 +38,8 @@ pub fn send(base: &str, method: &str, path: &str, headers: &[(&str, &str)], body
     let end = answer.windows(4).position(|window| window == b"\r\n\r\n").expect("a whole head");
     let head = String::from_utf8_lossy(&answer[..end]).into_owned();
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    let kind = head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-type: ").map(str::to_owned)).unwrap_or_default();
+    let kind =
+        head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-type: ").map(str::to_owned)).unwrap_or_default();
     assert!(!head.to_lowercase().contains("transfer-encoding"), "the reader here knows lengths only");
     Answer { status, kind, body: answer[end + 4..].to_vec() }
 }

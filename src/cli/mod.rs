@@ -1,1 +1,123 @@
-//! cli.
+//! The command line. Talk goes to the standard error, data to the standard output; exit 0, 1 (failed), 2 (usage).
+
+mod account;
+mod check;
+mod doctor;
+mod door;
+mod serve;
+mod token;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{CommandFactory, Parser, Subcommand};
+use serde_json::Value;
+
+use crate::config::{ConfigError, Environment, GlobalArgs, Purpose, Settings};
+
+/// Self-hosted unified directory and usage API gateway.
+#[derive(Parser)]
+#[command(name = "rollcall", version, about, propagate_version = true)]
+struct Cli {
+    #[command(flatten)]
+    global: GlobalArgs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the gateway
+    Serve,
+    /// Check connector folders: every mistake with file, line, column and a hint
+    Check {
+        /// The folder that holds connector folders; the built-in connectors when left out
+        dir: Option<PathBuf>,
+    },
+    /// API tokens
+    #[command(subcommand)]
+    Token(token::TokenCommand),
+    /// Linked accounts
+    #[command(subcommand)]
+    Account(account::AccountCommand),
+    /// Tell whether keys, store, connectors and exposure are as recommended
+    Doctor,
+    /// Print the OpenAPI document
+    Openapi,
+    /// Ask a running gateway whether it is alive; for containers
+    Healthcheck,
+    /// Print shell completions
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Why a command ends without success.
+pub enum Failure {
+    /// The command could not do its work: exit 1.
+    Failed(String),
+    /// The command was asked for in a way it does not take: exit 2.
+    Usage(String),
+}
+
+impl<E: std::error::Error> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Failure::Failed(error.to_string())
+    }
+}
+
+/// Runs the command of this process's arguments.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Failed(why)) => {
+            eprintln!("rollcall: {why}");
+            ExitCode::from(1)
+        }
+        Err(Failure::Usage(why)) => {
+            eprintln!("rollcall: {why}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<(), Failure> {
+    let global = cli.global;
+    match cli.command {
+        Command::Serve => on_runtime(serve::serve(settings(&global, Purpose::Serve)?)),
+        Command::Check { dir } => check::check(dir.as_deref(), global.json),
+        Command::Token(command) => on_runtime(token::run(command, global)),
+        Command::Account(command) => on_runtime(account::run(command, global)),
+        Command::Doctor => on_runtime(doctor::doctor(global)),
+        Command::Openapi => print_data(crate::http::openapi::document_text().trim_end()),
+        Command::Healthcheck => on_runtime(door::healthcheck(global)),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "rollcall", &mut std::io::stdout());
+            Ok(())
+        }
+    }
+}
+
+/// Everything runs on one actix system: the web server needs it, the rest does not mind.
+fn on_runtime<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    actix_web::rt::System::new().block_on(work)
+}
+
+fn settings(global: &GlobalArgs, purpose: Purpose) -> Result<Settings, Failure> {
+    Settings::load(global, &Environment::of_process(), purpose).map_err(|error: ConfigError| Failure::Usage(error.to_string()))
+}
+
+fn print_data(text: &str) -> Result<(), Failure> {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+        // A reader that has seen enough is not a failure.
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+fn print_json(value: &Value) -> Result<(), Failure> {
+    print_data(&value.to_string())
+}

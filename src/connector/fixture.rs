@@ -36,6 +36,11 @@ pub struct Fixture {
     /// Values for `{id}`, `{group_id}` …
     #[serde(default)]
     pub values: BTreeMap<String, String>,
+    /// What the link test had learned.
+    #[serde(default)]
+    pub facts: serde_json::Map<String, Value>,
+    /// What `$company` reads, for vendors that serve many.
+    pub company: Option<Value>,
     /// Records asked for per page.
     pub limit: Option<usize>,
     /// What the vendor is asked and answers, in order.
@@ -155,7 +160,8 @@ pub fn read(folder: &FilePath, connector: &str) -> Result<Vec<Named>, Vec<Proble
                 column: error.column().max(1) as u64,
                 message: error.to_string(),
                 hint: Some(
-                    "keys: source, note, method, fields, resource, operation, values, limit, exchanges, expect".to_owned(),
+                    "keys: source, note, method, fields, resource, operation, values, facts, company, limit, exchanges, expect"
+                        .to_owned(),
                 ),
             }),
         }

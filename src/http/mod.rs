@@ -1,1 +1,23 @@
-//! http.
+//! The gateway's way in over HTTP: framing, rights, query strings, routes, envelopes and problems. Handlers extract, call
+//! one service method and wrap the answer; nothing else is decided here.
+
+pub mod body;
+pub mod capability;
+pub mod envelope;
+pub mod extract;
+pub mod framing;
+pub mod gate;
+pub mod openapi;
+pub mod problem;
+pub mod query;
+pub mod relay;
+pub mod routes;
+pub mod schema;
+pub mod server;
+pub mod state;
+pub mod token;
+pub mod watch;
+
+pub use problem::{Answer, Problem};
+pub use server::{Listen, serve};
+pub use state::{Readiness, State};

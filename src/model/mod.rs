@@ -6,6 +6,7 @@ mod directory;
 mod ids;
 mod page;
 mod secret;
+mod tasks;
 mod token;
 
 pub use account::{Account, AccountStatus, Forbidden};
@@ -17,4 +18,5 @@ pub use directory::{
 pub use ids::{AccountId, EnvironmentId, Slug, TokenId, environment_integration_id, integration_id};
 pub use page::{FilterReport, Warning};
 pub use secret::Secret;
+pub use tasks::Tasks;
 pub use token::{ApiToken, Scope, Scopes};

@@ -1,1 +1,72 @@
-//! service.
+//! The product: what the ways in call. No web server, no network client here.
+
+pub mod accounts;
+pub mod cursor;
+pub mod directory;
+pub mod filter;
+mod fresh;
+pub mod open;
+pub mod passthrough;
+pub mod snapshot;
+mod source;
+pub mod tokens;
+mod walk;
+mod write;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+pub use accounts::{Accounts, ChangeAccount, Linked, ListAccounts, NewAccount};
+pub use directory::{Directory, ListPage, ListQuery, OneQuery, OneRecord, ResponseFormat};
+pub use filter::{Filter, FilterOp};
+pub use open::Opened;
+pub use passthrough::{Look, Passthrough};
+pub use snapshot::Snapshots;
+pub use tokens::{Administrator, NewToken, Tokens};
+
+use crate::{
+    connector::Catalog,
+    error::{Code, Error, Result},
+    model::{EnvironmentId, Scope, Scopes, TokenId},
+    store::Store,
+};
+
+/// Everything a handler can ask for.
+pub struct Services {
+    /// API tokens.
+    pub tokens: Tokens,
+    /// Linked accounts.
+    pub accounts: Arc<Accounts>,
+    /// The unified user directory and `/proxy/{resource}`.
+    pub directory: Directory,
+    /// The transparent proxy.
+    pub passthrough: Passthrough,
+    /// The connectors; replaced when the overlay changes.
+    pub catalog: Arc<ArcSwap<Catalog>>,
+    /// For health only.
+    pub store: Arc<dyn Store>,
+}
+
+/// Who calls: made from a token, never from a request.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// The wall.
+    pub environment: EnvironmentId,
+    /// The token.
+    pub token: TokenId,
+    /// The person's or service's name.
+    pub actor: String,
+    /// The rights.
+    pub scopes: Scopes,
+}
+
+impl Caller {
+    /// Refuses unless the right is held.
+    pub fn require(&self, scope: Scope) -> Result<()> {
+        if self.scopes.allow(scope) {
+            return Ok(());
+        }
+        Err(Error::new(Code::ScopeMissing, format!("This call needs the scope `{scope}`.")).field(scope.as_str()))
+    }
+}

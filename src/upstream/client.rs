@@ -8,10 +8,7 @@ use bytes::Bytes;
 use super::{
     Access, Failure, Guard, HttpAnswer, HttpCall, ListAsk, Pick, RawPage, Tested, Visit,
     send::Sender,
-    transport::{
-        keeper_commander::{self, Around, Wire},
-        rest,
-    },
+    transport::{keeper_commander, rest},
 };
 use crate::{
     connector::{ResourceDef, Transport},
@@ -26,6 +23,11 @@ pub struct Context {
 }
 
 impl Context {
+    /// Over the one guard; the store holds service locks.
+    pub fn new(guard: Arc<Guard>, store: Arc<dyn Store>) -> Self {
+        Self { sender: Sender::new(guard), store }
+    }
+
     /// Sends one request with the account's credential and reads the whole answer; what it means is not judged.
     pub async fn send(&self, access: &Access, call: HttpCall) -> Result<HttpAnswer, Failure> {
         self.sender.send(access, call).await
@@ -34,19 +36,19 @@ impl Context {
 
 /// The vendor side of the house. One per process; cheap to share.
 pub struct Upstream {
-    context: Arc<Context>,
+    context: Context,
 }
 
 impl Upstream {
     /// Over the one guard; the store holds service locks.
     pub fn new(guard: Arc<Guard>, store: Arc<dyn Store>) -> Self {
-        Self { context: Arc::new(Context { sender: Sender::new(guard), store }) }
+        Self { context: Context::new(guard, store) }
     }
 
     /// Asks the vendor whether the credential works, and learns what the connector needs to know.
     pub async fn test(&self, access: &Access) -> Result<Tested, Failure> {
         match access.method.transport {
-            Transport::KeeperCommander => keeper_commander::test(self.context.as_ref(), access).await,
+            Transport::KeeperCommander => keeper_commander::test(&self.context, access).await,
             Transport::Rest => rest::test(&self.context, access).await,
             Transport::Scim => super::transport::scim::test(&self.context, access).await,
         }
@@ -65,21 +67,11 @@ impl Upstream {
     /// Everything of one company, under the service lock. Command transports only.
     pub async fn visit(&self, access: &Access, pick: &Pick) -> Result<Visit, Failure> {
         match access.method.transport {
-            Transport::KeeperCommander => keeper_commander::visit(self.context.as_ref(), access, pick).await,
+            Transport::KeeperCommander => keeper_commander::visit(&self.context, access, pick).await,
             Transport::Rest | Transport::Scim => {
                 Err(Failure::BadAnswer("this connector has no companies to visit; its resources are listed".into()))
             }
         }
-    }
-
-    /// Holds the service's lock around a caller's own command, inside the verified switch when a company is given. For
-    /// connectors whose proxy is `exclusive`; the tail, if there is one, is for whoever starts tasks.
-    pub async fn around<T, F>(&self, access: &Arc<Access>, company: Option<&str>, call: F) -> Result<Around<T>, Failure>
-    where
-        F: Future<Output = Result<(T, Option<String>), Failure>>,
-    {
-        let wire: Arc<dyn Wire> = self.context.clone();
-        keeper_commander::around(&wire, access, company, call).await
     }
 
     /// The company an id of this transport belongs to, when ids tell (`<company>:<team>`, `user_id >> 32`).

@@ -136,8 +136,9 @@ pub fn response_headers(mut headers: HeaderMap, access: &Access, place: impl Fn(
 
 /// Content a browser would run as ours: HTML, SVG and every other XML.
 fn is_active(content_type: &HeaderValue) -> bool {
-    let text = content_type.as_bytes().to_ascii_lowercase();
-    text.windows(4).any(|part| part == b"html") || text.windows(3).any(|part| part == b"xml")
+    let text = content_type.as_bytes();
+    let holds = |word: &[u8]| text.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word));
+    holds(b"html") || holds(b"xml")
 }
 
 /// A vendor that takes its key as a query parameter may write it into links.

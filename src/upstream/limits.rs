@@ -19,6 +19,9 @@ const LONGEST: u64 = 7 * 86_400;
 
 /// Adds `ratelimit-limit`, `-remaining` and `-reset` (seconds) where the vendor says them under another name.
 pub(super) fn announce(headers: &mut HeaderMap) {
+    if !headers.keys().any(|name| name.as_str().starts_with("x-rate")) {
+        return;
+    }
     let add = |headers: &mut HeaderMap, name: HeaderName, value: Option<u64>| {
         if let Some(value) = value
             && !headers.contains_key(&name)

@@ -8,6 +8,7 @@ mod decode;
 pub mod egress;
 pub mod headers;
 mod limits;
+pub mod own;
 pub mod page;
 pub mod passthrough;
 pub mod passthrough_target;

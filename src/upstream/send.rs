@@ -291,10 +291,10 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<Failure> {
         };
     }
     let io = cause.downcast_ref::<std::io::Error>()?;
-    // TLS errors travel inside io errors, which do not name them as their source.
-    match io.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-        Some(error) => Some(Failure::Unreachable(format!("TLS: {error}"))),
-        None if io.get_ref().is_some() => None,
+    // What an io error carries is not its source.
+    match io.get_ref() {
         None => Some(Failure::Unreachable(format!("the connection failed: {}", io.kind()))),
+        Some(inner) if inner.to_string().starts_with("tls") => Some(Failure::Unreachable(format!("TLS: {inner}"))),
+        Some(inner) => known(inner),
     }
 }

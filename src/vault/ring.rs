@@ -1,9 +1,29 @@
 //! The ring of root keys: `{"version": 1, "primary": "k1", "keys": [{"id", "created_at", "key"}]}`, mode 0600.
 
-use std::path::Path;
+use std::{
+    collections::BTreeMap,
+    fmt,
+    fs::{self, File, OpenOptions},
+    io::{Read, Write},
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    path::Path,
+};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use serde::Deserialize;
+use zeroize::Zeroizing;
+
+use super::cipher::{KEY_LEN, KeyBytes};
+use crate::model::Secret;
+
+/// The largest file that is read; a ring of a thousand keys is far below.
+const MAX_FILE: u64 = 256 * 1024;
 
 /// Root keys by id; the primary writes, all read.
-pub struct KeyRing {}
+pub struct KeyRing {
+    primary: (String, KeyBytes),
+    others: BTreeMap<String, KeyBytes>,
+}
 
 /// Why a ring cannot be used; start-up ends with its text.
 #[derive(Debug, thiserror::Error)]
@@ -13,14 +33,215 @@ pub enum RingError {
     Unusable(String),
 }
 
+/// What a key file was when it was last looked at. A hash of the content, because a time stamp can hide a quick change.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct FileStamp(Option<[u8; 32]>);
+
+/// The file, as written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RingFile {
+    version: u64,
+    primary: String,
+    keys: Vec<KeyFile>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeyFile {
+    id: String,
+    #[serde(rename = "created_at")]
+    _created_at: jiff::Timestamp,
+    key: Secret,
+}
+
 impl KeyRing {
     /// Reads a ring from a file and refuses what is not safe.
-    pub fn load(_path: &Path) -> Result<KeyRing, RingError> {
-        todo!()
+    pub fn load(path: &Path) -> Result<KeyRing, RingError> {
+        read(path).and_then(|content| parse(&content)).map_err(|text| unusable(path, &text))
     }
 
     /// Makes a new ring with one random key and writes it, mode 0600, never over an existing file.
-    pub fn create(_path: &Path, _now: jiff::Timestamp) -> Result<KeyRing, RingError> {
-        todo!()
+    pub fn create(path: &Path, now: jiff::Timestamp) -> Result<KeyRing, RingError> {
+        let key = loop {
+            let key = KeyBytes::random();
+            if sample(key.bytes(), &encode(&key)).is_none() {
+                break key;
+            }
+        };
+        write_new(path, "k1", &key, now).map_err(|error| match error.kind() {
+            std::io::ErrorKind::AlreadyExists => unusable(path, "exists already and is never overwritten"),
+            _ => unusable(path, &format!("cannot be written: {error}")),
+        })?;
+        Ok(KeyRing { primary: ("k1".to_owned(), key), others: BTreeMap::new() })
     }
+
+    /// The ring of the file if the file is not what it was at `last`, which is brought up to date. Each state of a file is
+    /// reported once, a bad one as its error; the caller keeps the ring it has. Called every second.
+    pub fn reload_if_changed(path: &Path, last: &mut FileStamp) -> Result<Option<KeyRing>, RingError> {
+        let content = read(path);
+        let stamp = FileStamp(Some(match &content {
+            Ok(bytes) => super::fingerprint(bytes),
+            Err(text) => super::fingerprint(text.as_bytes()),
+        }));
+        if *last == stamp {
+            return Ok(None);
+        }
+        *last = stamp;
+        content.and_then(|content| parse(&content)).map(Some).map_err(|text| unusable(path, &text))
+    }
+
+    /// The id of the key that writes.
+    pub fn primary_id(&self) -> &str {
+        &self.primary.0
+    }
+
+    /// Every key's id, the primary first.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(self.primary_id()).chain(self.others.keys().map(String::as_str))
+    }
+
+    /// The key that writes, with its id.
+    pub(super) fn primary(&self) -> (&str, &KeyBytes) {
+        (&self.primary.0, &self.primary.1)
+    }
+
+    /// The key of this id.
+    pub(super) fn key(&self, id: &str) -> Option<&KeyBytes> {
+        if id == self.primary.0 { Some(&self.primary.1) } else { self.others.get(id) }
+    }
+}
+
+impl fmt::Debug for KeyRing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyRing").field("ids", &self.ids().collect::<Vec<_>>()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for FileStamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FileStamp(…)")
+    }
+}
+
+/// Whether a text may name a key: stored beside ciphertexts and shown to operators, so short and plain.
+pub(super) fn is_key_id(id: &str) -> bool {
+    (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+}
+
+fn unusable(path: &Path, text: &str) -> RingError {
+    RingError::Unusable(format!("the key file {} {text}", path.display()))
+}
+
+fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
+    let gone = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::NotFound => "does not exist; give the file this store was made with".to_owned(),
+        _ => format!("cannot be read: {error}"),
+    };
+    if !fs::metadata(path).map_err(gone)?.is_file() {
+        return Err("is not a regular file".to_owned());
+    }
+    let file = File::open(path).map_err(gone)?;
+    let metadata = file.metadata().map_err(gone)?;
+    let mode = metadata.mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(format!("can be used by others (mode {mode:04o}); run `chmod 600 {}`", path.display()));
+    }
+    if metadata.len() > MAX_FILE {
+        return Err(format!("is larger than {MAX_FILE} bytes; it is not a key ring"));
+    }
+    // Sized once: growing would leave copies of the keys behind.
+    let mut content = Zeroizing::new(Vec::with_capacity(MAX_FILE as usize + 1));
+    file.take(MAX_FILE + 1).read_to_end(&mut content).map_err(gone)?;
+    Ok(content)
+}
+
+fn parse(content: &[u8]) -> Result<KeyRing, String> {
+    let file: RingFile = serde_json::from_slice(content).map_err(|error| explain(content, &error))?;
+    if file.version != 1 {
+        return Err(format!("has version {}; this program reads version 1", file.version));
+    }
+    if file.keys.is_empty() {
+        return Err("has no keys; it needs at least one".to_owned());
+    }
+    let mut keys = BTreeMap::new();
+    for entry in &file.keys {
+        if !is_key_id(&entry.id) {
+            return Err("has a key whose id is not 1 to 64 of A-Z, a-z, 0-9, `.`, `_`, `-`".to_owned());
+        }
+        let key = decode(entry).map_err(|text| format!("has a key `{}` {text}", entry.id))?;
+        if keys.insert(entry.id.clone(), key).is_some() {
+            return Err(format!("has the key id `{}` twice", entry.id));
+        }
+    }
+    let primary = keys.remove_entry(&file.primary).ok_or_else(|| {
+        let ids: Vec<_> = file.keys.iter().map(|k| k.id.as_str()).collect();
+        format!("names a primary key it does not have; its keys are: {}", ids.join(", "))
+    })?;
+    Ok(KeyRing { primary, others: keys })
+}
+
+/// Says what is wrong with the form, never with the content's own words: they could be a key.
+fn explain(content: &[u8], error: &serde_json::Error) -> String {
+    if content.iter().all(u8::is_ascii_whitespace) {
+        return "is empty".to_owned();
+    }
+    let form = r#"{"version": 1, "primary": "k1", "keys": [{"id": "k1", "created_at": "…", "key": "…"}]}"#;
+    match error.classify() {
+        serde_json::error::Category::Data => {
+            format!("is JSON, but not a key ring (line {}); its form is {form}", error.line())
+        }
+        _ => format!("is not JSON (line {}); its form is {form}", error.line()),
+    }
+}
+
+fn decode(entry: &KeyFile) -> Result<KeyBytes, String> {
+    let text = entry.key.expose();
+    let mut bytes = Zeroizing::new(Vec::with_capacity(text.len()));
+    STANDARD.decode_vec(text, &mut bytes).map_err(|_| "that is not base64".to_owned())?;
+    let key = KeyBytes::copied(&bytes).ok_or_else(|| format!("of {} bytes; a key has {KEY_LEN}", bytes.len()))?;
+    match sample(key.bytes(), text) {
+        Some(what) => Err(format!("that {what}; make one with `head -c 32 /dev/urandom | base64`")),
+        None => Ok(key),
+    }
+}
+
+/// Why a key is not a random one; the chance of a random key being called so is below one in a hundred million.
+fn sample(key: &[u8; KEY_LEN], text: &str) -> Option<&'static str> {
+    const WORDS: [&str; 6] = ["changeme", "replaceme", "example", "password", "01234567", "abcdefgh"];
+    let text = Zeroizing::new(text.to_ascii_lowercase());
+    let mut seen = [false; 256];
+    key.iter().for_each(|b| seen[usize::from(*b)] = true);
+    let step = key[1].wrapping_sub(key[0]);
+    if key.iter().all(|b| *b == key[0]) {
+        Some("is the same byte over and over")
+    } else if key.windows(2).all(|pair| pair[1].wrapping_sub(pair[0]) == step) {
+        Some("counts up or down")
+    } else if key.iter().all(|b| b.is_ascii_graphic() || b.is_ascii_whitespace()) {
+        Some("is text, not random bytes")
+    } else if seen.iter().filter(|s| **s).count() < 14 {
+        Some("repeats itself")
+    } else if WORDS.iter().any(|word| text.contains(word)) {
+        Some("is a well-known sample key")
+    } else {
+        None
+    }
+}
+
+fn encode(key: &KeyBytes) -> Zeroizing<String> {
+    Zeroizing::new(STANDARD.encode(key.bytes()))
+}
+
+fn write_new(path: &Path, id: &str, key: &KeyBytes, now: jiff::Timestamp) -> std::io::Result<()> {
+    let text = Zeroizing::new(format!(
+        "{{\n  \"version\": 1,\n  \"primary\": \"{id}\",\n  \"keys\": [\n    {{ \"id\": \"{id}\", \"created_at\": \"{now:.0}\", \"key\": \"{}\" }}\n  ]\n}}\n",
+        encode(key).as_str()
+    ));
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).inspect_err(|_| {
+        // Half a ring must not stand in the way of the next try.
+        let _ = fs::remove_file(path);
+    })?;
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(folder)?.sync_all()
 }

@@ -1,46 +1,126 @@
 //! System keys: random, kept in the store, sealed by the ring. The check value tells a wrong ring at start.
+//!
+//! Stored form: `version | check value | the keys, sealed like a data key`. The check value is a MAC under the root key, so
+//! a ring that has another key under the same id is told from a record that is damaged.
 
-use zeroize::Zeroizing;
+use aws_lc_rs::hmac;
+use subtle::ConstantTimeEq;
 
-use super::{KeyRing, OpenError};
+use super::{
+    KeyRing, OpenError,
+    bound::Bound,
+    cipher::{self, KEY_LEN, KeyBytes},
+    envelope::{VERSION, open_with_ring, seal_with_ring, wrapping_key_id},
+};
+
+const CHECK_LEN: usize = 16;
 
 /// Keys that belong to the installation, not to an account.
 pub struct SystemKeys {
-    _token_pepper: Zeroizing<[u8; 32]>,
-    _cursor_key: Zeroizing<[u8; 32]>,
+    token_pepper: KeyBytes,
+    cursor_key: KeyBytes,
 }
 
 /// Why the system keys cannot be had.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SystemKeysError {
     /// The ring is not the one the store was made with.
     #[error("the key ring does not open this store ({0}); give the ring the store was made with")]
     WrongRing(OpenError),
+    /// The ring is right, the record is not.
+    #[error("the store's system keys are damaged although the key ring is the right one; restore the store from a backup")]
+    Damaged,
 }
 
 impl SystemKeys {
     /// New random keys, and their sealed form for the store.
-    pub fn generate(_ring: &KeyRing) -> (SystemKeys, Vec<u8>) {
-        todo!()
+    pub fn generate(ring: &KeyRing) -> (SystemKeys, Vec<u8>) {
+        let keys = SystemKeys { token_pepper: KeyBytes::random(), cursor_key: KeyBytes::random() };
+        let sealed = keys.seal(ring);
+        (keys, sealed)
+    }
+
+    /// The form for the store, under the ring's present primary key.
+    pub fn seal(&self, ring: &KeyRing) -> Vec<u8> {
+        let mut plain = zeroize::Zeroizing::new(Vec::with_capacity(2 * KEY_LEN));
+        plain.extend_from_slice(self.token_pepper.bytes());
+        plain.extend_from_slice(self.cursor_key.bytes());
+        let mut out = vec![VERSION];
+        out.extend_from_slice(&check_value(ring.primary().1));
+        out.extend_from_slice(&seal_with_ring(ring, bound(), &plain));
+        out
     }
 
     /// Opens the stored form.
-    pub fn open(_ring: &KeyRing, _sealed: &[u8]) -> Result<SystemKeys, SystemKeysError> {
-        todo!()
+    pub fn open(ring: &KeyRing, sealed: &[u8]) -> Result<SystemKeys, SystemKeysError> {
+        let [VERSION, rest @ ..] = sealed else { return Err(SystemKeysError::Damaged) };
+        let (check, wrapped) = rest.split_first_chunk::<CHECK_LEN>().ok_or(SystemKeysError::Damaged)?;
+        let id = wrapping_key_id(wrapped).ok_or(SystemKeysError::Damaged)?;
+        let key = ring.key(id).ok_or_else(|| SystemKeysError::WrongRing(OpenError::UnknownKey(id.to_owned())))?;
+        if !same_secret(&check_value(key), check) {
+            return Err(SystemKeysError::WrongRing(OpenError::Refused));
+        }
+        let plain = open_with_ring(ring, bound(), wrapped).map_err(|_| SystemKeysError::Damaged)?;
+        let (pepper, cursor) = plain.split_at_checked(KEY_LEN).ok_or(SystemKeysError::Damaged)?;
+        match (KeyBytes::copied(pepper), KeyBytes::copied(cursor)) {
+            (Some(token_pepper), Some(cursor_key)) => Ok(SystemKeys { token_pepper, cursor_key }),
+            _ => Err(SystemKeysError::Damaged),
+        }
+    }
+
+    /// The id of the root key that sealed the stored form.
+    pub fn sealed_by(sealed: &[u8]) -> Option<&str> {
+        wrapping_key_id(sealed.get(1 + CHECK_LEN..)?)
     }
 
     /// The keyed hash of an API token's secret.
-    pub fn token_hash(&self, _secret: &[u8]) -> [u8; 32] {
-        todo!()
+    pub fn token_hash(&self, secret: &[u8]) -> [u8; 32] {
+        mac(&self.token_pepper, b"rollcall/api-token", secret)
     }
 
     /// Seals a cursor; `bound` is associated data.
-    pub fn seal_cursor(&self, _bound: &[u8], _plain: &[u8]) -> Vec<u8> {
-        todo!()
+    pub fn seal_cursor(&self, bound: &[u8], plain: &[u8]) -> Vec<u8> {
+        let mut sealed = cipher::seal(&self.cursor_key, cursor_bound(bound).as_bytes(), plain);
+        sealed.insert(0, VERSION);
+        sealed
     }
 
     /// Opens a cursor.
-    pub fn open_cursor(&self, _bound: &[u8], _sealed: &[u8]) -> Result<Vec<u8>, OpenError> {
-        todo!()
+    pub fn open_cursor(&self, bound: &[u8], sealed: &[u8]) -> Result<Vec<u8>, OpenError> {
+        match sealed {
+            [VERSION, rest @ ..] => {
+                cipher::open(&self.cursor_key, cursor_bound(bound).as_bytes(), rest).map(|mut plain| std::mem::take(&mut *plain))
+            }
+            _ => Err(OpenError::Damaged),
+        }
     }
+}
+
+/// Compares two hashes in a time that does not tell how much of them agrees.
+pub fn same_secret(a: &[u8], b: &[u8]) -> bool {
+    a.ct_eq(b).into()
+}
+
+fn bound() -> Bound {
+    Bound::new("rollcall/system-keys", VERSION)
+}
+
+fn cursor_bound(bound: &[u8]) -> Bound {
+    Bound::new("rollcall/cursor", VERSION).part(bound)
+}
+
+fn check_value(key: &KeyBytes) -> [u8; CHECK_LEN] {
+    let mut out = [0; CHECK_LEN];
+    out.copy_from_slice(&mac(key, b"rollcall/check-value", &[])[..CHECK_LEN]);
+    out
+}
+
+fn mac(key: &KeyBytes, purpose: &[u8], message: &[u8]) -> [u8; 32] {
+    let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, key.bytes()));
+    context.update(&(purpose.len() as u64).to_be_bytes());
+    context.update(purpose);
+    context.update(message);
+    let mut out = [0; 32];
+    out.copy_from_slice(context.sign().as_ref());
+    out
 }

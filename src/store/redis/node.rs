@@ -196,7 +196,7 @@ impl Node {
             ErrorKind::Server(
                 Server::BusyLoading | Server::TryAgain | Server::ClusterDown | Server::MasterDown | Server::ReadOnly,
             ) => Failure::NotNow(text()),
-            ErrorKind::Server(_) | ErrorKind::Extension => Failure::Said(StoreError::Unavailable(text())),
+            ErrorKind::Server(_) | ErrorKind::Extension => Failure::Said(refused_connection(&self.address, error)),
             _ => Failure::Lost(text()),
         }
     }
@@ -219,7 +219,7 @@ pub(super) fn refused_connection(address: &Address, error: &RedisError) -> Store
     let by_code = matches!(error.code(), Some("NOAUTH" | "WRONGPASS" | "NOPERM"));
     let by_kind = matches!(error.kind(), ErrorKind::AuthenticationFailed | ErrorKind::InvalidClientConfig);
     if by_code || by_kind || text.contains("DB index") || text.contains("invalid password") {
-        StoreError::Refused(format!("Redis at {address} refuses the connection: {text}"))
+        StoreError::Refused(format!("Redis at {address} refuses this log-in or database: {text}"))
     } else {
         StoreError::Unavailable(format!("{address}: {text}"))
     }

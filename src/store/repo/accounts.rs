@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
-use super::{account_slot, batch, decode, delete, encode, index, key, put, single};
+use super::{environment_slot, account_slot, batch, decode, delete, encode, index, key, put, single};
 use crate::{
     model::{Account, AccountId, EnvironmentId},
     store::{Expect, Store, StoreError, Write},
@@ -51,6 +51,12 @@ impl Accounts {
     /// The version alone; none when the account does not exist.
     pub async fn version_of(&self, account: AccountId) -> Result<Option<u64>, StoreError> {
         Ok(self.store.get(&key(account_slot(account), RECORD)).await?.map(|entry| entry.version))
+    }
+
+    /// Whether the account stands behind this wall; one small read that costs the same for missing and foreign ids.
+    pub async fn listed(&self, environment: EnvironmentId, account: AccountId) -> Result<bool, StoreError> {
+        let entry = key(environment_slot(environment), format!("{KIND}{account}"));
+        Ok(self.store.get(&entry).await?.is_some())
     }
 
     /// The wrapped data key.

@@ -21,24 +21,42 @@ fn next_of(mut rest: &str) -> Option<String> {
 
 /// Parameters end at a comma that is not within quotes.
 fn split_link(text: &str) -> (&str, &str) {
-    let mut quoted = false;
-    let mut escaped = false;
+    match unquoted(text, ',') {
+        Some(at) => (&text[..at], &text[at + 1..]),
+        None => (text, ""),
+    }
+}
+
+/// Where a character first stands outside of quotes.
+fn unquoted(text: &str, wanted: char) -> Option<usize> {
+    let (mut quoted, mut escaped) = (false, false);
     for (at, c) in text.char_indices() {
         match c {
             _ if escaped => escaped = false,
             '\\' if quoted => escaped = true,
             '"' => quoted = !quoted,
-            ',' if !quoted => return (&text[..at], &text[at + 1..]),
+            c if c == wanted && !quoted => return Some(at),
             _ => {}
         }
     }
-    (text, "")
+    None
 }
 
-fn is_next(parameters: &str) -> bool {
-    parameters.split(';').any(|parameter| {
-        let Some((name, value)) = parameter.split_once('=') else { return false };
-        let value = value.trim().trim_matches('"');
-        name.trim().eq_ignore_ascii_case("rel") && value.split_ascii_whitespace().any(|rel| rel.eq_ignore_ascii_case("next"))
-    })
+fn is_next(mut parameters: &str) -> bool {
+    loop {
+        let (parameter, rest) = match unquoted(parameters, ';') {
+            Some(at) => (&parameters[..at], Some(&parameters[at + 1..])),
+            None => (parameters, None),
+        };
+        if let Some((name, value)) = parameter.split_once('=')
+            && name.trim().eq_ignore_ascii_case("rel")
+            && value.trim().trim_matches('"').split_ascii_whitespace().any(|rel| rel.eq_ignore_ascii_case("next"))
+        {
+            return true;
+        }
+        match rest {
+            Some(rest) => parameters = rest,
+            None => return false,
+        }
+    }
 }

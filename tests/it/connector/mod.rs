@@ -7,6 +7,7 @@ mod replay;
 mod resolve;
 mod schema;
 mod template;
+mod wire;
 
 use std::path::{Path, PathBuf};
 

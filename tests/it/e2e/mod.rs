@@ -1,1 +1,3 @@
-//! The whole binary, as users run it.
+//! The whole binary, as users run it: once per store.
+
+mod scim;

@@ -124,3 +124,33 @@ fn every_resource_compiles_with_its_required_fields_alone() {
         Table::compile(&rules.collect(), resource.shape()).unwrap_or_else(|e| panic!("{resource:?}: {e:?}"));
     }
 }
+
+#[test]
+fn the_json_schema_takes_the_three_forms() {
+    let schema = schemars::schema_for!(RuleFile).to_value();
+    let forms = schema["anyOf"].as_array().expect("three forms");
+    assert_eq!(forms.len(), 3);
+    assert_eq!((forms[0]["type"].as_str(), forms[1]["type"].as_str()), (Some("string"), Some("array")));
+    let full = &schema["$defs"]["SourceFile"];
+    for word in [
+        "from",
+        "as",
+        "format",
+        "values",
+        "else",
+        "null_if",
+        "split",
+        "join",
+        "join_paths",
+        "each",
+        "map",
+        "when",
+        "present",
+        "const",
+        "fn",
+    ] {
+        assert!(full["properties"].get(word).is_some(), "{word}: {schema:#}");
+    }
+    assert!(full.get("required").is_none(), "every word is optional");
+    assert!(schema["$defs"].to_string().contains("anyOf"), "`from` takes one path or several");
+}

@@ -122,7 +122,9 @@ async fn ten_thousand_accounts_open_in_milliseconds() {
     let started = Instant::now();
     let store = open(folder.path()).unwrap();
     let opened = started.elapsed();
-    assert!(opened < Duration::from_millis(250), "{opened:?}");
+    // In a debug build the engine walks every page for its own assertions.
+    let limit = Duration::from_millis(if cfg!(debug_assertions) { 5_000 } else { 150 });
+    assert!(opened < limit, "{opened:?}");
     assert!(store.get(&key("a9999", "account")).await.unwrap().is_some());
 }
 

@@ -2,10 +2,11 @@
 
 pub mod clock;
 pub mod fault_proxy;
+pub mod gateway;
 pub mod peers;
 pub mod redis;
 
-/// Whether the bars run in their full volume.
+/// Whether the long forms of the bars are asked for.
 pub fn long() -> bool {
     std::env::var_os("ROLLCALL_TEST_LONG").is_some()
 }

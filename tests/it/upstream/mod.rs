@@ -1,1 +1,12 @@
 //! Tests of the upstream side.
+
+mod answers;
+mod bounds;
+mod egress;
+mod headers;
+mod listing;
+mod paging;
+mod pool;
+mod redirects;
+mod support;
+mod target;

@@ -1,0 +1,137 @@
+//! `rollcall account …`.
+
+use std::{io::Read, path::PathBuf};
+
+use clap::{Args, Subcommand};
+use http::Method;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::{Map, Value, json};
+
+use super::{Failure, door::Door, print_data, print_json};
+use crate::config::GlobalArgs;
+
+/// What can be done with linked accounts.
+#[derive(Subcommand)]
+pub enum AccountCommand {
+    /// Link an account: the credential is verified at the vendor, then stored sealed
+    Add(AddArgs),
+    /// List linked accounts, without their secrets
+    List,
+    /// Show one linked account, without its secrets
+    Show {
+        /// Its id
+        id: String,
+    },
+    /// Destroy a linked account and its credential
+    Delete {
+        /// Its id
+        id: String,
+    },
+}
+
+/// A new account.
+#[derive(Args)]
+pub struct AddArgs {
+    /// The connector, for example `keeper`
+    #[arg(long)]
+    integration: String,
+    /// The way to link, for example `service_mode`
+    #[arg(long)]
+    method: String,
+    /// Your own label of the end customer
+    #[arg(long)]
+    tenant: String,
+    /// A field that is not secret: NAME=VALUE; repeat for several
+    #[arg(long = "field", value_name = "NAME=VALUE")]
+    fields: Vec<String>,
+    /// A field whose value stands in a file, so that secrets stay off the command line: NAME=FILE, `-` is the standard input
+    #[arg(long = "field-file", value_name = "NAME=FILE")]
+    field_files: Vec<String>,
+}
+
+/// Runs one of them.
+pub async fn run(command: AccountCommand, global: GlobalArgs) -> Result<(), Failure> {
+    let door = Door::open(&global).await?;
+    let done = act(&door, command, global.json).await;
+    door.close().await.and(done)
+}
+
+async fn act(door: &Door, command: AccountCommand, json: bool) -> Result<(), Failure> {
+    match command {
+        AccountCommand::Add(args) => add(door, args, json).await,
+        AccountCommand::List => {
+            let list = read_all(door, "/integrated-account").await?;
+            if json {
+                return print_json(&Value::Array(list));
+            }
+            list.iter().try_for_each(|account| print_data(&line(account)))
+        }
+        AccountCommand::Show { id } => {
+            let account = door.call(Method::GET, &path(&id), None).await?;
+            print_data(&if json { account.to_string() } else { serde_json::to_string_pretty(&account)? })
+        }
+        AccountCommand::Delete { id } => {
+            let gone = door.call(Method::DELETE, &path(&id), None).await?;
+            if json { print_json(&gone) } else { Ok(eprintln!("Account {id} and its credential are destroyed.")) }
+        }
+    }
+}
+
+async fn add(door: &Door, args: AddArgs, json: bool) -> Result<(), Failure> {
+    let mut context = Map::new();
+    for field in &args.fields {
+        let (name, value) = split(field, "--field")?;
+        context.insert(name.to_owned(), Value::String(value.to_owned()));
+    }
+    for field in &args.field_files {
+        let (name, file) = split(field, "--field-file")?;
+        context.insert(name.to_owned(), Value::String(read_value(file)?));
+    }
+    let body = json!({
+        "tenant_id": args.tenant, "integration": args.integration, "authentication_method": args.method, "context": context,
+    });
+    let account = door.call(Method::POST, "/integrated-account", Some(&body)).await?;
+    for warning in account["warnings"].as_array().into_iter().flatten() {
+        eprintln!("Warning: {}", warning["message"].as_str().unwrap_or_default());
+    }
+    if json { print_json(&account) } else { print_data(&line(&account)) }
+}
+
+fn split<'a>(field: &'a str, option: &str) -> Result<(&'a str, &'a str), Failure> {
+    field.split_once('=').ok_or_else(|| Failure::Usage(format!("{option} takes NAME=…, not `{field}`")))
+}
+
+fn read_value(file: &str) -> Result<String, Failure> {
+    let mut text = String::new();
+    if file == "-" {
+        std::io::stdin().read_to_string(&mut text)?;
+    } else {
+        let path = PathBuf::from(file);
+        text = std::fs::read_to_string(&path).map_err(|why| Failure::Usage(format!("{}: {why}", path.display())))?;
+    }
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+}
+
+fn line(account: &Value) -> String {
+    let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+    let (id, tenant, status) = (text(&account["id"]), text(&account["tenant_id"]), text(&account["status"]));
+    format!("{id}  {}  {tenant}  {status}", text(&account["integration"]["name"]))
+}
+
+fn path(id: &str) -> String {
+    format!("/integrated-account/{}", utf8_percent_encode(id, NON_ALPHANUMERIC))
+}
+
+/// Every element of a platform list.
+pub async fn read_all(door: &Door, path: &str) -> Result<Vec<Value>, Failure> {
+    let mut all = Vec::new();
+    let mut cursor = String::new();
+    loop {
+        let page = door.call(Method::GET, &format!("{path}?next_cursor={}", utf8_percent_encode(&cursor, NON_ALPHANUMERIC)), None).await?;
+        all.extend(page["result"].as_array().cloned().unwrap_or_default());
+        match page["next_cursor"].as_str() {
+            Some(next) => next.clone_into(&mut cursor),
+            None => return Ok(all),
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! `rollcall serve`: start, watch keys and signals, end.
+
+use std::{
+    io::{IsTerminal, Write},
+    net::TcpListener,
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use actix_web::dev::{Server, ServerHandle};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
+
+use super::{Failure, door::ServeFile};
+use crate::{
+    app::Core,
+    config::{LogFormat, Settings, StoreSetting},
+    http::{Readiness, State, server},
+    model::{Secret, SystemClock},
+    vault::{TokenText, harden_process},
+};
+
+/// How often the key ring's file is looked at.
+const WATCH: Duration = Duration::from_millis(500);
+/// After SIGTERM.
+const SHUTDOWN_SECONDS: u64 = 25;
+
+/// A gateway that answers.
+pub struct Running {
+    /// What was opened.
+    pub core: Core,
+    readiness: Arc<Readiness>,
+    handle: ServerHandle,
+    server: actix_web::rt::task::JoinHandle<std::io::Result<()>>,
+}
+
+impl Running {
+    /// Opens everything and answers on the listener.
+    pub async fn start(
+        settings: &Settings,
+        listener: TcpListener,
+        run_token: Option<&Secret>,
+        egress: &[String],
+        workers: usize,
+    ) -> Result<Running, Failure> {
+        let core = Core::open(settings, Arc::new(SystemClock), run_token, egress).await?;
+        let readiness = Arc::new(Readiness::default());
+        let public_host = settings.public_url.as_ref().and_then(|url| {
+            let host = url.host_str()?;
+            Some(url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}")))
+        });
+        let state = State {
+            services: core.services.clone(),
+            guard: core.guard.clone(),
+            public_host,
+            metrics: metrics_exporter_prometheus::PrometheusBuilder::new().install_recorder().ok(),
+            metrics_open: listener.local_addr()?.ip().is_loopback(),
+            readiness: readiness.clone(),
+        };
+        let server: Server = server::serve(listener, Arc::new(state), workers)?;
+        let handle = server.handle();
+        Ok(Running { core, readiness, handle, server: actix_web::rt::spawn(server) })
+    }
+
+    /// Keeps serving until a signal, looking at the key ring meanwhile.
+    pub async fn serve_until_signal(&mut self) -> Result<(), Failure> {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => return Ok(()),
+                _ = interrupt.recv() => return Ok(()),
+                ended = &mut self.server => {
+                    let why = ended.map_or_else(|why| why.to_string(), |result| format!("{result:?}"));
+                    return Err(Failure::Failed(format!("the server ended by itself: {why}")));
+                }
+                () = tokio::time::sleep(WATCH) => self.watch_ring(),
+            }
+        }
+    }
+
+    fn watch_ring(&mut self) {
+        let problem = self.core.refresh_ring().err().map(|why| why.to_string());
+        if problem.as_deref() != self.readiness.keys_problem().as_deref().map(String::as_str) {
+            if let Some(why) = &problem {
+                tracing::error!(%why, "the key ring cannot be used; the one in memory stays");
+            }
+            self.readiness.set_keys(problem);
+        }
+    }
+
+    /// Drains and ends: no new connections, requests and background tasks finished.
+    pub async fn stop(self) -> Result<(), Failure> {
+        self.readiness.drain();
+        let stopped = tokio::time::timeout(Duration::from_secs(SHUTDOWN_SECONDS), self.handle.stop(true)).await;
+        let finished = self.core.tasks.wait(Duration::from_secs(3)).await;
+        match (stopped, finished) {
+            (Ok(()), true) => Ok(()),
+            _ => Err(Failure::Failed("some work was still running and was cut off".to_owned())),
+        }
+    }
+}
+
+/// Runs the gateway.
+pub async fn serve(settings: Settings) -> Result<(), Failure> {
+    start_logs(&settings)?;
+    if let Err(why) = harden_process() {
+        tracing::warn!(%why, "core dumps could not be switched off");
+    }
+    for warning in &settings.warnings {
+        tracing::warn!("{warning}");
+    }
+    let listener = TcpListener::bind(settings.listen)
+        .map_err(|why| Failure::Failed(format!("cannot listen on {}: {why}", settings.listen)))?;
+    let address = listener.local_addr()?;
+    let run_token = random_text();
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut running = Running::start(&settings, listener, Some(&run_token), &[], workers).await?;
+    announce(&settings, &running.core).await?;
+    let serve_file = ServeFile::path(&settings);
+    if let Some(path) = &serve_file {
+        let file = ServeFile { url: format!("http://{}", reachable(address)), token: run_token.expose().to_owned() };
+        write_private(path, &serde_json::to_string(&file)?)?;
+    }
+    tracing::info!(%address, store = %settings.store, "ready");
+    let ended = running.serve_until_signal().await;
+    tracing::info!("stopping");
+    let stopped = running.stop().await;
+    if let Some(path) = &serve_file {
+        let _ = std::fs::remove_file(path);
+    }
+    ended.and(stopped)
+}
+
+/// What is said once on the console.
+async fn announce(settings: &Settings, core: &Core) -> Result<(), Failure> {
+    if core.made_ring {
+        let file = core.keys_file.display();
+        eprintln!("A new key ring was made: {file}. Without it the stored credentials cannot be read: back it up, apart from the store.");
+    }
+    for warning in &core.warnings {
+        tracing::warn!("{warning}");
+    }
+    match core.first_token(settings).await? {
+        Some(token) => show_first_token(settings, &token),
+        None => Ok(()),
+    }
+}
+
+fn show_first_token(settings: &Settings, token: &TokenText) -> Result<(), Failure> {
+    if std::io::stderr().is_terminal() {
+        eprintln!("Administrator token, shown once: {}", token.expose());
+        return Ok(());
+    }
+    let StoreSetting::Embedded(folder) = &settings.store else { return Ok(()) };
+    let path = folder.join("admin-token");
+    write_private(&path, token.expose())?;
+    eprintln!("The administrator token was written to {}.", path.display());
+    Ok(())
+}
+
+/// A file only this user can read; replaced as a whole.
+pub fn write_private(path: &Path, text: &str) -> Result<(), Failure> {
+    let new = path.with_extension("new");
+    let _ = std::fs::remove_file(&new);
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+    writeln!(file, "{text}")?;
+    file.sync_all()?;
+    std::fs::rename(&new, path)?;
+    Ok(())
+}
+
+/// A random text for tokens of one run; 48 characters, no meaning.
+pub fn random_text() -> Secret {
+    Secret::new(TokenText::generate().0.expose().replacen("rck_", "run_", 1))
+}
+
+/// Where this machine reaches an address it listens on.
+fn reachable(mut address: std::net::SocketAddr) -> std::net::SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(if address.is_ipv4() { std::net::Ipv4Addr::LOCALHOST.into() } else { std::net::Ipv6Addr::LOCALHOST.into() });
+    }
+    address
+}
+
+/// Logs go to the standard error, so that data on the standard output stays clean.
+pub fn start_logs(settings: &Settings) -> Result<(), Failure> {
+    let filter = EnvFilter::try_new(&settings.log).map_err(|why| Failure::Usage(format!("log: {why}")))?;
+    let registry = tracing_subscriber::registry().with(filter);
+    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let started = match settings.log_format {
+        LogFormat::Json => registry.with(layer.json().flatten_event(true).with_current_span(false).with_span_list(false)).try_init(),
+        LogFormat::Text => registry.with(layer).try_init(),
+    };
+    started.map_err(|why| Failure::Failed(why.to_string()))
+}

@@ -1,0 +1,187 @@
+//! Request bodies under a pace: how long a client may be silent, how slow it may be, how much it may send.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use actix_web::{FromRequest, HttpRequest, dev, web};
+use bytes::{Bytes, BytesMut};
+use futures_util::{Stream, StreamExt, future::LocalBoxFuture};
+use serde::de::DeserializeOwned;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::Problem;
+use crate::error::{Code, Error};
+
+/// The largest body of our own routes.
+pub const MAX_BODY: usize = 1024 * 1024;
+
+/// What a client must keep up with while it sends a body.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// Longest silence.
+    pub idle: Duration,
+    /// Bytes in a second of waiting, on average, once `grace` is over.
+    pub rate: u64,
+    /// Waiting that is not judged by `rate`.
+    pub grace: Duration,
+    /// Longest time of the whole body.
+    pub total: Option<Duration>,
+}
+
+impl Pace {
+    /// For the JSON bodies of our own routes.
+    pub const OWN: Pace =
+        Pace { idle: Duration::from_secs(10), rate: 256, grace: Duration::from_secs(10), total: Some(Duration::from_secs(60)) };
+    /// For bodies handed on: any size, any length of time, as long as they move.
+    pub const STREAM: Pace = Pace { idle: Duration::from_secs(30), rate: 128, grace: Duration::from_secs(30), total: None };
+}
+
+/// Why a body ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// Silent or slow for too long.
+    #[error("the request body did not arrive in time")]
+    Late,
+    /// The connection broke or the framing is wrong.
+    #[error("the request body broke off: {0}")]
+    Broken(String),
+}
+
+impl From<BodyError> for Error {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::Late => Error::new(Code::RequestTimeout, "The request body did not arrive in time."),
+            BodyError::Broken(cause) => Error::new(Code::InvalidRequest, "The request body broke off.").because(cause),
+        }
+    }
+}
+
+/// A body that ends with an error when its sender does not keep the pace. Time in which nobody asks for more is not counted.
+pub struct Paced<S> {
+    source: S,
+    pace: Pace,
+    until: Option<Instant>,
+    timer: Pin<Box<Sleep>>,
+    asked: Option<Instant>,
+    waited: Duration,
+    received: u64,
+}
+
+impl<S> Paced<S> {
+    /// The clock starts with the first wait.
+    pub fn new(source: S, pace: Pace) -> Self {
+        let now = Instant::now();
+        let until = pace.total.map(|total| now + total);
+        Self { source, pace, until, timer: Box::pin(sleep_until(now + pace.idle)), asked: None, waited: Duration::ZERO, received: 0 }
+    }
+
+    fn arrived(&mut self, bytes: usize) -> Result<(), BodyError> {
+        if let Some(asked) = self.asked.take() {
+            self.waited += asked.elapsed();
+        }
+        self.received += bytes as u64;
+        let judged = self.waited.saturating_sub(self.pace.grace).as_secs();
+        if self.received < judged.saturating_mul(self.pace.rate) { Err(BodyError::Late) } else { Ok(()) }
+    }
+}
+
+impl<S, E> Stream for Paced<S>
+where
+    S: Stream<Item = Result<Bytes, E>> + Unpin,
+    E: std::fmt::Display,
+{
+    type Item = Result<Bytes, BodyError>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        match Pin::new(&mut this.source).poll_next(cx) {
+            Poll::Ready(Some(Ok(chunk))) => Poll::Ready(Some(this.arrived(chunk.len()).map(|()| chunk))),
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(BodyError::Broken(error.to_string())))),
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Pending => {
+                if this.asked.is_none() {
+                    let now = Instant::now();
+                    this.asked = Some(now);
+                    let idle = now + this.pace.idle;
+                    this.timer.as_mut().reset(this.until.map_or(idle, |until| until.min(idle)));
+                }
+                this.timer.as_mut().poll(cx).map(|()| Some(Err(BodyError::Late)))
+            }
+        }
+    }
+}
+
+/// The whole body, at most `limit` bytes of it.
+pub async fn read_whole(payload: web::Payload, limit: usize, pace: Pace) -> Result<Bytes, Error> {
+    let mut body = Paced::new(payload, pace);
+    let mut whole = BytesMut::new();
+    while let Some(chunk) = body.next().await {
+        let chunk = chunk?;
+        if whole.len() + chunk.len() > limit {
+            return Err(Error::new(Code::BodyTooLarge, format!("The body is larger than {limit} bytes.")));
+        }
+        whole.extend_from_slice(&chunk);
+    }
+    Ok(whole.freeze())
+}
+
+/// A JSON body of our own routes. Unknown members are refused where `T` says so.
+pub struct JsonBody<T>(pub T);
+
+impl<T: DeserializeOwned + 'static> FromRequest for JsonBody<T> {
+    type Error = Problem;
+    type Future = LocalBoxFuture<'static, Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut dev::Payload) -> Self::Future {
+        let pace = request.app_data::<Pace>().copied().unwrap_or(Pace::OWN);
+        let declared = request.headers().get("content-length").and_then(|l| l.to_str().ok()?.parse::<usize>().ok());
+        let payload = web::Payload::from_request(request, payload);
+        Box::pin(async move {
+            if declared.is_some_and(|length| length > MAX_BODY) {
+                let detail = format!("The body is larger than {MAX_BODY} bytes.");
+                return Err(Error::new(Code::BodyTooLarge, detail).into());
+            }
+            let payload = payload.await.map_err(Error::internal)?;
+            let whole = read_whole(payload, MAX_BODY, pace).await?;
+            Ok(JsonBody(parse(&whole)?))
+        })
+    }
+}
+
+/// Reads JSON; the error names the member and the place, never a value, because values may be secrets.
+pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
+    if body.is_empty() {
+        return Err(Error::new(Code::InvalidBody, "The body is empty; a JSON object is expected."));
+    }
+    serde_json::from_slice(body).map_err(|error| {
+        let text = error.to_string();
+        let problem = Error::new(Code::InvalidBody, without_values(&text));
+        match member(&text) {
+            Some(name) => problem.field(name),
+            None => problem,
+        }
+    })
+}
+
+fn member(text: &str) -> Option<&str> {
+    let named = ["missing field `", "unknown field `", "duplicate field `"].iter().find_map(|p| text.strip_prefix(p))?;
+    named.split('`').next()
+}
+
+fn without_values(text: &str) -> String {
+    if member(text).is_some() {
+        return text.to_owned();
+    }
+    let mut plain = text.to_owned();
+    for quote in ['"', '`'] {
+        if let (Some(first), Some(last)) = (plain.find(quote), plain.rfind(quote))
+            && first < last
+        {
+            plain.replace_range(first + 1..last, "…");
+        }
+    }
+    plain
+}

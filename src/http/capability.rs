@@ -1,0 +1,427 @@
+//! What a connector offers, read from its files: the capability documents, and the refusals that agree with them.
+
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::query::CapabilityQuery;
+use crate::{
+    connector::{Connector, FieldKind, Level, LinkMethod, file::FieldFile},
+    error::{Code, Error},
+    mapping::RuleFile,
+    model::{AccountId, AccountStatus, EnvironmentId, Field, Resource},
+    service::{Linked, filter::filterable},
+};
+
+/// What is asked of a resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    /// A page of it.
+    List,
+    /// One of it.
+    Get,
+    /// Anything else; its name is shown.
+    Other(&'static str),
+}
+
+impl Verb {
+    const fn word(self) -> &'static str {
+        match self {
+            Verb::List => "list",
+            Verb::Get => "get",
+            Verb::Other(name) => name,
+        }
+    }
+}
+
+/// Every capability of a connector or an account.
+#[derive(Serialize, ToSchema)]
+pub struct Capabilities {
+    /// The connector.
+    pub integration: CapabilityIntegration,
+    /// The environment asked from.
+    pub environment_id: EnvironmentId,
+    /// The connector's own resources, for `/proxy/{resource}`.
+    pub proxy: Vec<ProxyCapability>,
+    /// Resources of the unified model.
+    pub unified: Vec<UnifiedCapability>,
+    /// Resources of the unified model that the vendor does not have.
+    pub not_supported: Vec<NotSupported>,
+    /// What a customer fills in.
+    pub auth: AuthCapability,
+    /// Every way to link, with what it offers.
+    pub link_methods: Vec<LinkCapability>,
+    /// The account, when one was asked about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub account: Option<AccountCapability>,
+}
+
+/// The connector.
+#[derive(Serialize, ToSchema)]
+pub struct CapabilityIntegration {
+    /// Its id.
+    pub id: Uuid,
+    /// Its slug.
+    pub name: String,
+    /// Its name for people.
+    pub label: String,
+    /// For example `security`.
+    pub category: String,
+}
+
+/// One of the connector's own resources.
+#[derive(Serialize, ToSchema)]
+pub struct ProxyCapability {
+    /// Its name in `/proxy/{resource}`.
+    pub resource: String,
+    /// What can be done with it.
+    pub methods: Vec<ProxyMethod>,
+}
+
+/// One method of a connector's own resource.
+#[derive(Serialize, ToSchema)]
+pub struct ProxyMethod {
+    /// `list` or `get`.
+    pub method: String,
+    /// Its name as a tool.
+    pub name: String,
+    /// What it does.
+    pub description: String,
+    /// Always.
+    pub has_description: bool,
+}
+
+/// A resource of the unified model.
+#[derive(Serialize, ToSchema)]
+pub struct UnifiedCapability {
+    /// The model.
+    pub model: String,
+    /// Its name for people.
+    pub model_label: String,
+    /// Its name in paths.
+    pub resource: String,
+    /// What can be done with it.
+    pub methods: Vec<String>,
+    /// The link methods that offer it.
+    pub link_methods: Vec<String>,
+    /// Fields the connector fills; the others are absent.
+    pub fields: Vec<String>,
+    /// Filters, and who evaluates them.
+    pub filters: Vec<FilterCapability>,
+    /// List records lack fields that `get` has.
+    pub is_partial_response: bool,
+    /// Always false.
+    pub env_overridden: bool,
+}
+
+/// A filter.
+#[derive(Serialize, ToSchema)]
+pub struct FilterCapability {
+    /// The unified field.
+    pub field: String,
+    /// What it can be compared with.
+    pub operators: Vec<String>,
+    /// `vendor`, else the gateway reads pages until a match.
+    pub evaluated_by: String,
+}
+
+/// A resource that the vendor does not have.
+#[derive(Serialize, ToSchema)]
+pub struct NotSupported {
+    /// Its name in paths.
+    pub resource: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// What a customer fills in.
+#[derive(Serialize, ToSchema)]
+pub struct AuthCapability {
+    /// The link methods.
+    pub formats: Vec<String>,
+    /// Their fields; of the account's own method alone, when an account was asked about.
+    pub fields: Vec<FieldCapability>,
+    /// The API's documentation.
+    #[schema(required = true)]
+    pub documentation_link: Option<String>,
+}
+
+/// One field of a link form.
+#[derive(Clone, Serialize, ToSchema)]
+pub struct FieldCapability {
+    /// Its name in `context`.
+    pub name: String,
+    /// Its label.
+    pub label: String,
+    /// What it takes.
+    pub r#type: FieldKind,
+    /// Whether it must be given; fields of `one_of` need not each.
+    pub required: bool,
+    /// Words of a choice.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    pub values: Vec<String>,
+    /// A sentence below it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub help: Option<String>,
+}
+
+/// One way to link.
+#[derive(Serialize, ToSchema)]
+pub struct LinkCapability {
+    /// The `authentication_method` of its accounts.
+    pub method: String,
+    /// Its name for people.
+    pub title: String,
+    /// What it needs and gives.
+    #[schema(required = true)]
+    pub description: Option<String>,
+    /// How far it can be trusted.
+    pub level: Level,
+    /// What is filled in.
+    pub fields: Vec<FieldCapability>,
+    /// Exactly one of these groups of fields must be whole.
+    pub one_of: Vec<Vec<String>>,
+    /// Unified resources it offers.
+    pub resources: Vec<String>,
+}
+
+/// The account that was asked about.
+#[derive(Serialize, ToSchema)]
+pub struct AccountCapability {
+    /// Its id.
+    pub id: AccountId,
+    /// Where in its life it is.
+    pub status: AccountStatus,
+    /// Its link method.
+    pub authentication_method: String,
+    /// Always false.
+    pub is_blocked: bool,
+}
+
+/// The document of a connector, or of one account when `account` is given.
+pub fn document(
+    connector: &Connector,
+    environment: EnvironmentId,
+    account: Option<AccountCapability>,
+    query: &CapabilityQuery,
+) -> Capabilities {
+    let mine = |m: &&LinkMethod| account.as_ref().is_none_or(|a| a.authentication_method == m.name);
+    let methods: Vec<&LinkMethod> = connector.methods.iter().map(AsRef::as_ref).filter(mine).collect();
+    Capabilities {
+        integration: CapabilityIntegration {
+            id: connector.id,
+            name: connector.slug.to_string(),
+            label: connector.file.title.clone(),
+            category: connector.file.category.clone(),
+        },
+        environment_id: environment,
+        proxy: if query.proxy { proxy(connector, &methods, query) } else { Vec::new() },
+        unified: if query.unified { unified(&methods, query) } else { Vec::new() },
+        not_supported: not_supported(&methods),
+        auth: AuthCapability {
+            formats: methods.iter().map(|m| m.name.clone()).collect(),
+            fields: methods.iter().flat_map(|m| &m.fields).map(field).collect(),
+            documentation_link: connector.file.docs_url.clone(),
+        },
+        link_methods: connector.methods.iter().map(|m| link(m)).collect(),
+        account,
+    }
+}
+
+fn link(method: &LinkMethod) -> LinkCapability {
+    LinkCapability {
+        method: method.name.clone(),
+        title: method.title.clone(),
+        description: method.description.clone(),
+        level: method.level,
+        fields: method.fields.iter().map(field).collect(),
+        one_of: method.one_of.clone(),
+        resources: Resource::ALL.iter().filter(|r| !verbs(method, **r).is_empty()).map(|r| r.plural().to_owned()).collect(),
+    }
+}
+
+fn field(file: &FieldFile) -> FieldCapability {
+    FieldCapability {
+        name: file.name.clone(),
+        label: file.title.clone(),
+        r#type: file.kind,
+        required: file.required,
+        values: file.values.keys().cloned().collect(),
+        help: file.help.clone(),
+    }
+}
+
+/// What a link method can do with a resource.
+pub fn verbs(method: &LinkMethod, resource: Resource) -> Vec<Verb> {
+    let Some(def) = method.resources.get(&resource).filter(|def| def.none.is_none()) else { return Vec::new() };
+    let list = def.list.is_some().then_some(Verb::List);
+    list.into_iter().chain(def.get.is_some().then_some(Verb::Get)).collect()
+}
+
+fn wanted(query: &CapabilityQuery, verbs: Vec<Verb>) -> Vec<Verb> {
+    let asked = |verb: &Verb| query.methods.is_empty() || query.methods.iter().any(|m| m == verb.word());
+    verbs.into_iter().filter(asked).collect()
+}
+
+fn unified(methods: &[&LinkMethod], query: &CapabilityQuery) -> Vec<UnifiedCapability> {
+    let asked = |r: &Resource| query.resource.as_deref().is_none_or(|name| name == r.plural());
+    Resource::ALL.iter().copied().filter(asked).filter_map(|resource| one_unified(methods, resource, query)).collect()
+}
+
+fn one_unified(methods: &[&LinkMethod], resource: Resource, query: &CapabilityQuery) -> Option<UnifiedCapability> {
+    let offering: Vec<_> = methods.iter().filter(|m| !wanted(query, verbs(m, resource)).is_empty()).collect();
+    let defs: Vec<_> = offering.iter().filter_map(|m| m.resources.get(&resource)).collect();
+    let words: BTreeSet<_> = offering.iter().flat_map(|m| wanted(query, verbs(m, resource))).map(Verb::word).collect();
+    let mapped: BTreeSet<&str> =
+        defs.iter().flat_map(|d| d.map.keys()).filter_map(|target| target.split(['.', '[']).next()).collect();
+    let fields: Vec<&Field> = resource.shape().fields.iter().filter(|f| mapped.contains(f.name)).collect();
+    let mut filters: Vec<FilterCapability> = Vec::new();
+    for (name, filter) in defs.iter().flat_map(|d| &d.filters) {
+        if filters.iter().all(|known| known.field != *name) {
+            filters.push(FilterCapability { field: name.clone(), operators: filter.ops.clone(), evaluated_by: "vendor".into() });
+        }
+    }
+    for (name, operators) in filterable(resource) {
+        let is_mapped = mapped.contains(name.split('[').next().unwrap_or_default());
+        if is_mapped && filters.iter().all(|known| known.field != name) {
+            let operators = operators.iter().map(|o| (*o).to_owned()).collect();
+            filters.push(FilterCapability { field: name, operators, evaluated_by: "gateway".into() });
+        }
+    }
+    (!offering.is_empty()).then(|| UnifiedCapability {
+        model: "user-directory".into(),
+        model_label: "Unified User Directory".into(),
+        resource: resource.plural().into(),
+        methods: words.into_iter().map(str::to_owned).collect(),
+        link_methods: offering.iter().map(|m| m.name.clone()).collect(),
+        fields: fields.iter().map(|f| f.name.to_owned()).collect(),
+        filters,
+        is_partial_response: defs.iter().any(|d| d.partial),
+        env_overridden: false,
+    })
+}
+
+fn proxy(connector: &Connector, methods: &[&LinkMethod], query: &CapabilityQuery) -> Vec<ProxyCapability> {
+    let mut found: Vec<ProxyCapability> = Vec::new();
+    for (method, def) in methods.iter().flat_map(|m| m.resources.values().map(move |def| (m, def))) {
+        let (name, plural) = (&def.proxy_name, def.resource.plural());
+        let asked = query.resource.as_deref().is_none_or(|r| r == name || r == plural);
+        if !asked || found.iter().any(|known| known.resource == *name) {
+            continue;
+        }
+        let verbs = wanted(query, verbs(method, def.resource));
+        let methods: Vec<_> = verbs.into_iter().map(|verb| proxy_method(connector, name, verb)).collect();
+        if !methods.is_empty() {
+            found.push(ProxyCapability { resource: name.clone(), methods });
+        }
+    }
+    found
+}
+
+fn proxy_method(connector: &Connector, resource: &str, verb: Verb) -> ProxyMethod {
+    let (slug, title, lower) = (&connector.slug, &connector.file.title, resource.to_ascii_lowercase());
+    let (name, description) = match verb {
+        Verb::List => (format!("list_all_{slug}_{lower}"), format!("One page of `{resource}` as {title} sends it.")),
+        _ => (
+            format!("get_single_{slug}_{}_by_id", lower.strip_suffix('s').unwrap_or(&lower)),
+            format!("One of `{resource}` as {title} sends it."),
+        ),
+    };
+    ProxyMethod { method: verb.word().into(), name: name.replace('-', "_"), description, has_description: true }
+}
+
+fn not_supported(methods: &[&LinkMethod]) -> Vec<NotSupported> {
+    let missing = |resource: &&Resource| methods.iter().all(|m| verbs(m, **resource).is_empty());
+    Resource::ALL
+        .iter()
+        .filter(missing)
+        .map(|resource| NotSupported {
+            resource: resource.plural().into(),
+            reason: methods.iter().find_map(|m| reason(m, *resource)).unwrap_or_else(|| "The connector does not read it.".into()),
+        })
+        .collect()
+}
+
+fn reason(method: &LinkMethod, resource: Resource) -> Option<String> {
+    method.resources.get(&resource)?.none.clone()
+}
+
+/// Refuses what the account's way of linking does not offer, naming the way that does.
+pub fn require(linked: &Linked, resource: Resource, verb: Verb) -> Result<(), Error> {
+    let (connector, method) = (&linked.access.connector, &linked.access.method);
+    let offered = verbs(method, resource);
+    if offered.contains(&verb) {
+        return Ok(());
+    }
+    let name = resource.plural();
+    let able = connector.methods.iter().find(|other| verbs(other, resource).contains(&verb));
+    let hint = able.map_or_else(String::new, |other| format!(" An account linked by `{}` can.", other.name));
+    if offered.is_empty() {
+        let reason = reason(method, resource).map_or_else(String::new, |reason| format!(" {reason}"));
+        let detail = format!("{}, linked by `{}`, has no `{name}`.{reason}{hint}", connector.file.title, method.name);
+        return Err(Error::new(Code::ResourceNotSupported, detail));
+    }
+    let detail =
+        format!("{}, linked by `{}`, has `{name}` but cannot {} them.{hint}", connector.file.title, method.name, verb.word());
+    let allow = if matches!(verb, Verb::List | Verb::Get) { "" } else { "GET" };
+    Err(Error::new(Code::MethodNotSupported, detail).allow(allow))
+}
+
+/// The definition behind `/proxy/{name}`, by the vendor's own name or ours.
+pub fn require_proxy(linked: &Linked, name: &str, verb: Verb) -> Result<(), Error> {
+    let method = &linked.access.method;
+    let def = method.proxy_resource(name).or_else(|| method.resources.values().find(|def| def.resource.plural() == name));
+    match def {
+        Some(def) => require(linked, def.resource, verb),
+        None => {
+            let known: Vec<_> = method.resources.values().map(|def| format!("`{}`", def.proxy_name)).collect();
+            let shown: String = name.chars().take(64).collect();
+            let detail = format!("{} has no resource `{shown}` here; it has {}.", linked.access.connector.file.title, known.join(", "));
+            Err(Error::new(Code::ResourceNotSupported, detail))
+        }
+    }
+}
+
+/// A rule as JSON, the way the connector's file has it.
+pub fn rule(rule: &RuleFile) -> Value {
+    match rule {
+        RuleFile::Path(path) => path.clone().into(),
+        RuleFile::First(paths) => paths.clone().into(),
+        RuleFile::Full(full) => {
+            let many = |texts: &Option<crate::mapping::OneOrMany<String>>| texts.as_ref().map(|t| Value::from(t.as_slice().to_vec()));
+            let text = |text: &Option<String>| text.clone().map(Value::from);
+            let map = full.map.as_ref().map(|map| map.iter().map(|(k, v)| (k.clone(), self::rule(v))).collect::<Value>());
+            let when = full.when.as_ref().map(|when| {
+                let parts = [("path", Some(Value::from(when.path.clone()))), ("is", many(&when.is)), ("is_not", many(&when.is_not))];
+                present(parts)
+            });
+            present([
+                ("from", many(&full.from)),
+                ("as", text(&full.read_as)),
+                ("format", text(&full.format)),
+                ("values", full.values.as_ref().map(|v| v.iter().map(|(k, v)| (k.clone(), v.clone())).collect())),
+                ("else", full.otherwise.clone()),
+                ("null_if", many(&full.null_if)),
+                ("split", text(&full.split)),
+                ("join", text(&full.join)),
+                ("join_paths", full.join_paths.clone().map(Value::from)),
+                ("each", text(&full.each)),
+                ("map", map),
+                ("when", when),
+                ("present", text(&full.present)),
+                ("const", full.constant.clone()),
+                ("fn", text(&full.function)),
+            ])
+        }
+    }
+}
+
+fn present<const N: usize>(parts: [(&str, Option<Value>); N]) -> Value {
+    parts.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
+}

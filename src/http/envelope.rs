@@ -1,0 +1,117 @@
+//! How answers are wrapped. Lists of the data plane are written around the service's bytes without reading them again.
+
+use actix_web::{HttpResponse, HttpResponseBuilder, http::StatusCode};
+use serde::Serialize;
+use serde_json::json;
+
+use super::{Answer, Problem};
+use crate::{
+    error::Error,
+    model::{FilterReport, Warning},
+    service::{ListPage, OneRecord},
+};
+
+/// The media type of everything but errors.
+const JSON: &str = "application/json";
+
+/// Names warnings of an answer that has no place for them.
+pub const WARNING_HEADER: &str = "rollcall-warning";
+
+#[derive(Serialize)]
+struct Tail<'a> {
+    next_cursor: Option<&'a str>,
+    prev_cursor: Option<&'a str>,
+    result_count: usize,
+    is_partial_response: bool,
+    complete: bool,
+    warnings: &'a [Warning],
+    filters: &'a FilterReport,
+}
+
+/// A page of the data plane.
+pub fn list(page: ListPage) -> Answer {
+    let tail = Tail {
+        next_cursor: page.next_cursor.as_deref(),
+        prev_cursor: None,
+        result_count: page.count,
+        is_partial_response: page.is_partial,
+        complete: page.complete,
+        warnings: &page.warnings,
+        filters: &page.filters,
+    };
+    let tail = serde_json::to_vec(&tail).map_err(Error::internal)?;
+    let mut body = Vec::with_capacity(page.result.len() + tail.len() + 16);
+    body.extend_from_slice(b"{\"result\":");
+    body.extend_from_slice(&page.result);
+    if let Some(debug) = &page.debug {
+        body.extend_from_slice(b",\"debug\":");
+        body.extend_from_slice(debug);
+    }
+    body.push(b',');
+    body.extend_from_slice(&tail[1..]);
+    Ok(HttpResponse::Ok().content_type(JSON).body(body))
+}
+
+/// One record: bare, because Truto's SDKs read it so, or in an envelope.
+pub fn one(record: OneRecord, envelope: bool) -> Answer {
+    let mut response = HttpResponse::Ok();
+    for warning in &record.warnings {
+        response.append_header((WARNING_HEADER, warning.code.as_str()));
+    }
+    response.content_type(JSON);
+    if !envelope {
+        return Ok(response.body(record.body));
+    }
+    let warnings = serde_json::to_vec(&record.warnings).map_err(Error::internal)?;
+    let mut body = Vec::with_capacity(record.body.len() + warnings.len() + 32);
+    for part in [b"{\"result\":".as_slice(), &record.body, b",\"warnings\":", &warnings, b"}"] {
+        body.extend_from_slice(part);
+    }
+    Ok(response.body(body))
+}
+
+/// A page of the gateway's own objects.
+pub fn platform<T: Serialize>(result: Vec<T>, next_cursor: Option<String>, limit: usize) -> Answer {
+    #[derive(Serialize)]
+    struct Page<T> {
+        result: Vec<T>,
+        next_cursor: Option<String>,
+        limit: usize,
+    }
+    json_answer(StatusCode::OK, &Page { result, next_cursor, limit })
+}
+
+/// A page cut out of a list that is in memory as a whole; the cursor is the last key shown.
+pub fn platform_slice<T: Serialize>(all: impl Iterator<Item = (String, T)>, after: Option<&str>, limit: usize) -> Answer {
+    let mut rest = all.filter(|(key, _)| after.is_none_or(|after| key.as_str() > after)).peekable();
+    let mut result = Vec::new();
+    let mut last = None;
+    while result.len() < limit
+        && let Some((key, item)) = rest.next()
+    {
+        result.push(item);
+        last = Some(key);
+    }
+    let next = if rest.peek().is_some() { last } else { None };
+    platform(result, next, limit)
+}
+
+/// Any object of ours.
+pub fn object<T: Serialize>(value: &T) -> Answer {
+    json_answer(StatusCode::OK, value)
+}
+
+/// A new object of ours.
+pub fn created<T: Serialize>(value: &T) -> Answer {
+    json_answer(StatusCode::CREATED, value)
+}
+
+/// What a delete answers.
+pub fn deleted(id: &str) -> Answer {
+    object(&json!({ "id": id }))
+}
+
+fn json_answer<T: Serialize>(status: StatusCode, value: &T) -> Answer {
+    let body = serde_json::to_vec(value).map_err(|error| Problem::from(Error::internal(error)))?;
+    Ok(HttpResponseBuilder::new(status).content_type(JSON).body(body))
+}

@@ -1,0 +1,144 @@
+//! Rights as parameter types: a handler that asks for no right does not compile, because nothing else gives it a caller.
+
+use std::{marker::PhantomData, ops::Deref, sync::Arc};
+
+use actix_web::{FromRequest, HttpMessage, HttpRequest, dev::Payload, web::Data};
+use futures_util::future::LocalBoxFuture;
+
+use super::{
+    Problem, State,
+    query::{NoQuery, Pairs, Query},
+    token,
+    watch::Concerned,
+};
+use crate::{
+    error::{Code, Error},
+    model::Scope,
+    service::{self, Linked},
+};
+
+/// A right a handler can ask for.
+pub trait Right: 'static {
+    /// The scope; none when any live token will do.
+    const SCOPE: Option<Scope>;
+}
+
+macro_rules! rights {
+    ($($(#[$doc:meta])* $name:ident = $scope:expr;)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug)]
+        pub struct $name;
+        impl Right for $name {
+            const SCOPE: Option<Scope> = $scope;
+        }
+    )*};
+}
+
+rights! {
+    /// Any live token.
+    AnyToken = None;
+    /// `directory:read`.
+    ReadDirectory = Some(Scope::DirectoryRead);
+    /// `directory:write`.
+    WriteDirectory = Some(Scope::DirectoryWrite);
+    /// `proxy:read`.
+    ReadProxy = Some(Scope::ProxyRead);
+    /// `proxy:write`.
+    WriteProxy = Some(Scope::ProxyWrite);
+    /// `accounts:read`.
+    ReadAccounts = Some(Scope::AccountsRead);
+    /// `accounts:write`.
+    WriteAccounts = Some(Scope::AccountsWrite);
+    /// `admin`.
+    Admin = Some(Scope::Admin);
+}
+
+/// The caller of one of our own routes, holding the right `R`, and what its query asks for.
+pub struct Caller<R, Q = NoQuery> {
+    /// Who calls.
+    pub caller: service::Caller,
+    /// The query, every parameter of it understood.
+    pub query: Q,
+    right: PhantomData<R>,
+}
+
+impl<R, Q> Deref for Caller<R, Q> {
+    type Target = service::Caller;
+    fn deref(&self) -> &service::Caller {
+        &self.caller
+    }
+}
+
+/// A caller holding the right `R`, and the account its `integrated_account_id` names, opened for calls.
+pub struct LinkedAccount<R, Q = NoQuery> {
+    /// Who calls.
+    pub caller: service::Caller,
+    /// The account.
+    pub linked: Arc<Linked>,
+    /// The rest of the query.
+    pub query: Q,
+    right: PhantomData<R>,
+}
+
+impl<R: Right, Q: Query> FromRequest for Caller<R, Q> {
+    type Error = Problem;
+    type Future = LocalBoxFuture<'static, Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let request = request.clone();
+        Box::pin(async move {
+            let caller = authenticate::<R>(&request).await?;
+            let mut pairs = Pairs::parse(request.query_string())?;
+            let query = Q::take(&mut pairs)?;
+            pairs.finish(&[Q::NAMES])?;
+            Ok(Self { caller, query, right: PhantomData })
+        })
+    }
+}
+
+/// The parameter that names the account on every data call.
+pub const ACCOUNT_PARAMETER: &str = "integrated_account_id";
+
+impl<R: Right, Q: Query> FromRequest for LinkedAccount<R, Q> {
+    type Error = Problem;
+    type Future = LocalBoxFuture<'static, Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let request = request.clone();
+        Box::pin(async move {
+            let caller = authenticate::<R>(&request).await?;
+            let mut pairs = Pairs::parse(request.query_string())?;
+            let id = pairs.take_one(ACCOUNT_PARAMETER)?.filter(|id| !id.is_empty()).ok_or_else(no_account)?;
+            let query = Q::take(&mut pairs)?;
+            pairs.finish(&[Q::NAMES, &[ACCOUNT_PARAMETER]])?;
+            let linked = open(&request, &caller, &id).await?;
+            Ok(Self { caller, linked, query, right: PhantomData })
+        })
+    }
+}
+
+fn no_account() -> Error {
+    Error::new(Code::InvalidParameter, "`integrated_account_id` is missing: every data call names the linked account it is for.")
+        .field(ACCOUNT_PARAMETER)
+}
+
+/// The state of this server.
+pub fn state(request: &HttpRequest) -> Result<&Data<State>, Error> {
+    request.app_data::<Data<State>>().ok_or_else(|| Error::internal("the app has no state"))
+}
+
+/// Opens an account of the caller's environment and notes it for the access log.
+pub async fn open(request: &HttpRequest, caller: &service::Caller, id: &str) -> Result<Arc<Linked>, Error> {
+    let linked = state(request)?.services.accounts.open(caller.environment, id).await?;
+    request.extensions_mut().insert(Concerned(linked.account.id));
+    Ok(linked)
+}
+
+async fn authenticate<R: Right>(request: &HttpRequest) -> Result<service::Caller, Error> {
+    let token = token::bearer(request.headers())?;
+    let caller = state(request)?.services.tokens.authenticate(token).await?;
+    if let Some(scope) = R::SCOPE {
+        caller.require(scope)?;
+    }
+    Ok(caller)
+}

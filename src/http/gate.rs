@@ -1,0 +1,183 @@
+//! The first middleware: refuses what is framed unsafely, names the request, catches panics, makes problems complete and
+//! writes one log line and two metrics for each request.
+
+use std::{
+    fmt::Display,
+    future::{Ready, ready},
+    panic::AssertUnwindSafe,
+    rc::Rc,
+    time::Instant,
+};
+
+use actix_web::{
+    Error as ActixError, HttpMessage, ResponseError,
+    body::{BoxBody, EitherBody, MessageBody},
+    dev::{Service, ServiceRequest, ServiceResponse, Transform, forward_ready},
+    http::{
+        Uri,
+        header::{HeaderName, HeaderValue},
+        uri::PathAndQuery,
+    },
+};
+use futures_util::{FutureExt, future::LocalBoxFuture};
+use uuid::Uuid;
+
+use super::{
+    framing,
+    problem::{self, Problem},
+    watch::{Entry, Meters, Watched},
+};
+use crate::error::{Code, Error};
+
+/// The id of the request, in its extensions.
+#[derive(Clone, Debug)]
+pub struct RequestId(pub Rc<str>);
+
+/// Makes the middleware; one per worker.
+#[derive(Clone, Debug, Default)]
+pub struct Gate {
+    public_host: Option<Rc<str>>,
+}
+
+impl Gate {
+    /// `public_host` is `host[:port]` of the public address, when the operator named one.
+    pub fn new(public_host: Option<&str>) -> Self {
+        Self { public_host: public_host.map(Rc::from) }
+    }
+}
+
+impl<S, B> Transform<S, ServiceRequest> for Gate
+where
+    S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = ActixError> + 'static,
+    S::Future: 'static,
+    B: MessageBody + Unpin + 'static,
+{
+    type Response = ServiceResponse<Watched<EitherBody<B>>>;
+    type Error = ActixError;
+    type Transform = Gated<S>;
+    type InitError = ();
+    type Future = Ready<Result<Self::Transform, ()>>;
+
+    fn new_transform(&self, service: S) -> Self::Future {
+        ready(Ok(Gated { service, public_host: self.public_host.clone(), meters: Rc::new(Meters::default()) }))
+    }
+}
+
+/// The middleware itself.
+pub struct Gated<S> {
+    service: S,
+    public_host: Option<Rc<str>>,
+    meters: Rc<Meters>,
+}
+
+impl<S, B> Service<ServiceRequest> for Gated<S>
+where
+    S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = ActixError> + 'static,
+    S::Future: 'static,
+    B: MessageBody + Unpin + 'static,
+{
+    type Response = ServiceResponse<Watched<EitherBody<B>>>;
+    type Error = ActixError;
+    type Future = LocalBoxFuture<'static, Result<Self::Response, ActixError>>;
+
+    forward_ready!(service);
+
+    fn call(&self, mut request: ServiceRequest) -> Self::Future {
+        let started = Instant::now();
+        let id: Rc<str> = match framing::sane_id(request.headers()) {
+            Some(id) => Rc::from(id),
+            None => Rc::from(Uuid::now_v7().simple().encode_lower(&mut Uuid::encode_buffer()) as &str),
+        };
+        let mut entry = Entry::new(started, Rc::clone(&id), request.method(), Rc::clone(&self.meters));
+        if let Err(error) = self.admit(&mut request) {
+            log(&error, &id);
+            let response = Problem::from(error).closing().for_request(Rc::clone(&id)).error_response();
+            entry.refused(response.status());
+            let response = request.into_response(response).map_into_right_body();
+            return Box::pin(ready(Ok(response.map_body(|_, body| Watched::new(body, entry)))));
+        }
+        request.extensions_mut().insert(RequestId(Rc::clone(&id)));
+        let answer = self.service.call(request);
+        Box::pin(async move {
+            let answer = match AssertUnwindSafe(answer).catch_unwind().await {
+                Ok(answer) => answer?,
+                Err(panic) => return Err(after_panic(panic.as_ref(), &id).into()),
+            };
+            let answer = finish(answer, &id);
+            entry.answered(&answer);
+            Ok(answer.map_body(|_, body| Watched::new(body, entry)))
+        })
+    }
+}
+
+impl<S> Gated<S> {
+    fn admit(&self, request: &mut ServiceRequest) -> Result<(), Error> {
+        let head = request.head();
+        framing::check(&head.method, &head.uri, head.version, &head.headers, self.public_host.as_deref())?;
+        let Some(path) = framing::collapse(head.uri.path()) else { return first_segment(head.uri.path()) };
+        first_segment(path)?;
+        let target = match head.uri.query() {
+            Some(query) => format!("{path}?{query}"),
+            None => path.to_owned(),
+        };
+        let target = PathAndQuery::try_from(target).map_err(Error::internal)?;
+        let uri = Uri::from(target);
+        request.match_info_mut().get_mut().update(&uri);
+        request.head_mut().uri = uri;
+        Ok(())
+    }
+}
+
+/// Routes are named literally: `/%70roxy/…` is not `/proxy/…`, whatever a router decodes.
+fn first_segment(path: &str) -> Result<(), Error> {
+    let first = path[1..].split('/').next().unwrap_or_default();
+    if first.contains('%') { Err(Error::new(Code::RouteNotFound, "There is no such route.")) } else { Ok(()) }
+}
+
+/// Puts the id on the answer, and makes a problem of every error, whoever made it.
+fn finish<B: MessageBody + 'static>(answer: ServiceResponse<B>, id: &Rc<str>) -> ServiceResponse<EitherBody<B, BoxBody>> {
+    let transparent = answer.request().path().starts_with(framing::PASSTHROUGH);
+    let problem = answer.response().error().map(|error| match error.as_error::<Problem>() {
+        Some(problem) => problem.for_request(Rc::clone(id)),
+        None => Problem::from(problem::foreign(error, answer.status())).for_request(Rc::clone(id)),
+    });
+    let mut answer = match problem {
+        Some(problem) => {
+            log(problem.error(), id);
+            answer.into_response(problem.error_response()).map_into_right_body()
+        }
+        None => answer.map_into_left_body(),
+    };
+    if let Ok(value) = HeaderValue::from_str(id) {
+        let headers = answer.headers_mut();
+        if transparent {
+            headers.insert(HeaderName::from_static("rollcall-request-id"), value);
+        } else {
+            headers.insert(HeaderName::from_static("x-request-id"), value);
+        }
+    }
+    answer
+}
+
+fn after_panic(panic: &(dyn std::any::Any + Send), id: &Rc<str>) -> Problem {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    let error = Error::internal(format_args!("panic: {}", text.unwrap_or("without a text")));
+    log(&error, id);
+    Problem::from(error).for_request(Rc::clone(id))
+}
+
+/// The one place where errors are logged.
+fn log(error: &Error, id: &str) {
+    let (code, status, detail) = (error.code().row().name, error.http_status(), error.detail());
+    let cause: &dyn Display = match error.cause() {
+        Some(cause) => &{ cause },
+        None => &"",
+    };
+    if status >= 500 && error.vendor_answer().is_none() {
+        tracing::error!(request_id = id, code, status, detail, cause = %cause, "failed");
+    } else if status >= 500 {
+        tracing::warn!(request_id = id, code, status, detail, cause = %cause, "the vendor failed");
+    } else {
+        tracing::debug!(request_id = id, code, status, detail, cause = %cause, "refused");
+    }
+}

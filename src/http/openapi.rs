@@ -1,0 +1,222 @@
+//! The OpenAPI 3.1 document, made from the routes. `openapi/rollcall.json` is the same text, held so by a test.
+
+use std::sync::LazyLock;
+
+use serde_json::{Map, Value};
+use utoipa::{
+    ToSchema,
+    openapi::{
+        self, Content, License, Ref, RefOr, ResponseBuilder, Schema, Server, Tag,
+        header::HeaderBuilder,
+        info::InfoBuilder,
+        path::Operation,
+        schema::{ObjectBuilder, SchemaType, Type},
+        security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+        tag::TagBuilder,
+    },
+};
+use utoipa_actix_web::AppExt;
+
+use super::{problem::MEDIA_TYPE, routes, schema};
+use crate::{
+    error::Code,
+    model::{Resource, Scope, Shape},
+};
+
+const ABOUT: &str = "Rollcall links customers' accounts at many vendors and answers for all of them in one schema.\n\n\
+    **Four ways to a vendor.** `/unified/user-directory/…` is one schema over all vendors. `/proxy/{resource}` is the \
+    connector's own named resources. `ANY /passthrough/{account_id}/{path}` is transparent: method, raw path, raw query, \
+    end-to-end headers and body go to the vendor with its credential put in, and the answer comes back as it is, so that a \
+    vendor's own SDK works with this address as its base and a token of this gateway as its key (as a bearer token, `SSWS`, \
+    basic password, or the vendor's own key header or query parameter). `/passthrough/-/{path}` takes the account from the \
+    header `rollcall-account` or the query parameter `integrated_account_id`; both are removed. GET, HEAD and OPTIONS need \
+    the scope `proxy:read`, other methods `proxy:write`. It is not part of the paths below, because its bodies are the \
+    vendors'. Its own errors carry the header `rollcall-error`.\n\n\
+    **Lists.** `limit` is a maximum; `next_cursor` is null at the end, and a page with a cursor is never empty. No filter is \
+    ever ignored: `filters` in the answer says whether the vendor or the gateway evaluated it. This document describes \
+    unified answers: `truto_key_by` makes `result` an object, and `truto_response_format` other than `unified` changes its \
+    records.\n\n**Errors** are RFC 9457 problems, the same shape everywhere.";
+
+const TAGS: &[(&str, &str)] = &[
+    ("directory", "Users, groups, roles, organizations and workspaces of every vendor in one schema."),
+    ("proxy", "A vendor's own named resources."),
+    ("accounts", "Customers' accounts at vendors: linked, listed, changed, deleted."),
+    ("integrations", "Connectors, and what each offers."),
+    ("tokens", "API tokens of this environment."),
+    ("documents", "This document, and a page for each kind of error."),
+    ("health", "Probes and metrics."),
+];
+
+/// The problems a call can end in, by the kind of route.
+const COMMON: &[(u16, &str)] =
+    &[(400, "The request is not one this route takes."), (500, "Something went wrong inside the gateway.")];
+const GUARDED: &[(u16, &str)] = &[
+    (401, "The token is missing or not valid."),
+    (403, "The token lacks a scope."),
+    (408, "The request did not arrive in time."),
+    (503, "The store does not answer, or too much is waiting."),
+];
+const NAMED: &[(u16, &str)] = &[(404, "No such object in this environment.")];
+const WITH_BODY: &[(u16, &str)] = &[(413, "The body is too large."), (422, "A field is not as it must be, or the vendor refused it.")];
+const CHANGING: &[(u16, &str)] = &[(409, "Somebody else changed the object at the same time.")];
+const AT_VENDOR: &[(u16, &str)] = &[
+    (401, "The token is not valid (`invalid_token`), or the vendor no longer accepts the account's credential (`reauth_required`)."),
+    (403, "The token lacks a scope, or the vendor or its connector denies the call."),
+    (404, "No such account or record, or the connector has no such resource."),
+    (405, "The connector has the resource but not this method."),
+    (422, "A filter needs more reading than one call may do."),
+    (429, "The vendor asks to slow down."),
+    (502, "The vendor did not answer, or not in a way that can be used."),
+    (504, "The vendor did not answer in time."),
+];
+
+/// The whole document.
+pub fn document() -> openapi::OpenApi {
+    let (_, mut document) = actix_web::App::new()
+        .into_utoipa_app()
+        .configure(|config| routes::documented(config))
+        .split_for_parts();
+    document.info = InfoBuilder::new()
+        .title("Rollcall")
+        .version(env!("CARGO_PKG_VERSION"))
+        .description(Some(ABOUT))
+        .license(Some(License::builder().name("Apache-2.0").identifier(Some("Apache-2.0")).build()))
+        .build();
+    document.servers = Some(vec![Server::new("/")]);
+    document.tags = Some(TAGS.iter().map(|(name, text)| tag(name, text)).collect());
+    complete_components(&mut document);
+    for (path, item) in &mut document.paths.paths {
+        for operation in [&mut item.get, &mut item.post, &mut item.patch, &mut item.delete].into_iter().flatten() {
+            complete_operation(path, operation);
+        }
+    }
+    document
+}
+
+/// The text of `openapi/rollcall.json`.
+pub fn document_text() -> String {
+    let mut text = document().to_pretty_json().unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+/// Documented route templates and their methods, for 405.
+pub static ROUTES: LazyLock<Vec<(String, Vec<&'static str>)>> = LazyLock::new(|| {
+    let methods = |item: &openapi::PathItem| {
+        let all = [("GET", &item.get), ("POST", &item.post), ("PATCH", &item.patch), ("DELETE", &item.delete)];
+        all.into_iter().filter(|(_, operation)| operation.is_some()).map(|(name, _)| name).collect()
+    };
+    document().paths.paths.iter().map(|(path, item)| (path.clone(), methods(item))).collect()
+});
+
+/// JSON Schema of a resource's records, nested schemas included.
+pub fn record_schema(resource: Resource) -> Map<String, Value> {
+    static SCHEMAS: LazyLock<Value> =
+        LazyLock::new(|| serde_json::to_value(document()).map(|d| d["components"]["schemas"].clone()).unwrap_or_default());
+    let mut schema = SCHEMAS[resource.shape().name].clone();
+    inline(&mut schema, &SCHEMAS);
+    match schema {
+        Value::Object(schema) => schema,
+        _ => Map::new(),
+    }
+}
+
+fn inline(value: &mut Value, schemas: &Value) {
+    let target = value.get("$ref").and_then(Value::as_str).and_then(|r| r.rsplit('/').next()).map(str::to_owned);
+    if let Some(name) = target {
+        *value = schemas[&name].clone();
+    }
+    match value {
+        Value::Object(members) => members.values_mut().for_each(|v| inline(v, schemas)),
+        Value::Array(items) => items.iter_mut().for_each(|v| inline(v, schemas)),
+        _ => {}
+    }
+}
+
+fn tag(name: &str, text: &str) -> Tag {
+    TagBuilder::new().name(name).description(Some(text)).build()
+}
+
+fn complete_components(document: &mut openapi::OpenApi) {
+    let components = document.components.get_or_insert_default();
+    let mut schemas = Vec::new();
+    schema::Problem::schemas(&mut schemas);
+    schemas.push((schema::Problem::name().into_owned(), <schema::Problem as utoipa::PartialSchema>::schema()));
+    components.schemas.extend(schemas);
+    for resource in Resource::ALL {
+        complete_record(components, resource.shape(), true);
+    }
+    let scopes: Vec<_> = Scope::ALL.iter().map(|s| format!("`{s}`")).collect();
+    let about = format!("A token made by `POST /api-token` or `rollcall token create`. Scopes: {}.", scopes.join(", "));
+    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("rck_…").description(Some(about)).build();
+    components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
+    if let Some(RefOr::T(Schema::Object(problem))) = components.schemas.get_mut("Problem")
+        && let Some(RefOr::T(Schema::Object(code))) = problem.properties.get_mut("code")
+    {
+        code.enum_values = Some(Code::ALL.iter().map(|c| c.row().name.into()).collect());
+    }
+}
+
+/// Only mapped fields are written, so that only what every connector must map is required; records carry `remote_data`.
+fn complete_record(components: &mut openapi::Components, shape: &Shape, is_record: bool) {
+    let Some(RefOr::T(Schema::Object(object))) = components.schemas.get_mut(shape.name) else { return };
+    object.required = shape.fields.iter().filter(|f| f.required).map(|f| f.name.to_owned()).collect();
+    if is_record {
+        let remote = ObjectBuilder::new()
+            .schema_type(SchemaType::new(Type::Object))
+            .description(Some("The vendor's own record, byte for byte; absent with `truto_ignore_remote_data=true`."))
+            .additional_properties(Some(openapi::schema::AdditionalProperties::FreeForm(true)))
+            .build();
+        object.properties.insert("remote_data".into(), RefOr::T(Schema::Object(remote)));
+    }
+    for field in shape.fields {
+        let mut kind = &field.kind;
+        while let crate::model::Kind::List(inner) = kind {
+            kind = inner;
+        }
+        if let crate::model::Kind::Object(inner) = kind {
+            complete_record(components, inner, false);
+        }
+    }
+}
+
+fn complete_operation(path: &str, operation: &mut Operation) {
+    let guarded = operation.security.is_some();
+    let at_vendor = path.starts_with("/unified/") || path.starts_with("/proxy/");
+    let mut problems: Vec<&(u16, &str)> = COMMON.iter().collect();
+    if guarded {
+        problems.extend(GUARDED);
+    }
+    if path.contains("{") {
+        problems.extend(NAMED);
+    }
+    if operation.request_body.is_some() {
+        problems.extend(WITH_BODY.iter().chain(AT_VENDOR.iter().filter(|(status, _)| *status >= 500)));
+    }
+    if path.contains('{') && operation.request_body.is_some() {
+        problems.extend(CHANGING);
+    }
+    if at_vendor {
+        problems.extend(AT_VENDOR);
+    }
+    for (status, description) in problems {
+        let known = operation.responses.responses.get(&status.to_string());
+        if known.is_none() || (at_vendor && *status < 500) {
+            operation.responses.responses.insert(status.to_string(), RefOr::T(problem(*status, description)));
+        }
+    }
+}
+
+fn problem(status: u16, description: &str) -> openapi::Response {
+    let content = Content::new(Some(RefOr::Ref(Ref::from_schema_name("Problem"))));
+    let response = ResponseBuilder::new().description(description).content(MEDIA_TYPE, content);
+    let header = |kind: Type, text: &str| {
+        let schema = ObjectBuilder::new().schema_type(SchemaType::new(kind)).build();
+        HeaderBuilder::new().schema(Some(schema)).description(Some(text)).build()
+    };
+    match status {
+        429 | 503 => response.header("Retry-After", header(Type::Integer, "Seconds to wait, at least 1.")).build(),
+        405 => response.header("Allow", header(Type::String, "Methods that are answered.")).build(),
+        _ => response.build(),
+    }
+}

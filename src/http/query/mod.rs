@@ -1,0 +1,20 @@
+//! Query strings: qs grammar in all its forms, and a type for each kind of call. Nothing in a query is ever ignored.
+
+mod data;
+mod grammar;
+mod platform;
+
+pub use data::{DataList, DataOne, ProxyList, ProxyOne};
+pub use grammar::{MAX_DEPTH, MAX_PAIRS, Pair, Pairs, decode_loosely};
+pub use platform::{AccountList, AnyQuery, CapabilityQuery, IntegrationList, NoQuery, PlatformList};
+
+use crate::error::Result;
+
+/// What a call may ask for in its query string.
+pub trait Query: Sized + 'static {
+    /// Every name it understands, for suggestions.
+    const NAMES: &'static [&'static str];
+
+    /// Takes its parameters out of the pairs; what nobody takes is an error.
+    fn take(pairs: &mut Pairs) -> Result<Self>;
+}

@@ -1,0 +1,164 @@
+//! What calls about the gateway's own objects ask for.
+
+use super::{Pair, Pairs, Query, grammar::wrong};
+use crate::{
+    error::Result,
+    model::AccountStatus,
+    service::ListAccounts,
+};
+
+/// The page of a platform list when none is asked for.
+pub const DEFAULT_LIMIT: usize = 100;
+
+/// The largest page of a platform list.
+pub const MAX_LIMIT: usize = 5000;
+
+/// A call without parameters.
+#[derive(Debug, Default)]
+pub struct NoQuery;
+
+impl Query for NoQuery {
+    const NAMES: &'static [&'static str] = &[];
+
+    fn take(_: &mut Pairs) -> Result<Self> {
+        Ok(Self)
+    }
+}
+
+/// A platform list.
+#[derive(Debug)]
+pub struct PlatformList {
+    /// From 1 to 5,000.
+    pub limit: usize,
+    /// Where to go on.
+    pub after: Option<String>,
+}
+
+impl Query for PlatformList {
+    const NAMES: &'static [&'static str] = &["limit", "next_cursor"];
+
+    fn take(pairs: &mut Pairs) -> Result<Self> {
+        Ok(Self {
+            limit: pairs.take_limit(MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT),
+            after: pairs.take_one("next_cursor")?.filter(|cursor| !cursor.is_empty()),
+        })
+    }
+}
+
+/// The list of linked accounts.
+#[derive(Debug)]
+pub struct AccountList(pub ListAccounts);
+
+const STATUSES: &[(&str, AccountStatus)] = &[
+    ("connecting", AccountStatus::Connecting),
+    ("active", AccountStatus::Active),
+    ("post_install_error", AccountStatus::PostInstallError),
+    ("validation_error", AccountStatus::ValidationError),
+    ("needs_reauth", AccountStatus::NeedsReauth),
+];
+
+impl Query for AccountList {
+    const NAMES: &'static [&'static str] = &["integration.name", "is_sandbox", "limit", "next_cursor", "status", "tenant_id"];
+
+    fn take(pairs: &mut Pairs) -> Result<Self> {
+        let PlatformList { limit, after } = PlatformList::take(pairs)?;
+        Ok(Self(ListAccounts {
+            tenant_id: pairs.take_one("tenant_id")?,
+            integration: take_integration_name(pairs)?,
+            status: pairs.take_choice("status", STATUSES)?,
+            is_sandbox: pairs.take_choice("is_sandbox", &[("true", true), ("false", false)])?,
+            limit,
+            after,
+        }))
+    }
+}
+
+/// `integration.name=` as Truto writes it; `integration[name]=` as its SDKs encode it.
+fn take_integration_name(pairs: &mut Pairs) -> Result<Option<String>> {
+    let dotted = pairs.take_one("integration.name")?;
+    let mut tree = pairs.take_tree("integration")?;
+    let nested = match tree.pop() {
+        Some((name, value)) if name == "name" && tree.is_empty() => Some(value),
+        None => None,
+        Some(_) => return Err(wrong("integration", "takes `integration.name=…` once")),
+    };
+    if dotted.is_some() && nested.is_some() {
+        return Err(wrong("integration.name", "is given more than once"));
+    }
+    Ok(dotted.or(nested))
+}
+
+/// The list of connectors.
+#[derive(Debug)]
+pub struct IntegrationList {
+    /// Paging.
+    pub page: PlatformList,
+    /// Only this slug.
+    pub name: Option<String>,
+    /// Look at this customer's accounts.
+    pub tenant_id: Option<String>,
+    /// Only connectors with, or without, an account (of `tenant_id`, when given).
+    pub connected: Option<bool>,
+}
+
+impl Query for IntegrationList {
+    const NAMES: &'static [&'static str] = &["connected", "limit", "name", "next_cursor", "tenant_id"];
+
+    fn take(pairs: &mut Pairs) -> Result<Self> {
+        Ok(Self {
+            page: PlatformList::take(pairs)?,
+            name: pairs.take_one("name")?,
+            tenant_id: pairs.take_one("tenant_id")?,
+            connected: pairs.take_choice("connected", &[("true", true), ("false", false)])?,
+        })
+    }
+}
+
+/// What of the capabilities is wanted.
+#[derive(Debug, Default)]
+pub struct CapabilityQuery {
+    /// `unified`, `proxy` or both.
+    pub proxy: bool,
+    /// See `proxy`.
+    pub unified: bool,
+    /// Only these methods; all when empty.
+    pub methods: Vec<String>,
+    /// Only this resource, by our name or the vendor's.
+    pub resource: Option<String>,
+}
+
+impl Query for CapabilityQuery {
+    const NAMES: &'static [&'static str] = &["has_description", "methods", "resource", "type"];
+
+    fn take(pairs: &mut Pairs) -> Result<Self> {
+        let kinds = [("all", (true, true)), ("proxy", (true, false)), ("unified", (false, true))];
+        let (proxy, unified) = pairs.take_choice("type", &kinds)?.unwrap_or((true, true));
+        // Every method has a description here, so that both values of Truto's parameter give the same answer or none.
+        let described = pairs.take_choice("has_description", &[("true", true), ("false", false)])?.unwrap_or(true);
+        let methods = pairs.take_list("methods")?;
+        if let Some(method) = methods.iter().find(|m| !matches!(m.as_str(), "list" | "get")) {
+            return Err(wrong("methods", &format!("takes `list` and `get`, not `{}`", method.chars().take(32).collect::<String>())));
+        }
+        let resource = pairs.take_one("resource")?;
+        Ok(Self { proxy: proxy && described, unified, methods, resource })
+    }
+}
+
+/// Whatever is asked, of a route that says no: only `integrated_account_id` is looked at.
+#[derive(Debug)]
+pub struct AnyQuery(Vec<Pair>);
+
+impl AnyQuery {
+    /// The value of a plain parameter that is not empty.
+    pub fn one(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|p| p.name == name && p.path.is_empty() && !p.value.is_empty()).map(|p| p.value.as_str())
+    }
+}
+
+impl Query for AnyQuery {
+    const NAMES: &'static [&'static str] = &[];
+
+    fn take(pairs: &mut Pairs) -> Result<Self> {
+        Ok(Self(pairs.take_rest()))
+    }
+}

@@ -1,0 +1,130 @@
+//! Between actix' types and those of `http` 1: bodies of the passthrough in both directions, never collected.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use actix_web::{
+    body::{BodySize, MessageBody},
+    http::{
+        Method, StatusCode,
+        header::{CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODING},
+    },
+    web::Payload,
+};
+use bytes::Bytes;
+use futures_util::Stream;
+use http_body::{Body, Frame, SizeHint};
+
+use super::body::BodyError;
+use crate::error::{Code, Error, Result};
+
+/// A client's body on its way to the vendor. Its pace is watched by whoever sends it.
+pub struct RequestBody {
+    source: Source,
+    length: Option<u64>,
+}
+
+enum Source {
+    Whole(Option<Bytes>),
+    Stream(Payload),
+}
+
+impl RequestBody {
+    /// Streams what the client sends; framed for the vendor as the client framed it.
+    pub fn stream(headers: &HeaderMap, payload: Payload) -> Self {
+        let declared = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        match (declared, headers.contains_key(TRANSFER_ENCODING)) {
+            (None, false) => Self::whole(Bytes::new()),
+            (length, _) => Self { source: Source::Stream(payload), length },
+        }
+    }
+
+    /// A body that was read.
+    pub fn whole(body: Bytes) -> Self {
+        let length = Some(body.len() as u64);
+        Self { source: Source::Whole(Some(body).filter(|b| !b.is_empty())), length }
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut self.get_mut().source {
+            Source::Whole(whole) => Poll::Ready(whole.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Source::Stream(payload) => Pin::new(payload).poll_next(cx).map(|next| {
+                next.map(|chunk| chunk.map(Frame::data).map_err(|error| BodyError::Broken(error.to_string())))
+            }),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self.source, Source::Whole(None)) || self.length == Some(0)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.length.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
+
+/// A vendor's body on its way to the client.
+pub struct ReplyBody<B> {
+    body: B,
+    size: BodySize,
+}
+
+impl<B> ReplyBody<B> {
+    /// The length comes from the vendor's head: what a body says after its first chunk is what is left.
+    pub fn new(body: B, headers: &http::HeaderMap, is_head: bool, status: StatusCode) -> Self {
+        let declared = headers.get(http::header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        let bodiless = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        let size = match declared {
+            _ if bodiless => BodySize::None,
+            Some(length) => BodySize::Sized(length),
+            None if is_head => BodySize::None,
+            None => BodySize::Stream,
+        };
+        Self { body, size }
+    }
+}
+
+impl<B> MessageBody for ReplyBody<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<Box<dyn std::error::Error>>,
+{
+    type Error = Box<dyn std::error::Error>;
+
+    fn size(&self) -> BodySize {
+        self.size
+    }
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        let this = self.get_mut();
+        loop {
+            match std::task::ready!(Pin::new(&mut this.body).poll_frame(cx)) {
+                None => return Poll::Ready(None),
+                Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) if data.is_empty() => {}
+                    Ok(data) => return Poll::Ready(Some(Ok(data))),
+                    // Trailers were announced for the vendor's connection, not for ours.
+                    Err(_) => {}
+                },
+            }
+        }
+    }
+}
+
+/// The method in `http` 1.
+pub fn method_of(method: &Method) -> Result<http::Method> {
+    http::Method::from_bytes(method.as_str().as_bytes()).map_err(|_| Error::new(Code::InvalidRequest, "The method is not one."))
+}
+
+/// The vendor's status in actix' type.
+pub fn status_of(status: http::StatusCode) -> Result<StatusCode> {
+    StatusCode::from_u16(status.as_u16()).map_err(Error::internal)
+}

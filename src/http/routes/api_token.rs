@@ -1,0 +1,74 @@
+//! API tokens: made, shown once, listed, ended.
+
+use actix_web::{delete, get, post, web::{Data, Path}};
+
+use crate::{
+    error::{Code, Error},
+    http::{
+        Answer, State,
+        body::JsonBody,
+        envelope,
+        extract::{Admin, Caller},
+        query::PlatformList,
+        schema::{ApiTokenPage, CreateApiToken, CreatedApiToken, Deleted, PageParams},
+    },
+    model::{ApiToken, Scopes},
+    service::NewToken,
+};
+
+/// Makes a token. Its text is in this answer and never again.
+#[utoipa::path(tag = "tokens", security(("bearer" = ["admin"])), request_body = CreateApiToken, responses(
+    (status = 201, description = "The token, with its text.", body = CreatedApiToken)
+))]
+#[post("/api-token")]
+pub async fn create_api_token(caller: Caller<Admin>, body: JsonBody<CreateApiToken>, state: Data<State>) -> Answer {
+    let CreateApiToken { name, scopes, expires_at } = body.0;
+    check_name(&name)?;
+    if scopes.is_empty() {
+        return Err(Error::new(Code::InvalidBody, "A token needs at least one scope.").field("scopes").into());
+    }
+    let new = NewToken { name, scopes: Scopes(scopes.into_iter().collect()), expires_at };
+    let (token, secret) = state.services.tokens.create(caller.environment, new).await?;
+    envelope::created(&CreatedApiToken {
+        id: token.id,
+        token: secret.expose(),
+        name: &token.name,
+        environment_id: token.environment_id,
+        scopes: token.scopes.0.into_iter().collect(),
+        expires_at: token.expires_at,
+        created_at: token.created_at,
+    })
+}
+
+fn check_name(name: &str) -> Result<(), Error> {
+    let fine = !name.trim().is_empty() && name.chars().count() <= 200 && !name.chars().any(char::is_control);
+    if fine { Ok(()) } else { Err(Error::new(Code::InvalidBody, "`name` takes 1 to 200 characters.").field("name")) }
+}
+
+/// The tokens of this environment, without their texts.
+#[utoipa::path(tag = "tokens", security(("bearer" = ["admin"])), params(PageParams), responses(
+    (status = 200, description = "A page of tokens.", body = ApiTokenPage)
+))]
+#[get("/api-token")]
+pub async fn list_api_tokens(caller: Caller<Admin, PlatformList>, state: Data<State>) -> Answer {
+    let PlatformList { limit, after } = &caller.query;
+    let (tokens, next) = state.services.tokens.list(caller.environment, *limit, after.as_deref()).await?;
+    envelope::platform(tokens, next, *limit)
+}
+
+/// One token, without its text.
+#[utoipa::path(tag = "tokens", security(("bearer" = ["admin"])), params(("id" = String, Path, description = "The token's id.")),
+    responses((status = 200, description = "The token.", body = ApiToken)))]
+#[get("/api-token/{id}")]
+pub async fn get_api_token(caller: Caller<Admin>, id: Path<String>, state: Data<State>) -> Answer {
+    envelope::object(&state.services.tokens.get(caller.environment, &id).await?)
+}
+
+/// Ends a token; it is refused everywhere within a second.
+#[utoipa::path(tag = "tokens", security(("bearer" = ["admin"])), params(("id" = String, Path, description = "The token's id.")),
+    responses((status = 200, description = "The token is revoked.", body = Deleted)))]
+#[delete("/api-token/{id}")]
+pub async fn revoke_api_token(caller: Caller<Admin>, id: Path<String>, state: Data<State>) -> Answer {
+    state.services.tokens.revoke(caller.environment, &id).await?;
+    envelope::deleted(&id)
+}

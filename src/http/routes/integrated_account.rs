@@ -1,0 +1,127 @@
+//! Linked accounts: imported, listed, changed, deleted, never with a secret.
+
+use actix_web::{
+    delete, get, patch, post,
+    web::{Data, Path},
+};
+
+use crate::{
+    error::{Code, Error},
+    http::{
+        Answer, State,
+        body::JsonBody,
+        capability::{self, AccountCapability, Capabilities},
+        envelope,
+        extract::{Caller, ReadAccounts, WriteAccounts},
+        query::{AccountList, CapabilityQuery},
+        schema::{
+            AccountParams, CapabilityParams, ChangeIntegratedAccount, Deleted, ImportIntegratedAccount, IntegratedAccount,
+            IntegratedAccountPage, PageParams,
+        },
+    },
+    model::{Account, Warning},
+    service::{ChangeAccount, NewAccount},
+};
+
+/// Links an account with credentials the caller has. They are verified at the vendor first; nothing is stored when they are refused.
+#[utoipa::path(tag = "accounts", security(("bearer" = ["accounts:write"])), request_body = ImportIntegratedAccount, responses(
+    (status = 201, description = "The account is active.", body = IntegratedAccount)
+))]
+#[post("/integrated-account")]
+pub async fn import_integrated_account(
+    caller: Caller<WriteAccounts>,
+    body: JsonBody<ImportIntegratedAccount>,
+    state: Data<State>,
+) -> Answer {
+    let ImportIntegratedAccount { tenant_id, integration, environment_integration_id, authentication_method, context } = body.0;
+    let integration = match (integration, environment_integration_id) {
+        (Some(name), None) | (None, Some(name)) => name,
+        _ => {
+            let detail = "Exactly one of `integration` and `environment_integration_id` names the connector.";
+            return Err(Error::new(Code::InvalidBody, detail).field("integration").into());
+        }
+    };
+    let new = NewAccount { tenant_id, integration, authentication_method, context, is_sandbox: false, id: None };
+    let (account, warnings) = state.services.accounts.import(caller.environment, new).await?;
+    envelope::created(&view(&state, account, warnings))
+}
+
+/// The linked accounts of this environment.
+#[utoipa::path(tag = "accounts", security(("bearer" = ["accounts:read"])), params(PageParams, AccountParams), responses(
+    (status = 200, description = "A page of accounts.", body = IntegratedAccountPage)
+))]
+#[get("/integrated-account")]
+pub async fn list_integrated_accounts(caller: Caller<ReadAccounts, AccountList>, state: Data<State>) -> Answer {
+    let Caller { caller, query: AccountList(query), .. } = caller;
+    let limit = query.limit;
+    let (accounts, next) = state.services.accounts.list(caller.environment, query).await?;
+    let views = accounts.into_iter().map(|account| view(&state, account, Vec::new())).collect();
+    envelope::platform(views, next, limit)
+}
+
+/// One linked account.
+#[utoipa::path(tag = "accounts", security(("bearer" = ["accounts:read"])), params(("id" = String, Path, description = "The account's id.")),
+    responses((status = 200, description = "The account.", body = IntegratedAccount)))]
+#[get("/integrated-account/{id}")]
+pub async fn get_integrated_account(caller: Caller<ReadAccounts>, id: Path<String>, state: Data<State>) -> Answer {
+    let account = state.services.accounts.get(caller.environment, &id).await?;
+    envelope::object(&view(&state, account, Vec::new()))
+}
+
+/// Changes label, context or credential; a changed credential is verified first.
+#[utoipa::path(tag = "accounts", security(("bearer" = ["accounts:write"])), params(("id" = String, Path, description = "The account's id.")),
+    request_body = ChangeIntegratedAccount, responses((status = 200, description = "The changed account.", body = IntegratedAccount)))]
+#[patch("/integrated-account/{id}")]
+pub async fn change_integrated_account(
+    caller: Caller<WriteAccounts>,
+    id: Path<String>,
+    body: JsonBody<ChangeIntegratedAccount>,
+    state: Data<State>,
+) -> Answer {
+    let ChangeIntegratedAccount { tenant_id, context } = body.0;
+    let change = ChangeAccount { tenant_id, context };
+    let (account, warnings) = state.services.accounts.change(caller.environment, &id, change).await?;
+    envelope::object(&view(&state, account, warnings))
+}
+
+/// Deletes an account and its credentials for good.
+#[utoipa::path(tag = "accounts", security(("bearer" = ["accounts:write"])), params(("id" = String, Path, description = "The account's id.")),
+    responses((status = 200, description = "The account is gone.", body = Deleted)))]
+#[delete("/integrated-account/{id}")]
+pub async fn delete_integrated_account(caller: Caller<WriteAccounts>, id: Path<String>, state: Data<State>) -> Answer {
+    state.services.accounts.delete(caller.environment, &id).await?;
+    envelope::deleted(&id)
+}
+
+/// What an account offers: resources, methods, fields and filters of its link method.
+#[utoipa::path(tag = "accounts", security(("bearer" = ["accounts:read"])),
+    params(("id" = String, Path, description = "The account's id."), CapabilityParams),
+    responses((status = 200, description = "What the account offers.", body = Capabilities)))]
+#[get("/integrated-account/{id}/capabilities")]
+pub async fn get_account_capabilities(
+    caller: Caller<ReadAccounts, CapabilityQuery>,
+    id: Path<String>,
+    state: Data<State>,
+) -> Answer {
+    let account = state.services.accounts.get(caller.environment, &id).await?;
+    let catalog = state.services.catalog.load();
+    let connector = catalog.get(account.connector.as_str()).ok_or_else(|| gone(&account))?;
+    let shown = AccountCapability {
+        id: account.id,
+        status: account.status,
+        authentication_method: account.method,
+        is_blocked: false,
+    };
+    envelope::object(&capability::document(connector, caller.environment, Some(shown), &caller.query))
+}
+
+fn gone(account: &Account) -> Error {
+    let detail = format!("The connector `{}` of this account is no longer part of this gateway.", account.connector);
+    Error::new(Code::ResourceNotSupported, detail)
+}
+
+fn view(state: &State, account: Account, warnings: Vec<Warning>) -> IntegratedAccount {
+    let catalog = state.services.catalog.load();
+    let connector = catalog.get(account.connector.as_str()).cloned();
+    IntegratedAccount::view(account, connector.as_deref(), warnings)
+}

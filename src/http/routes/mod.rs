@@ -1,0 +1,50 @@
+//! The routes, one file per noun. One table gives both the app and the OpenAPI document.
+
+pub mod api_token;
+pub mod documents;
+pub mod environment_integration;
+pub mod health;
+pub mod integrated_account;
+pub mod integration;
+pub mod passthrough;
+pub mod proxy;
+pub mod unified;
+pub mod unified_other;
+pub mod unmatched;
+
+use actix_web::web;
+use utoipa_actix_web::service_config::ServiceConfig;
+
+/// Adds every route.
+pub fn configure(config: &mut ServiceConfig) {
+    documented(config);
+    config.map(|config| {
+        documents::configure(config);
+        passthrough::configure(config);
+        unified_other::configure(config);
+        proxy::configure(config);
+        config.default_service(web::to(unmatched::answer))
+    });
+}
+
+/// The routes that stand in the OpenAPI document.
+pub fn documented(config: &mut ServiceConfig) {
+    config.service(health::ping).service(health::healthz).service(health::readyz).service(health::metrics);
+    config.service(api_token::create_api_token).service(api_token::list_api_tokens);
+    config.service(api_token::get_api_token).service(api_token::revoke_api_token);
+    config.service(integration::list_integrations).service(integration::get_integration);
+    config.service(integration::get_integration_capabilities);
+    config.service(environment_integration::list_environment_integrations);
+    config.service(environment_integration::get_environment_integration);
+    config.service(integrated_account::import_integrated_account).service(integrated_account::list_integrated_accounts);
+    config.service(integrated_account::get_integrated_account).service(integrated_account::change_integrated_account);
+    config.service(integrated_account::delete_integrated_account).service(integrated_account::get_account_capabilities);
+    config.service(unified::list_users).service(unified::get_user);
+    config.service(unified::list_groups).service(unified::get_group).service(unified::list_group_members);
+    config.service(unified::list_roles).service(unified::get_role);
+    config.service(unified::list_organizations).service(unified::get_organization);
+    config.service(unified::list_workspaces).service(unified::get_workspace);
+    config.service(unified::list_me).service(unified_other::get_meta);
+    config.service(proxy::list_proxy_resource).service(proxy::get_proxy_resource);
+    config.service(documents::get_openapi).service(documents::get_error_page);
+}

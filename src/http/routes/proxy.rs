@@ -1,0 +1,62 @@
+//! `/proxy/{resource}`: a connector's own named resources, as the vendor sends them.
+
+use actix_web::{
+    HttpRequest, get,
+    web::{self, Data, Path},
+};
+
+use crate::{
+    error::{Code, Error},
+    http::{
+        Answer, State,
+        capability::{self, Verb},
+        envelope,
+        extract::{ACCOUNT_PARAMETER, Caller, LinkedAccount, ReadProxy, WriteProxy, open},
+        query::{AnyQuery, ProxyList, ProxyOne},
+        schema::{ListParams, OneParams, ProxyPage},
+    },
+};
+
+/// A page of a vendor's own resource. Parameters that are not the gateway's go to the vendor.
+#[utoipa::path(tag = "proxy", security(("bearer" = ["proxy:read"])),
+    params(("resource" = String, Path, description = "The vendor's name of it; see `/capabilities`."), ListParams),
+    responses((status = 200, description = "A page of the vendor's records.", body = ProxyPage)))]
+#[get("/proxy/{resource}")]
+pub async fn list_proxy_resource(call: LinkedAccount<ReadProxy, ProxyList>, name: Path<String>, state: Data<State>) -> Answer {
+    capability::require_proxy(&call.linked, &name, Verb::List)?;
+    envelope::list(state.services.directory.proxy_list(&call.linked, &name, call.query.0).await?)
+}
+
+/// One of a vendor's own records, byte for byte.
+#[utoipa::path(tag = "proxy", security(("bearer" = ["proxy:read"])),
+    params(
+        ("resource" = String, Path, description = "The vendor's name of it; see `/capabilities`."),
+        ("id" = String, Path, description = "The vendor's id, percent-encoded."),
+        OneParams
+    ),
+    responses((status = 200, description = "The vendor's record.", body = Object)))]
+#[get("/proxy/{resource}/{id}")]
+pub async fn get_proxy_resource(
+    call: LinkedAccount<ReadProxy, ProxyOne>,
+    path: Path<(String, String)>,
+    state: Data<State>,
+) -> Answer {
+    let (name, id) = path.into_inner();
+    capability::require_proxy(&call.linked, &name, Verb::Get)?;
+    envelope::one(state.services.directory.proxy_get(&call.linked, &name, &id, call.query.0).await?, false)
+}
+
+/// Methods that no connector offers on its named resources yet.
+pub fn configure(config: &mut web::ServiceConfig) {
+    config.route("/proxy/{resource}", web::to(refuse));
+    config.route("/proxy/{resource}/{rest:.+}", web::to(refuse));
+}
+
+async fn refuse(request: HttpRequest, caller: Caller<WriteProxy, AnyQuery>) -> Answer {
+    if let Some(id) = caller.query.one(ACCOUNT_PARAMETER) {
+        let linked = open(&request, &caller, id).await?;
+        capability::require_proxy(&linked, request.match_info().query("resource"), Verb::List)?;
+    }
+    let detail = format!("{} is not offered on named resources; `/passthrough/` takes every method.", request.method());
+    Err(Error::new(Code::MethodNotSupported, detail).allow("GET").into())
+}

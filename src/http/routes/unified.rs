@@ -1,0 +1,137 @@
+//! The unified user directory: one schema over all vendors.
+
+use actix_web::{get, web::{Data, Path}};
+
+use crate::{
+    http::{
+        Answer, State,
+        capability::{self, Verb},
+        envelope,
+        extract::{LinkedAccount, ReadDirectory},
+        query::{DataList, DataOne},
+        schema::{GroupPage, ListParams, MemberPage, OneParams, OrganizationPage, RolePage, UserPage, WorkspacePage},
+    },
+    model::{Group, Organization, Resource, Role, User, Workspace},
+};
+
+type Lists = LinkedAccount<ReadDirectory, DataList>;
+type Gets = LinkedAccount<ReadDirectory, DataOne>;
+
+async fn page(call: Lists, state: &State, resource: Resource, parent: Option<&str>) -> Answer {
+    capability::require(&call.linked, resource, Verb::List)?;
+    envelope::list(state.services.directory.list(&call.linked, resource, parent, call.query.0).await?)
+}
+
+async fn record(call: Gets, state: &State, resource: Resource, id: &str) -> Answer {
+    capability::require(&call.linked, resource, Verb::Get)?;
+    let DataOne { query, envelope } = call.query;
+    envelope::one(state.services.directory.get(&call.linked, resource, id, query).await?, envelope)
+}
+
+/// A page of the vendor's users.
+#[utoipa::path(tag = "directory", security(("bearer" = ["directory:read"])), params(ListParams), responses(
+    (status = 200, description = "A page of users.", body = UserPage)
+))]
+#[get("/unified/user-directory/users")]
+pub async fn list_users(call: Lists, state: Data<State>) -> Answer {
+    page(call, &state, Resource::User, None).await
+}
+
+/// One user.
+#[utoipa::path(tag = "directory", security(("bearer" = ["directory:read"])),
+    params(("id" = String, Path, description = "The vendor's id, percent-encoded."), OneParams),
+    responses((status = 200, description = "The user.", body = User)))]
+#[get("/unified/user-directory/users/{id}")]
+pub async fn get_user(call: Gets, id: Path<String>, state: Data<State>) -> Answer {
+    record(call, &state, Resource::User, &id).await
+}
+
+/// A page of the vendor's groups.
+#[utoipa::path(tag = "directory", security(("bearer" = ["directory:read"])), params(ListParams), responses(
+    (status = 200, description = "A page of groups.", body = GroupPage)
+))]
+#[get("/unified/user-directory/groups")]
+pub async fn list_groups(call: Lists, state: Data<State>) -> Answer {
+    page(call, &state, Resource::Group, None).await
+}
+
+/// One group.
+#[utoipa::path(tag = "directory", security(("bearer" = ["directory:read"])),
+    params(("id" = String, Path, description = "The vendor's id, percent-encoded."), OneParams),
+    responses((status = 200, description = "The group.", body = Group)))]
+#[get("/unified/user-directory/groups/{id}")]
+pub async fn get_group(call: Gets, id: Path<String>, state: Data<State>) -> Answer {
+    record(call, &state, Resource::Group, &id).await
+}
+
+/// A page of a group's members.
+#[utoipa::path(tag = "directory", security(("bearer" = ["directory:read"])),
+    params(("id" = String, Path, description = "The group's id, percent-encoded."), ListParams),
+    responses((status = 200, description = "A page of members.", body = MemberPage)))]
+#[get("/unified/user-directory/groups/{id}/members")]
+pub async fn list_group_members(call: Lists, id: Path<String>, state: Data<State>) -> Answer {
+    page(call, &state, Resource::GroupMember, Some(&id)).await
+}
+
+/// A page of the vendor's roles.
+#[utoipa::path(tag = "directory", security(("bearer" = ["directory:read"])), params(ListParams), responses(
+    (status = 200, description = "A page of roles.", body = RolePage)
+))]
+#[get("/unified/user-directory/roles")]
+pub async fn list_roles(call: Lists, state: Data<State>) -> Answer {
+    page(call, &state, Resource::Role, None).await
+}
+
+/// One role.
+#[utoipa::path(tag = "directory", security(("bearer" = ["directory:read"])),
+    params(("id" = String, Path, description = "The vendor's id, percent-encoded."), OneParams),
+    responses((status = 200, description = "The role.", body = Role)))]
+#[get("/unified/user-directory/roles/{id}")]
+pub async fn get_role(call: Gets, id: Path<String>, state: Data<State>) -> Answer {
+    record(call, &state, Resource::Role, &id).await
+}
+
+/// A page of the vendor's organizations: the enterprise and the companies it manages.
+#[utoipa::path(tag = "directory", security(("bearer" = ["directory:read"])), params(ListParams), responses(
+    (status = 200, description = "A page of organizations.", body = OrganizationPage)
+))]
+#[get("/unified/user-directory/organizations")]
+pub async fn list_organizations(call: Lists, state: Data<State>) -> Answer {
+    page(call, &state, Resource::Organization, None).await
+}
+
+/// One organization.
+#[utoipa::path(tag = "directory", security(("bearer" = ["directory:read"])),
+    params(("id" = String, Path, description = "The vendor's id, percent-encoded."), OneParams),
+    responses((status = 200, description = "The organization.", body = Organization)))]
+#[get("/unified/user-directory/organizations/{id}")]
+pub async fn get_organization(call: Gets, id: Path<String>, state: Data<State>) -> Answer {
+    record(call, &state, Resource::Organization, &id).await
+}
+
+/// A page of the vendor's workspaces: nodes or units within organizations.
+#[utoipa::path(tag = "directory", security(("bearer" = ["directory:read"])), params(ListParams), responses(
+    (status = 200, description = "A page of workspaces.", body = WorkspacePage)
+))]
+#[get("/unified/user-directory/workspaces")]
+pub async fn list_workspaces(call: Lists, state: Data<State>) -> Answer {
+    page(call, &state, Resource::Workspace, None).await
+}
+
+/// One workspace.
+#[utoipa::path(tag = "directory", security(("bearer" = ["directory:read"])),
+    params(("id" = String, Path, description = "The vendor's id, percent-encoded."), OneParams),
+    responses((status = 200, description = "The workspace.", body = Workspace)))]
+#[get("/unified/user-directory/workspaces/{id}")]
+pub async fn get_workspace(call: Gets, id: Path<String>, state: Data<State>) -> Answer {
+    record(call, &state, Resource::Workspace, &id).await
+}
+
+/// The user the credential belongs to, as a page of one.
+#[utoipa::path(tag = "directory", security(("bearer" = ["directory:read"])), params(ListParams), responses(
+    (status = 200, description = "A page with that user.", body = UserPage)
+))]
+#[get("/unified/user-directory/me")]
+pub async fn list_me(call: Lists, state: Data<State>) -> Answer {
+    page(call, &state, Resource::Me, None).await
+}

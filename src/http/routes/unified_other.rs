@@ -1,0 +1,135 @@
+//! What the unified model says about itself, and what it says no to.
+
+use actix_web::{
+    HttpRequest, get,
+    http::Method,
+    web::{self, Path},
+};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use utoipa::ToSchema;
+
+use crate::{
+    error::{Code, Error, Result},
+    http::{
+        Answer,
+        capability::{self, Verb},
+        envelope,
+        extract::{ACCOUNT_PARAMETER, AnyToken, Caller, LinkedAccount, ReadDirectory, open},
+        openapi,
+        query::{AnyQuery, NoQuery},
+    },
+    model::Resource,
+    service::Linked,
+};
+
+/// The only model of this version.
+const MODEL: &str = "user-directory";
+
+/// How a unified method works for one account.
+#[derive(Serialize, ToSchema)]
+pub struct MethodMeta {
+    /// The method.
+    pub method: String,
+    /// JSON Schema of a record.
+    pub schema: Map<String, Value>,
+    /// JSON Schema of a record.
+    pub response_schema: Map<String, Value>,
+    /// Unified field to rule, as the connector's file has it.
+    pub response_mapping: Map<String, Value>,
+    /// JSON Schema of the filters that the vendor evaluates.
+    pub query_schema: Map<String, Value>,
+    /// Null: nothing is sent.
+    #[schema(required = true)]
+    pub request_body_schema: Option<Map<String, Value>>,
+    /// Empty: nothing is added.
+    pub default_query: Map<String, Value>,
+    /// Null: nothing is sent.
+    #[schema(required = true)]
+    pub default_body: Option<Map<String, Value>>,
+    /// The vendor's API documentation.
+    #[schema(required = true)]
+    pub documentation_link: Option<String>,
+}
+
+/// How `list` or `get` of a resource works for this account: schema, mapping and filters.
+#[utoipa::path(tag = "directory", security(("bearer" = ["directory:read"])), params(
+    ("model" = String, Path, description = "`user-directory`."),
+    ("resource" = String, Path, description = "For example `users`."),
+    ("method" = String, Path, description = "`list` or `get`."),
+    ("integrated_account_id" = uuid::Uuid, Query, description = "The linked account.")
+), responses((status = 200, description = "How the method works.", body = MethodMeta)))]
+#[get("/unified/{model}/{resource}/meta/{method}")]
+pub async fn get_meta(call: LinkedAccount<ReadDirectory, NoQuery>, path: Path<(String, String, String)>) -> Answer {
+    let (model, name, method) = path.into_inner();
+    let resource = known(&model, &name)?;
+    let verb = match method.as_str() {
+        "list" => Verb::List,
+        "get" => Verb::Get,
+        "create" => Verb::Other("create"),
+        "update" => Verb::Other("update"),
+        "delete" => Verb::Other("delete"),
+        _ => return Err(Error::not_found().into()),
+    };
+    capability::require(&call.linked, resource, verb)?;
+    envelope::object(&meta(&call.linked, resource, method))
+}
+
+fn meta(linked: &Linked, resource: Resource, method: String) -> MethodMeta {
+    let def = linked.access.method.resources.get(&resource);
+    let mapping = def.iter().flat_map(|d| &d.map).map(|(target, rule)| (target.clone(), capability::rule(rule))).collect();
+    let filters: Map<_, _> =
+        def.iter().flat_map(|d| &d.filters).map(|(name, f)| (name.clone(), json!({"type": "string", "x-operators": f.ops}))).collect();
+    let schema = openapi::record_schema(resource);
+    MethodMeta {
+        method,
+        schema: schema.clone(),
+        response_schema: schema,
+        response_mapping: mapping,
+        query_schema: [("type".to_owned(), json!("object")), ("properties".to_owned(), Value::Object(filters))].into_iter().collect(),
+        request_body_schema: None,
+        default_query: Map::new(),
+        default_body: None,
+        documentation_link: linked.access.connector.file.docs_url.clone(),
+    }
+}
+
+/// Everything else below `/unified/`: says why not, and agrees with `/capabilities`.
+pub fn configure(config: &mut web::ServiceConfig) {
+    config.route("/unified/{model}/{resource}", web::to(refuse));
+    config.route("/unified/{model}/{resource}/{rest:.+}", web::to(refuse));
+}
+
+async fn refuse(request: HttpRequest, caller: Caller<AnyToken, AnyQuery>) -> Answer {
+    let (model, name) = (request.match_info().query("model"), request.match_info().query("resource"));
+    let resource = known(model, name)?;
+    let item = request.match_info().get("rest");
+    let linked = match caller.query.one(ACCOUNT_PARAMETER) {
+        Some(id) => Some(open(&request, &caller, id).await?),
+        None => None,
+    };
+    let verb = match (request.method(), item) {
+        (&Method::GET | &Method::HEAD, None) => Verb::List,
+        (&Method::GET | &Method::HEAD, Some(_)) => Verb::Get,
+        (&Method::POST, None) => Verb::Other("create"),
+        (&Method::PATCH, Some(_)) => Verb::Other("update"),
+        (&Method::DELETE, Some(_)) => Verb::Other("delete"),
+        _ => Verb::Other("do that with"),
+    };
+    if let Some(linked) = &linked {
+        capability::require(linked, resource, verb)?;
+    }
+    let detail = format!("No connector of this gateway answers {} here.", request.method());
+    Err(Error::new(Code::MethodNotSupported, detail).allow("GET").into())
+}
+
+fn known(model: &str, resource: &str) -> Result<Resource> {
+    if model != MODEL {
+        return Err(Error::new(Code::RouteNotFound, "The unified models of this gateway are: `user-directory`."));
+    }
+    let listed = Resource::ALL.iter().copied().filter(|r| *r != Resource::GroupMember);
+    listed.clone().find(|r| r.plural() == resource).ok_or_else(|| {
+        let names: Vec<_> = listed.map(|r| format!("`{}`", r.plural())).collect();
+        Error::new(Code::ResourceNotSupported, format!("The user directory of this gateway has {}.", names.join(", ")))
+    })
+}

@@ -1,0 +1,39 @@
+//! What no route takes: 405 where another method would be answered, else 404.
+
+use std::collections::BTreeSet;
+
+use actix_web::HttpRequest;
+
+use crate::{
+    error::{Code, Error},
+    http::{Answer, openapi},
+};
+
+/// The default service.
+pub async fn answer(request: HttpRequest) -> Answer {
+    let methods = methods_of(request.path());
+    if methods.is_empty() {
+        return Err(Error::new(Code::RouteNotFound, "There is no such route.").into());
+    }
+    let detail = format!("This route does not answer {}.", request.method());
+    let allow: Vec<_> = methods.into_iter().collect();
+    Err(Error::new(Code::MethodNotAllowed, detail).allow(allow.join(", ")).into())
+}
+
+/// The methods of every documented route this path fits.
+pub fn methods_of(path: &str) -> BTreeSet<&'static str> {
+    let fits = |(template, _): &&(String, Vec<&'static str>)| {
+        let (mut wanted, mut given) = (template.split('/'), path.split('/'));
+        loop {
+            match (wanted.next(), given.next()) {
+                (None, None) => return true,
+                (Some(w), Some(g)) if w == g || (w.starts_with('{') && !g.is_empty()) => {}
+                _ => return false,
+            }
+        }
+    };
+    let documents = [("/docs".to_owned(), vec!["GET"]), ("/docs/{file}".to_owned(), vec!["GET"])];
+    let mut methods: BTreeSet<_> = openapi::ROUTES.iter().filter(fits).flat_map(|(_, m)| m.iter().copied()).collect();
+    methods.extend(documents.iter().filter(fits).flat_map(|(_, m)| m.iter().copied()));
+    methods
+}

@@ -1,0 +1,502 @@
+//! The shapes of the wire that have no type of their own below: views, pages and parameters, as the OpenAPI document shows them.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+use crate::{
+    error::Origin,
+    model::{
+        Account, AccountId, AccountStatus, ApiToken, EnvironmentId, FilterReport, Forbidden, Group, Member, Organization, Role,
+        Scope, TokenId, User, Warning, Workspace, environment_integration_id, integration_id,
+    },
+};
+
+macro_rules! data_page {
+    ($(#[$doc:meta])* $name:ident of $record:ty) => {
+        $(#[$doc])*
+        #[derive(ToSchema)]
+        pub struct $name {
+            /// The records of this page.
+            pub result: Vec<$record>,
+            /// Where to go on; null at the end.
+            #[schema(required = true)]
+            pub next_cursor: Option<String>,
+            /// Always null: lists are read forwards.
+            #[schema(required = true)]
+            pub prev_cursor: Option<String>,
+            /// Records on this page.
+            pub result_count: usize,
+            /// Records lack fields that `get` has.
+            pub is_partial_response: bool,
+            /// Everything up to and including this page was read without known loss.
+            pub complete: bool,
+            /// What a caller should know.
+            pub warnings: Vec<Warning>,
+            /// Who evaluated which filter.
+            pub filters: FilterReport,
+        }
+    };
+}
+
+data_page! {
+    /// A page of users.
+    UserPage of User
+}
+data_page! {
+    /// A page of groups.
+    GroupPage of Group
+}
+data_page! {
+    /// A page of a group's members.
+    MemberPage of Member
+}
+data_page! {
+    /// A page of roles.
+    RolePage of Role
+}
+data_page! {
+    /// A page of organizations.
+    OrganizationPage of Organization
+}
+data_page! {
+    /// A page of workspaces.
+    WorkspacePage of Workspace
+}
+data_page! {
+    /// A page of a vendor's own records.
+    ProxyPage of Map<String, Value>
+}
+
+macro_rules! platform_page {
+    ($(#[$doc:meta])* $name:ident of $record:ty) => {
+        $(#[$doc])*
+        #[derive(ToSchema)]
+        pub struct $name {
+            /// The objects of this page.
+            pub result: Vec<$record>,
+            /// Where to go on; null at the end.
+            #[schema(required = true)]
+            pub next_cursor: Option<String>,
+            /// The most objects this page could hold.
+            pub limit: usize,
+        }
+    };
+}
+
+platform_page! {
+    /// A page of API tokens.
+    ApiTokenPage of ApiToken
+}
+platform_page! {
+    /// A page of linked accounts.
+    IntegratedAccountPage of IntegratedAccount
+}
+platform_page! {
+    /// A page of connectors.
+    IntegrationPage of Integration
+}
+platform_page! {
+    /// A page of connectors within this environment.
+    EnvironmentIntegrationPage of EnvironmentIntegration
+}
+
+/// What a delete answers.
+#[derive(ToSchema)]
+pub struct Deleted {
+    /// The id that is gone.
+    pub id: String,
+}
+
+/// `POST /api-token`.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateApiToken {
+    /// The person's or service's name, shown as `actor`.
+    pub name: String,
+    /// Its rights.
+    pub scopes: Vec<Scope>,
+    /// When it ends by itself.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub expires_at: Option<Timestamp>,
+}
+
+/// A new token: the only answer that ever shows its text.
+#[derive(Serialize, ToSchema)]
+pub struct CreatedApiToken<'a> {
+    /// The token's id.
+    pub id: TokenId,
+    /// The token itself. It is not stored and cannot be shown again.
+    pub token: &'a str,
+    /// The name.
+    pub name: &'a str,
+    /// The only environment it reaches.
+    pub environment_id: EnvironmentId,
+    /// Its rights.
+    pub scopes: Vec<Scope>,
+    /// When it ends by itself.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub expires_at: Option<Timestamp>,
+    /// When it was made.
+    #[schema(value_type = String, format = DateTime)]
+    pub created_at: Timestamp,
+}
+
+/// `POST /integrated-account`: one of `integration` and `environment_integration_id` names the connector.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({
+    "tenant_id": "acme-1", "integration": "scim", "authentication_method": "bearer",
+    "context": {"base_url": "https://directory.example.com/scim/v2", "token": "…"}
+}))]
+pub struct ImportIntegratedAccount {
+    /// The caller's own label of the end customer.
+    pub tenant_id: String,
+    /// The connector's slug or id.
+    #[serde(default)]
+    pub integration: Option<String>,
+    /// The connector's id within this environment.
+    #[serde(default)]
+    pub environment_integration_id: Option<String>,
+    /// The link method.
+    pub authentication_method: String,
+    /// The method's fields, and any context of the caller's own.
+    #[serde(default)]
+    pub context: Map<String, Value>,
+}
+
+/// `PATCH /integrated-account/{id}`: what is left out stays.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ChangeIntegratedAccount {
+    /// A new label.
+    #[serde(default)]
+    pub tenant_id: Option<String>,
+    /// Fields and context, merged at the top level; null removes. Changing a field that decides where secrets are sent needs all
+    /// secrets of the method.
+    #[serde(default)]
+    pub context: Option<Map<String, Value>>,
+}
+
+/// What stands in `context` in place of a secret.
+pub const REDACTED: &str = "***";
+
+/// A linked account, without its secrets.
+#[derive(Serialize, ToSchema)]
+pub struct IntegratedAccount {
+    /// Stable over re-links.
+    pub id: AccountId,
+    /// The caller's own label of the end customer.
+    pub tenant_id: String,
+    /// The environment it stands in.
+    pub environment_id: EnvironmentId,
+    /// The connector's id within this environment.
+    pub environment_integration_id: Uuid,
+    /// Where in its life it is.
+    pub status: AccountStatus,
+    /// Why it is not active.
+    #[schema(required = true)]
+    pub last_error: Option<String>,
+    /// The last time the vendor said 403.
+    #[schema(required = true)]
+    pub last_forbidden_error: Option<Forbidden>,
+    /// The link method.
+    pub authentication_method: String,
+    /// A stand-in vendor of this gateway.
+    pub is_sandbox: bool,
+    /// Fields and context; secrets show as `***`.
+    pub context: Map<String, Value>,
+    /// The connector.
+    pub integration: IntegrationRef,
+    /// The connector within this environment.
+    pub environment_integration: EnvironmentIntegrationRef,
+    /// What linking found, shown once.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    pub warnings: Vec<Warning>,
+    /// When it was first linked.
+    #[schema(value_type = String, format = DateTime)]
+    pub created_at: Timestamp,
+    /// When anything of it last changed.
+    #[schema(value_type = String, format = DateTime)]
+    pub updated_at: Timestamp,
+}
+
+/// A connector, in short.
+#[derive(Clone, Serialize, ToSchema)]
+pub struct IntegrationRef {
+    /// Its id.
+    pub id: Uuid,
+    /// Its slug.
+    pub name: String,
+    /// For example `security`.
+    pub category: String,
+    /// What Truto's clients show.
+    pub config: IntegrationLabel,
+}
+
+/// A connector's name for people.
+#[derive(Clone, Serialize, ToSchema)]
+pub struct IntegrationLabel {
+    /// The name.
+    pub label: String,
+}
+
+/// A connector within an environment, in short.
+#[derive(Clone, Serialize, ToSchema)]
+pub struct EnvironmentIntegrationRef {
+    /// Its id.
+    pub id: Uuid,
+    /// Every connector is.
+    pub is_enabled: bool,
+}
+
+impl IntegratedAccount {
+    /// The public view of a stored account. A connector that is gone leaves its slug as label.
+    pub fn view(account: Account, connector: Option<&crate::connector::Connector>, warnings: Vec<Warning>) -> Self {
+        let mut context = account.context;
+        context.extend(account.fields.into_iter().map(|(name, value)| (name, Value::String(value))));
+        context.extend(account.sealed.into_keys().map(|name| (name, Value::String(REDACTED.into()))));
+        let slug = account.connector;
+        let in_environment = environment_integration_id(account.environment, &slug);
+        Self {
+            id: account.id,
+            tenant_id: account.tenant_id,
+            environment_id: account.environment,
+            environment_integration_id: in_environment,
+            status: account.status,
+            last_error: account.last_error,
+            last_forbidden_error: account.last_forbidden,
+            authentication_method: account.method,
+            is_sandbox: account.is_sandbox,
+            context,
+            integration: IntegrationRef {
+                id: integration_id(&slug),
+                category: connector.map(|c| c.file.category.clone()).unwrap_or_default(),
+                config: IntegrationLabel { label: connector.map_or_else(|| slug.to_string(), |c| c.file.title.clone()) },
+                name: slug.into(),
+            },
+            environment_integration: EnvironmentIntegrationRef { id: in_environment, is_enabled: true },
+            warnings,
+            created_at: account.created_at,
+            updated_at: account.updated_at,
+        }
+    }
+}
+
+/// A connector.
+#[derive(Serialize, ToSchema)]
+pub struct Integration {
+    /// Its id.
+    pub id: Uuid,
+    /// Its slug.
+    pub name: String,
+    /// For example `security`.
+    pub category: String,
+    /// Its level is not `stable`.
+    pub is_beta: bool,
+    /// How far it can be trusted.
+    pub level: crate::connector::Level,
+    /// Product names people search for.
+    pub products: Vec<String>,
+    /// What Truto's clients show.
+    pub config: IntegrationLabel,
+    /// The link methods.
+    pub authentication_methods: Vec<String>,
+    /// The vendor's site.
+    #[schema(required = true)]
+    pub homepage: Option<String>,
+    /// The API's documentation.
+    #[schema(required = true)]
+    pub docs_url: Option<String>,
+}
+
+/// A connector within an environment; every connector is installed in every environment.
+#[derive(Serialize, ToSchema)]
+pub struct EnvironmentIntegration {
+    /// Its id.
+    pub id: Uuid,
+    /// The connector's id.
+    pub integration_id: Uuid,
+    /// The environment.
+    pub environment_id: EnvironmentId,
+    /// Always.
+    pub is_enabled: bool,
+    /// Always.
+    pub show_in_catalog: bool,
+    /// The connector.
+    pub integration: IntegrationRef,
+}
+
+/// Every error, as `application/problem+json`.
+#[derive(ToSchema)]
+#[schema(example = json!({
+    "type": "/errors/invalid_parameter", "title": "A query parameter is unknown or has a value that is not allowed", "status": 400,
+    "detail": "`limit` takes a whole number from 1 to 1000.", "code": "invalid_parameter", "origin": "gateway", "retryable": false,
+    "request_id": "0198f0c2a1b07c1e9a51d2b53c1f0e77", "statusCode": 400, "error": "Bad Request",
+    "message": "`limit` takes a whole number from 1 to 1000.", "field": "limit", "truto_is_remote_error": false
+}))]
+#[allow(non_snake_case, reason = "Truto's members are written so")]
+pub struct Problem {
+    /// A page about this kind of error, relative to the gateway.
+    pub r#type: String,
+    /// The same words for every error of this kind.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// What was wrong this time.
+    pub detail: String,
+    /// The stable name to switch on.
+    pub code: String,
+    /// Who caused it.
+    pub origin: Origin,
+    /// The same request may succeed later.
+    pub retryable: bool,
+    /// Names the request in the operator's log.
+    pub request_id: String,
+    /// As `status`, for Truto's clients.
+    pub statusCode: u16,
+    /// The status in words.
+    pub error: String,
+    /// The vendor's sentence, else `detail`.
+    pub message: String,
+    /// The parameter or field at fault.
+    #[schema(nullable = false)]
+    pub field: Option<String>,
+    /// The vendor answered, and its answer is the cause.
+    pub truto_is_remote_error: bool,
+    /// The vendor's answer: its JSON, else its text.
+    #[schema(value_type = Option<Value>, nullable = false)]
+    pub raw_response: Option<Value>,
+    /// What Truto's clients look at.
+    #[schema(nullable = false)]
+    pub truto_error_insight: Option<Map<String, Value>>,
+}
+
+/// `truto_response_format`.
+#[derive(ToSchema, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ResponseFormatWord {
+    /// Mapped, with `remote_data`.
+    Unified,
+    /// The vendor's records as they are.
+    Raw,
+    /// Mapped, without `remote_data`.
+    Normalized,
+    /// Unified, and how it came about.
+    Debug,
+}
+
+/// Parameters of every data list.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[allow(dead_code, reason = "read by the document only")]
+pub struct ListParams {
+    /// The linked account.
+    pub integrated_account_id: Uuid,
+    /// The most records on one page; a page may be shorter.
+    #[param(minimum = 1, maximum = 1000, default = 100)]
+    pub limit: Option<usize>,
+    /// `next_cursor` of the page before; account, filters and limit must stay the same. Empty means the first page.
+    pub next_cursor: Option<String>,
+    /// Filters by unified field, `filters[field]=value` or `field=value`; `field[in]=a,b` for one of several, `field[gte]=…` and
+    /// the like for times. `/capabilities` lists them. None is ever ignored.
+    #[param(style = DeepObject, explode, value_type = Option<Object>)]
+    pub filters: Option<Map<String, Value>>,
+    /// Query parameters for the vendor, sent as they are: `remote_query[name]=value`.
+    #[param(style = DeepObject, explode, value_type = Option<Object>)]
+    pub remote_query: Option<Map<String, Value>>,
+    /// How records are written.
+    #[param(inline)]
+    pub truto_response_format: Option<ResponseFormatWord>,
+    /// Makes `result` an object keyed by this field. (This document describes the form without it.)
+    pub truto_key_by: Option<String>,
+    /// Top-level fields to leave out, comma-separated or repeated as `truto_exclude_fields[]=`.
+    pub truto_exclude_fields: Option<String>,
+    /// Up to 10,000 records at once.
+    pub truto_ignore_limit: Option<bool>,
+    /// Leaves `remote_data` out.
+    pub truto_ignore_remote_data: Option<bool>,
+}
+
+/// Parameters of every call for one record.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[allow(dead_code, reason = "read by the document only")]
+pub struct OneParams {
+    /// The linked account.
+    pub integrated_account_id: Uuid,
+    /// Answers `{"result": …}` in place of the bare record.
+    pub envelope: Option<bool>,
+    /// Query parameters for the vendor, sent as they are: `remote_query[name]=value`.
+    #[param(style = DeepObject, explode, value_type = Option<Object>)]
+    pub remote_query: Option<Map<String, Value>>,
+    /// How the record is written.
+    #[param(inline)]
+    pub truto_response_format: Option<ResponseFormatWord>,
+    /// Top-level fields to leave out, comma-separated or repeated as `truto_exclude_fields[]=`.
+    pub truto_exclude_fields: Option<String>,
+    /// Leaves `remote_data` out.
+    pub truto_ignore_remote_data: Option<bool>,
+}
+
+/// Parameters of every platform list.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[allow(dead_code, reason = "read by the document only")]
+pub struct PageParams {
+    /// The most objects on one page.
+    #[param(minimum = 1, maximum = 5000, default = 100)]
+    pub limit: Option<usize>,
+    /// `next_cursor` of the page before. Empty means the first page.
+    pub next_cursor: Option<String>,
+}
+
+/// Filters of the list of accounts.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[allow(dead_code, reason = "read by the document only")]
+pub struct AccountParams {
+    /// Only accounts with this label.
+    pub tenant_id: Option<String>,
+    /// Only accounts with this status.
+    #[param(inline)]
+    pub status: Option<AccountStatus>,
+    /// Only accounts of this connector, by slug.
+    #[param(rename = "integration.name")]
+    pub integration_name: Option<String>,
+    /// Only sandboxes, or only real ones.
+    pub is_sandbox: Option<bool>,
+}
+
+/// Filters of the list of connectors.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[allow(dead_code, reason = "read by the document only")]
+pub struct IntegrationParams {
+    /// Only the connector with this slug.
+    pub name: Option<String>,
+    /// With `connected`: look at this customer's accounts.
+    pub tenant_id: Option<String>,
+    /// Only connectors that have, or have not, a linked account.
+    pub connected: Option<bool>,
+}
+
+/// What of the capabilities is wanted.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[allow(dead_code, reason = "read by the document only")]
+pub struct CapabilityParams {
+    /// `unified`, `proxy` or `all`.
+    #[param(pattern = "^(all|proxy|unified)$")]
+    pub r#type: Option<String>,
+    /// Only these methods, comma-separated.
+    pub methods: Option<String>,
+    /// Only this resource.
+    pub resource: Option<String>,
+    /// False leaves out what has a description; everything has one.
+    pub has_description: Option<bool>,
+}

@@ -1,0 +1,70 @@
+//! The server: time-outs, sizes, workers, and the app that each worker runs.
+
+use std::{
+    net::TcpListener,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use actix_web::{App, HttpServer, dev::Server, web::Data};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use utoipa_actix_web::AppExt;
+
+use super::{State, gate::Gate, routes};
+use crate::upstream::passthrough::Pool;
+
+
+/// Where and how wide to listen.
+#[derive(Clone, Debug)]
+pub struct Listen {
+    /// The address.
+    pub addr: std::net::SocketAddr,
+    /// The public address, when the operator named one; any other `Host` is refused then.
+    pub public_url: Option<url::Url>,
+    /// Threads that serve.
+    pub workers: usize,
+}
+
+/// A request's head must be here by then.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long an idle connection is kept.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// How long a closing connection may take to take its last bytes.
+const LINGER: Duration = Duration::from_secs(2);
+/// How long running requests may take after a signal, seconds.
+const SHUTDOWN: u64 = 30;
+
+/// Upper bounds of the duration histograms, seconds.
+const BUCKETS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0];
+
+/// Starts serving on a bound listener. The server ends when its handle is told to stop; signals are the caller's affair.
+pub fn serve(listener: TcpListener, state: Arc<State>, workers: usize) -> std::io::Result<Server> {
+    let data = Data::from(state);
+    let server = HttpServer::new(move || {
+        App::new()
+            .into_utoipa_app()
+            .app_data(data.clone())
+            .app_data(Pool::new(Arc::clone(&data.guard)))
+            .configure(routes::configure)
+            .into_app()
+            .wrap(Gate::new(data.public_host.as_deref()))
+    });
+    // Nagle makes the second write of a streamed body wait 40 ms for the client's delayed acknowledgement.
+    let server = server.tcp_nodelay(true).workers(workers.max(1)).client_request_timeout(HEAD_TIMEOUT);
+    let server = server.keep_alive(KEEP_ALIVE).client_disconnect_timeout(LINGER).shutdown_timeout(SHUTDOWN);
+    Ok(server.disable_signals().listen(listener)?.run())
+}
+
+/// Installs the metrics recorder of this process, once; every later call gives the same one.
+pub fn metrics_recorder() -> Option<PrometheusHandle> {
+    static RECORDER: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
+    let install = || {
+        let durations = Matcher::Suffix("_duration_seconds".to_owned());
+        let builder = PrometheusBuilder::new().set_buckets_for_metric(durations, BUCKETS).ok()?;
+        let recorder = builder.build_recorder();
+        let handle = recorder.handle();
+        metrics::set_global_recorder(recorder).ok()?;
+        Some(handle)
+    };
+    RECORDER.get_or_init(install).clone()
+}

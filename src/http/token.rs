@@ -1,0 +1,82 @@
+//! Where a caller's token may stand: as a bearer token on our own routes; on the passthrough wherever a vendor's SDK puts a key.
+
+use actix_web::http::header::{AUTHORIZATION, HeaderMap, HeaderName};
+use base64::{Engine, engine::general_purpose::STANDARD};
+
+use crate::{
+    error::{Code, Error},
+    model::Secret,
+};
+
+/// How every token we make begins.
+pub const PREFIX: &str = "rck_";
+
+/// The bearer token of a request to our own routes.
+pub fn bearer(headers: &HeaderMap) -> Result<&str, Error> {
+    let mut values = headers.get_all(AUTHORIZATION);
+    let (value, second) = (values.next(), values.next());
+    if second.is_some() {
+        return Err(Error::new(Code::InvalidToken, "There must be one `Authorization` header."));
+    }
+    let value = value.ok_or_else(|| Error::new(Code::InvalidToken, "There is no `Authorization` header."))?;
+    value
+        .to_str()
+        .ok()
+        .and_then(|text| scheme(text, "bearer"))
+        .ok_or_else(|| Error::new(Code::InvalidToken, "The `Authorization` header is not `Bearer <token>`."))
+}
+
+fn scheme<'t>(value: &'t str, name: &str) -> Option<&'t str> {
+    let (scheme, rest) = value.split_once(' ')?;
+    (scheme.eq_ignore_ascii_case(name) && !rest.trim().is_empty()).then(|| rest.trim())
+}
+
+/// A token found on a passthrough request, and what must not go on to the vendor because it holds it.
+pub struct Found {
+    /// The token.
+    pub token: Secret,
+    /// Headers that hold a token of ours.
+    pub headers: Vec<HeaderName>,
+    /// Query keys that hold a token of ours.
+    pub query: Vec<String>,
+}
+
+/// Looks for the token where SDKs put keys: bearer, `SSWS`, basic password or user, any other header, any query value.
+pub fn anywhere(headers: &HeaderMap, raw_query: Option<&str>) -> Result<Found, Error> {
+    let authorization = headers.get(AUTHORIZATION).and_then(|v| v.to_str().ok());
+    let mut token = authorization.and_then(authorized);
+    let mut found_headers = Vec::new();
+    for (name, value) in headers.iter().filter(|(name, _)| *name != AUTHORIZATION) {
+        let Some(text) = value.to_str().ok().and_then(ours) else { continue };
+        token.get_or_insert_with(|| text.to_owned());
+        found_headers.push(name.clone());
+    }
+    let mut query = Vec::new();
+    for (key, value) in raw_query.iter().flat_map(|q| url::form_urlencoded::parse(q.as_bytes())) {
+        let Some(text) = ours(&value) else { continue };
+        token.get_or_insert_with(|| text.to_owned());
+        query.push(key.into_owned());
+    }
+    match token {
+        Some(token) => Ok(Found { token: Secret::new(token), headers: found_headers, query }),
+        None => Err(Error::new(Code::InvalidToken, "No token of this gateway stands where a key is expected.")),
+    }
+}
+
+/// The text when it is, as a whole, a token of ours.
+fn ours(text: &str) -> Option<&str> {
+    let text = text.trim();
+    let text = text.split_once(' ').map_or(text, |(_, rest)| rest.trim());
+    text.starts_with(PREFIX).then_some(text)
+}
+
+fn authorized(value: &str) -> Option<String> {
+    if let Some(token) = scheme(value, "bearer").or_else(|| scheme(value, "ssws")).or_else(|| scheme(value, "token")) {
+        return Some(token.to_owned());
+    }
+    let Some(basic) = scheme(value, "basic") else { return ours(value).map(str::to_owned) };
+    let pair = String::from_utf8(STANDARD.decode(basic).ok()?).ok()?;
+    let (user, password) = pair.split_once(':').unwrap_or((&pair, ""));
+    let token = if password.is_empty() || user.starts_with(PREFIX) { user } else { password };
+    Some(token.to_owned())
+}

@@ -1,0 +1,265 @@
+//! Lists and single records in one schema over all vendors, and the vendor's own records for `/proxy/{resource}`.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use serde_json::Value;
+
+use super::{
+    Filter, FilterOp, Linked,
+    accounts::Accounts,
+    snapshot::Snapshots,
+    source::Source,
+    walk::Walk,
+    write::{Writer, Writing, account_root, write_one},
+};
+use crate::{
+    connector::{Get, LinkMethod, ResourceDef},
+    error::{Code, Error, Result},
+    mapping::Roots,
+    model::{Clock, FilterReport, Resource, Warning},
+    store::repo,
+    upstream::{ListAsk, Upstream},
+    vault::SystemKeys,
+};
+
+/// `limit` when the caller gives none.
+pub const DEFAULT_LIMIT: usize = 100;
+/// The largest `limit`.
+pub const MAX_LIMIT: usize = 1_000;
+/// Records of one answer with `truto_ignore_limit`.
+pub const IGNORED_LIMIT: usize = 10_000;
+
+/// `truto_response_format`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ResponseFormat {
+    /// Mapped, with `remote_data`.
+    #[default]
+    Unified,
+    /// The vendor's records as they are.
+    Raw,
+    /// Mapped, without `remote_data`.
+    Normalized,
+    /// Unified, and how it came about.
+    Debug,
+}
+
+/// What a list call asks for, validated as far as the query string goes.
+#[derive(Clone, Debug, Default)]
+pub struct ListQuery {
+    /// 1 to 1,000; 100 when left out.
+    pub limit: Option<usize>,
+    /// Where to go on; an empty one was removed.
+    pub cursor: Option<String>,
+    /// All must hold.
+    pub filters: Vec<Filter>,
+    /// How records are written.
+    pub format: ResponseFormat,
+    /// Make `result` an object keyed by this field.
+    pub key_by: Option<String>,
+    /// Top-level fields to leave out.
+    pub exclude: Vec<String>,
+    /// Up to 10,000 records at once.
+    pub ignore_limit: bool,
+    /// Leave `remote_data` out.
+    pub ignore_remote_data: bool,
+    /// Sent to the vendor as it is.
+    pub remote_query: Vec<(String, String)>,
+}
+
+/// What a call for one record asks for.
+#[derive(Clone, Debug, Default)]
+pub struct OneQuery {
+    /// How the record is written.
+    pub format: ResponseFormat,
+    /// Top-level fields to leave out.
+    pub exclude: Vec<String>,
+    /// Leave `remote_data` out.
+    pub ignore_remote_data: bool,
+    /// Sent to the vendor as it is.
+    pub remote_query: Vec<(String, String)>,
+}
+
+/// One page of a list.
+#[derive(Debug)]
+pub struct ListPage {
+    /// JSON text: an array, or an object for `key_by`.
+    pub result: Vec<u8>,
+    /// Records in it.
+    pub count: usize,
+    /// Where to go on.
+    pub next_cursor: Option<String>,
+    /// Records lack fields that `get` has.
+    pub is_partial: bool,
+    /// Everything up to here was read without known loss.
+    pub complete: bool,
+    /// What a caller should know.
+    pub warnings: Vec<Warning>,
+    /// Who evaluated which filter.
+    pub filters: FilterReport,
+    /// For `debug`: JSON object text.
+    pub debug: Option<Vec<u8>>,
+}
+
+/// One record.
+#[derive(Debug)]
+pub struct OneRecord {
+    /// JSON text.
+    pub body: Vec<u8>,
+    /// What a caller should know.
+    pub warnings: Vec<Warning>,
+}
+
+/// The unified directory.
+pub struct Directory {
+    pub(super) accounts: Arc<Accounts>,
+    pub(super) upstream: Arc<Upstream>,
+    pub(super) snapshots: Snapshots,
+    pub(super) blobs: repo::Blobs,
+    pub(super) keys: Arc<SystemKeys>,
+    pub(super) clock: Arc<dyn Clock>,
+}
+
+impl Directory {
+    /// Over its tools.
+    pub fn new(
+        accounts: Arc<Accounts>,
+        upstream: Arc<Upstream>,
+        snapshots: Snapshots,
+        blobs: repo::Blobs,
+        keys: Arc<SystemKeys>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self { accounts, upstream, snapshots, blobs, keys, clock }
+    }
+
+    /// One page of a resource. `parent` is the group of `groups/{id}/members`.
+    pub async fn list(&self, linked: &Linked, resource: Resource, parent: Option<&str>, query: ListQuery) -> Result<ListPage> {
+        let def = offered(linked, resource)?;
+        let writing = Writing::unified(&query, def)?;
+        let source = Source::new(self, linked, def, parent, resource.plural())?;
+        Walk::new(source, query, writing)?.run().await
+    }
+
+    /// One record by its id.
+    pub async fn get(&self, linked: &Linked, resource: Resource, id: &str, query: OneQuery) -> Result<OneRecord> {
+        let def = offered(linked, resource)?;
+        match &def.get {
+            None => Err(without(def, "get", "GET (list)")),
+            Some(Get::FromList) => self.find(linked, def, id, &query).await,
+            Some(Get::Request { .. }) => {
+                let record = self.fetch(linked, def, id, &query).await?;
+                let account = account_root(linked);
+                let roots = Roots { account: Some(&account), ..Roots::default() };
+                write_one(def, &record, roots, &query)
+            }
+        }
+    }
+
+    /// One page of a vendor's own resource (`/proxy/{name}`), unmapped.
+    pub async fn proxy_list(&self, linked: &Linked, name: &str, query: ListQuery) -> Result<ListPage> {
+        let def = offered_by_vendor_name(linked, name)?;
+        if let Some(filter) = query.filters.first() {
+            let detail = format!("`{}` is not a parameter here; send the vendor's own as `remote_query[…]`.", filter.field);
+            return Err(Error::new(Code::InvalidParameter, detail).field(&filter.field));
+        }
+        let source = Source::new(self, linked, def, None, &def.proxy_name)?;
+        Walk::new(source, query, Writing::vendor())?.run().await
+    }
+
+    /// One of the vendor's own records, byte for byte.
+    pub async fn proxy_get(&self, linked: &Linked, name: &str, id: &str, query: OneQuery) -> Result<OneRecord> {
+        let def = offered_by_vendor_name(linked, name)?;
+        match &def.get {
+            None => Err(without(def, "get", "GET (list)")),
+            Some(Get::FromList) => {
+                let raw = OneQuery { format: ResponseFormat::Raw, ..query };
+                self.find(linked, def, id, &raw).await
+            }
+            Some(Get::Request { .. }) => {
+                let body = self.fetch(linked, def, id, &query).await?.to_vec();
+                Ok(OneRecord { body, warnings: Vec::new() })
+            }
+        }
+    }
+
+    async fn fetch(&self, linked: &Linked, def: &ResourceDef, id: &str, query: &OneQuery) -> Result<bytes::Bytes> {
+        let ask = ListAsk {
+            remote_query: query.remote_query.clone(),
+            values: BTreeMap::from([("id".to_owned(), id.to_owned())]),
+            ..ListAsk::default()
+        };
+        match self.upstream.get(&linked.access, def, &ask).await {
+            Ok(Some(record)) => Ok(record),
+            Ok(None) => Err(no_record(def)),
+            Err(failure) => Err(self.accounts.note_failure(linked, def.resource.plural(), "get", failure).await),
+        }
+    }
+
+    /// Finds one record in the list: the whole walk, filtered by id, until it is met.
+    async fn find(&self, linked: &Linked, def: &ResourceDef, id: &str, query: &OneQuery) -> Result<OneRecord> {
+        let filters = vec![Filter { field: "id".to_owned(), op: FilterOp::Eq, values: vec![id.to_owned()] }];
+        let list = ListQuery {
+            limit: Some(1),
+            filters,
+            format: query.format,
+            exclude: query.exclude.clone(),
+            ignore_remote_data: query.ignore_remote_data,
+            remote_query: query.remote_query.clone(),
+            ..ListQuery::default()
+        };
+        let mut source = Source::new(self, linked, def, None, def.resource.plural())?;
+        if source.is_visited() && def.per.is_some() {
+            source.limit_to(self.upstream.company_of(&linked.access, id).ok_or_else(|| no_record(def))?);
+        }
+        let writing = Writing::unified(&list, def)?;
+        let page = Walk::new(source, list, writing)?.run().await?;
+        if page.count == 0 {
+            let lost = page.warnings.iter().find(|_| !page.complete);
+            return Err(lost.map_or_else(|| no_record(def), |warning| Error::new(Code::VendorDenied, &warning.message)));
+        }
+        let body = Writer::only_record(page.result);
+        Ok(OneRecord { body, warnings: page.warnings })
+    }
+}
+
+/// The resource of this account's link method, or why it has none.
+pub fn offered(linked: &Linked, resource: Resource) -> Result<&ResourceDef> {
+    let method = &linked.access.method;
+    let def = method.resources.get(&resource).ok_or_else(|| not_offered(method, linked, resource.plural(), None))?;
+    match &def.none {
+        Some(reason) => Err(not_offered(method, linked, resource.plural(), Some(reason))),
+        None => Ok(def),
+    }
+}
+
+fn offered_by_vendor_name<'l>(linked: &'l Linked, name: &str) -> Result<&'l ResourceDef> {
+    let method = &linked.access.method;
+    let def = method.proxy_resource(name).filter(|def| def.none.is_none());
+    def.ok_or_else(|| not_offered(method, linked, name, None))
+}
+
+fn not_offered(method: &LinkMethod, linked: &Linked, name: &str, reason: Option<&str>) -> Error {
+    let connector = &linked.access.connector;
+    let other = connector.methods.iter().find(|m| m.resources.values().any(|r| r.resource.plural() == name && r.none.is_none()));
+    let mut detail = format!("{} linked by `{}` has no `{}`", connector.file.title, method.name, name.chars().take(64).collect::<String>());
+    detail.push_str(&reason.map_or_else(|| ".".to_owned(), |reason| format!(": {reason}")));
+    if let Some(other) = other {
+        detail.push_str(&format!(" Linking by `{}` offers it.", other.name));
+    }
+    Error::new(Code::ResourceNotSupported, detail)
+}
+
+/// The error for a method the vendor lacks.
+pub fn without(def: &ResourceDef, method: &str, allow: &str) -> Error {
+    let detail = format!("`{}` has no `{method}` here.", def.resource.plural());
+    Error::new(Code::MethodNotSupported, detail).allow(allow)
+}
+
+fn no_record(def: &ResourceDef) -> Error {
+    Error::new(Code::NotFound, format!("The vendor has no record with this id among its {}.", def.resource.plural()))
+}
+
+/// Parses a mapped record; our own output, therefore an internal error when it fails.
+pub(super) fn parse_mapped(bytes: &[u8]) -> Result<Value> {
+    serde_json::from_slice(bytes).map_err(Error::internal)
+}

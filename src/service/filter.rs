@@ -1,0 +1,344 @@
+//! Filters: none is ever ignored. Each goes to the vendor where the connector declares it, and is evaluated on the mapped
+//! records in any case.
+
+use std::{borrow::Cow, collections::BTreeSet};
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::Linked;
+use crate::{
+    connector::{Position, ResourceDef, VendorFilter},
+    error::{Code, Error, Result},
+    model::{FilterReport, Kind, Resource, Shape},
+};
+
+/// How a value is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FilterOp {
+    /// Equal.
+    Eq,
+    /// One of a list.
+    In,
+    /// Greater.
+    Gt,
+    /// Greater or equal.
+    Gte,
+    /// Less.
+    Lt,
+    /// Less or equal.
+    Lte,
+}
+
+impl FilterOp {
+    /// The word in queries and connector files.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            FilterOp::Eq => "eq",
+            FilterOp::In => "in",
+            FilterOp::Gt => "gt",
+            FilterOp::Gte => "gte",
+            FilterOp::Lt => "lt",
+            FilterOp::Lte => "lte",
+        }
+    }
+
+    /// The operator of this word.
+    pub fn parse(word: &str) -> Option<FilterOp> {
+        [FilterOp::Eq, FilterOp::In, FilterOp::Gt, FilterOp::Gte, FilterOp::Lt, FilterOp::Lte].into_iter().find(|op| op.as_str() == word)
+    }
+}
+
+/// One filter of a caller, as parsed from the query: `status=active`, `filters[status]=active`, `emails[email]=…`,
+/// `created_at[gte]=…`. The field is the unified name, nested parts in brackets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Filter {
+    /// For example `status`, `emails[email]`.
+    pub field: String,
+    /// How.
+    pub op: FilterOp,
+    /// One value, or several for `In`.
+    pub values: Vec<String>,
+}
+
+/// Short names callers use, and the field they mean.
+const ALIASES: &[(Resource, &str, &str)] = &[
+    (Resource::User, "emails", "emails[email]"),
+    (Resource::User, "email", "emails[email]"),
+    (Resource::User, "group_id", "groups[id]"),
+    (Resource::User, "role_id", "roles[id]"),
+    (Resource::User, "organization_id", "organizations[id]"),
+    (Resource::User, "workspace_id", "workspaces[id]"),
+    (Resource::User, "workspace", "workspaces[id]"),
+    (Resource::Group, "organization_id", "organization"),
+    (Resource::Role, "organization_id", "organization"),
+    (Resource::Workspace, "organization_id", "organization[id]"),
+    (Resource::Organization, "organization_id", "id"),
+];
+
+/// Texts that people write in any case.
+const ANY_CASE: &[&str] = &["email", "emails", "username", "aliases"];
+
+/// Filters made ready for one list.
+#[derive(Debug, Default)]
+pub struct Plan {
+    tests: Vec<Test>,
+    /// Query parameters for the vendor.
+    pub pushed: Vec<(String, String)>,
+    /// Who does what.
+    pub report: FilterReport,
+}
+
+#[derive(Debug)]
+struct Test {
+    name: String,
+    path: Vec<String>,
+    op: FilterOp,
+    values: Values,
+}
+
+#[derive(Debug)]
+enum Values {
+    Texts(BTreeSet<String>),
+    AnyCase(BTreeSet<String>),
+    Bool(bool),
+    Time(Timestamp),
+}
+
+impl Plan {
+    /// Checks every filter against the resource and decides who evaluates it.
+    pub fn new(filters: &[Filter], def: &ResourceDef, linked: &Linked) -> Result<Plan> {
+        let mut plan = Plan::default();
+        for filter in filters {
+            let name = canonical(def.resource, &filter.field);
+            let test = Test::new(&name, filter, def.resource.shape())?;
+            plan.tests.push(test);
+            match vendor_filter(def, linked, &name, filter.op) {
+                Some(vendor) => {
+                    plan.pushed.extend(render(vendor, filter)?);
+                    plan.report.vendor.push(filter.field.clone());
+                }
+                None => plan.report.gateway.push(filter.field.clone()),
+            }
+        }
+        Ok(plan)
+    }
+
+    /// Whether nothing is filtered.
+    pub fn is_empty(&self) -> bool {
+        self.tests.is_empty()
+    }
+
+    /// The names, for messages.
+    pub fn names(&self) -> String {
+        self.tests.iter().map(|t| t.name.as_str()).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Whether a mapped record satisfies all.
+    pub fn holds(&self, record: &Value) -> bool {
+        self.tests.iter().all(|test| test.holds(record))
+    }
+
+    /// The one company this plan is limited to, when a filter names exactly one.
+    pub fn company(&self) -> Option<&str> {
+        self.tests.iter().find_map(|test| match (&test.values, test.op) {
+            (Values::Texts(texts), FilterOp::Eq | FilterOp::In)
+                if texts.len() == 1 && matches!(test.name.as_str(), "organizations[id]" | "organization" | "organization[id]") =>
+            {
+                texts.first().map(String::as_str)
+            }
+            _ => None,
+        })
+    }
+
+    /// Moves the company filter from the gateway's column to the vendor's, because only that company is read.
+    pub fn company_is_pushed(&mut self) {
+        let is_company = |field: &String| field.starts_with("organization");
+        let (pushed, rest) = std::mem::take(&mut self.report.gateway).into_iter().partition(is_company);
+        self.report.gateway = rest;
+        self.report.vendor.extend::<Vec<String>>(pushed);
+    }
+}
+
+/// Every field of the resource that can be filtered, with its operators; for discovery and for messages.
+pub fn filterable(resource: Resource) -> Vec<(String, &'static [&'static str])> {
+    const TIME: &[&str] = &["eq", "gt", "gte", "lt", "lte"];
+    const TEXT: &[&str] = &["eq", "in"];
+    const BOOL: &[&str] = &["eq"];
+    let mut found = Vec::new();
+    for field in resource.shape().fields {
+        let mut add = |name: String, kind: Kind| match kind {
+            Kind::Text | Kind::Enum(_) => found.push((name, TEXT)),
+            Kind::Time => found.push((name, TIME)),
+            Kind::Bool => found.push((name, BOOL)),
+            Kind::Object(_) | Kind::List(_) => {}
+        };
+        match field.kind {
+            Kind::List(&Kind::Object(inner)) | Kind::Object(inner) => {
+                inner.fields.iter().for_each(|f| add(format!("{}[{}]", field.name, f.name), f.kind));
+            }
+            Kind::List(element) => add(field.name.to_owned(), *element),
+            kind => add(field.name.to_owned(), kind),
+        }
+    }
+    let aliases = ALIASES.iter().filter(|(r, ..)| *r == resource || (resource == Resource::Me && *r == Resource::User));
+    found.extend(aliases.map(|(_, alias, _)| ((*alias).to_owned(), TEXT)));
+    found
+}
+
+fn canonical<'f>(resource: Resource, field: &'f str) -> Cow<'f, str> {
+    let alias = ALIASES.iter().find(|(r, alias, _)| *r == resource && *alias == field);
+    alias.map_or(Cow::Borrowed(field), |(_, _, target)| Cow::Borrowed(*target))
+}
+
+fn vendor_filter<'d>(def: &'d ResourceDef, linked: &Linked, name: &str, op: FilterOp) -> Option<&'d VendorFilter> {
+    let filter = def.filters.get(name)?;
+    let trusted = filter.needs.as_ref().is_none_or(|fact| linked.account.facts.get(fact) == Some(&Value::Bool(true)));
+    (trusted && filter.ops.iter().any(|word| word == op.as_str())).then_some(filter)
+}
+
+fn render(vendor: &VendorFilter, filter: &Filter) -> Result<Vec<(String, String)>> {
+    let value = filter.values.join(",");
+    let parameter = |(name, template): &(String, crate::connector::Template)| {
+        let text = template.render(Position::Text, |wanted| (wanted == "value").then_some(value.as_str())).map_err(|_| {
+            Error::new(Code::InvalidFilter, format!("The value of `{}` holds a control character.", filter.field)).field(&filter.field)
+        })?;
+        Ok((name.clone(), text))
+    };
+    vendor.query.iter().map(parameter).collect()
+}
+
+impl Test {
+    fn new(name: &str, filter: &Filter, shape: &'static Shape) -> Result<Test> {
+        let path: Vec<String> = name.split(['[', ']']).filter(|part| !part.is_empty()).map(str::to_owned).collect();
+        let kind = leaf(shape, &path).ok_or_else(|| unknown(filter, shape))?;
+        let values = Values::new(kind, &path, filter)?;
+        Ok(Test { name: name.to_owned(), path, op: filter.op, values })
+    }
+
+    fn holds(&self, record: &Value) -> bool {
+        any_leaf(record, &self.path, &|leaf| self.values.compare(leaf, self.op))
+    }
+}
+
+impl Values {
+    fn new(kind: Kind, path: &[String], filter: &Filter) -> Result<Values> {
+        let bad = |detail: String| Err(Error::new(Code::InvalidFilter, detail).field(&filter.field));
+        let ordered = matches!(filter.op, FilterOp::Gt | FilterOp::Gte | FilterOp::Lt | FilterOp::Lte);
+        if ordered && !matches!(kind, Kind::Time) {
+            return bad(format!("`{}` takes eq and in, not {}.", filter.field, filter.op.as_str()));
+        }
+        let Some(first) = filter.values.first() else {
+            return bad(format!("`{}` needs a value.", filter.field));
+        };
+        match kind {
+            Kind::Time => match parse_time(first) {
+                Some(time) if filter.op != FilterOp::In => Ok(Values::Time(time)),
+                _ => bad(format!("`{}` takes one RFC 3339 time, for example 2026-01-31T00:00:00Z.", filter.field)),
+            },
+            Kind::Bool => match (first.as_str(), filter.op) {
+                ("true", FilterOp::Eq) => Ok(Values::Bool(true)),
+                ("false", FilterOp::Eq) => Ok(Values::Bool(false)),
+                _ => bad(format!("`{}` takes true or false.", filter.field)),
+            },
+            Kind::Enum(words) => match filter.values.iter().find(|value| !words.contains(&value.as_str())) {
+                Some(_) => bad(format!("`{}` takes one of: {}.", filter.field, words.join(", "))),
+                None => Ok(Values::Texts(filter.values.iter().cloned().collect())),
+            },
+            _ if path.first().is_some_and(|first| ANY_CASE.contains(&first.as_str())) => {
+                Ok(Values::AnyCase(filter.values.iter().map(|v| v.to_lowercase()).collect()))
+            }
+            _ => Ok(Values::Texts(filter.values.iter().cloned().collect())),
+        }
+    }
+
+    fn compare(&self, leaf: &Value, op: FilterOp) -> bool {
+        match (self, leaf) {
+            (Values::Texts(texts), Value::String(text)) => texts.contains(text),
+            (Values::AnyCase(texts), Value::String(text)) => texts.contains(&text.to_lowercase()),
+            (Values::Bool(wanted), Value::Bool(flag)) => wanted == flag,
+            (Values::Time(wanted), Value::String(text)) => text.parse::<Timestamp>().is_ok_and(|time| match op {
+                FilterOp::Eq | FilterOp::In => time == *wanted,
+                FilterOp::Gt => time > *wanted,
+                FilterOp::Gte => time >= *wanted,
+                FilterOp::Lt => time < *wanted,
+                FilterOp::Lte => time <= *wanted,
+            }),
+            _ => false,
+        }
+    }
+}
+
+fn parse_time(text: &str) -> Option<Timestamp> {
+    let date = || text.parse::<jiff::civil::Date>().ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok().map(|zoned| zoned.timestamp());
+    text.parse().ok().or_else(date)
+}
+
+fn leaf(shape: &'static Shape, path: &[String]) -> Option<Kind> {
+    let (first, rest) = path.split_first()?;
+    match (shape.field(first)?.kind, rest) {
+        (Kind::List(&Kind::Object(inner)) | Kind::Object(inner), [_, ..]) => leaf(inner, rest),
+        (Kind::Object(_) | Kind::List(&Kind::Object(_)), []) => None,
+        (Kind::List(element), []) => Some(*element),
+        (kind, []) => Some(kind),
+        _ => None,
+    }
+}
+
+fn any_leaf(value: &Value, path: &[String], test: &dyn Fn(&Value) -> bool) -> bool {
+    match (value, path) {
+        (Value::Array(items), _) => items.iter().any(|item| any_leaf(item, path, test)),
+        (Value::Object(members), [first, rest @ ..]) => members.get(first).is_some_and(|inner| any_leaf(inner, rest, test)),
+        (_, []) => test(value),
+        _ => false,
+    }
+}
+
+fn unknown(filter: &Filter, shape: &Shape) -> Error {
+    let resource = Resource::ALL.iter().find(|r| std::ptr::eq(r.shape(), shape)).copied().unwrap_or(Resource::User);
+    let names: Vec<String> = filterable(resource).into_iter().map(|(name, _)| name).collect();
+    let detail = format!("`{}` is not a filter or parameter here. Filters: {}.", filter.field, names.join(", "));
+    Error::new(Code::InvalidFilter, detail).field(&filter.field)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn test_of(field: &str, op: FilterOp, values: &[&str]) -> Result<Test> {
+        let filter = Filter { field: field.into(), op, values: values.iter().map(|v| (*v).to_owned()).collect() };
+        Test::new(&canonical(Resource::User, field), &filter, Resource::User.shape())
+    }
+
+    #[test]
+    fn nested_fields_and_aliases_reach_their_leaves() {
+        let user = json!({"id": "1", "emails": [{"email": "Ada@x.example"}], "groups": [{"id": "g1"}], "is_2fa_enabled": true,
+            "created_at": "2026-01-02T03:04:05Z", "status": "active"});
+        let holds = |field, op, values: &[&str]| test_of(field, op, values).unwrap().holds(&user);
+        assert!(holds("emails[email]", FilterOp::Eq, &["ada@X.example"]));
+        assert!(holds("group_id", FilterOp::In, &["g0", "g1"]));
+        assert!(!holds("group_id", FilterOp::Eq, &["G1"]));
+        assert!(holds("is_2fa_enabled", FilterOp::Eq, &["true"]));
+        assert!(holds("created_at", FilterOp::Gte, &["2026-01-02"]));
+        assert!(!holds("created_at", FilterOp::Lt, &["2026-01-02T03:04:05Z"]));
+        assert!(!holds("status", FilterOp::Eq, &["inactive"]));
+    }
+
+    #[test]
+    fn what_cannot_be_evaluated_is_named() {
+        for (field, op, value) in [
+            ("shoe_size", FilterOp::Eq, "44"),
+            ("emails[shoe]", FilterOp::Eq, "x"),
+            ("status", FilterOp::Eq, "asleep"),
+            ("status", FilterOp::Gt, "active"),
+            ("is_2fa_enabled", FilterOp::Eq, "maybe"),
+            ("created_at", FilterOp::Gt, "yesterday"),
+        ] {
+            let error = test_of(field, op, &[value]).unwrap_err();
+            assert_eq!(error.code(), Code::InvalidFilter);
+            assert_eq!(error.field_name(), Some(field));
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! Opening accounts for calls, and what calls teach about an account's state.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use moka::future::Cache;
+
+use super::{
+    accounts::{Accounts, Linked, build_access, missing_connector, open_fields, unreadable},
+    fresh::Fresh,
+};
+use crate::{
+    error::{Code, Error, Result},
+    model::{Account, AccountId, AccountStatus, EnvironmentId, Forbidden, Tasks},
+    upstream::Failure,
+};
+
+/// A cut-off node goes on using a credential it has confirmed for this long.
+const KEPT: Duration = Duration::from_secs(60);
+/// A broken account's vendor is asked again at most this often.
+const PROBE_EVERY: Duration = Duration::from_secs(60);
+
+/// Opened accounts in memory.
+pub struct Opened {
+    known: Fresh<(EnvironmentId, AccountId), Linked>,
+    probed: Cache<AccountId, ()>,
+    tasks: Tasks,
+}
+
+impl Opened {
+    /// Empty; `tasks` runs background tests.
+    pub fn new(tasks: Tasks) -> Self {
+        let probed = Cache::builder().max_capacity(100_000).time_to_live(PROBE_EVERY).build();
+        Self { known: Fresh::new(10_000, KEPT), probed, tasks }
+    }
+
+    pub(super) async fn forget(&self, environment: EnvironmentId, id: AccountId) {
+        self.known.forget(&(environment, id)).await;
+    }
+}
+
+impl Accounts {
+    /// Opens an account for calls; cached at most a second. `reauth_required` when the vendor no longer accepts it: then the
+    /// vendor is not touched, but asked in the background at most once a minute.
+    pub async fn open(self: &Arc<Self>, environment: EnvironmentId, id: &str) -> Result<Arc<Linked>> {
+        let linked = self.open_any(environment, id).await?;
+        if linked.account.status != AccountStatus::NeedsReauth {
+            return Ok(linked);
+        }
+        let error = reauth(&linked.account);
+        self.probe(linked);
+        Err(error)
+    }
+
+    async fn open_any(self: &Arc<Self>, environment: EnvironmentId, id: &str) -> Result<Arc<Linked>> {
+        let key = (environment, id.parse().map_err(|_| Error::not_found())?);
+        self.opened.known.get(&key, |kept| self.load(environment, id, kept)).await
+    }
+
+    async fn load(&self, environment: EnvironmentId, id: &str, kept: Option<Arc<Linked>>) -> Result<Arc<Linked>> {
+        let (account, version) = self.find(environment, id).await?;
+        if let Some(kept) = kept.filter(|kept| kept.version == version) {
+            return Ok(kept);
+        }
+        let decoded = self.decode(account.clone(), version).await;
+        if let Err(error) = &decoded
+            && error.code() == Code::CredentialUnreadable
+        {
+            self.flag_unreadable(account, version).await;
+        }
+        decoded.map(Arc::new)
+    }
+
+    async fn decode(&self, account: Account, version: u64) -> Result<Linked> {
+        let connector = self.catalog.load().get(account.connector.as_str()).cloned().ok_or_else(|| missing_connector(&account.connector))?;
+        let method = connector.method(&account.method).cloned().ok_or_else(|| missing_connector(&account.connector))?;
+        let data_key = self.data_key(&account).await?;
+        let secrets = open_fields(&account, &data_key)?;
+        let mut given: BTreeMap<String, String> = account.fields.clone();
+        given.extend(secrets.iter().map(|(name, secret)| (name.clone(), secret.expose().to_owned())));
+        // The stored fields were validated when they were linked; what the operator allows may have changed since, and the
+        // guard decides about that at every call.
+        let resolved = method.resolve(&given, &|_| true).map_err(|_| unreadable().because("stored fields no longer resolve"))?;
+        if resolved.origins != account.origins {
+            return Err(unreadable().because("the addresses are not the ones the secrets were sealed for"));
+        }
+        let access = build_access(&account, connector, method, resolved)?;
+        Ok(Linked { account, version, access: Arc::new(access), data_key })
+    }
+
+    /// Shows on the account that its record was tampered with or lost its key; best effort.
+    async fn flag_unreadable(&self, mut account: Account, version: u64) {
+        let sentence = "The stored credential does not open: the record was moved or changed, or its key is gone.";
+        if account.last_error.as_deref() != Some(sentence) {
+            account.last_error = Some(sentence.to_owned());
+            account.updated_at = self.clock.now();
+            if let Err(error) = self.records.update(&account, version).await {
+                tracing::warn!(account = %account.id, %error, "could not flag the account");
+            }
+        }
+    }
+
+    /// What a failed call means for the account's state; returns the error for the caller.
+    pub async fn note_failure(&self, linked: &Linked, resource: &str, method: &str, failure: Failure) -> Error {
+        let code = failure.code();
+        let error = Error::from(failure);
+        match code {
+            Code::ReauthRequired => {
+                let said = error.detail().to_owned();
+                self.update(linked, move |account| {
+                    account.status = AccountStatus::NeedsReauth;
+                    account.last_error = Some(said.clone());
+                })
+                .await;
+            }
+            Code::VendorDenied => {
+                let now = self.clock.now();
+                let forbidden = Forbidden {
+                    resource: resource.to_owned(),
+                    method: method.to_owned(),
+                    missing_scopes: Vec::new(),
+                    occurred_at: now,
+                };
+                self.update(linked, move |account| account.last_forbidden = Some(forbidden.clone())).await;
+            }
+            _ => {}
+        }
+        error
+    }
+
+    /// A passthrough 401 marks the account only if the connector's own test is refused too.
+    pub fn doubt(self: &Arc<Self>, linked: Arc<Linked>) {
+        self.probe(linked);
+    }
+
+    fn probe(self: &Arc<Self>, linked: Arc<Linked>) {
+        let accounts = self.clone();
+        self.opened.tasks.spawn(async move {
+            let id = linked.account.id;
+            let fresh = accounts.opened.probed.entry(id).or_insert(()).await.is_fresh();
+            if !fresh {
+                return;
+            }
+            match accounts.upstream.test(&linked.access).await {
+                Ok(_) if linked.account.status == AccountStatus::NeedsReauth => {
+                    accounts
+                        .update(&linked, |account| {
+                            account.status = AccountStatus::Active;
+                            account.last_error = None;
+                        })
+                        .await;
+                }
+                Err(failure) if linked.account.status == AccountStatus::Active && failure.code() == Code::ReauthRequired => {
+                    accounts.note_failure(&linked, "test", "test", failure).await;
+                }
+                Ok(_) | Err(_) => {}
+            }
+        });
+    }
+
+    /// Changes the stored record if it is still of the credential this call used; a newer credential wins.
+    async fn update(&self, linked: &Linked, change: impl Fn(&mut Account)) {
+        let id = linked.account.id;
+        for _ in 0..3 {
+            let Ok(Some((mut account, version))) = self.records.get(id).await else { return };
+            if account.generation != linked.account.generation {
+                return;
+            }
+            change(&mut account);
+            account.updated_at = self.clock.now();
+            match self.records.update(&account, version).await {
+                Ok(_) => break,
+                Err(crate::store::StoreError::Conflict(_)) => {}
+                Err(error) => {
+                    tracing::warn!(account = %id, %error, "could not note the account's state");
+                    break;
+                }
+            }
+        }
+        self.opened.forget(linked.account.environment, id).await;
+    }
+}
+
+fn reauth(account: &Account) -> Error {
+    let detail = account.last_error.clone().unwrap_or_else(|| "The vendor no longer accepts this account's credential.".to_owned());
+    Error::new(Code::ReauthRequired, detail)
+}

@@ -1,0 +1,229 @@
+//! The transparent proxy: what may pass, where it goes, what is held meanwhile.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+
+use super::{Linked, accounts::Accounts};
+use crate::{
+    connector::{Deny, PathPattern, Proxy, Words},
+    error::{Code, Error, Result},
+    upstream::Upstream,
+};
+
+/// What the proxy rules need to see before a request may pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// Nothing: stream it.
+    Nothing,
+    /// The whole body, at most so many bytes.
+    Body(usize),
+}
+
+/// The transparent proxy.
+pub struct Passthrough {
+    /// For 401s, which cast doubt on the account.
+    pub accounts: Arc<Accounts>,
+    /// For the service lock of exclusive transports.
+    pub upstream: Arc<Upstream>,
+}
+
+impl Passthrough {
+    /// First look, by method and path: refuses what never passes and says whether the body must be read.
+    pub fn admit(&self, linked: &Linked, method: &http::Method, raw_path: &str) -> Result<Look> {
+        let proxy = &linked.access.method.proxy;
+        if let Some(methods) = proxy.methods.as_ref().filter(|methods| !methods.contains(method)) {
+            let allow = methods.iter().map(http::Method::as_str).collect::<Vec<_>>().join(", ");
+            return Err(denied(&format!("The method {method} does not pass; allowed: {allow}.")));
+        }
+        if let Some(allow) = proxy.allow.as_ref().filter(|allow| !allow.iter().any(|pattern| pattern.matches_raw(raw_path))) {
+            let known = allow.iter().map(PathPattern::text).collect::<Vec<_>>().join(", ");
+            return Err(Error::new(Code::OutsideDirectoryLayer, format!("Only these paths pass: {known}.")));
+        }
+        if let Some(deny) = proxy.deny.iter().find(|deny| deny.body.is_empty() && deny.path.matches_decoded(raw_path)) {
+            return Err(denied(deny.because.as_deref().unwrap_or("The connector refuses this path.")));
+        }
+        Ok(look(proxy, raw_path))
+    }
+
+    /// Second look, at a body that was read.
+    pub fn admit_body(&self, linked: &Linked, raw_path: &str, headers: &http::HeaderMap, body: &Bytes) -> Result<()> {
+        let proxy = &linked.access.method.proxy;
+        if body.is_empty() {
+            return Ok(());
+        }
+        if headers.contains_key(http::header::CONTENT_ENCODING) {
+            return Err(Error::new(Code::InvalidBody, "A body that is looked at must not be compressed.").field("content-encoding"));
+        }
+        for deny in proxy.deny.iter().filter(|deny| !deny.body.is_empty() && deny.path.matches_decoded(raw_path)) {
+            refuse_denied(deny, body)?;
+        }
+        match words_for(proxy, raw_path) {
+            Some(words) => words.check(body),
+            None => Ok(()),
+        }
+    }
+}
+
+fn look(proxy: &Proxy, raw_path: &str) -> Look {
+    let denied_by_body = proxy.deny.iter().any(|deny| !deny.body.is_empty() && deny.path.matches_decoded(raw_path));
+    match words_for(proxy, raw_path) {
+        Some(words) => Look::Body(words.max_body),
+        None if denied_by_body => Look::Body(64 * 1024),
+        None => Look::Nothing,
+    }
+}
+
+fn words_for<'p>(proxy: &'p Proxy, raw_path: &str) -> Option<&'p Words> {
+    proxy.words.as_ref().filter(|words| words.paths.iter().any(|pattern| pattern.matches_decoded(raw_path)))
+}
+
+fn refuse_denied(deny: &Deny, body: &Bytes) -> Result<()> {
+    for (member, starts) in &deny.body {
+        let text = read_member(body, member)?.unwrap_or_default();
+        if text.trim_start().starts_with(starts.as_str()) {
+            return Err(denied(deny.because.as_deref().unwrap_or("The connector refuses this call.")));
+        }
+    }
+    Ok(())
+}
+
+fn denied(detail: &str) -> Error {
+    Error::new(Code::DeniedByConnector, detail)
+}
+
+impl Words {
+    /// The first word must be one of the allowed: plain letters, digits and dashes, nothing that a shell-like parser could
+    /// read otherwise.
+    fn check(&self, body: &Bytes) -> Result<()> {
+        let outside = || {
+            let detail = format!("Only these commands pass: {}.", self.allow.join(", "));
+            Error::new(Code::OutsideDirectoryLayer, detail).field(&self.member)
+        };
+        let text = read_member(body, &self.member)?.ok_or_else(outside)?;
+        let end = text.find(|c: char| !(c.is_ascii_alphanumeric() || c == '-')).unwrap_or(text.len());
+        let (word, rest) = text.split_at(end);
+        let ends_plainly = rest.is_empty() || rest.starts_with(' ');
+        let is_one_line = !text.chars().any(char::is_control);
+        if ends_plainly && is_one_line && self.allow.iter().any(|allowed| allowed == word) { Ok(()) } else { Err(outside()) }
+    }
+}
+
+/// A text member of a JSON object. A body that is not one object, or names the member twice, is refused: two parsers could
+/// read it differently.
+fn read_member(body: &Bytes, member: &str) -> Result<Option<String>> {
+    let read: Object<'_> = serde_json::from_slice(body)
+        .map_err(|_| Error::new(Code::InvalidBody, "The body must be one JSON object.").field(member))?;
+    let mut found = read.0.iter().filter(|(name, _)| name.eq_ignore_ascii_case(member));
+    let Some((name, value)) = found.next() else { return Ok(None) };
+    if found.next().is_some() || name != member {
+        return Err(Error::new(Code::InvalidBody, format!("The body must name `{member}` once.")).field(member));
+    }
+    match serde_json::from_str(value.get()) {
+        Ok(serde_json::Value::String(text)) => Ok(Some(text)),
+        _ => Err(Error::new(Code::InvalidBody, format!("`{member}` must be a text.")).field(member)),
+    }
+}
+
+struct Object<'a>(Vec<(String, &'a serde_json::value::RawValue)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct Members;
+        impl<'de> Visitor<'de> for Members {
+            type Value = Vec<(String, &'de serde_json::value::RawValue)>;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a JSON object")
+            }
+            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> std::result::Result<Self::Value, M::Error> {
+                let mut members = Vec::new();
+                while let Some(name) = map.next_key()? {
+                    members.push((name, map.next_value()?));
+                }
+                Ok(members)
+            }
+        }
+        deserializer.deserialize_map(Members).map(Object)
+    }
+}
+
+impl PathPattern {
+    /// As written.
+    pub fn text(&self) -> String {
+        format!("/{}", self.0.join("/"))
+    }
+
+    /// Matches the path exactly as it came: an encoded spelling does not match, so allow-lists stay tight.
+    pub fn matches_raw(&self, raw_path: &str) -> bool {
+        self.matches(&raw_path.trim_start_matches('/').split('/').collect::<Vec<_>>())
+    }
+
+    /// Matches the decoded path, whatever the case: a refusal cannot be escaped by another spelling.
+    pub fn matches_decoded(&self, raw_path: &str) -> bool {
+        let lower = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().to_lowercase();
+        let segments: Vec<String> = raw_path.split('/').filter(|s| !s.is_empty()).map(lower).collect();
+        let pattern = PathPattern(self.0.iter().map(|s| s.to_lowercase()).collect());
+        pattern.matches(&segments.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    fn matches(&self, segments: &[&str]) -> bool {
+        match self.0.split_last() {
+            Some((last, fixed)) if last == "**" => {
+                segments.len() >= fixed.len() && fixed.iter().zip(segments).all(|(pattern, segment)| pattern == "*" || pattern == segment)
+            }
+            _ => self.0.len() == segments.len() && self.0.iter().zip(segments).all(|(pattern, segment)| pattern == "*" || pattern == segment),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pattern(text: &str) -> PathPattern {
+        PathPattern(text.trim_start_matches('/').split('/').map(str::to_owned).collect())
+    }
+
+    fn words() -> Words {
+        Words { paths: Vec::new(), member: "command".into(), allow: vec!["whoami".into(), "msp-info".into()], max_body: 1024 }
+    }
+
+    #[test]
+    fn allow_is_literal_and_deny_is_not() {
+        assert!(pattern("/api/v2/**").matches_raw("/api/v2/status/1"));
+        assert!(!pattern("/api/v2/**").matches_raw("/api/%762/status/1"));
+        assert!(!pattern("/api/v2/**").matches_raw("/api//v2/status"));
+        assert!(pattern("/ExecOffboardUser").matches_decoded("/%45xecoffboarduser"));
+        assert!(pattern("/a/*/c").matches_raw("/a/b/c"));
+        assert!(!pattern("/a/*/c").matches_raw("/a/b/d"));
+    }
+
+    #[test]
+    fn only_plain_first_words_pass() {
+        let check = |body: &str| words().check(&Bytes::copy_from_slice(body.as_bytes())).map_err(|e| e.code());
+        assert_eq!(check(r#"{"command":"msp-info --format json"}"#), Ok(()));
+        assert_eq!(check(r#"{"command":"whoami"}"#), Ok(()));
+        for body in [
+            r#"{"command":"get abc"}"#,
+            r#"{"command":" msp-info"}"#,
+            r#"{"command":"msp-info\nget abc"}"#,
+            r#"{"command":"'msp-info'"}"#,
+            r#"{"command":"msp-info\u00a0x"}"#,
+            r#"{"command":"msp-infox"}"#,
+            r#"{"command":""}"#,
+            r#"{}"#,
+        ] {
+            assert_eq!(check(body), Err(Code::OutsideDirectoryLayer), "{body}");
+        }
+        for body in [
+            r#"{"command":"whoami","command":"get abc"}"#,
+            r#"{"command":"whoami","Command":"get abc"}"#,
+            r#"{"command":["whoami"]}"#,
+            r#"["whoami"]"#,
+            "command=whoami",
+        ] {
+            assert_eq!(check(body), Err(Code::InvalidBody), "{body}");
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! API tokens: made, shown once, stored as keyed hashes, revoked everywhere within a second.
+
+use std::{sync::Arc, time::Duration};
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use jiff::Timestamp;
+
+use super::{Caller, fresh::Fresh};
+use crate::{
+    error::{Code, Error, Result},
+    model::{ApiToken, Clock, EnvironmentId, Scopes, Secret, TokenId},
+    store::repo::{self, TokenRecord},
+    vault::{SystemKeys, TokenText, same_secret},
+};
+
+/// A cut-off node goes on accepting a token it has confirmed for this long.
+const KEPT: Duration = Duration::from_secs(30);
+
+/// What a new token shall be.
+#[derive(Debug)]
+pub struct NewToken {
+    /// The person's or service's name.
+    pub name: String,
+    /// Its rights.
+    pub scopes: Scopes,
+    /// When it ends by itself.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// API tokens.
+pub struct Tokens {
+    records: repo::Tokens,
+    keys: Arc<SystemKeys>,
+    clock: Arc<dyn Clock>,
+    known: Fresh<TokenId, TokenRecord>,
+    administrators: Vec<Administrator>,
+}
+
+/// An administrator that is not in the store: the configuration's, or the one of this run. Kept as a hash only.
+pub struct Administrator {
+    hash: [u8; 32],
+    environment: EnvironmentId,
+}
+
+impl Administrator {
+    /// Hashes the configured text.
+    pub fn new(keys: &SystemKeys, text: &Secret, environment: EnvironmentId) -> Self {
+        Self { hash: keys.token_hash(text.expose().as_bytes()), environment }
+    }
+}
+
+impl Tokens {
+    /// Over the token records; administrators come from the configuration and the run itself, never from the store.
+    pub fn new(records: repo::Tokens, keys: Arc<SystemKeys>, clock: Arc<dyn Clock>, administrators: Vec<Administrator>) -> Self {
+        Self { records, keys, clock, known: Fresh::new(100_000, KEPT), administrators }
+    }
+
+    /// Who this token belongs to; `invalid_token` for everything that is not a live token.
+    pub async fn authenticate(&self, token: &str) -> Result<Caller> {
+        let Some((id, secret)) = TokenText::parse(token) else {
+            return self.authenticate_administrator(token);
+        };
+        let record = self
+            .known
+            .get(&id, |_| async { self.records.get(id).await?.map(Arc::new).ok_or_else(invalid) })
+            .await?;
+        let same = same_secret(self.hash_text(&*secret).as_bytes(), record.hash.as_bytes());
+        let live = record.token.expires_at.is_none_or(|end| self.clock.now() < end);
+        if !same || !live {
+            return Err(invalid());
+        }
+        let token = &record.token;
+        Ok(Caller { environment: token.environment_id, token: id, actor: token.name.clone(), scopes: token.scopes.clone() })
+    }
+
+    fn authenticate_administrator(&self, token: &str) -> Result<Caller> {
+        let hash = self.keys.token_hash(token.as_bytes());
+        let administrator = self.administrators.iter().find(|known| same_secret(&hash, &known.hash)).ok_or_else(invalid)?;
+        Ok(Caller {
+            environment: administrator.environment,
+            token: TokenId(uuid::Uuid::nil()),
+            actor: "administrator".to_owned(),
+            scopes: Scopes([crate::model::Scope::Admin].into()),
+        })
+    }
+
+    /// Makes a token; its text is never shown again.
+    pub async fn create(&self, environment: EnvironmentId, new: NewToken) -> Result<(ApiToken, TokenText)> {
+        check_new(&new, self.clock.now())?;
+        let (text, id) = TokenText::generate();
+        let (_, secret) = TokenText::parse(text.expose()).ok_or_else(|| Error::internal("a new token does not parse"))?;
+        let token = ApiToken {
+            id,
+            name: new.name,
+            environment_id: environment,
+            scopes: new.scopes,
+            expires_at: new.expires_at,
+            created_at: self.clock.now(),
+        };
+        let record = TokenRecord { token: token.clone(), hash: self.hash_text(&*secret), first_administrator: false };
+        self.records.create(&record).await?;
+        Ok((token, text))
+    }
+
+    fn hash_text(&self, secret: &[u8]) -> String {
+        BASE64_STANDARD.encode(self.keys.token_hash(secret))
+    }
+
+    /// Tokens of the environment in id order; the second value continues the list.
+    pub async fn list(&self, environment: EnvironmentId, limit: usize, after: Option<&str>) -> Result<(Vec<ApiToken>, Option<String>)> {
+        let after = parse_after(after)?;
+        let records = self.records.list(environment, after, limit + 1).await?;
+        let mut tokens: Vec<ApiToken> = records.into_iter().map(|record| record.token).collect();
+        let more = tokens.len() > limit;
+        tokens.truncate(limit);
+        let next = tokens.last().filter(|_| more).map(|last| last.id.to_string());
+        Ok((tokens, next))
+    }
+
+    /// One token.
+    pub async fn get(&self, environment: EnvironmentId, id: &str) -> Result<ApiToken> {
+        let id: TokenId = id.parse().map_err(|_| Error::not_found())?;
+        let record = self.records.get(id).await?.filter(|r| r.token.environment_id == environment);
+        record.map(|r| r.token).ok_or_else(Error::not_found)
+    }
+
+    /// Ends a token.
+    pub async fn revoke(&self, environment: EnvironmentId, id: &str) -> Result<()> {
+        let token = self.get(environment, id).await?;
+        self.records.revoke(token.id, environment).await?;
+        self.known.forget(&token.id).await;
+        Ok(())
+    }
+}
+
+fn invalid() -> Error {
+    Error::new(Code::InvalidToken, "The token is missing, unknown, expired or revoked.")
+}
+
+fn parse_after<T: std::str::FromStr>(after: Option<&str>) -> Result<Option<T>> {
+    after
+        .map(|text| text.parse().map_err(|_| Error::new(Code::InvalidCursor, "`next_cursor` is not one this list gave out.").field("next_cursor")))
+        .transpose()
+}
+
+fn check_new(new: &NewToken, now: Timestamp) -> Result<()> {
+    let invalid = |field: &str, detail: &str| Err(Error::new(Code::InvalidBody, detail).field(field));
+    let name = new.name.trim();
+    if name.is_empty() || new.name.chars().count() > 200 || new.name.chars().any(char::is_control) {
+        return invalid("name", "`name` is 1 to 200 characters: the person's or service's name.");
+    }
+    if new.scopes.0.is_empty() {
+        return invalid("scopes", "`scopes` names at least one scope.");
+    }
+    if new.expires_at.is_some_and(|end| end <= now) {
+        return invalid("expires_at", "`expires_at` lies in the past.");
+    }
+    Ok(())
+}

@@ -1,0 +1,216 @@
+//! Writing records into an answer: mapped or raw, as a list or keyed, and which of them.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::{
+    Linked, OneQuery,
+    directory::{ListQuery, OneRecord, ResponseFormat, parse_mapped},
+    filter::Plan,
+};
+use crate::{
+    connector::ResourceDef,
+    error::{Code, Error, Result},
+    mapping::{MapError, Options, Roots},
+    model::{Kind, Warning},
+};
+
+/// Warnings of one answer; more of a kind say nothing new.
+const MAX_WARNINGS: usize = 50;
+
+/// How records are written.
+#[derive(Debug, Default)]
+pub struct Writing {
+    mapped: bool,
+    raw: bool,
+    remote_data: bool,
+    exclude: Vec<String>,
+    key_by: Option<String>,
+}
+
+impl Writing {
+    /// The unified schema, as the caller wants it; names of fields are checked.
+    pub fn unified(query: &ListQuery, def: &ResourceDef) -> Result<Writing> {
+        check_fields(def, &query.exclude, query.key_by.as_deref())?;
+        Ok(Writing {
+            mapped: true,
+            raw: query.format == ResponseFormat::Raw,
+            remote_data: !query.ignore_remote_data && matches!(query.format, ResponseFormat::Unified | ResponseFormat::Debug),
+            exclude: query.exclude.clone(),
+            key_by: query.key_by.clone(),
+        })
+    }
+
+    /// The vendor's own records.
+    pub fn vendor() -> Writing {
+        Writing { raw: true, ..Writing::default() }
+    }
+}
+
+fn check_fields(def: &ResourceDef, exclude: &[String], key_by: Option<&str>) -> Result<()> {
+    let shape = def.resource.shape();
+    for name in exclude {
+        if shape.field(name).is_none() && name != "remote_data" {
+            let detail = format!("`truto_exclude_fields` names `{name}`, which {} do not have.", def.resource.plural());
+            return Err(Error::new(Code::InvalidParameter, detail).field("truto_exclude_fields"));
+        }
+    }
+    let Some(name) = key_by else { return Ok(()) };
+    match shape.field(name).map(|field| field.kind) {
+        Some(Kind::Text | Kind::Enum(_) | Kind::Bool | Kind::Time) if !exclude.iter().any(|e| e == name) => Ok(()),
+        _ => {
+            let detail = format!("`truto_key_by` takes a field of one value that is not excluded, not `{name}`.");
+            Err(Error::new(Code::InvalidParameter, detail).field("truto_key_by"))
+        }
+    }
+}
+
+/// Collects the records of one answer.
+pub struct Writer<'a> {
+    def: &'a ResourceDef,
+    writing: Writing,
+    plan: &'a Plan,
+    out: Vec<u8>,
+    scratch: Vec<u8>,
+    keys: BTreeSet<String>,
+    /// Records written.
+    pub count: usize,
+    /// What a caller should know.
+    pub warnings: Vec<Warning>,
+}
+
+impl<'a> Writer<'a> {
+    /// An empty answer.
+    pub fn new(def: &'a ResourceDef, writing: Writing, plan: &'a Plan) -> Self {
+        let out = vec![if writing.key_by.is_some() { b'{' } else { b'[' }];
+        Self { def, writing, plan, out, scratch: Vec::new(), keys: BTreeSet::new(), count: 0, warnings: Vec::new() }
+    }
+
+    /// Maps a record, and writes it if it is `wanted` and satisfies the filters. Returns the record's id (or, unmapped, its
+    /// text) for loop detection.
+    pub fn take(&mut self, record: &[u8], roots: Roots<'_>, wanted: bool) -> Result<String> {
+        if !self.writing.mapped {
+            if wanted {
+                self.separate();
+                self.out.extend_from_slice(record);
+                self.count += 1;
+            }
+            return Ok(String::from_utf8_lossy(record).into_owned());
+        }
+        self.scratch.clear();
+        let direct = wanted && self.plan.is_empty() && self.writing.key_by.is_none() && !self.writing.raw;
+        let options = Options { remote_data: direct && self.writing.remote_data, exclude: if direct { &self.writing.exclude } else { &[] } };
+        let mut target = std::mem::take(if direct { &mut self.out } else { &mut self.scratch });
+        if direct && self.count > 0 {
+            target.push(b',');
+        }
+        let mapped = self.def.table.apply(record, roots, options, &mut target);
+        *(if direct { &mut self.out } else { &mut self.scratch }) = target;
+        let mapped = mapped.map_err(|why| bad_record(self.def, &why))?;
+        if direct {
+            self.count += 1;
+            mapped.warnings.into_iter().for_each(|warning| self.warn(warning));
+        } else if wanted {
+            self.take_if_it_holds(record, roots, mapped.warnings)?;
+        }
+        Ok(mapped.id)
+    }
+
+    fn take_if_it_holds(&mut self, record: &[u8], roots: Roots<'_>, warnings: Vec<Warning>) -> Result<()> {
+        let value = parse_mapped(&self.scratch)?;
+        if !self.plan.holds(&value) {
+            return Ok(());
+        }
+        warnings.into_iter().for_each(|warning| self.warn(warning));
+        self.separate();
+        if let Some(field) = self.writing.key_by.clone() {
+            self.write_key(&field, &value)?;
+        }
+        if self.writing.raw {
+            self.out.extend_from_slice(record);
+        } else {
+            let options = Options { remote_data: self.writing.remote_data, exclude: &self.writing.exclude };
+            self.def.table.apply(record, roots, options, &mut self.out).map_err(|why| bad_record(self.def, &why))?;
+        }
+        self.count += 1;
+        Ok(())
+    }
+
+    /// A key that is missing or taken falls back to the record's id, so that no record is lost.
+    fn write_key(&mut self, field: &str, value: &Value) -> Result<()> {
+        let text = |value: &Value| match value {
+            Value::String(text) => Some(text.clone()),
+            Value::Null => None,
+            other => Some(other.to_string()),
+        };
+        let wanted = value.get(field).and_then(text);
+        let key = match wanted.filter(|key| !self.keys.contains(key)) {
+            Some(key) => key,
+            None => {
+                self.warn(Warning {
+                    code: "key_not_unique".to_owned(),
+                    message: format!("Some records have no `{field}` of their own; they are keyed by `id`."),
+                    field: Some(field.to_owned()),
+                });
+                let id = value.get("id").and_then(text).unwrap_or_default();
+                if self.keys.contains(&id) { format!("{id}#{}", self.count) } else { id }
+            }
+        };
+        serde_json::to_writer(&mut self.out, &key).map_err(Error::internal)?;
+        self.out.push(b':');
+        self.keys.insert(key);
+        Ok(())
+    }
+
+    fn separate(&mut self) {
+        if self.count > 0 {
+            self.out.push(b',');
+        }
+    }
+
+    /// Adds a warning unless it was said already.
+    pub fn warn(&mut self, warning: Warning) {
+        if self.warnings.len() < MAX_WARNINGS && !self.warnings.contains(&warning) {
+            self.warnings.push(warning);
+        }
+    }
+
+    /// The finished JSON text and the warnings.
+    pub fn finish(mut self) -> (Vec<u8>, Vec<Warning>) {
+        self.out.push(if self.writing.key_by.is_some() { b'}' } else { b']' });
+        (self.out, self.warnings)
+    }
+
+    /// The record of a list of one.
+    pub fn only_record(mut list: Vec<u8>) -> Vec<u8> {
+        list.pop();
+        list.remove(0);
+        list
+    }
+}
+
+/// Writes a single record as the caller wants it.
+pub fn write_one(def: &ResourceDef, record: &[u8], roots: Roots<'_>, query: &OneQuery) -> Result<OneRecord> {
+    check_fields(def, &query.exclude, None)?;
+    let remote_data = !query.ignore_remote_data && matches!(query.format, ResponseFormat::Unified | ResponseFormat::Debug);
+    let mut body = Vec::with_capacity(record.len() * 2);
+    let mapped = def.table.apply(record, roots, Options { remote_data, exclude: &query.exclude }, &mut body);
+    let mapped = mapped.map_err(|why| bad_record(def, &why))?;
+    if query.format == ResponseFormat::Raw {
+        body = record.to_vec();
+    }
+    Ok(OneRecord { body, warnings: mapped.warnings })
+}
+
+/// What `$account` reads: the account's facts and its own label.
+pub fn account_root(linked: &Linked) -> String {
+    let mut root = linked.account.facts.clone();
+    root.insert("id".to_owned(), Value::String(linked.account.id.to_string()));
+    root.insert("tenant_id".to_owned(), Value::String(linked.account.tenant_id.clone()));
+    Value::Object(root).to_string()
+}
+
+fn bad_record(def: &ResourceDef, why: &MapError) -> Error {
+    Error::new(Code::VendorBadAnswer, format!("A record of the vendor's {} cannot be mapped: {why}.", def.resource.plural()))
+}

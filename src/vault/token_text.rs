@@ -1,0 +1,115 @@
+//! The text of an API token: `rck_<id>_<secret><checksum>`, each part in base62 of fixed width.
+//!
+//! The prefix lets secret scanners find it, the id lets the store find it without a table of hashes, and the checksum lets a
+//! typing error be refused without asking the store.
+
+use std::fmt;
+
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use super::cipher::fill_random;
+use crate::model::TokenId;
+
+const PREFIX: &str = "rck_";
+const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+/// Digits of 16, 32 and 4 bytes.
+const ID_LEN: usize = 22;
+const SECRET_LEN: usize = 43;
+const CHECKSUM_LEN: usize = 6;
+const TEXT_LEN: usize = PREFIX.len() + ID_LEN + 1 + SECRET_LEN + CHECKSUM_LEN;
+
+/// A new token's text, to be shown once.
+pub struct TokenText(Zeroizing<String>);
+
+impl TokenText {
+    /// A new random token and its id.
+    pub fn generate() -> (TokenText, TokenId) {
+        let id = TokenId::generate();
+        let mut secret = Zeroizing::new([0; 32]);
+        fill_random(&mut secret[..]);
+        (Self::of(id, &secret), id)
+    }
+
+    /// The text of an id and a secret.
+    fn of(id: TokenId, secret: &[u8; 32]) -> TokenText {
+        let mut text = Zeroizing::new(String::with_capacity(TEXT_LEN));
+        text.push_str(PREFIX);
+        push_base62(&mut text, id.0.as_bytes(), ID_LEN);
+        text.push('_');
+        push_base62(&mut text, secret, SECRET_LEN);
+        let sum = checksum(&text);
+        push_base62(&mut text, &sum, CHECKSUM_LEN);
+        TokenText(text)
+    }
+
+    /// Reads a token's text; only what [`TokenText::generate`] can have made is taken.
+    pub fn parse(text: &str) -> Option<(TokenId, Zeroizing<[u8; 32]>)> {
+        if text.len() != TEXT_LEN || !text.is_ascii() {
+            return None;
+        }
+        let (body, sum) = text.split_at_checked(TEXT_LEN - CHECKSUM_LEN)?;
+        if *read_base62::<4>(sum)? != checksum(body) {
+            return None;
+        }
+        let (id, secret) = body.strip_prefix(PREFIX)?.split_at_checked(ID_LEN)?;
+        let id = TokenId(Uuid::from_bytes(*read_base62::<16>(id)?));
+        Some((id, read_base62::<32>(secret.strip_prefix('_')?)?))
+    }
+
+    /// The text itself, for the one answer that shows it and for a file of mode 0600.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for TokenText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TokenText(…)")
+    }
+}
+
+fn checksum(body: &str) -> [u8; 4] {
+    let [a, b, c, d, ..] = super::fingerprint(body.as_bytes());
+    [a, b, c, d]
+}
+
+/// Writes a big-endian number in `width` digits.
+fn push_base62(out: &mut String, bytes: &[u8], width: usize) {
+    let mut number = Zeroizing::new([0u8; 32]);
+    let number = &mut number[..bytes.len()];
+    number.copy_from_slice(bytes);
+    let mut digits = Zeroizing::new([b'0'; SECRET_LEN]);
+    for digit in digits[..width].iter_mut().rev() {
+        let mut remainder = 0u32;
+        for byte in number.iter_mut() {
+            let value = remainder << 8 | u32::from(*byte);
+            *byte = (value / 62) as u8;
+            remainder = value % 62;
+        }
+        *digit = ALPHABET[remainder as usize];
+    }
+    out.extend(digits[..width].iter().map(|d| char::from(*d)));
+}
+
+/// Reads digits as a big-endian number of exactly `N` bytes; a number too large for them is none.
+fn read_base62<const N: usize>(digits: &str) -> Option<Zeroizing<[u8; N]>> {
+    let mut number = Zeroizing::new([0u8; N]);
+    for digit in digits.bytes() {
+        let mut carry = match digit {
+            b'0'..=b'9' => u32::from(digit - b'0'),
+            b'A'..=b'Z' => u32::from(digit - b'A') + 10,
+            b'a'..=b'z' => u32::from(digit - b'a') + 36,
+            _ => return None,
+        };
+        for byte in number.iter_mut().rev() {
+            let value = u32::from(*byte) * 62 + carry;
+            *byte = value as u8;
+            carry = value >> 8;
+        }
+        if carry != 0 {
+            return None;
+        }
+    }
+    Some(number)
+}

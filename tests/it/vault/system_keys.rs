@@ -1,0 +1,143 @@
+//! System keys: the ring they belong to, hashes of tokens, cursors, and G-07's comparison.
+
+use std::{hint::black_box, path::Path, time::Instant};
+
+use proptest::prelude::*;
+use rollcall::vault::{KeyRing, OpenError, SystemKeys, SystemKeysError, same_secret};
+
+use super::ring::{key, text, write};
+
+fn ring_of(folder: &Path, primary: &str, keys: &[(&str, [u8; 32])]) -> KeyRing {
+    let path = folder.join("ring");
+    write(&path, text(primary, keys));
+    KeyRing::load(&path).unwrap()
+}
+
+#[test]
+fn v_06_a_wrong_ring_is_told_from_a_damaged_store() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let right = ring_of(folder.path(), "k1", &[("k1", key(1))]);
+    let (_, sealed) = SystemKeys::generate(&right);
+    assert!(SystemKeys::open(&right, &sealed).is_ok());
+
+    let other = ring_of(folder.path(), "k1", &[("k1", key(2))]);
+    let error = SystemKeys::open(&other, &sealed).err().unwrap();
+    assert_eq!(error, SystemKeysError::WrongRing(OpenError::Refused));
+    assert!(error.to_string().contains("give the ring the store was made with"), "{error}");
+    let without = ring_of(folder.path(), "k2", &[("k2", key(1))]);
+    assert_eq!(SystemKeys::open(&without, &sealed).err(), Some(SystemKeysError::WrongRing(OpenError::UnknownKey("k1".into()))));
+
+    let mut damaged = sealed.clone();
+    *damaged.last_mut().unwrap() ^= 1;
+    assert_eq!(SystemKeys::open(&right, &damaged).err(), Some(SystemKeysError::Damaged));
+    for at in 0..sealed.len() {
+        let mut damaged = sealed.clone();
+        damaged[at] ^= 1;
+        assert!(SystemKeys::open(&right, &damaged).is_err(), "byte {at}");
+        assert!(SystemKeys::open(&right, &sealed[..at]).is_err(), "cut at {at}");
+    }
+}
+
+#[test]
+fn system_keys_outlive_a_rotation() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let old = ring_of(folder.path(), "k1", &[("k1", key(1))]);
+    let (keys, sealed) = SystemKeys::generate(&old);
+    let both = ring_of(folder.path(), "k2", &[("k1", key(1)), ("k2", key(2))]);
+    let opened = SystemKeys::open(&both, &sealed).unwrap();
+    let again = opened.seal(&both);
+    assert_eq!((SystemKeys::sealed_by(&sealed), SystemKeys::sealed_by(&again)), (Some("k1"), Some("k2")));
+    let new = ring_of(folder.path(), "k2", &[("k2", key(2))]);
+    let last = SystemKeys::open(&new, &again).unwrap();
+    assert_eq!(last.token_hash(b"secret"), keys.token_hash(b"secret"));
+    assert_eq!(last.open_cursor(b"b", &keys.seal_cursor(b"b", b"page 2")), Ok(b"page 2".to_vec()));
+}
+
+#[test]
+fn g_07_hashes_are_keyed() {
+    let (ring, _folder) = super::ring();
+    let ((one, _), (two, _)) = (SystemKeys::generate(&ring), SystemKeys::generate(&ring));
+    assert_eq!(one.token_hash(b"secret"), one.token_hash(b"secret"));
+    assert_ne!(one.token_hash(b"secret"), one.token_hash(b"secres"));
+    assert_ne!(one.token_hash(b"secret"), two.token_hash(b"secret"), "another installation, another hash");
+    assert_ne!(one.token_hash(b"secret"), rollcall::vault::fingerprint(b"secret"));
+    assert!(same_secret(b"abc", b"abc") && !same_secret(b"abc", b"abd") && !same_secret(b"abc", b"ab") && same_secret(b"", b""));
+}
+
+#[test]
+fn cursors_open_only_where_they_were_made() {
+    let (ring, _folder) = super::ring();
+    let ((keys, _), (others, _)) = (SystemKeys::generate(&ring), SystemKeys::generate(&ring));
+    let sealed = keys.seal_cursor(b"account 1", b"page 2");
+    assert_eq!(keys.open_cursor(b"account 1", &sealed), Ok(b"page 2".to_vec()));
+    assert_eq!(keys.open_cursor(b"account 2", &sealed), Err(OpenError::Refused));
+    assert_eq!(others.open_cursor(b"account 1", &sealed), Err(OpenError::Refused));
+    assert_ne!(sealed, keys.seal_cursor(b"account 1", b"page 2"));
+    for at in 0..sealed.len() {
+        let mut damaged = sealed.clone();
+        damaged[at] ^= 0x20;
+        assert!(keys.open_cursor(b"account 1", &damaged).is_err(), "byte {at}");
+        assert!(keys.open_cursor(b"account 1", &sealed[..at]).is_err(), "cut at {at}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn decoding_system_keys_and_cursors_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        static SHARED: std::sync::OnceLock<(KeyRing, SystemKeys)> = std::sync::OnceLock::new();
+        let (ring, keys) = SHARED.get_or_init(|| {
+            let ring = super::ring().0;
+            let keys = SystemKeys::generate(&ring).0;
+            (ring, keys)
+        });
+        prop_assert!(SystemKeys::open(ring, &bytes).is_err());
+        prop_assert!(SystemKeys::open(ring, &[&[1], &bytes[..]].concat()).is_err());
+        prop_assert!(keys.open_cursor(b"", &bytes).is_err());
+        let _ = SystemKeys::sealed_by(&bytes);
+    }
+}
+
+/// How time goes with the number of matching first bytes: the t value of the correlation over wrong secrets.
+/// Above 2.58 is p < 0.01.
+fn correlation(samples: usize, compare: impl Fn(&[u8; 32], &[u8; 32]) -> bool) -> f64 {
+    let right = key(5);
+    let mut points = Vec::with_capacity(samples);
+    for n in 0..samples {
+        // Lengths in an order that does not go with time.
+        let matching = (n * 13) % 32;
+        let mut wrong = right;
+        wrong[matching] ^= 1 + (n % 255) as u8;
+        let started = Instant::now();
+        for _ in 0..40 {
+            assert!(!compare(black_box(&wrong), black_box(&right)));
+        }
+        points.push((matching as f64, started.elapsed().as_nanos() as f64));
+    }
+    // Ranks instead of times: one interruption must not decide.
+    let mut order: Vec<usize> = (0..points.len()).collect();
+    order.sort_by(|a, b| points[*a].1.total_cmp(&points[*b].1));
+    for (rank, at) in order.into_iter().enumerate() {
+        points[at].1 = rank as f64;
+    }
+    let n = points.len() as f64;
+    let mean = |of: fn(&(f64, f64)) -> f64| points.iter().map(of).sum::<f64>() / n;
+    let (mx, my) = (mean(|p| p.0), mean(|p| p.1));
+    let sum = |of: &dyn Fn(&(f64, f64)) -> f64| points.iter().map(of).sum::<f64>();
+    let covariance = sum(&|p| (p.0 - mx) * (p.1 - my));
+    let r = covariance / (sum(&|p| (p.0 - mx).powi(2)) * sum(&|p| (p.1 - my).powi(2))).sqrt();
+    r.abs() * ((n - 2.0) / (1.0 - r * r)).sqrt()
+}
+
+/// 10,000 wrong secrets. One run in a hundred shows a correlation by chance, so a leak is what all of three runs show.
+#[test]
+fn g_07_comparing_takes_no_time_by_matching_prefix() {
+    let samples = if crate::support::long() { 100_000 } else { 10_000 };
+    let leaks = |compare: &dyn Fn(&[u8; 32], &[u8; 32]) -> bool| (0..3).all(|_| correlation(samples, compare) > 2.58);
+    let plain = |a: &[u8; 32], b: &[u8; 32]| a.iter().zip(b).all(|(x, y)| black_box(x == y));
+    assert!(leaks(&plain), "the measurement must see a comparison that stops early");
+    assert!(!leaks(&|a, b| same_secret(a, b)), "comparing hashes");
+    let (ring, _folder) = super::ring();
+    let (keys, _) = SystemKeys::generate(&ring);
+    let stored = keys.token_hash(&key(5));
+    assert!(!leaks(&|wrong, _| same_secret(&keys.token_hash(wrong), &stored)), "hashing and comparing");
+}

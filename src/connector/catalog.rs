@@ -66,7 +66,11 @@ impl Catalog {
     /// compiled-in ones.
     pub fn load_dir(dir: &Path) -> Catalog {
         match read_dir(dir) {
-            Ok(folders) => compile_all(&parse_all(&folders), &parse_all(&embedded())),
+            Ok(folders) => {
+                let folders = parse_all(&folders);
+                let leans = folders.iter().any(|parsed| parsed.leans());
+                compile_all(&folders, &if leans { parse_all(&embedded()) } else { Vec::new() })
+            }
             Err(problem) => Catalog { connectors: BTreeMap::new(), problems: vec![problem] },
         }
     }

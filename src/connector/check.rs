@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::Problem;
+pub use super::fixture::check_dir;
 
 /// The mistakes as text for people (`file:line:column: message`, the hint indented below) or as one JSON list for tools.
 pub fn report(problems: &[Problem], json: bool) -> String {

@@ -77,6 +77,11 @@ pub(super) fn parse(folder: &Folder) -> Parsed {
 }
 
 impl Parsed {
+    /// Whether a method takes resource files of another connector.
+    pub(super) fn leans(&self) -> bool {
+        self.head.as_ref().is_some_and(|head| head.file.link.iter().any(|link| link.like.is_some()))
+    }
+
     fn read_file(&mut self, name: &str, bytes: &[u8]) {
         let path = format!("{}/{name}", self.name);
         let place = Place::folder(&path);
@@ -203,15 +208,23 @@ fn resource_name(name: &str) -> Option<(Resource, Option<String>)> {
 /// An icon is shown on pages of the gateway: a drawing, nothing that runs or loads.
 fn icon_problem(place: Place<'_>, bytes: &[u8]) -> Option<Problem> {
     let text = String::from_utf8_lossy(bytes).to_ascii_lowercase();
-    let active = ["<script", "javascript:", "<foreignobject", "<!entity", "href=", "<style", " on"];
+    let active = ["<script", "javascript:", "<foreignobject", "<!entity", "href", "<style", "@import", "url(http", "<image"];
     let message = if bytes.len() > LARGEST_ICON {
         "the icon is larger than 16 KiB"
     } else if !text.contains("<svg") {
         "the icon is not an SVG"
-    } else if active.iter().any(|word| text.contains(word)) {
+    } else if active.iter().any(|word| text.contains(word)) || has_event(&text) {
         "the icon holds more than a drawing (scripts, styles, links or event attributes)"
     } else {
         return None;
     };
     Some(place.problem(message, "shapes, paths and colours only".to_owned()))
+}
+
+/// Whether an attribute such as `onload=` stands anywhere.
+fn has_event(text: &str) -> bool {
+    text.split('=').any(|before| {
+        let name = before.trim_end().rsplit(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default();
+        name.len() > 2 && name.starts_with("on")
+    })
 }

@@ -12,10 +12,14 @@ use super::{
     fixture::Fixture,
     yaml::{Content, Node, Place},
 };
+use crate::model::Slug;
 
 static CONNECTOR: LazyLock<Value> = LazyLock::new(|| generate::<ConnectorFile>("A connector's head file, `connector.yaml`."));
 static RESOURCE: LazyLock<Value> = LazyLock::new(|| generate::<ResourceFile>("One resource of a connector, `<plural>.yaml`."));
 static FIXTURE: LazyLock<Value> = LazyLock::new(|| generate::<Fixture>("Exchanges with a vendor, `fixtures/*.json`."));
+
+/// The only pattern in the schemas; [`Slug`] reads the same.
+const SLUG: &str = "^[a-z][a-z0-9-]{0,62}$";
 
 /// The schema of `connector.yaml`.
 pub fn connector() -> &'static Value {
@@ -44,6 +48,9 @@ fn generate<T: JsonSchema>(title: &str) -> Value {
     let mut value = schema.to_value();
     if let Some(object) = value.as_object_mut() {
         object.insert("title".into(), title.into());
+    }
+    if let Some(slug) = value.pointer_mut("/definitions/Slug").and_then(Value::as_object_mut) {
+        slug.insert("pattern".into(), SLUG.into());
     }
     value
 }
@@ -89,6 +96,11 @@ impl<'s> Checker<'s> {
                     for (i, element) in list.iter().enumerate() {
                         self.check(items, element, place.index(i), &format!("an element of {what}"));
                     }
+                }
+            }
+            Content::Text(text) if schema.contains_key("pattern") => {
+                if let Err(takes) = text.parse::<Slug>() {
+                    self.problems.push(place.problem(format!("`{text}` is not a connector's name"), takes));
                 }
             }
             Content::Number(number) => self.check_range(schema, number.as_f64(), place, what),

@@ -41,12 +41,17 @@ pub(super) struct Entry {
 
 /// Reads one document.
 pub(super) fn parse(file: &str, text: &str) -> Result<Node, Problem> {
-    let options = serde_saphyr::options! { strict_booleans: true, with_snippet: false };
+    let budget = serde_saphyr::budget! { max_nodes: 5_000, max_events: 20_000, max_depth: 32 };
+    let options = serde_saphyr::options! { strict_booleans: true, with_snippet: false, budget: budget };
     match serde_saphyr::from_str_with_options::<Spanned<Content>>(text, options) {
         Ok(root) => Ok(node(root)),
         Err(error) => {
             let (line, column) = error.location().map_or((1, 1), |at| (at.line(), at.column()));
             let said = error.without_snippet().to_string();
+            if said.starts_with("budget breached") {
+                let message = "the file is larger or more nested than any connector's".to_owned();
+                return Err(Problem { file: file.to_owned(), line, column, message, hint: None });
+            }
             let message = said.strip_suffix(&format!(" at line {line}, column {column}")).unwrap_or(&said);
             let message = message.strip_suffix(", set DuplicateKeyPolicy in Options if acceptable").unwrap_or(message);
             Err(Problem { file: file.to_owned(), line, column, message: message.to_owned(), hint: None })

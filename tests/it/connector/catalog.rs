@@ -193,3 +193,30 @@ fn reports_are_text_for_people_and_json_for_tools() {
     assert_eq!(json[0]["file"], "no/such/folder");
     assert_eq!(json[0]["line"], 0);
 }
+
+/// The files of the starter folder with bytes changed, cut, doubled: a mistake or a connector, never an end of the process.
+#[test]
+fn damaged_files_are_mistakes_and_nothing_worse() {
+    use proptest::{prelude::*, test_runner::TestRunner};
+    let cases = if crate::support::long() { 4096 } else { 128 };
+    let dir = tempfile::tempdir().unwrap();
+    let folder = acme(dir.path());
+    let files = ["connector.yaml", "users.yaml", "groups.yaml"];
+    let originals: Vec<Vec<u8>> = files.iter().map(|file| fs::read(folder.join(file)).unwrap()).collect();
+    let mut runner = TestRunner::new(ProptestConfig { cases, ..ProptestConfig::default() });
+    let damage =
+        (0..files.len(), any::<prop::sample::Index>(), any::<prop::sample::Index>(), "[\\PC\n\t{}\\[\\]:&*!|>'\"%@`-]{0,6}");
+    let result = runner.run(&damage, |(file, from, to, text)| {
+        let original = &originals[file];
+        let (from, to) = (from.index(original.len()), to.index(original.len()));
+        let to = if to < from || to > from + 40 { from } else { to };
+        let damaged = [&original[..from], text.as_bytes(), &original[to..]].concat();
+        fs::write(folder.join(files[file]), damaged).unwrap();
+        let catalog = Catalog::load_dir(dir.path());
+        prop_assert_eq!(catalog.get("acme").is_none(), !catalog.problems().is_empty());
+        prop_assert!(catalog.problems().iter().all(|p| p.column >= 1 && !p.message.is_empty()));
+        fs::write(folder.join(files[file]), original).unwrap();
+        Ok(())
+    });
+    result.unwrap();
+}

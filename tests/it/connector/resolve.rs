@@ -193,6 +193,9 @@ fn exactly_one_group_is_given_whole() {
     assert_eq!(resolved.base.as_str(), "https://eu.acme.example/scim/17");
     assert_eq!(resolved.fields["region"], "eu.acme.example");
     assert_eq!(resolved.hosts.len(), 1);
+    let mut stored = resolved.fields.clone();
+    stored.insert("token".into(), "t".into());
+    assert_eq!(resolve("either", &stored).unwrap().fields, resolved.fields, "what is stored resolves to itself");
     assert_eq!(only_problem("either", &ask(&[])).field, "scim");
     assert_eq!(only_problem("either", &ask(&[("region", "EU")])).field, "node");
     assert_eq!(only_problem("either", &ask(&[("region", "EU"), ("node", "")])).field, "node");

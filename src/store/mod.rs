@@ -20,7 +20,9 @@ pub struct Slot(Arc<str>);
 impl Slot {
     /// A slot by name; names hold no braces, no NUL.
     pub fn new(name: impl Into<Arc<str>>) -> Self {
-        Self(name.into())
+        let name = name.into();
+        debug_assert!(!name.contains(['{', '}', '\0']), "a slot's name is a Redis hash tag");
+        Self(name)
     }
     /// The name.
     pub fn as_str(&self) -> &str {
@@ -195,7 +197,10 @@ impl From<StoreError> for crate::error::Error {
     }
 }
 
-/// The eight verbs.
+/// The eight verbs. Values, locks, queues and buckets of one name do not meet: each verb has names of its own.
+///
+/// `Unavailable` from a verb that writes means that it may have happened, now or, where a server was stalled, shortly
+/// after; read again, and write with `Expect::Version`, so that a late write cannot overtake.
 #[async_trait]
 pub trait Store: Send + Sync {
     /// The value now, or none.
@@ -211,6 +216,8 @@ pub trait Store: Send + Sync {
     ) -> Result<Vec<(String, Entry)>, StoreError>;
 
     /// All changes or none, durable when it returns; the new version of each write in order (0 for deletes and checks).
+    /// Every expectation looks at the state before the batch; of several writes of one name the last counts. What has a
+    /// ttl may be lost with the server's memory.
     async fn commit(&self, batch: Batch) -> Result<Vec<u64>, StoreError>;
 
     /// Takes the lock for `ttl` unless somebody holds it.
@@ -222,16 +229,16 @@ pub trait Store: Send + Sync {
     /// Gives the lock back if it is still ours.
     async fn release(&self, hold: &Hold) -> Result<(), StoreError>;
 
-    /// Adds an item to a queue; the same id twice is one item.
+    /// Adds an item to a queue, durably; the same id twice is one item (the first), until it is done.
     async fn push(&self, queue: &Key, id: &str, value: Bytes, delay: Duration) -> Result<(), StoreError>;
 
-    /// Takes up to `limit` due items for `lease`; a lease that ends gives the item back.
+    /// Takes up to `limit` due items, the longest due first, for `lease`; a lease that ends gives the item back.
     async fn claim(&self, queue: &Key, lease: Duration, limit: usize) -> Result<Vec<Claimed>, StoreError>;
 
     /// Ends a lease; false when it had ended already.
     async fn settle(&self, queue: &Key, item: &Claimed, outcome: Settle) -> Result<bool, StoreError>;
 
-    /// Takes one token from a bucket of `capacity` that refills over `period`.
+    /// Takes one token from a bucket of `capacity` that refills evenly over `period`; a refused call costs nothing.
     async fn spend(&self, bucket: &Key, capacity: u32, period: Duration) -> Result<Spent, StoreError>;
 
     /// A real round trip to the backend.

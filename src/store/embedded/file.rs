@@ -42,6 +42,15 @@ pub(super) fn open(file: &Path) -> Result<Database, redb::Error> {
     Ok(builder().create(file)?)
 }
 
+/// Opens the file after an I/O error. What the kernel failed to write it may still show as if it were on disk; so its
+/// cached pages are dropped first, and what is read is what is there.
+pub(super) fn reopen(file: &Path) -> Result<Database, redb::Error> {
+    let cached = fs::File::open(file).map_err(redb::Error::Io)?;
+    rustix::fs::fadvise(&cached, 0, None, rustix::fs::Advice::DontNeed).map_err(|error| redb::Error::Io(error.into()))?;
+    drop(cached);
+    open(file)
+}
+
 /// Makes the tables of a new file, refuses one of another layout, and counts this opening.
 pub(super) fn initialise(database: &Database) -> Result<u64, StoreError> {
     let begin = || -> Result<(u64, u64), redb::Error> {

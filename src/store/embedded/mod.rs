@@ -14,7 +14,11 @@ mod writer;
 use std::{
     io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError, RwLock, mpsc},
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
     thread::JoinHandle,
     time::Duration,
 };
@@ -60,7 +64,9 @@ impl Embedded {
     pub fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<Embedded, StoreError> {
         let file = file::prepare(path)?;
         let shown = path.to_path_buf();
-        Self::start(Box::new(move || file::open(&file)), clock).map_err(|error| name_the_place(error, &shown))
+        let again = AtomicBool::new(false);
+        let opener = move || if again.swap(true, Ordering::Relaxed) { file::reopen(&file) } else { file::open(&file) };
+        Self::start(Box::new(opener), clock).map_err(|error| name_the_place(error, &shown))
     }
 
     /// A store over any storage, for tests of power cuts and failing disks; `storage` is called for each (re)opening.

@@ -13,7 +13,7 @@ use std::{
 };
 
 use tokio::{
-    sync::Mutex,
+    sync::{Mutex, MutexGuard},
     time::{Instant, timeout_at},
 };
 
@@ -24,17 +24,24 @@ use super::{
 };
 use crate::store::StoreError;
 
-/// `appendfsync everysec` writes within a second; two rounds may be needed. Together with the commit this stays under 2.5 s.
+/// `appendfsync everysec` writes within a second or a little more. Together with the commit this stays under 2.5 s.
 const WAIT: Duration = Duration::from_millis(2_200);
+/// Rounds that may wait at the same time, so that a commit need not wait for an earlier round before its own.
+const ROUNDS: usize = 4;
 
 #[derive(Default)]
-pub(super) struct Confirmations(Plain<HashMap<Address, Arc<Line>>>);
+pub(super) struct Confirmations(Plain<HashMap<Address, Arc<Desk>>>);
 
-/// The waiting line of one server.
+/// What is known of one server.
+struct Desk {
+    written: AtomicU64,
+    confirmed: AtomicU64,
+    lines: [Line; ROUNDS],
+}
+
 struct Line {
     node: Node,
-    written: AtomicU64,
-    confirmed: Mutex<u64>,
+    busy: Mutex<()>,
 }
 
 impl Confirmations {
@@ -42,27 +49,43 @@ impl Confirmations {
     pub async fn wait(&self, link: &Link, slot: &str) -> Result<(), StoreError> {
         let deadline = Instant::now() + WAIT;
         let address = link.route(slot, deadline).await?;
-        let new = || Arc::new(Line { node: Node::new(address.clone()), written: AtomicU64::new(0), confirmed: Mutex::new(0) });
-        let line = lock(&self.0).entry(address.clone()).or_insert_with(new).clone();
-        let mine = line.written.fetch_add(1, Ordering::SeqCst) + 1;
+        let desk = lock(&self.0).entry(address.clone()).or_insert_with(|| Arc::new(Desk::new(&address))).clone();
+        let mine = desk.written.fetch_add(1, Ordering::SeqCst) + 1;
         let late = || StoreError::Unavailable(format!("{address} did not confirm the write on disk in time"));
-        let mut confirmed = timeout_at(deadline, line.confirmed.lock()).await.map_err(|_| late())?;
-        if *confirmed >= mine {
+        let (line, _mine_alone) = timeout_at(deadline, desk.queue(mine)).await.map_err(|_| late())?;
+        if desk.confirmed.load(Ordering::SeqCst) >= mine {
             return Ok(());
         }
-        let round = line.written.load(Ordering::SeqCst);
+        let round = desk.written.load(Ordering::SeqCst);
         let connection = line.node.connect(&link.dialer, false, deadline).await?;
-        let outcome = line.ask(&connection, slot, deadline).await;
-        match outcome {
+        match line.ask(&connection, slot, deadline).await {
             Ok(true) => {
-                *confirmed = round;
+                desk.confirmed.fetch_max(round, Ordering::SeqCst);
                 Ok(())
             }
-            other => {
+            outcome => {
                 line.node.forget(connection.id).await;
-                other.map(|_| ()).and(Err(late()))
+                outcome.and(Err(late()))
             }
         }
+    }
+}
+
+impl Desk {
+    fn new(address: &Address) -> Self {
+        let line = |_| Line { node: Node::new(address.clone()), busy: Mutex::new(()) };
+        Self { written: AtomicU64::new(0), confirmed: AtomicU64::new(0), lines: std::array::from_fn(line) }
+    }
+
+    /// A line of one's own: a free one, else the next to become free by turn.
+    async fn queue(&self, mine: u64) -> (&Line, MutexGuard<'_, ()>) {
+        for line in &self.lines {
+            if let Ok(guard) = line.busy.try_lock() {
+                return (line, guard);
+            }
+        }
+        let turn = usize::try_from(mine).unwrap_or(0) % ROUNDS;
+        (&self.lines[turn], self.lines[turn].busy.lock().await)
     }
 }
 

@@ -24,7 +24,8 @@ pub(super) async fn examine(link: &Link) -> Result<Found, StoreError> {
         server.refuse(&address)?;
         let policy = read_policy(link, &address).await;
         health.warnings.extend(server.warn(&address, policy.as_ref()));
-        confirms &= server.confirms();
+        confirms &= server.can_confirm()
+            && policy.as_ref().is_some_and(|policy| policy.get("appendfsync").is_some_and(|when| when == "everysec"));
         names.push(server.name());
     }
     names.dedup();
@@ -80,8 +81,8 @@ impl<'a> Server<'a> {
         self.get("aof_enabled") == "1"
     }
 
-    /// `WAITAOF` came with 7.2; every Valkey has it.
-    fn confirms(&self) -> bool {
+    /// `WAITAOF` came with 7.2; every Valkey has it. It helps with `everysec`; with `always` the answer itself confirms.
+    fn can_confirm(&self) -> bool {
         self.appends() && self.version >= (7, 2)
     }
 
@@ -121,14 +122,19 @@ impl<'a> Server<'a> {
                 "Redis at {address} has no append-only file, and `CONFIG` does not say whether it takes snapshots. Set \
                  `appendonly yes`."
             )),
-            (true, _, Some("no")) if !self.confirms() => warnings.push(format!(
-                "Redis at {address} leaves writing to the operating system: a crash loses up to 30 seconds. Set `appendfsync always`."
-            )),
             (true, _, Some("always")) => {}
-            (true, _, _) if !self.confirms() => warnings.push(format!(
+            (true, _, Some("everysec")) if self.can_confirm() => {}
+            (true, _, Some("everysec")) => warnings.push(format!(
                 "Redis at {address} may lose the last second in a crash. Use version 7.2 or later, or set `appendfsync always`."
             )),
-            (true, _, _) => {}
+            (true, _, Some(_)) => warnings.push(format!(
+                "Redis at {address} leaves writing to the operating system: a crash loses up to 30 seconds. Set `appendfsync \
+                 everysec` or `always`."
+            )),
+            (true, _, None) => warnings.push(format!(
+                "Redis at {address} has an append-only file, but `CONFIG` does not say when it is written; a crash may lose the \
+                 last second."
+            )),
         }
         if self.appends() && self.get("aof_last_write_status") == "err" {
             warnings.push(format!("Redis at {address} could not write its append-only file; look at its disk."));

@@ -99,7 +99,12 @@ impl Accounts {
     }
 
     /// Up to `limit` accounts of the environment after one of them, in id order.
-    pub async fn list(&self, environment: EnvironmentId, after: Option<AccountId>, limit: usize) -> Result<Vec<Account>, StoreError> {
+    pub async fn list(
+        &self,
+        environment: EnvironmentId,
+        after: Option<AccountId>,
+        limit: usize,
+    ) -> Result<Vec<Account>, StoreError> {
         let after = after.map(|id| id.to_string());
         let read = |id: AccountId| async move { Ok(self.get(id).await?.map(|(account, _)| account)) };
         index::records(&*self.store, (environment, KIND), after, limit, read).await

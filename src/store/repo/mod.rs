@@ -51,7 +51,9 @@ fn delete(name: impl Into<String>) -> Write {
 }
 
 fn encode<T: Serialize>(value: &T) -> Result<Bytes, StoreError> {
-    serde_json::to_vec(value).map(Bytes::from).map_err(|error| StoreError::Damaged(format!("a record cannot be written: {error}")))
+    serde_json::to_vec(value)
+        .map(Bytes::from)
+        .map_err(|error| StoreError::Damaged(format!("a record cannot be written: {error}")))
 }
 
 /// The error names the record, never its content.

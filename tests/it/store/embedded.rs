@@ -82,7 +82,8 @@ async fn a_place_that_cannot_be_a_store_is_refused() {
     fs::write(&file, "x").unwrap();
     assert!(matches!(open(&file), Err(StoreError::Refused(text)) if text.contains("file")));
     fs::create_dir(folder.path().join("dir")).unwrap();
-    fs::write(folder.path().join("dir/rollcall.redb"), "this is not a database, but long enough to be looked at".repeat(200)).unwrap();
+    fs::write(folder.path().join("dir/rollcall.redb"), "this is not a database, but long enough to be looked at".repeat(200))
+        .unwrap();
     assert!(open(&folder.path().join("dir")).is_err());
 }
 

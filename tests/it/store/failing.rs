@@ -105,7 +105,8 @@ impl Disk {
     }
 
     async fn write(&self, name: &str, value: &str) -> Result<u64, StoreError> {
-        let batch = Batch { slot: Slot::new("s"), fence: None, writes: vec![put(name, value), put(&format!("{name}.twin"), value)] };
+        let batch =
+            Batch { slot: Slot::new("s"), fence: None, writes: vec![put(name, value), put(&format!("{name}.twin"), value)] };
         let started = Instant::now();
         let outcome = self.store.commit(batch).await.map(|versions| versions[0]);
         assert!(started.elapsed() < Duration::from_millis(2_500), "a call hung");
@@ -151,7 +152,11 @@ async fn survive(fault: u8) {
         disk.fault.store(FINE, Ordering::SeqCst);
         disk.recovers().await;
         for n in 0..10 {
-            assert_eq!(disk.read(&format!("{round}/{n}")).await.unwrap().unwrap(), "x".repeat(5_000), "an acknowledged write is gone");
+            assert_eq!(
+                disk.read(&format!("{round}/{n}")).await.unwrap().unwrap(),
+                "x".repeat(5_000),
+                "an acknowledged write is gone"
+            );
         }
         for n in 0..6 {
             let name = format!("{round}/fault/{n}");
@@ -198,4 +203,66 @@ async fn c_02_health_says_when_the_disk_is_full() {
     assert!(matches!(disk.store.health().await, Err(StoreError::Unavailable(_))), "not ready while nothing can be written");
     disk.fault.store(FINE, Ordering::SeqCst);
     disk.recovers().await;
+}
+
+const CHILD: &str = "ROLLCALL_TEST_STORE_LIMITED";
+
+/// A real file that may not grow, in a process of its own because the limit holds for all its files.
+#[test]
+fn c_02_a_real_file_that_cannot_grow_is_survived() {
+    if let Some(folder) = std::env::var_os(CHILD) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        return runtime.block_on(fill_and_recover(Path::new(&folder)));
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let ended = std::process::Command::new("sh")
+        .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "store::failing::c_02_a_real_file_that_cannot_grow_is_survived", "--nocapture"])
+        .env(CHILD, folder.path())
+        .output()
+        .unwrap();
+    assert!(ended.status.success(), "{}{}", String::from_utf8_lossy(&ended.stdout), String::from_utf8_lossy(&ended.stderr));
+    assert!(redb::Database::open(folder.path().join("rollcall.redb")).unwrap().check_integrity().unwrap());
+}
+
+async fn fill_and_recover(folder: &Path) {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let store = Embedded::open(folder, Arc::new(SystemClock)).unwrap();
+    let before = getrlimit(Resource::Fsize);
+    let mut small = before;
+    small.current = Some(std::fs::metadata(folder.join("rollcall.redb")).unwrap().len() + 100_000);
+    let write = async |n: usize| {
+        let value = "x".repeat(30_000);
+        store.commit(Batch { slot: Slot::new("s"), fence: None, writes: vec![put(&n.to_string(), &value)] }).await
+    };
+    let mut acknowledged = Vec::new();
+    for round in 0..3 {
+        setrlimit(Resource::Fsize, small).unwrap();
+        let mut failures = 0;
+        for n in (round * 1_000..).take(400) {
+            match write(n).await {
+                Ok(_) => acknowledged.push(n),
+                Err(StoreError::Unavailable(_)) => failures += 1,
+                Err(other) => panic!("{other:?}"),
+            }
+            if failures == 5 {
+                break;
+            }
+        }
+        assert_eq!(failures, 5, "the file grew beyond its limit");
+        setrlimit(Resource::Fsize, before).unwrap();
+        let end = Instant::now() + Duration::from_secs(5);
+        while let Err(error) = store.health().await {
+            assert!(Instant::now() < end, "not well again within 5 s: {error}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        acknowledged.push(round * 1_000 + 999);
+        write(round * 1_000 + 999).await.unwrap();
+        for n in &acknowledged {
+            let found = store.get(&Key { slot: Slot::new("s"), name: n.to_string() }).await.unwrap();
+            assert_eq!(found.unwrap().value.len(), 30_000, "an acknowledged write is gone");
+        }
+        small.current = Some(std::fs::metadata(folder.join("rollcall.redb")).unwrap().len());
+    }
 }

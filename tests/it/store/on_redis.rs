@@ -1,17 +1,21 @@
 //! The contract on real Redis: single, Sentinel, Cluster, TLS.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use rollcall::store::{
-    Store,
+    Batch, Slot, Store, StoreError, Write,
     redis::{Redis, RedisUrl},
 };
 
 use super::{
     clocks, concurrency, contract,
-    fixture::{Fixture, run_all},
+    fixture::{Fixture, put, put_for, run_all},
 };
-use crate::support::redis::{Certificates, Cluster, SentinelSet, Server};
+use crate::support::redis::{Certificates, Cluster, SentinelSet, Server, free_port};
 
 async fn run_contract(url: &RedisUrl, ca: Option<&Path>) {
     let store: Arc<dyn Store> = Arc::new(Redis::connect(url, ca).await.unwrap());
@@ -46,4 +50,37 @@ async fn the_contract_holds_over_tls() {
     let url = RedisUrl::parse(&format!("rediss://127.0.0.1:{}", server.port)).unwrap();
     run_contract(&url, Some(&certificates.ca())).await;
     assert!(Redis::connect(&url, None).await.is_err(), "a certificate of an unknown authority must not be trusted");
+}
+
+/// `tests/run` fetches Valkey and names it; without it there is nothing to run against.
+fn valkey(args: &[&str]) -> Option<Server> {
+    Some(Server::of(std::env::var_os("VALKEY_SERVER")?, args, free_port()))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_contract_holds_on_valkey() {
+    let Some(server) = valkey(&["--save", "", "--appendonly", "yes", "--appendfsync", "everysec"]) else { return };
+    run_contract(&server.url(), None).await;
+    let health = Redis::connect(&server.url(), None).await.unwrap().health().await.unwrap();
+    assert!(health.description.starts_with("Valkey") && health.warnings.is_empty(), "{health:?}");
+}
+
+#[tokio::test]
+async fn what_lives_for_ever_waits_for_the_append_only_file() {
+    let Some(server) = valkey(&["--save", "", "--appendonly", "yes", "--appendfsync", "everysec"]) else { return };
+    let store = Redis::connect(&server.url(), None).await.unwrap();
+    let commit = async |writes: Vec<Write>| store.commit(Batch { slot: Slot::new("s"), fence: None, writes }).await;
+    let waits = || {
+        let info: String = ::redis::cmd("INFO").arg("commandstats").query(&mut server.connection()).unwrap();
+        info.contains("cmdstat_waitaof")
+    };
+    commit(vec![put_for("a", "1", Duration::from_secs(60))]).await.unwrap();
+    assert!(!waits(), "what ends by itself need not wait");
+    commit(vec![put("a", "1")]).await.unwrap();
+    assert!(waits());
+    let mut command = ::redis::cmd("CONFIG");
+    let _: () = command.arg("SET").arg("appendfsync").arg("no").query(&mut server.connection()).unwrap();
+    let started = Instant::now();
+    assert!(matches!(commit(vec![put("a", "2")]).await, Err(StoreError::Unavailable(_))), "not on disk is not acknowledged");
+    assert!(started.elapsed() < Duration::from_millis(2_500));
 }

@@ -146,7 +146,7 @@ async fn break_things(store: Arc<dyn Store>, direct: Arc<dyn Store>, proxy: &Fau
     for mut writer in writers.join_all().await {
         writer.read(&*direct).await;
         let twin = direct.get(&key(&writer.slot, "twin")).await.unwrap().unwrap().value;
-        if twin != Bytes::from(writer.acked.0.to_string()) {
+        if twin != writer.acked.0.to_string() {
             writer.wrong.push(format!("{}: half a batch, {twin:?} beside {}", writer.slot, writer.acked.0));
         }
         wrong.append(&mut writer.wrong);
@@ -185,7 +185,13 @@ impl Store for Careless {
     async fn get(&self, key: &Key) -> Result<Option<Entry>, StoreError> {
         self.0.get(key).await
     }
-    async fn scan(&self, slot: &Slot, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<(String, Entry)>, StoreError> {
+    async fn scan(
+        &self,
+        slot: &Slot,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, Entry)>, StoreError> {
         self.0.scan(slot, prefix, after, limit).await
     }
     async fn commit(&self, batch: Batch) -> Result<Vec<u64>, StoreError> {
@@ -314,6 +320,8 @@ async fn a_sentinel_failover_is_followed() {
     assert_eq!(waited, 1);
     set.primary.kill();
     back_after(&store, Duration::from_secs(20)).await;
+    let role: Vec<::redis::Value> = ::redis::cmd("ROLE").query(&mut set.replica.connection()).unwrap();
+    assert_eq!(role[0], ::redis::Value::BulkString(b"master".to_vec()));
     let entry = store.get(&key("s", "a")).await.unwrap().unwrap();
     assert_eq!((entry.value, entry.version), (Bytes::from("1"), version));
     assert!(store.commit(batch("s", vec![put("a", "2")])).await.unwrap()[0] > version);
@@ -478,8 +486,19 @@ fn addresses_of_the_contract_are_understood_and_others_explained() {
         assert!(RedisUrl::is_redis(text) && !format!("{url:?}").contains("canary"));
     }
     let bad = [
-        "redis:", "http://h", "redis+other://h", "redis://", "redis://a,b", "redis://h:0", "redis://h:x", "redis://h/x",
-        "redis+sentinel://h", "redis+cluster://h/1", "redis://canary@h", "redis://h?x=1", "redis+cluster://,",
+        "redis:",
+        "http://h",
+        "redis+other://h",
+        "redis://",
+        "redis://a,b",
+        "redis://h:0",
+        "redis://h:x",
+        "redis://h/x",
+        "redis+sentinel://h",
+        "redis+cluster://h/1",
+        "redis://canary@h",
+        "redis://h?x=1",
+        "redis+cluster://,",
     ];
     for text in bad {
         let error = RedisUrl::parse(text).err().unwrap_or_else(|| panic!("{text} was taken"));

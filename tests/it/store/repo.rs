@@ -10,7 +10,9 @@ use rollcall::{
         Batch, Expect, Slot, Store, StoreError, Write,
         embedded::Embedded,
         redis::Redis,
-        repo::{Accounts, Blobs, CHUNK, Environment, Installation, Snapshots, TokenRecord, Tokens, account_slot, environment_slot},
+        repo::{
+            Accounts, Blobs, CHUNK, Environment, Installation, Snapshots, TokenRecord, Tokens, account_slot, environment_slot,
+        },
     },
 };
 
@@ -45,7 +47,8 @@ fn account(environment: EnvironmentId) -> Account {
 
 fn token(environment_id: EnvironmentId) -> TokenRecord {
     let scopes = Scopes([Scope::DirectoryRead].into());
-    let token = ApiToken { id: TokenId::generate(), name: "ci".into(), environment_id, scopes, expires_at: None, created_at: now() };
+    let token =
+        ApiToken { id: TokenId::generate(), name: "ci".into(), environment_id, scopes, expires_at: None, created_at: now() };
     TokenRecord { token, hash: "aGFzaA==".into(), first_administrator: false }
 }
 
@@ -125,7 +128,7 @@ async fn dangling_entries_are_passed_over_and_swept_and_no_account_hides() {
         let entry = put(&format!("account/{}", dangling.id), "");
         stand.store.commit(Batch { slot: environment_slot(environment), fence: None, writes: vec![entry] }).await.unwrap();
         accounts.create(&real, b"k").await.unwrap();
-        assert_eq!(accounts.list(environment, None, 1).await.unwrap(), [real.clone()]);
+        assert_eq!(accounts.list(environment, None, 1).await.unwrap(), std::slice::from_ref(&real));
         assert_eq!(accounts.sweep_index(environment).await.unwrap(), 1);
         assert_eq!(accounts.sweep_index(environment).await.unwrap(), 0);
         assert_eq!(names(&*stand.store, environment_slot(environment)).await, [format!("account/{}", real.id)]);
@@ -248,7 +251,8 @@ async fn blobs_live_a_day() {
 async fn a_damaged_record_is_damaged_and_its_content_not_told() {
     let stand = stands().await.remove(0);
     let id = AccountId::generate();
-    let write = Write::Put { name: "account".into(), value: Bytes::from("{\"secret\": \"canary"), ttl: None, expect: Expect::Any };
+    let write =
+        Write::Put { name: "account".into(), value: Bytes::from("{\"secret\": \"canary"), ttl: None, expect: Expect::Any };
     stand.store.commit(Batch { slot: account_slot(id), fence: None, writes: vec![write] }).await.unwrap();
     match Accounts::new(stand.store.clone()).get(id).await {
         Err(StoreError::Damaged(text)) => assert!(!text.contains("canary"), "{text}"),

@@ -1,6 +1,7 @@
 //! Real Redis servers on free loopback ports, in temporary folders, ended with the value that started them.
 
 use std::{
+    ffi::{OsStr, OsString},
     fs,
     net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
@@ -19,7 +20,8 @@ pub fn free_port() -> u16 {
 /// One running server.
 pub struct Server {
     pub port: u16,
-    pub folder: TempDir,
+    folder: TempDir,
+    binary: OsString,
     args: Vec<String>,
     child: Child,
 }
@@ -35,12 +37,18 @@ impl Server {
         Self::launch(args, free_port())
     }
 
-    pub fn launch(args: &[&str], port: u16) -> Self {
+    fn launch(args: &[&str], port: u16) -> Self {
+        let binary = std::env::var_os("REDIS_SERVER").unwrap_or_else(|| "redis-server".into());
+        Self::of(binary, args, port)
+    }
+
+    /// Another server of the same family, for example Valkey.
+    pub fn of(binary: OsString, args: &[&str], port: u16) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let dir = folder.path().to_str().unwrap().to_owned();
         let args: Vec<String> = args.iter().map(|arg| arg.replace("{dir}", &dir)).collect();
-        let child = spawn(&args, port, folder.path());
-        let mut server = Self { port, folder, args, child };
+        let child = spawn(&binary, &args, port, folder.path());
+        let mut server = Self { port, folder, binary, args, child };
         server.wait();
         server
     }
@@ -57,7 +65,7 @@ impl Server {
 
     /// Starts it again on the same port and folder.
     pub fn restart(&mut self) {
-        self.child = spawn(&self.args, self.port, self.folder.path());
+        self.child = spawn(&self.binary, &self.args, self.port, self.folder.path());
         self.wait();
     }
 
@@ -82,8 +90,7 @@ impl Drop for Server {
     }
 }
 
-fn spawn(args: &[String], port: u16, folder: &Path) -> Child {
-    let binary = std::env::var_os("REDIS_SERVER").unwrap_or_else(|| "redis-server".into());
+fn spawn(binary: &OsStr, args: &[String], port: u16, folder: &Path) -> Child {
     let mut command = Command::new(binary);
     let tls = args.iter().any(|arg| arg == "--tls-port");
     let conf = args.first().filter(|arg| !arg.starts_with("--"));
@@ -205,7 +212,8 @@ impl Certificates {
             "x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -extfile ext -out server.crt",
         ];
         for step in steps {
-            let made = Command::new("openssl").args(step.split(' ')).current_dir(folder.path()).output().expect("openssl is needed");
+            let made =
+                Command::new("openssl").args(step.split(' ')).current_dir(folder.path()).output().expect("openssl is needed");
             assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         }
         Self { folder }
@@ -220,8 +228,20 @@ impl Certificates {
         let file = |name: &str| self.folder.path().join(name).to_str().unwrap().to_owned();
         let (cert, key, ca) = (file("server.crt"), file("server.key"), file("ca.crt"));
         Server::with(&[
-            "--port", "0", "--tls-port", "{port}", "--save", "", "--tls-cert-file", &cert, "--tls-key-file", &key,
-            "--tls-ca-cert-file", &ca, "--tls-auth-clients", "no",
+            "--port",
+            "0",
+            "--tls-port",
+            "{port}",
+            "--save",
+            "",
+            "--tls-cert-file",
+            &cert,
+            "--tls-key-file",
+            &key,
+            "--tls-ca-cert-file",
+            &ca,
+            "--tls-auth-clients",
+            "no",
         ])
     }
 }

@@ -75,7 +75,15 @@ impl<S> Paced<S> {
     pub fn new(source: S, pace: Pace) -> Self {
         let now = Instant::now();
         let until = pace.total.map(|total| now + total);
-        Self { source, pace, until, timer: Box::pin(sleep_until(now + pace.idle)), asked: None, waited: Duration::ZERO, received: 0 }
+        Self {
+            source,
+            pace,
+            until,
+            timer: Box::pin(sleep_until(now + pace.idle)),
+            asked: None,
+            waited: Duration::ZERO,
+            received: 0,
+        }
     }
 
     fn arrived(&mut self, bytes: usize) -> Result<(), BodyError> {

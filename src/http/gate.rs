@@ -2,6 +2,7 @@
 //! writes one log line and two metrics for each request.
 
 use std::{
+    cell::Cell,
     fmt::Display,
     future::{Ready, ready},
     panic::AssertUnwindSafe,
@@ -32,6 +33,10 @@ use crate::error::{Code, Error};
 /// The id of the request, in its extensions.
 #[derive(Clone, Debug)]
 pub struct RequestId(pub Rc<str>);
+
+/// Whether a request on this connection was refused: what came with it in the same packets must reach no handler either.
+#[derive(Clone, Debug, Default)]
+pub struct Closing(Rc<Cell<bool>>);
 
 /// Makes the middleware; one per worker.
 #[derive(Clone, Debug, Default)]
@@ -93,6 +98,9 @@ where
             log(&error, &id);
             let response = Problem::from(error).closing().for_request(Rc::clone(&id)).error_response();
             entry.refused(response.status());
+            if let Some(closing) = request.conn_data::<Closing>() {
+                closing.0.set(true);
+            }
             let response = request.into_response(response).map_into_right_body();
             return Box::pin(ready(Ok(response.map_body(|_, body| Watched::new(body, entry)))));
         }
@@ -112,6 +120,9 @@ where
 
 impl<S> Gated<S> {
     fn admit(&self, request: &mut ServiceRequest) -> Result<(), Error> {
+        if request.conn_data::<Closing>().is_some_and(|closing| closing.0.get()) {
+            return Err(Error::new(Code::InvalidRequest, "A request before this one ended the connection."));
+        }
         let head = request.head();
         framing::check(&head.method, &head.uri, head.version, &head.headers, self.public_host.as_deref())?;
         let Some(path) = framing::collapse(head.uri.path()) else { return first_segment(head.uri.path()) };

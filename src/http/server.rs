@@ -6,13 +6,20 @@ use std::{
     time::Duration,
 };
 
-use actix_web::{App, HttpServer, dev::Server, web::Data};
+use actix_web::{
+    App, HttpServer,
+    dev::Server,
+    web::{self, Data},
+};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use utoipa_actix_web::AppExt;
+use utoipa_actix_web::service_config::ServiceConfig;
 
-use super::{State, gate::Gate, routes};
+use super::{
+    State,
+    gate::{Closing, Gate},
+    routes,
+};
 use crate::upstream::passthrough::Pool;
-
 
 /// Where and how wide to listen.
 #[derive(Clone, Debug)]
@@ -39,20 +46,27 @@ const BUCKETS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.
 
 /// Starts serving on a bound listener. The server ends when its handle is told to stop; signals are the caller's affair.
 pub fn serve(listener: TcpListener, state: Arc<State>, workers: usize) -> std::io::Result<Server> {
+    let public_host = state.public_host.clone();
     let data = Data::from(state);
-    let server = HttpServer::new(move || {
-        App::new()
-            .into_utoipa_app()
-            .app_data(data.clone())
-            .app_data(Pool::new(Arc::clone(&data.guard)))
-            .configure(routes::configure)
-            .into_app()
-            .wrap(Gate::new(data.public_host.as_deref()))
-    });
+    run(listener, workers, public_host, move |config| {
+        config.app_data(data.clone()).app_data(Pool::new(Arc::clone(&data.guard)));
+        routes::configure(&mut ServiceConfig::new(config));
+    })
+}
+
+/// A server of any routes behind the gate and within the bounds that every server of ours has.
+pub fn run<C>(listener: TcpListener, workers: usize, public_host: Option<String>, configure: C) -> std::io::Result<Server>
+where
+    C: Fn(&mut web::ServiceConfig) + Clone + Send + 'static,
+{
+    let server = HttpServer::new(move || App::new().configure(&configure).wrap(Gate::new(public_host.as_deref())));
     // Nagle makes the second write of a streamed body wait 40 ms for the client's delayed acknowledgement.
-    let server = server.tcp_nodelay(true).workers(workers.max(1)).client_request_timeout(HEAD_TIMEOUT);
-    let server = server.keep_alive(KEEP_ALIVE).client_disconnect_timeout(LINGER).shutdown_timeout(SHUTDOWN);
-    Ok(server.disable_signals().listen(listener)?.run())
+    let server = server.tcp_nodelay(true).client_request_timeout(HEAD_TIMEOUT).keep_alive(KEEP_ALIVE);
+    let server = server.client_disconnect_timeout(LINGER).shutdown_timeout(SHUTDOWN);
+    let server = server.on_connect(|_, connection| {
+        connection.insert(Closing::default());
+    });
+    Ok(server.workers(workers.max(1)).disable_signals().listen(listener)?.run())
 }
 
 /// Installs the metrics recorder of this process, once; every later call gives the same one.

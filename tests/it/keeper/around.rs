@@ -34,11 +34,11 @@ async fn a_command_runs_in_the_company_asked_for() {
     let (bench, link) = at(&sandbox);
     let access = bench.linked(&link).await;
     for (company, users) in [(Some("3862"), 3), (Some("3861"), 11), (Some("8560"), 3), (None, 3)] {
-        let made = bench.upstream.around(&access, company, call(link.base.clone(), link.api_key.clone(), V1)).await.unwrap();
+        let made = bench.upstream.exclusively(&access, company, call(link.base.clone(), link.api_key.clone(), V1)).await.unwrap();
         assert_eq!(made.value["data"].as_array().unwrap().len(), users, "{company:?}");
         assert!(made.tail.is_none());
     }
-    let unknown = bench.upstream.around(&access, Some("999"), call(link.base.clone(), link.api_key.clone(), V1)).await;
+    let unknown = bench.upstream.exclusively(&access, Some("999"), call(link.base.clone(), link.api_key.clone(), V1)).await;
     assert!(is_context_changed(&unknown.err().expect("a failure")));
 }
 
@@ -51,7 +51,7 @@ async fn an_answer_from_another_company_is_not_handed_on() {
         control.switch(Some(3862));
         call(link.base.clone(), link.api_key.clone(), V1).await
     };
-    let failure = bench.upstream.around(&access, Some("3861"), spoiled).await.err().expect("a failure");
+    let failure = bench.upstream.exclusively(&access, Some("3861"), spoiled).await.err().expect("a failure");
     assert!(is_context_changed(&failure), "{failure:?}");
 }
 
@@ -60,12 +60,12 @@ async fn the_lock_is_kept_until_a_queued_command_has_ended() {
     let (sandbox, _) = stand_in(Faults { users: 0, delay: Duration::from_millis(700), ..Faults::default() });
     let (bench, link) = at(&sandbox);
     let access = link.access(serde_json::from_value(json!({"kind": "msp", "enterprise_id": "8560", "queue": true})).unwrap());
-    let made = bench.upstream.around(&access, None, call(link.base.clone(), link.api_key.clone(), V2)).await.unwrap();
+    let made = bench.upstream.exclusively(&access, None, call(link.base.clone(), link.api_key.clone(), V2)).await.unwrap();
     assert_eq!(made.value["status"], "queued");
     let tail = made.tail.expect("a queued command leaves something to do");
     let ended = Arc::new(AtomicBool::new(false));
     let waited =
-        async { bench.upstream.around(&access, None, async { Ok((ended.load(Ordering::SeqCst), None)) }).await.unwrap().value };
+        async { bench.upstream.exclusively(&access, None, async { Ok((ended.load(Ordering::SeqCst), None)) }).await.unwrap().value };
     let driven = async {
         tokio::time::sleep(Duration::from_millis(300)).await;
         ended.store(true, Ordering::SeqCst);
@@ -80,7 +80,7 @@ async fn within_a_company_the_answer_waits_for_the_command() {
     let (sandbox, _) = stand_in(Faults { users: 0, delay: Duration::from_millis(100), ..Faults::default() });
     let (bench, link) = at(&sandbox);
     let access = bench.linked(&link).await;
-    let made = bench.upstream.around(&access, Some("3862"), call(link.base.clone(), link.api_key.clone(), V2)).await.unwrap();
+    let made = bench.upstream.exclusively(&access, Some("3862"), call(link.base.clone(), link.api_key.clone(), V2)).await.unwrap();
     assert!(made.tail.is_none());
     let id = made.value["request_id"].as_str().unwrap().to_owned();
     let (base, key) = (link.base.clone(), link.api_key.clone());

@@ -1,0 +1,99 @@
+//! The table of routes and rights, read off the handlers' parameter types, as a snapshot that a reviewer sees change.
+
+use std::{collections::BTreeMap, fmt::Write, path::Path};
+
+use regex::Regex;
+use rollcall::http::openapi;
+
+const SNAPSHOT: &str = "\
+DELETE /api-token/{id} Admin
+DELETE /integrated-account/{id} WriteAccounts
+GET /api-token Admin
+GET /api-token/{id} Admin
+GET /environment-integration ReadAccounts
+GET /environment-integration/{id} ReadAccounts
+GET /errors/{code} -
+GET /healthz -
+GET /integrated-account ReadAccounts
+GET /integrated-account/{id} ReadAccounts
+GET /integrated-account/{id}/capabilities ReadAccounts
+GET /integration ReadAccounts
+GET /integration/{slug_or_id} ReadAccounts
+GET /integration/{slug_or_id}/capabilities ReadAccounts
+GET /metrics -
+GET /openapi.json -
+GET /ping -
+GET /proxy/{resource} ReadProxy
+GET /proxy/{resource}/{id} ReadProxy
+GET /readyz -
+GET /unified/user-directory/groups ReadDirectory
+GET /unified/user-directory/groups/{id} ReadDirectory
+GET /unified/user-directory/groups/{id}/members ReadDirectory
+GET /unified/user-directory/me ReadDirectory
+GET /unified/user-directory/organizations ReadDirectory
+GET /unified/user-directory/organizations/{id} ReadDirectory
+GET /unified/user-directory/roles ReadDirectory
+GET /unified/user-directory/roles/{id} ReadDirectory
+GET /unified/user-directory/users ReadDirectory
+GET /unified/user-directory/users/{id} ReadDirectory
+GET /unified/user-directory/workspaces ReadDirectory
+GET /unified/user-directory/workspaces/{id} ReadDirectory
+GET /unified/{model}/{resource}/meta/{method} ReadDirectory
+PATCH /integrated-account/{id} WriteAccounts
+POST /api-token Admin
+POST /integrated-account WriteAccounts
+";
+
+/// Route → right, from the sources.
+fn table() -> BTreeMap<String, String> {
+    let route = Regex::new(r#"(?s)#\[(get|post|patch|delete)\("([^"]+)"\)\]\npub async fn \w+\((.*?)\) ->"#).unwrap();
+    let right = Regex::new(r"(?:Caller|LinkedAccount)<(\w+)").unwrap();
+    let alias = Regex::new(r"type (\w+) = (\w+<[^;]+>);").unwrap();
+    let mut table = BTreeMap::new();
+    for entry in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/http/routes")).unwrap() {
+        let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+        let aliases: Vec<(String, String)> = alias.captures_iter(&text).map(|c| (c[1].to_owned(), c[2].to_owned())).collect();
+        for found in route.captures_iter(&text) {
+            let parameters =
+                aliases.iter().fold(found[3].to_owned(), |p, (name, full)| p.replace(&format!(": {name}"), &format!(": {full}")));
+            let held = right.captures(&parameters).map_or("-".to_owned(), |c| c[1].to_owned());
+            table.insert(format!("{} {}", found[1].to_uppercase(), &found[2]), held);
+        }
+    }
+    table
+}
+
+#[test]
+fn every_route_asks_for_the_right_of_the_snapshot() {
+    let mut shown = String::new();
+    for (route, right) in table() {
+        writeln!(shown, "{route} {right}").unwrap();
+    }
+    assert_eq!(shown, SNAPSHOT, "a route or its right changed; if it shall, change the snapshot too:\n{shown}");
+}
+
+#[test]
+fn the_document_names_the_same_rights() {
+    let scopes: BTreeMap<&str, Option<&str>> = BTreeMap::from([
+        ("-", None),
+        ("Admin", Some("admin")),
+        ("ReadAccounts", Some("accounts:read")),
+        ("ReadDirectory", Some("directory:read")),
+        ("ReadProxy", Some("proxy:read")),
+        ("WriteAccounts", Some("accounts:write")),
+    ]);
+    let document = serde_json::to_value(openapi::document()).unwrap();
+    let mut described = BTreeMap::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let optional =
+                operation["security"].as_array().is_none_or(|s| s.iter().any(|way| way.as_object().unwrap().is_empty()));
+            let scope = operation["x-rollcall-scope"].as_str();
+            assert_eq!(scope.is_none(), operation["security"] == serde_json::json!([{}]), "{method} {path}");
+            described.insert(format!("{} {path}", method.to_uppercase()), if optional { None } else { scope.map(str::to_owned) });
+        }
+    }
+    let expected: BTreeMap<_, _> =
+        table().into_iter().map(|(route, right)| (route, scopes[right.as_str()].map(str::to_owned))).collect();
+    assert_eq!(described, expected);
+}

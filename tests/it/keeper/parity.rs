@@ -1,52 +1,15 @@
 //! The stand-in is held against the real code: the same requests, the same status, content type and shape of the JSON.
 
-use std::{
-    collections::BTreeSet,
-    io::{Read, Write},
-    net::TcpStream,
-    time::Duration,
-};
+use std::{collections::BTreeSet, time::Duration};
 
 use rollcall::sandbox::keeper_commander::Faults;
 use serde_json::{Value, json};
 
-use super::bench::stand_in;
+use super::{
+    bench::stand_in,
+    raw::{Answer, V1, V2, send},
+};
 use crate::support::peers;
-
-const V1: &str = "/api/v1/executecommand";
-const V2: &str = "/api/v2/executecommand-async";
-
-struct Answer {
-    status: u16,
-    kind: String,
-    body: Vec<u8>,
-}
-
-/// One request on a connection of its own.
-fn send(base: &str, method: &str, path: &str, headers: &[(&str, &str)], body: Option<&[u8]>) -> Answer {
-    let host = base.trim_start_matches("http://");
-    let mut stream = TcpStream::connect(host).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-    let mut text = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n");
-    for (name, value) in headers {
-        text.push_str(&format!("{name}: {value}\r\n"));
-    }
-    if let Some(body) = body {
-        text.push_str(&format!("Content-Length: {}\r\n", body.len()));
-    }
-    text.push_str("\r\n");
-    stream.write_all(text.as_bytes()).unwrap();
-    stream.write_all(body.unwrap_or_default()).unwrap();
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).unwrap();
-    let end = answer.windows(4).position(|window| window == b"\r\n\r\n").expect("a whole head");
-    let head = String::from_utf8_lossy(&answer[..end]).into_owned();
-    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    let kind =
-        head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-type: ").map(str::to_owned)).unwrap_or_default();
-    assert!(!head.to_lowercase().contains("transfer-encoding"), "the reader here knows lengths only");
-    Answer { status, kind, body: answer[end + 4..].to_vec() }
-}
 
 /// Names and types, not values; a list is the set of its elements' shapes.
 fn shape(value: &Value) -> Value {

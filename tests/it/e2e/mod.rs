@@ -1,3 +1,8 @@
 //! The whole binary, as users run it: once per store.
 
+mod bad_input;
+mod cli;
+mod clients;
+mod redis;
 mod scim;
+mod vendor;

@@ -64,9 +64,15 @@ pub struct Core {
 impl Core {
     /// Opens store, keys and connectors. `run_token` is an administrator for this run only; `egress` is added to what the
     /// operator allows.
-    pub async fn open(settings: &Settings, clock: Arc<dyn Clock>, run_token: Option<&Secret>, egress: &[String]) -> Result<Core, StartError> {
+    pub async fn open(
+        settings: &Settings,
+        clock: Arc<dyn Clock>,
+        run_token: Option<&Secret>,
+        egress: &[String],
+    ) -> Result<Core, StartError> {
         let guard = Arc::new(Guard::new(allow(settings, egress)?));
-        let catalog = Arc::new(ArcSwap::from_pointee(Catalog::load(settings.connectors_dir.as_deref()).map_err(StartError::Connectors)?));
+        let catalog =
+            Arc::new(ArcSwap::from_pointee(Catalog::load(settings.connectors_dir.as_deref()).map_err(StartError::Connectors)?));
         // The ring is judged before the store is touched wherever it must exist already.
         let kept_ring = load_ring(settings)?;
         let store = open_store(settings, clock.clone()).await?;
@@ -83,7 +89,8 @@ impl Core {
         let administrators = [settings.admin_token.as_ref(), run_token].into_iter().flatten();
         let administrators: Vec<_> = administrators.map(|text| Administrator::new(&keys, text, environment)).collect();
         let tokens = Tokens::new(repo::Tokens::new(store.clone()), keys.clone(), clock.clone(), administrators);
-        let services = services(store, catalog, Arc::new(Vault::new(ring.clone())), guard.clone(), keys, clock, tasks.clone(), tokens);
+        let services =
+            services(store, catalog, Arc::new(Vault::new(ring.clone())), guard.clone(), keys, clock, tasks.clone(), tokens);
         Ok(Core {
             services: Arc::new(services),
             guard,
@@ -102,7 +109,10 @@ impl Core {
         let other = |error: crate::error::Error| StartError::Other(error.to_string());
         let embedded = matches!(settings.store, StoreSetting::Embedded(_));
         let tokens = &self.services.tokens;
-        if !embedded || settings.admin_token.is_some() || !tokens.list(self.environment, 1, None).await.map_err(other)?.0.is_empty() {
+        if !embedded
+            || settings.admin_token.is_some()
+            || !tokens.list(self.environment, 1, None).await.map_err(other)?.0.is_empty()
+        {
             return Ok(None);
         }
         let new = NewToken { name: "first administrator".to_owned(), scopes: Scopes([Scope::Admin].into()), expires_at: None };
@@ -131,12 +141,19 @@ fn services(
 ) -> Services {
     let upstream = Arc::new(Upstream::new(guard.clone(), store.clone()));
     let records = repo::Accounts::new(store.clone());
-    let accounts =
-        Arc::new(Accounts::new(records, catalog.clone(), vault, upstream.clone(), guard, clock.clone(), Opened::new(tasks)));
+    let accounts = Arc::new(Accounts::new(
+        records,
+        catalog.clone(),
+        vault,
+        upstream.clone(),
+        guard,
+        clock.clone(),
+        Opened::new(tasks.clone()),
+    ));
     let snapshots = Snapshots::new(repo::Snapshots::new(store.clone()));
     let blobs = repo::Blobs::new(store.clone());
     let directory = Directory::new(accounts.clone(), upstream.clone(), snapshots, blobs, keys, clock);
-    let passthrough = Passthrough { accounts: accounts.clone(), upstream };
+    let passthrough = Passthrough { accounts: accounts.clone(), upstream, tasks };
     Services { tokens, accounts, directory, passthrough, catalog, store }
 }
 
@@ -151,7 +168,7 @@ async fn open_store(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Arc<dy
         StoreSetting::Embedded(folder) => {
             std::fs::create_dir_all(folder)
                 .map_err(|why| StartError::Other(format!("the folder {} cannot be made: {why}", folder.display())))?;
-            Ok(Arc::new(Embedded::open(&folder.join("rollcall.redb"), clock)?))
+            Ok(Arc::new(Embedded::open(folder, clock)?))
         }
         StoreSetting::Redis(address) => {
             let url = RedisUrl::parse(address.expose()).map_err(StartError::Other)?;

@@ -127,7 +127,9 @@ pub async fn read_all(door: &Door, path: &str) -> Result<Vec<Value>, Failure> {
     let mut all = Vec::new();
     let mut cursor = String::new();
     loop {
-        let page = door.call(Method::GET, &format!("{path}?next_cursor={}", utf8_percent_encode(&cursor, NON_ALPHANUMERIC)), None).await?;
+        let page = door
+            .call(Method::GET, &format!("{path}?next_cursor={}", utf8_percent_encode(&cursor, NON_ALPHANUMERIC)), None)
+            .await?;
         all.extend(page["result"].as_array().cloned().unwrap_or_default());
         match page["next_cursor"].as_str() {
             Some(next) => next.clone_into(&mut cursor),

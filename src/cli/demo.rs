@@ -13,8 +13,8 @@ use super::{
 use crate::{
     config::{GlobalArgs, Purpose},
     error::Error,
-    model::{Account, AccountId, Resource, Secret},
-    sandbox::{self, Sandbox},
+    model::{Account, AccountId, EnvironmentId, Resource, Secret},
+    sandbox::{self, Kind, Sandbox},
     service::{ListAccounts, ListQuery, NewAccount, Services},
     vault::harden_process,
 };
@@ -40,7 +40,10 @@ struct Linked {
 /// Runs the demo until a signal.
 pub async fn demo(args: DemoArgs, mut global: GlobalArgs) -> Result<(), Failure> {
     let listener = TcpListener::bind(("127.0.0.1", args.port)).map_err(|why| {
-        Failure::Failed(format!("cannot listen on 127.0.0.1:{}: {why}; choose another with --port, or --port 0 for a free one", args.port))
+        Failure::Failed(format!(
+            "cannot listen on 127.0.0.1:{}: {why}; choose another with --port, or --port 0 for a free one",
+            args.port
+        ))
     })?;
     let temporary = TemporaryFolder::unless(args.data.as_deref())?;
     let folder = args.data.as_deref().unwrap_or(&temporary.0);
@@ -53,15 +56,20 @@ pub async fn demo(args: DemoArgs, mut global: GlobalArgs) -> Result<(), Failure>
     let _ = harden_process();
     let token = random_text();
     let base_url = format!("http://{}", listener.local_addr()?);
-    let sandboxes = sandbox::start_all().await?;
-    let egress: Vec<String> = sandboxes.iter().map(|sandbox| sandbox.address().to_string()).collect();
+    let mut sandboxes = Vec::new();
+    for kind in Kind::ALL {
+        let (sandbox, server) = sandbox::start(*kind)?;
+        actix_web::rt::spawn(server);
+        sandboxes.push((*kind, sandbox));
+    }
+    let egress: Vec<String> = sandboxes.iter().map(|(_, sandbox)| sandbox.addr.to_string()).collect();
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
     let mut running = Running::start(&settings, listener, Some(&token), &egress, workers).await?;
     let services = running.core.services.clone();
     let environment = running.core.environment;
     let mut accounts = Vec::new();
-    for sandbox in &sandboxes {
-        accounts.push(link(&services, environment, sandbox).await.map_err(Error::from)?);
+    for (kind, sandbox) in &sandboxes {
+        accounts.push(link(&services, environment, *kind, sandbox).await?);
     }
     if json {
         let list: Vec<Value> =
@@ -77,19 +85,17 @@ pub async fn demo(args: DemoArgs, mut global: GlobalArgs) -> Result<(), Failure>
 }
 
 /// Links a sandbox, keeping the account's id from an earlier start.
-async fn link(services: &Services, environment: crate::model::EnvironmentId, sandbox: &Sandbox) -> Result<Linked, Error> {
-    let filter = ListAccounts {
-        integration: Some(sandbox.connector().to_owned()),
-        is_sandbox: Some(true),
-        limit: 1,
-        ..ListAccounts::default()
-    };
+async fn link(services: &Services, environment: EnvironmentId, kind: Kind, sandbox: &Sandbox) -> Result<Linked, Error> {
+    let (connector, method, tenant_id) = kind.link();
+    let filter =
+        ListAccounts { integration: Some(connector.to_owned()), is_sandbox: Some(true), limit: 1, ..ListAccounts::default() };
     let kept: Option<Account> = services.accounts.list(environment, filter).await?.0.into_iter().next();
-    let context: Map<String, Value> = sandbox.fields().into_iter().map(|(name, value)| (name, Value::String(value))).collect();
+    let fields = kind.fields(sandbox).into_iter();
+    let context: Map<String, Value> = fields.map(|(name, value)| (name.to_owned(), Value::String(value))).collect();
     let new = NewAccount {
-        tenant_id: sandbox.tenant_id().to_owned(),
-        integration: sandbox.connector().to_owned(),
-        authentication_method: sandbox.method().to_owned(),
+        tenant_id: tenant_id.to_owned(),
+        integration: connector.to_owned(),
+        authentication_method: method.to_owned(),
         context,
         is_sandbox: true,
         id: kept.map(|account| account.id),
@@ -100,7 +106,7 @@ async fn link(services: &Services, environment: crate::model::EnvironmentId, san
 
 async fn curl_lines(
     services: &Services,
-    environment: crate::model::EnvironmentId,
+    environment: EnvironmentId,
     base_url: &str,
     token: &Secret,
     accounts: &[Linked],
@@ -112,11 +118,10 @@ async fn curl_lines(
     let cursor = page.next_cursor.unwrap_or_default();
     let curl = format!("curl -s -H 'Authorization: Bearer {}'", token.expose());
     let users = format!("{base_url}/unified/user-directory/users?integrated_account_id={}&limit=5", first.id);
-    let passthrough = match accounts.iter().find(|account| account.integration == "scim") {
-        Some(scim) => format!("{base_url}/passthrough/{}/Users?count=2", scim.id),
-        None => format!("{base_url}/passthrough/{}/health", first.id),
-    };
-    let mut lines = format!("Rollcall listens on {base_url} with sandbox vendors. Token: {}\n\nLinked accounts:\n", token.expose());
+    let scim = accounts.iter().find(|account| account.integration == "scim").unwrap_or(first);
+    let passthrough = format!("{base_url}/passthrough/{}/Users?count=2", scim.id);
+    let mut lines =
+        format!("Rollcall listens on {base_url} with sandbox vendors. Token: {}\n\nLinked accounts:\n", token.expose());
     for account in accounts {
         lines.push_str(&format!("  {}  {}  ({})\n", account.id, account.integration, account.tenant_id));
     }

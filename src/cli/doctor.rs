@@ -62,7 +62,9 @@ fn keys(settings: &Settings) -> Finding {
     if !settings.keys_file.exists() {
         return match settings.store {
             StoreSetting::Embedded(_) => finding("keys", Verdict::Good, format!("{file} will be made at the first start")),
-            StoreSetting::Redis(_) => finding("keys", Verdict::Bad, format!("{file} does not exist; with Redis the key ring must be given")),
+            StoreSetting::Redis(_) => {
+                finding("keys", Verdict::Bad, format!("{file} does not exist; with Redis the key ring must be given"))
+            }
         };
     }
     match crate::vault::KeyRing::load(&settings.keys_file) {
@@ -110,7 +112,9 @@ fn egress(settings: &Settings) -> Finding {
 
 fn connectors(settings: &Settings) -> Vec<Finding> {
     match Catalog::load(settings.connectors_dir.as_deref()) {
-        Err(problems) => vec![finding("connectors", Verdict::Bad, format!("the built-in connectors have {} mistakes", problems.len()))],
+        Err(problems) => {
+            vec![finding("connectors", Verdict::Bad, format!("the built-in connectors have {} mistakes", problems.len()))]
+        }
         Ok(catalog) if catalog.problems().is_empty() => {
             vec![finding("connectors", Verdict::Good, format!("{} loaded", catalog.all().count()))]
         }

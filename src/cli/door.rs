@@ -7,7 +7,11 @@ use http::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Failure, serve::{Running, random_text}, settings};
+use super::{
+    Failure,
+    serve::{Running, random_text},
+    settings,
+};
 use crate::{
     config::{Environment, GlobalArgs, Purpose, Remote, Settings, StoreSetting},
     model::Secret,
@@ -91,7 +95,11 @@ pub async fn healthcheck(global: GlobalArgs) -> Result<(), Failure> {
     let settings = settings(&global, Purpose::Tool)?;
     let mut address = settings.listen;
     if address.ip().is_unspecified() {
-        address.set_ip(if address.is_ipv4() { std::net::Ipv4Addr::LOCALHOST.into() } else { std::net::Ipv6Addr::LOCALHOST.into() });
+        address.set_ip(if address.is_ipv4() {
+            std::net::Ipv4Addr::LOCALHOST.into()
+        } else {
+            std::net::Ipv6Addr::LOCALHOST.into()
+        });
     }
     let api = OwnApi::new(&format!("http://{address}"), Secret::new(String::new()))?;
     let asked = tokio::time::timeout(Duration::from_secs(5), api.call(Method::GET, "/healthz", None)).await;

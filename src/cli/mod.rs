@@ -2,6 +2,7 @@
 
 mod account;
 mod check;
+mod demo;
 mod doctor;
 mod door;
 mod serve;
@@ -28,6 +29,8 @@ struct Cli {
 enum Command {
     /// Run the gateway
     Serve,
+    /// Run the gateway with sandbox vendors, linked and ready to be called
+    Demo(demo::DemoArgs),
     /// Check connector folders: every mistake with file, line, column and a hint
     Check {
         /// The folder that holds connector folders; the built-in connectors when left out
@@ -86,6 +89,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
     let global = cli.global;
     match cli.command {
         Command::Serve => on_runtime(serve::serve(settings(&global, Purpose::Serve)?)),
+        Command::Demo(args) => on_runtime(demo::demo(args, global)),
         Command::Check { dir } => check::check(dir.as_deref(), global.json),
         Command::Token(command) => on_runtime(token::run(command, global)),
         Command::Account(command) => on_runtime(account::run(command, global)),

@@ -138,7 +138,9 @@ pub async fn serve(settings: Settings) -> Result<(), Failure> {
 async fn announce(settings: &Settings, core: &Core) -> Result<(), Failure> {
     if core.made_ring {
         let file = core.keys_file.display();
-        eprintln!("A new key ring was made: {file}. Without it the stored credentials cannot be read: back it up, apart from the store.");
+        eprintln!(
+            "A new key ring was made: {file}. Without it the stored credentials cannot be read: back it up, apart from the store."
+        );
     }
     for warning in &core.warnings {
         tracing::warn!("{warning}");
@@ -180,7 +182,11 @@ pub fn random_text() -> Secret {
 /// Where this machine reaches an address it listens on.
 fn reachable(mut address: std::net::SocketAddr) -> std::net::SocketAddr {
     if address.ip().is_unspecified() {
-        address.set_ip(if address.is_ipv4() { std::net::Ipv4Addr::LOCALHOST.into() } else { std::net::Ipv6Addr::LOCALHOST.into() });
+        address.set_ip(if address.is_ipv4() {
+            std::net::Ipv4Addr::LOCALHOST.into()
+        } else {
+            std::net::Ipv6Addr::LOCALHOST.into()
+        });
     }
     address
 }
@@ -191,7 +197,9 @@ pub fn start_logs(settings: &Settings) -> Result<(), Failure> {
     let registry = tracing_subscriber::registry().with(filter);
     let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let started = match settings.log_format {
-        LogFormat::Json => registry.with(layer.json().flatten_event(true).with_current_span(false).with_span_list(false)).try_init(),
+        LogFormat::Json => {
+            registry.with(layer.json().flatten_event(true).with_current_span(false).with_span_list(false)).try_init()
+        }
         LogFormat::Text => registry.with(layer).try_init(),
     };
     started.map_err(|why| Failure::Failed(why.to_string()))

@@ -382,7 +382,8 @@ pub fn require_proxy(linked: &Linked, name: &str, verb: Verb) -> Result<(), Erro
         None => {
             let known: Vec<_> = method.resources.values().map(|def| format!("`{}`", def.proxy_name)).collect();
             let shown: String = name.chars().take(64).collect();
-            let detail = format!("{} has no resource `{shown}` here; it has {}.", linked.access.connector.file.title, known.join(", "));
+            let detail =
+                format!("{} has no resource `{shown}` here; it has {}.", linked.access.connector.file.title, known.join(", "));
             Err(Error::new(Code::ResourceNotSupported, detail))
         }
     }
@@ -394,11 +395,13 @@ pub fn rule(rule: &RuleFile) -> Value {
         RuleFile::Path(path) => path.clone().into(),
         RuleFile::First(paths) => paths.clone().into(),
         RuleFile::Full(full) => {
-            let many = |texts: &Option<crate::mapping::OneOrMany<String>>| texts.as_ref().map(|t| Value::from(t.as_slice().to_vec()));
+            let many =
+                |texts: &Option<crate::mapping::OneOrMany<String>>| texts.as_ref().map(|t| Value::from(t.as_slice().to_vec()));
             let text = |text: &Option<String>| text.clone().map(Value::from);
             let map = full.map.as_ref().map(|map| map.iter().map(|(k, v)| (k.clone(), self::rule(v))).collect::<Value>());
             let when = full.when.as_ref().map(|when| {
-                let parts = [("path", Some(Value::from(when.path.clone()))), ("is", many(&when.is)), ("is_not", many(&when.is_not))];
+                let parts =
+                    [("path", Some(Value::from(when.path.clone()))), ("is", many(&when.is)), ("is_not", many(&when.is_not))];
                 present(parts)
             });
             present([

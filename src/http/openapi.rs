@@ -11,7 +11,7 @@ use utoipa::{
         info::InfoBuilder,
         path::Operation,
         schema::{ObjectBuilder, SchemaType, Type},
-        security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+        security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
         tag::TagBuilder,
     },
 };
@@ -57,10 +57,14 @@ const GUARDED: &[(u16, &str)] = &[
     (503, "The store does not answer, or too much is waiting."),
 ];
 const NAMED: &[(u16, &str)] = &[(404, "No such object in this environment.")];
-const WITH_BODY: &[(u16, &str)] = &[(413, "The body is too large."), (422, "A field is not as it must be, or the vendor refused it.")];
+const WITH_BODY: &[(u16, &str)] =
+    &[(413, "The body is too large."), (422, "A field is not as it must be, or the vendor refused it.")];
 const CHANGING: &[(u16, &str)] = &[(409, "Somebody else changed the object at the same time.")];
 const AT_VENDOR: &[(u16, &str)] = &[
-    (401, "The token is not valid (`invalid_token`), or the vendor no longer accepts the account's credential (`reauth_required`)."),
+    (
+        401,
+        "The token is not valid (`invalid_token`), or the vendor no longer accepts the account's credential (`reauth_required`).",
+    ),
     (403, "The token lacks a scope, or the vendor or its connector denies the call."),
     (404, "No such account or record, or the connector has no such resource."),
     (405, "The connector has the resource but not this method."),
@@ -72,10 +76,8 @@ const AT_VENDOR: &[(u16, &str)] = &[
 
 /// The whole document.
 pub fn document() -> openapi::OpenApi {
-    let (_, mut document) = actix_web::App::new()
-        .into_utoipa_app()
-        .configure(|config| routes::documented(config))
-        .split_for_parts();
+    let (_, mut document) =
+        actix_web::App::new().into_utoipa_app().configure(|config| routes::documented(config)).split_for_parts();
     document.info = InfoBuilder::new()
         .title("Rollcall")
         .version(env!("CARGO_PKG_VERSION"))
@@ -181,7 +183,15 @@ fn complete_record(components: &mut openapi::Components, shape: &Shape, is_recor
 }
 
 fn complete_operation(path: &str, operation: &mut Operation) {
-    let guarded = operation.security.is_some();
+    let scope = take_scope(operation);
+    let guarded = scope.is_some();
+    let about = match &scope {
+        Some(scope) if path == "/metrics" => format!("Needs the scope `{scope}`, unless the gateway listens on loopback only."),
+        Some(scope) => format!("Needs the scope `{scope}`."),
+        None => "Needs no token.".to_owned(),
+    };
+    operation.description =
+        Some(operation.description.as_ref().map_or_else(|| about.clone(), |text| format!("{text}\n\n{about}")));
     let at_vendor = path.starts_with("/unified/") || path.starts_with("/proxy/");
     let mut problems: Vec<&(u16, &str)> = COMMON.iter().collect();
     if guarded {
@@ -205,6 +215,20 @@ fn complete_operation(path: &str, operation: &mut Operation) {
             operation.responses.responses.insert(status.to_string(), RefOr::T(problem(*status, description)));
         }
     }
+}
+
+/// The scope moves from the security requirement, where many tools allow scopes of OAuth only, to an extension.
+fn take_scope(operation: &mut Operation) -> Option<String> {
+    let ways = serde_json::to_value(operation.security.take()).unwrap_or_default();
+    let ways = ways.as_array().map(Vec::as_slice).unwrap_or_default();
+    let scope = ways.iter().find_map(|way| way["bearer"][0].as_str().map(str::to_owned));
+    let is_optional = scope.is_none() || ways.iter().any(|way| way.as_object().is_some_and(Map::is_empty));
+    let bearer = scope.as_ref().map(|_| SecurityRequirement::new("bearer", [] as [&str; 0]));
+    operation.security = Some(is_optional.then(SecurityRequirement::default).into_iter().chain(bearer).collect());
+    if let Some(scope) = &scope {
+        operation.extensions.get_or_insert_default().insert("x-rollcall-scope".into(), scope.as_str().into());
+    }
+    scope
 }
 
 fn problem(status: u16, description: &str) -> openapi::Response {

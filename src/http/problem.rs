@@ -225,9 +225,9 @@ fn insight(error: &Error) -> Option<Value> {
     match code {
         Code::VendorRateLimited => Some(json!({"rate_limit_error": {"description": error.detail()}})),
         Code::VendorDenied => Some(json!({"forbidden_error": {"description": error.detail(), "value": {"missing_scopes": []}}})),
-        Code::InvalidParameter if error.field_name() == Some("integrated_account_id") => {
-            Some(json!({"missing_required_query_parameters": {"description": error.detail(), "value": ["integrated_account_id"]}}))
-        }
+        Code::InvalidParameter if error.field_name() == Some("integrated_account_id") => Some(
+            json!({"missing_required_query_parameters": {"description": error.detail(), "value": ["integrated_account_id"]}}),
+        ),
         _ if error.vendor_answer().is_some() => Some(json!({"remote_error": {"description": error.detail()}})),
         _ => None,
     }
@@ -241,9 +241,7 @@ pub fn foreign(error: &actix_web::Error, status: StatusCode) -> Error {
         StatusCode::METHOD_NOT_ALLOWED => Error::new(Code::MethodNotAllowed, "The route does not answer this method."),
         StatusCode::PAYLOAD_TOO_LARGE => Error::new(Code::BodyTooLarge, "The request body is too large for this route."),
         StatusCode::REQUEST_TIMEOUT => Error::new(Code::RequestTimeout, "The request body did not arrive in time."),
-        status if status.is_client_error() => {
-            Error::new(Code::InvalidRequest, "The request could not be read.").because(text)
-        }
+        status if status.is_client_error() => Error::new(Code::InvalidRequest, "The request could not be read.").because(text),
         _ => Error::internal(text),
     }
 }

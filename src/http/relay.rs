@@ -55,9 +55,9 @@ impl Body for RequestBody {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match &mut self.get_mut().source {
             Source::Whole(whole) => Poll::Ready(whole.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Source::Stream(payload) => Pin::new(payload).poll_next(cx).map(|next| {
-                next.map(|chunk| chunk.map(Frame::data).map_err(|error| BodyError::Broken(error.to_string())))
-            }),
+            Source::Stream(payload) => Pin::new(payload)
+                .poll_next(cx)
+                .map(|next| next.map(|chunk| chunk.map(Frame::data).map_err(|error| BodyError::Broken(error.to_string())))),
         }
     }
 

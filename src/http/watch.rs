@@ -55,7 +55,9 @@ impl Meters {
 /// Methods of a caller's invention do not become label values.
 fn known(method: &Method) -> Method {
     match *method {
-        Method::GET | Method::HEAD | Method::POST | Method::PUT | Method::PATCH | Method::DELETE | Method::OPTIONS => method.clone(),
+        Method::GET | Method::HEAD | Method::POST | Method::PUT | Method::PATCH | Method::DELETE | Method::OPTIONS => {
+            method.clone()
+        }
         _ => Method::from_bytes(b"OTHER").unwrap_or(Method::TRACE),
     }
 }

@@ -35,6 +35,28 @@ pub enum Kind {
     Scim,
 }
 
+impl Kind {
+    /// Every kind, in the order the demo links them.
+    pub const ALL: &'static [Kind] = &[Kind::KeeperCommander, Kind::Scim];
+
+    /// The connector, the link method and the label of the customer the demo links it with.
+    pub const fn link(self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            Kind::KeeperCommander => ("keeper", "service_mode", "acme-msp"),
+            Kind::Scim => ("scim", "bearer", "northwind"),
+        }
+    }
+
+    /// The fields of that link method.
+    pub fn fields(self, sandbox: &Sandbox) -> [(&'static str, String); 2] {
+        let (address, credential) = match self {
+            Kind::KeeperCommander => ("service_url", "api_key"),
+            Kind::Scim => ("base_url", "token"),
+        };
+        [(address, sandbox.base.clone()), (credential, sandbox.token.clone())]
+    }
+}
+
 /// Starts a stand-in on a free port, without faults and with enough users for several pages.
 pub fn start(kind: Kind) -> std::io::Result<(Sandbox, Server)> {
     match kind {

@@ -177,7 +177,8 @@ impl Accounts {
             account.tenant_id = tenant_id;
         }
         account.updated_at = self.clock.now();
-        let connector = self.catalog.load().get(account.connector.as_str()).cloned().ok_or_else(|| missing_connector(&account.connector))?;
+        let connector =
+            self.catalog.load().get(account.connector.as_str()).cloned().ok_or_else(|| missing_connector(&account.connector))?;
         let method = find_method(&connector, &account.method)?;
         let mut fields_changed = BTreeMap::new();
         for (name, value) in change.context.unwrap_or_default() {
@@ -227,9 +228,9 @@ impl Accounts {
         if let Some(connector) = catalog.get(name) {
             return Ok(connector.clone());
         }
-        let by_id = uuid::Uuid::try_parse(name).ok().and_then(|id| {
-            catalog.all().find(|c| c.id == id || environment_integration_id(environment, &c.slug) == id).cloned()
-        });
+        let by_id = uuid::Uuid::try_parse(name)
+            .ok()
+            .and_then(|id| catalog.all().find(|c| c.id == id || environment_integration_id(environment, &c.slug) == id).cloned());
         by_id.ok_or_else(|| {
             let known: Vec<&str> = catalog.all().map(|c| c.slug.as_str()).collect();
             let detail = format!("No connector is called `{}`. There are: {}.", shorten(name), known.join(", "));
@@ -270,7 +271,8 @@ impl Accounts {
         let moved = changed.iter().any(|(name, value)| {
             method.decides_destination(name) && value.as_deref() != account.fields.get(name).map(String::as_str)
         });
-        let absent: Vec<&str> = secrets.iter().copied().filter(|name| account.sealed.contains_key(*name) && !changed.contains_key(*name)).collect();
+        let absent: Vec<&str> =
+            secrets.iter().copied().filter(|name| account.sealed.contains_key(*name) && !changed.contains_key(*name)).collect();
         if moved && !absent.is_empty() {
             let detail = format!("A change of the address needs all secrets again; missing: {}.", absent.join(", "));
             return Err(Error::new(Code::SecretsRequired, detail).field(absent[0]));
@@ -336,7 +338,12 @@ pub(super) fn place<'a>(account: &'a Account, field: &'a str) -> Place<'a> {
 }
 
 /// The decoded credential of a record whose fields are resolved.
-pub(super) fn build_access(account: &Account, connector: Arc<Connector>, method: Arc<LinkMethod>, resolved: Resolved) -> Result<Access> {
+pub(super) fn build_access(
+    account: &Account,
+    connector: Arc<Connector>,
+    method: Arc<LinkMethod>,
+    resolved: Resolved,
+) -> Result<Access> {
     let facts = account.facts.clone();
     Access::new(account.id, account.environment, connector, method, account.generation, resolved, facts)
         .map_err(|problem| field_problems(vec![problem]))

@@ -241,7 +241,8 @@ fn offered_by_vendor_name<'l>(linked: &'l Linked, name: &str) -> Result<&'l Reso
 fn not_offered(method: &LinkMethod, linked: &Linked, name: &str, reason: Option<&str>) -> Error {
     let connector = &linked.access.connector;
     let other = connector.methods.iter().find(|m| m.resources.values().any(|r| r.resource.plural() == name && r.none.is_none()));
-    let mut detail = format!("{} linked by `{}` has no `{}`", connector.file.title, method.name, name.chars().take(64).collect::<String>());
+    let mut detail =
+        format!("{} linked by `{}` has no `{}`", connector.file.title, method.name, name.chars().take(64).collect::<String>());
     detail.push_str(&reason.map_or_else(|| ".".to_owned(), |reason| format!(": {reason}")));
     if let Some(other) = other {
         detail.push_str(&format!(" Linking by `{}` offers it.", other.name));

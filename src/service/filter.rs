@@ -45,7 +45,9 @@ impl FilterOp {
 
     /// The operator of this word.
     pub fn parse(word: &str) -> Option<FilterOp> {
-        [FilterOp::Eq, FilterOp::In, FilterOp::Gt, FilterOp::Gte, FilterOp::Lt, FilterOp::Lte].into_iter().find(|op| op.as_str() == word)
+        [FilterOp::Eq, FilterOp::In, FilterOp::Gt, FilterOp::Gte, FilterOp::Lt, FilterOp::Lte]
+            .into_iter()
+            .find(|op| op.as_str() == word)
     }
 }
 
@@ -143,7 +145,8 @@ impl Plan {
     pub fn company(&self) -> Option<&str> {
         self.tests.iter().find_map(|test| match (&test.values, test.op) {
             (Values::Texts(texts), FilterOp::Eq | FilterOp::In)
-                if texts.len() == 1 && matches!(test.name.as_str(), "organizations[id]" | "organization" | "organization[id]") =>
+                if texts.len() == 1
+                    && matches!(test.name.as_str(), "organizations[id]" | "organization" | "organization[id]") =>
             {
                 texts.first().map(String::as_str)
             }
@@ -201,7 +204,8 @@ fn render(vendor: &VendorFilter, filter: &Filter) -> Result<Vec<(String, String)
     let value = filter.values.join(",");
     let parameter = |(name, template): &(String, crate::connector::Template)| {
         let text = template.render(Position::Query, |wanted| (wanted == "value").then_some(value.as_str())).map_err(|_| {
-            Error::new(Code::InvalidFilter, format!("The value of `{}` holds a control character.", filter.field)).field(&filter.field)
+            Error::new(Code::InvalidFilter, format!("The value of `{}` holds a control character.", filter.field))
+                .field(&filter.field)
         })?;
         Ok((name.clone(), text))
     };

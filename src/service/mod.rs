@@ -21,7 +21,7 @@ pub use accounts::{Accounts, ChangeAccount, Linked, ListAccounts, NewAccount};
 pub use directory::{Directory, ListPage, ListQuery, OneQuery, OneRecord, ResponseFormat};
 pub use filter::{Filter, FilterOp};
 pub use open::Opened;
-pub use passthrough::{Look, Passthrough};
+pub use passthrough::{COMPANY_HEADER, Look, Passthrough};
 pub use snapshot::Snapshots;
 pub use tokens::{Administrator, NewToken, Tokens};
 

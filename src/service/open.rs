@@ -71,7 +71,8 @@ impl Accounts {
     }
 
     async fn decode(&self, account: Account, version: u64) -> Result<Linked> {
-        let connector = self.catalog.load().get(account.connector.as_str()).cloned().ok_or_else(|| missing_connector(&account.connector))?;
+        let connector =
+            self.catalog.load().get(account.connector.as_str()).cloned().ok_or_else(|| missing_connector(&account.connector))?;
         let method = connector.method(&account.method).cloned().ok_or_else(|| missing_connector(&account.connector))?;
         let data_key = self.data_key(&account).await?;
         let secrets = open_fields(&account, &data_key)?;
@@ -181,6 +182,7 @@ impl Accounts {
 }
 
 fn reauth(account: &Account) -> Error {
-    let detail = account.last_error.clone().unwrap_or_else(|| "The vendor no longer accepts this account's credential.".to_owned());
+    let detail =
+        account.last_error.clone().unwrap_or_else(|| "The vendor no longer accepts this account's credential.".to_owned());
     Error::new(Code::ReauthRequired, detail)
 }

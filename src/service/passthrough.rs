@@ -9,8 +9,14 @@ use super::{Linked, accounts::Accounts};
 use crate::{
     connector::{Deny, PathPattern, Proxy, Words},
     error::{Code, Error, Result},
-    upstream::Upstream,
+    model::Tasks,
+    upstream::{Failure, Upstream, transport::keeper_commander::submitted_request_id},
 };
+
+/// The link field that limits an account to one company.
+const COMPANY: &str = "company_id";
+/// Names the company a command shall run in; removed before the request goes on.
+pub const COMPANY_HEADER: &str = "rollcall-company";
 
 /// What the proxy rules need to see before a request may pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,9 +33,43 @@ pub struct Passthrough {
     pub accounts: Arc<Accounts>,
     /// For the service lock of exclusive transports.
     pub upstream: Arc<Upstream>,
+    /// Runs what is left to do after an answer.
+    pub tasks: Tasks,
 }
 
 impl Passthrough {
+    /// Whether a call with this body is made while nobody else uses the service.
+    pub fn is_exclusive(&self, linked: &Linked, body: &Bytes) -> bool {
+        linked.access.method.proxy.exclusive && !body.is_empty()
+    }
+
+    /// Makes a call while nobody else uses the service, within the company of the account or, if that has none, the one the
+    /// caller names. The call gives its value and the vendor's whole answer.
+    pub async fn exclusively<T>(
+        &self,
+        linked: &Linked,
+        asked: Option<&str>,
+        call: impl Future<Output = Result<(T, Bytes), Failure>>,
+    ) -> Result<(T, Bytes)> {
+        let own = linked.account.fields.get(COMPANY).map(String::as_str);
+        if let (Some(own), Some(asked)) = (own, asked)
+            && own != asked
+        {
+            let detail = format!("This account is linked for the company {own} alone.");
+            return Err(Error::new(Code::InvalidParameter, detail).field(COMPANY_HEADER));
+        }
+        let queued = async {
+            let (head, body) = call.await?;
+            let id = submitted_request_id(&body);
+            Ok(((head, body), id))
+        };
+        let around = Box::pin(self.upstream.exclusively(&linked.access, own.or(asked), Box::pin(queued))).await?;
+        if let Some(tail) = around.tail {
+            self.tasks.spawn(tail);
+        }
+        Ok(around.value)
+    }
+
     /// First look, by method and path: refuses what never passes and says whether the body must be read.
     pub fn admit(&self, linked: &Linked, method: &http::Method, raw_path: &str) -> Result<Look> {
         let proxy = &linked.access.method.proxy;
@@ -54,7 +94,9 @@ impl Passthrough {
             return Ok(());
         }
         if headers.contains_key(http::header::CONTENT_ENCODING) {
-            return Err(Error::new(Code::InvalidBody, "A body that is looked at must not be compressed.").field("content-encoding"));
+            return Err(
+                Error::new(Code::InvalidBody, "A body that is looked at must not be compressed.").field("content-encoding")
+            );
         }
         for deny in proxy.deny.iter().filter(|deny| !deny.body.is_empty() && deny.path.matches_decoded(raw_path)) {
             refuse_denied(deny, body)?;
@@ -170,9 +212,13 @@ impl PathPattern {
     fn matches(&self, segments: &[&str]) -> bool {
         match self.0.split_last() {
             Some((last, fixed)) if last == "**" => {
-                segments.len() >= fixed.len() && fixed.iter().zip(segments).all(|(pattern, segment)| pattern == "*" || pattern == segment)
+                segments.len() >= fixed.len()
+                    && fixed.iter().zip(segments).all(|(pattern, segment)| pattern == "*" || pattern == segment)
             }
-            _ => self.0.len() == segments.len() && self.0.iter().zip(segments).all(|(pattern, segment)| pattern == "*" || pattern == segment),
+            _ => {
+                self.0.len() == segments.len()
+                    && self.0.iter().zip(segments).all(|(pattern, segment)| pattern == "*" || pattern == segment)
+            }
         }
     }
 }

@@ -175,7 +175,9 @@ fn recent_name(linked: &Linked, name: &str) -> String {
 
 /// Cuts a JSON array of records into arrays of at most `PIECE` bytes (one record may be larger).
 fn cut(records: &Bytes, pieces: &mut Vec<Vec<u8>>) -> Result<Part> {
-    let elements = whole()?.elements(records).map_err(|why| Error::new(Code::VendorBadAnswer, format!("The records cannot be read: {why}.")))?;
+    let elements = whole()?
+        .elements(records)
+        .map_err(|why| Error::new(Code::VendorBadAnswer, format!("The records cannot be read: {why}.")))?;
     let mut part = Part { first: pieces.len(), counts: Vec::new() };
     let mut piece: Vec<u8> = Vec::new();
     let mut count = 0;

@@ -73,7 +73,13 @@ pub struct Source<'a> {
 
 impl<'a> Source<'a> {
     /// The source of a resource; `parent` is the group of its members.
-    pub fn new(directory: &'a Directory, linked: &'a Linked, def: &'a ResourceDef, parent: Option<&str>, name: &str) -> Result<Self> {
+    pub fn new(
+        directory: &'a Directory,
+        linked: &'a Linked,
+        def: &'a ResourceDef,
+        parent: Option<&str>,
+        name: &str,
+    ) -> Result<Self> {
         let list = def.list.as_ref().ok_or_else(|| without(def, "list", "GET (one)"))?;
         let mut values = BTreeMap::new();
         let mut company = None;
@@ -187,7 +193,9 @@ impl<'a> Source<'a> {
         };
         let page = match self.directory.upstream.list(&self.linked.access, self.read, &ask).await {
             Ok(page) => page,
-            Err(failure) => return Err(self.directory.accounts.note_failure(self.linked, self.read.resource.plural(), "list", failure).await),
+            Err(failure) => {
+                return Err(self.directory.accounts.note_failure(self.linked, self.read.resource.plural(), "list", failure).await);
+            }
         };
         if matches!(self.list.page, PageStyle::None) && page.records.len() > limit && self.having.is_none() {
             return self.keep_whole(page).await;
@@ -223,7 +231,9 @@ impl<'a> Source<'a> {
 
     async fn begin_visits(&self) -> Result<Batch> {
         let manifest = match &self.company {
-            Some(company) if self.read.per.is_some() => self.visit(Pick::Exactly(company.clone()), &format!("company/{company}")).await?,
+            Some(company) if self.read.per.is_some() => {
+                self.visit(Pick::Exactly(company.clone()), &format!("company/{company}")).await?
+            }
             _ => self.visit(Pick::First, "first").await?,
         };
         self.check_group(&manifest).await?;
@@ -237,7 +247,9 @@ impl<'a> Source<'a> {
         }
         let visit = match self.directory.upstream.visit(&self.linked.access, &pick).await {
             Ok(visit) => visit,
-            Err(failure) => return Err(self.directory.accounts.note_failure(self.linked, self.read.resource.plural(), "list", failure).await),
+            Err(failure) => {
+                return Err(self.directory.accounts.note_failure(self.linked, self.read.resource.plural(), "list", failure).await);
+            }
         };
         let by_company = visit.company.as_ref().map(|company| format!("company/{}", company.id));
         let names: Vec<&str> = [Some(name), by_company.as_deref()].into_iter().flatten().collect();
@@ -294,7 +306,7 @@ fn company_root(company: Option<&Company>) -> Option<String> {
 }
 
 fn render(template: &Template, values: &BTreeMap<String, String>) -> Result<String> {
-    template.render(crate::connector::Position::Text, |name| values.get(name).map(String::as_str)).map_err(|why| {
-        Error::new(Code::InvalidParameter, format!("The id cannot be used: {why}.")).field("id")
-    })
+    template
+        .render(crate::connector::Position::Text, |name| values.get(name).map(String::as_str))
+        .map_err(|why| Error::new(Code::InvalidParameter, format!("The id cannot be used: {why}.")).field("id"))
 }

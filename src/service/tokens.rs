@@ -60,10 +60,7 @@ impl Tokens {
         let Some((id, secret)) = TokenText::parse(token) else {
             return self.authenticate_administrator(token);
         };
-        let record = self
-            .known
-            .get(&id, |_| async { self.records.get(id).await?.map(Arc::new).ok_or_else(invalid) })
-            .await?;
+        let record = self.known.get(&id, |_| async { self.records.get(id).await?.map(Arc::new).ok_or_else(invalid) }).await?;
         let same = same_secret(self.hash_text(&*secret).as_bytes(), record.hash.as_bytes());
         let live = record.token.expires_at.is_none_or(|end| self.clock.now() < end);
         if !same || !live {
@@ -107,7 +104,12 @@ impl Tokens {
     }
 
     /// Tokens of the environment in id order; the second value continues the list.
-    pub async fn list(&self, environment: EnvironmentId, limit: usize, after: Option<&str>) -> Result<(Vec<ApiToken>, Option<String>)> {
+    pub async fn list(
+        &self,
+        environment: EnvironmentId,
+        limit: usize,
+        after: Option<&str>,
+    ) -> Result<(Vec<ApiToken>, Option<String>)> {
         let after = parse_after(after)?;
         let records = self.records.list(environment, after, limit + 1).await?;
         let mut tokens: Vec<ApiToken> = records.into_iter().map(|record| record.token).collect();
@@ -139,7 +141,10 @@ fn invalid() -> Error {
 
 fn parse_after<T: std::str::FromStr>(after: Option<&str>) -> Result<Option<T>> {
     after
-        .map(|text| text.parse().map_err(|_| Error::new(Code::InvalidCursor, "`next_cursor` is not one this list gave out.").field("next_cursor")))
+        .map(|text| {
+            text.parse()
+                .map_err(|_| Error::new(Code::InvalidCursor, "`next_cursor` is not one this list gave out.").field("next_cursor"))
+        })
         .transpose()
 }
 

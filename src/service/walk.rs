@@ -55,7 +55,8 @@ impl<'a> Walk<'a> {
     pub async fn run(self) -> Result<ListPage> {
         let Self { source, query, plan, writing, limit } = self;
         let directory = source.directory;
-        let cursors = Cursors::new(&directory.keys, source.linked, &source.name, query_digest(&query, limit), directory.clock.now());
+        let cursors =
+            Cursors::new(&directory.keys, source.linked, &source.name, query_digest(&query, limit), directory.clock.now());
         let mut cursor = match &query.cursor {
             Some(text) => cursors.open(text)?,
             None => Cursor { at: Position::Start, seen: 0, first: None, previous: None, lost: Vec::new() },
@@ -81,7 +82,10 @@ impl<'a> Walk<'a> {
         };
         cursor.seen += writer.count as u64;
         if source.must_not_be_empty() && next.is_none() && cursor.seen == 0 && plan.is_empty() {
-            return Err(Error::new(Code::VendorBadAnswer, "The vendor answered an empty list where that means a failure on its side."));
+            return Err(Error::new(
+                Code::VendorBadAnswer,
+                "The vendor answered an empty list where that means a failure on its side.",
+            ));
         }
         let (is_partial, lost) = (source.def.partial, cursor.lost.clone());
         let next_cursor = match next {
@@ -99,7 +103,13 @@ impl<'a> Walk<'a> {
 }
 
 /// Writes a batch's records up to the limit; where to go on.
-fn take_batch(source: &Source<'_>, writer: &mut Writer<'_>, cursor: &mut Cursor, batch: Batch, limit: usize) -> Result<Option<Position>> {
+fn take_batch(
+    source: &Source<'_>,
+    writer: &mut Writer<'_>,
+    cursor: &mut Cursor,
+    batch: Batch,
+    limit: usize,
+) -> Result<Option<Position>> {
     let roots = Roots { account: Some(&source.account), company: batch.company.as_deref(), page: None };
     let mut ids = Vec::with_capacity(batch.records.len());
     let mut stopped = None;
@@ -165,7 +175,10 @@ fn check_time(plan: &Plan, started: Instant, count: usize) -> Result<()> {
 /// Everything that decides which records a walk gives out.
 fn query_digest(query: &ListQuery, limit: usize) -> u64 {
     let limit = limit.to_string();
-    let filters = query.filters.iter().flat_map(|f| [f.field.as_str(), f.op.as_str()].into_iter().chain(f.values.iter().map(String::as_str)));
+    let filters = query
+        .filters
+        .iter()
+        .flat_map(|f| [f.field.as_str(), f.op.as_str()].into_iter().chain(f.values.iter().map(String::as_str)));
     let remote = query.remote_query.iter().flat_map(|(name, value)| [name.as_str(), value.as_str()]);
     digest(std::iter::once(limit.as_str()).chain(filters).chain(std::iter::once("|")).chain(remote))
 }

@@ -100,7 +100,10 @@ impl<'a> Writer<'a> {
         }
         self.scratch.clear();
         let direct = wanted && self.plan.is_empty() && self.writing.key_by.is_none() && !self.writing.raw;
-        let options = Options { remote_data: direct && self.writing.remote_data, exclude: if direct { &self.writing.exclude } else { &[] } };
+        let options = Options {
+            remote_data: direct && self.writing.remote_data,
+            exclude: if direct { &self.writing.exclude } else { &[] },
+        };
         let mut target = std::mem::take(if direct { &mut self.out } else { &mut self.scratch });
         if direct && self.count > 0 {
             target.push(b',');

@@ -8,7 +8,10 @@ use bytes::Bytes;
 use super::{
     Access, Failure, Guard, HttpAnswer, HttpCall, ListAsk, Pick, RawPage, Tested, Visit,
     send::Sender,
-    transport::{keeper_commander, rest},
+    transport::{
+        keeper_commander::{self, Around, Wire},
+        rest,
+    },
 };
 use crate::{
     connector::{ResourceDef, Transport},
@@ -36,19 +39,19 @@ impl Context {
 
 /// The vendor side of the house. One per process; cheap to share.
 pub struct Upstream {
-    context: Context,
+    context: Arc<Context>,
 }
 
 impl Upstream {
     /// Over the one guard; the store holds service locks.
     pub fn new(guard: Arc<Guard>, store: Arc<dyn Store>) -> Self {
-        Self { context: Context::new(guard, store) }
+        Self { context: Arc::new(Context::new(guard, store)) }
     }
 
     /// Asks the vendor whether the credential works, and learns what the connector needs to know.
     pub async fn test(&self, access: &Access) -> Result<Tested, Failure> {
         match access.method.transport {
-            Transport::KeeperCommander => keeper_commander::test(&self.context, access).await,
+            Transport::KeeperCommander => keeper_commander::test(&*self.context, access).await,
             Transport::Rest => rest::test(&self.context, access).await,
             Transport::Scim => super::transport::scim::test(&self.context, access).await,
         }
@@ -67,10 +70,28 @@ impl Upstream {
     /// Everything of one company, under the service lock. Command transports only.
     pub async fn visit(&self, access: &Access, pick: &Pick) -> Result<Visit, Failure> {
         match access.method.transport {
-            Transport::KeeperCommander => keeper_commander::visit(&self.context, access, pick).await,
+            Transport::KeeperCommander => keeper_commander::visit(&*self.context, access, pick).await,
             Transport::Rest | Transport::Scim => {
                 Err(Failure::BadAnswer("this connector has no companies to visit; its resources are listed".into()))
             }
+        }
+    }
+
+    /// Makes a caller's own call while nobody else uses the service: under its lock and, with a company, within the
+    /// verified switch. The call gives its value and the id of the command it queued, if it did. What is left to do
+    /// afterwards is the caller's to drive. Transports without such a service just make the call.
+    pub async fn exclusively<T>(
+        &self,
+        access: &Arc<Access>,
+        company: Option<&str>,
+        call: impl Future<Output = Result<(T, Option<String>), Failure>>,
+    ) -> Result<Around<T>, Failure> {
+        match access.method.transport {
+            Transport::KeeperCommander => {
+                let wire: Arc<dyn Wire> = self.context.clone();
+                keeper_commander::around(&wire, access, company, call).await
+            }
+            Transport::Rest | Transport::Scim => Ok(Around { value: call.await?.0, tail: None }),
         }
     }
 

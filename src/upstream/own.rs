@@ -40,7 +40,8 @@ impl OwnApi {
         if let Some(body) = body {
             request = request.header(http::header::CONTENT_TYPE, "application/json").body(body.to_string());
         }
-        let unreachable = |error: reqwest::Error| Failure::Unreachable(format!("{} does not answer: {}", self.base, error.without_url()));
+        let unreachable =
+            |error: reqwest::Error| Failure::Unreachable(format!("{} does not answer: {}", self.base, error.without_url()));
         let answer = request.send().await.map_err(unreachable)?;
         let status = answer.status().as_u16();
         let bytes = answer.bytes().await.map_err(unreachable)?;

@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
+use rustls::{ClientConfig, RootCertStore, crypto};
 
 use super::Failure;
 
@@ -28,7 +28,7 @@ fn roots() -> RootCertStore {
 }
 
 fn build(roots: RootCertStore) -> Result<ClientConfig, String> {
-    let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+    let config = ClientConfig::builder_with_provider(Arc::new(crypto::aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?
         .with_root_certificates(roots)

@@ -157,7 +157,9 @@ fn filters(pairs: Vec<Pair>) -> Result<Vec<Filter>> {
             }
             Some(_) => return Err(wrong(&field, "is compared twice the same way")),
             None if filters.len() == MAX_FILTERS => {
-                return Err(Error::new(Code::InvalidFilter, format!("One call takes at most {MAX_FILTERS} filters.")).field(field));
+                return Err(
+                    Error::new(Code::InvalidFilter, format!("One call takes at most {MAX_FILTERS} filters.")).field(field)
+                );
             }
             None => filters.push(Filter { field, op, values }),
         }
@@ -184,13 +186,17 @@ fn filter(pair: Pair) -> Result<Filter> {
     }
     let field = field(&name, &path);
     if path.iter().any(String::is_empty) {
-        return Err(Error::new(Code::InvalidFilter, format!("`{field}` has an empty pair of brackets in its middle.")).field(field));
+        return Err(
+            Error::new(Code::InvalidFilter, format!("`{field}` has an empty pair of brackets in its middle.")).field(field)
+        );
     }
     match op {
         Some(FilterOp::In) if in_list => Ok(Filter { field, op: FilterOp::In, values: vec![value] }),
         Some(FilterOp::In) => Ok(Filter { field, op: FilterOp::In, values: value.split(',').map(str::to_owned).collect() }),
         None | Some(FilterOp::Eq) if in_list => Ok(Filter { field, op: FilterOp::In, values: vec![value] }),
-        Some(_) if in_list => Err(Error::new(Code::InvalidFilter, format!("`{field}` takes one value for this operator.")).field(field)),
+        Some(_) if in_list => {
+            Err(Error::new(Code::InvalidFilter, format!("`{field}` takes one value for this operator.")).field(field))
+        }
         op => Ok(Filter { field, op: op.unwrap_or(FilterOp::Eq), values: vec![value] }),
     }
 }

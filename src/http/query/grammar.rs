@@ -173,7 +173,11 @@ fn shown(key: &str) -> String {
 /// The name that is at most two slips away.
 pub fn nearest<'n>(key: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
     let key: String = key.chars().take(64).collect();
-    names.map(|name| (slips(&key, name), name)).filter(|(slips, name)| *slips <= 2 && *slips < name.len() / 2).min().map(|(_, name)| name)
+    names
+        .map(|name| (slips(&key, name), name))
+        .filter(|(slips, name)| *slips <= 2 && *slips < name.len() / 2)
+        .min()
+        .map(|(_, name)| name)
 }
 
 /// Levenshtein distance.

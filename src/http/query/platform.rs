@@ -1,11 +1,7 @@
 //! What calls about the gateway's own objects ask for.
 
 use super::{Pair, Pairs, Query, grammar::wrong};
-use crate::{
-    error::Result,
-    model::AccountStatus,
-    service::ListAccounts,
-};
+use crate::{error::Result, model::AccountStatus, service::ListAccounts};
 
 /// The page of a platform list when none is asked for.
 pub const DEFAULT_LIMIT: usize = 100;
@@ -137,7 +133,10 @@ impl Query for CapabilityQuery {
         let described = pairs.take_choice("has_description", &[("true", true), ("false", false)])?.unwrap_or(true);
         let methods = pairs.take_list("methods")?;
         if let Some(method) = methods.iter().find(|m| !matches!(m.as_str(), "list" | "get")) {
-            return Err(wrong("methods", &format!("takes `list` and `get`, not `{}`", method.chars().take(32).collect::<String>())));
+            return Err(wrong(
+                "methods",
+                &format!("takes `list` and `get`, not `{}`", method.chars().take(32).collect::<String>()),
+            ));
         }
         let resource = pairs.take_one("resource")?;
         Ok(Self { proxy: proxy && described, unified, methods, resource })

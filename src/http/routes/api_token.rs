@@ -1,6 +1,9 @@
 //! API tokens: made, shown once, listed, ended.
 
-use actix_web::{delete, get, post, web::{Data, Path}};
+use actix_web::{
+    delete, get, post,
+    web::{Data, Path},
+};
 
 use crate::{
     error::{Code, Error},

@@ -1,6 +1,9 @@
 //! Truto's installs: every connector is installed in every environment.
 
-use actix_web::{get, web::{Data, Path}};
+use actix_web::{
+    get,
+    web::{Data, Path},
+};
 
 use crate::{
     connector::Connector,

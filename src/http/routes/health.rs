@@ -64,8 +64,7 @@ pub async fn healthz() -> HttpResponse {
 pub async fn readyz(state: Data<State>) -> HttpResponse {
     let (store, keys, connectors) = (store_part(&state).await, keys_part(&state), connectors_part(&state));
     let ready = store.ok && keys.ok && connectors.ok && !state.readiness.is_draining();
-    let (code, status) =
-        if ready { (StatusCode::OK, "ready") } else { (StatusCode::SERVICE_UNAVAILABLE, "not_ready") };
+    let (code, status) = if ready { (StatusCode::OK, "ready") } else { (StatusCode::SERVICE_UNAVAILABLE, "not_ready") };
     let mut response = HttpResponse::build(code);
     if !ready {
         response.insert_header(("retry-after", "1"));

@@ -106,12 +106,8 @@ pub async fn get_account_capabilities(
     let account = state.services.accounts.get(caller.environment, &id).await?;
     let catalog = state.services.catalog.load();
     let connector = catalog.get(account.connector.as_str()).ok_or_else(|| gone(&account))?;
-    let shown = AccountCapability {
-        id: account.id,
-        status: account.status,
-        authentication_method: account.method,
-        is_blocked: false,
-    };
+    let shown =
+        AccountCapability { id: account.id, status: account.status, authentication_method: account.method, is_blocked: false };
     envelope::object(&capability::document(connector, caller.environment, Some(shown), &caller.query))
 }
 

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use actix_web::{get, web::{Data, Path}};
+use actix_web::{
+    get,
+    web::{Data, Path},
+};
 
 use crate::{
     connector::{Connector, Level},

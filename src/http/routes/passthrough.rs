@@ -8,6 +8,9 @@ use actix_web::{
     web,
 };
 
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+
 use crate::{
     error::{Code, Error, Result},
     http::{
@@ -20,8 +23,9 @@ use crate::{
         token::{self, Found},
     },
     model::Scope,
-    service::{Linked, Look},
+    service::{COMPANY_HEADER, Linked, Look, Passthrough},
     upstream::{
+        Failure,
         headers::{request_headers, response_headers},
         passthrough::Pool,
         passthrough_target::build_target,
@@ -66,20 +70,55 @@ async fn forward(request: HttpRequest, payload: web::Payload) -> Answer {
     let method = method_of(request.method())?;
     let headers = request_headers(kept(request.headers(), &call.found).into_iter(), &linked.access);
     let look = state.services.passthrough.admit(&linked, &method, &call.raw_path)?;
+    let pool = request.app_data::<Pool>().ok_or_else(|| Error::internal("the worker has no pool"))?;
     let body = match look {
         Look::Nothing => RequestBody::stream(request.headers(), payload),
         Look::Body(limit) => {
             let whole = read_whole(payload, limit, Pace::OWN).await?;
             state.services.passthrough.admit_body(&linked, &call.raw_path, &headers, &whole)?;
+            if state.services.passthrough.is_exclusive(&linked, &whole) {
+                let sent = Box::pin(pool.send(&linked.access, method, target, headers, RequestBody::whole(whole)));
+                let reply = Box::pin(exclusively(&state.services.passthrough, &linked, company(&request)?, sent)).await?;
+                return answer(request.method(), &linked, &call.place, reply);
+            }
             RequestBody::whole(whole)
         }
     };
-    let pool = request.app_data::<Pool>().ok_or_else(|| Error::internal("the worker has no pool"))?;
     let reply = pool.send(&linked.access, method, target, headers, body).await.map_err(Error::from)?;
     if reply.status() == http::StatusCode::UNAUTHORIZED {
         state.services.accounts.doubt(Arc::clone(&linked));
     }
     answer(request.method(), &linked, &call.place, reply)
+}
+
+/// A call that nobody else's may come between; its answer is read whole, so that the lock ends before the client's reading.
+async fn exclusively<B>(
+    passthrough: &Passthrough,
+    linked: &Linked,
+    company: Option<&str>,
+    sent: impl Future<Output = std::result::Result<http::Response<B>, Failure>>,
+) -> Result<http::Response<Full<Bytes>>>
+where
+    B: http_body::Body<Data = Bytes>,
+    B::Error: std::fmt::Display,
+{
+    let limit = linked.access.method.limits.max_body;
+    let call = async {
+        let (head, body) = sent.await?.into_parts();
+        let read = Limited::new(body.map_err(|why| why.to_string()), limit).collect().await;
+        let body = read.map_err(|why| Failure::BadAnswer(format!("the vendor's answer could not be read: {why}")))?.to_bytes();
+        Ok((head, body))
+    };
+    let (head, body) = passthrough.exclusively(linked, company, call).await?;
+    Ok(http::Response::from_parts(head, Full::new(body)))
+}
+
+/// The company a command shall run in.
+fn company(request: &HttpRequest) -> Result<Option<&str>> {
+    let digits = |text: &&str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let invalid = || Error::new(Code::InvalidParameter, "The company is its number.").field(COMPANY_HEADER);
+    let header = request.headers().get(COMPANY_HEADER);
+    header.map(|value| value.to_str().ok().filter(digits).ok_or_else(invalid)).transpose()
 }
 
 fn answer<B>(method: &Method, linked: &Linked, place: &str, reply: http::Response<B>) -> Answer
@@ -127,10 +166,14 @@ fn account_elsewhere(headers: &HeaderMap, raw_query: Option<&str>) -> Result<Str
         return value.to_str().map(str::to_owned).map_err(|_| Error::not_found());
     }
     let pairs = raw_query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
-    pairs.filter(|(name, _)| decode_loosely(name) == ACCOUNT_PARAMETER).map(|(_, value)| decode_loosely(value)).next().ok_or_else(|| {
-        let detail = format!("`-` in the path needs the account in the header `{ACCOUNT_HEADER}` or the parameter `{ACCOUNT_PARAMETER}`.");
-        Error::new(Code::InvalidParameter, detail).field(ACCOUNT_PARAMETER)
-    })
+    pairs.filter(|(name, _)| decode_loosely(name) == ACCOUNT_PARAMETER).map(|(_, value)| decode_loosely(value)).next().ok_or_else(
+        || {
+            let detail = format!(
+                "`-` in the path needs the account in the header `{ACCOUNT_HEADER}` or the parameter `{ACCOUNT_PARAMETER}`."
+            );
+            Error::new(Code::InvalidParameter, detail).field(ACCOUNT_PARAMETER)
+        },
+    )
 }
 
 /// The raw query without the pairs of these names; the others stay as they were written.
@@ -148,6 +191,6 @@ fn cut(raw: Option<&str>, own: &[&str], tokens: &[String]) -> Option<String> {
 }
 
 fn kept<'a>(headers: &'a HeaderMap, found: &Found) -> Vec<(&'a str, &'a [u8])> {
-    let ours = |name| found.headers.contains(name);
+    let ours = |name: &actix_web::http::header::HeaderName| found.headers.contains(name) || name.as_str() == COMPANY_HEADER;
     headers.iter().filter(|(name, _)| !ours(name)).map(|(name, value)| (name.as_str(), value.as_bytes())).collect()
 }

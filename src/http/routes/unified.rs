@@ -1,6 +1,9 @@
 //! The unified user directory: one schema over all vendors.
 
-use actix_web::{get, web::{Data, Path}};
+use actix_web::{
+    get,
+    web::{Data, Path},
+};
 
 use crate::{
     http::{

@@ -78,15 +78,20 @@ pub async fn get_meta(call: LinkedAccount<ReadDirectory, NoQuery>, path: Path<(S
 fn meta(linked: &Linked, resource: Resource, method: String) -> MethodMeta {
     let def = linked.access.method.resources.get(&resource);
     let mapping = def.iter().flat_map(|d| &d.map).map(|(target, rule)| (target.clone(), capability::rule(rule))).collect();
-    let filters: Map<_, _> =
-        def.iter().flat_map(|d| &d.filters).map(|(name, f)| (name.clone(), json!({"type": "string", "x-operators": f.ops}))).collect();
+    let filters: Map<_, _> = def
+        .iter()
+        .flat_map(|d| &d.filters)
+        .map(|(name, f)| (name.clone(), json!({"type": "string", "x-operators": f.ops})))
+        .collect();
     let schema = openapi::record_schema(resource);
     MethodMeta {
         method,
         schema: schema.clone(),
         response_schema: schema,
         response_mapping: mapping,
-        query_schema: [("type".to_owned(), json!("object")), ("properties".to_owned(), Value::Object(filters))].into_iter().collect(),
+        query_schema: [("type".to_owned(), json!("object")), ("properties".to_owned(), Value::Object(filters))]
+            .into_iter()
+            .collect(),
         request_body_schema: None,
         default_query: Map::new(),
         default_body: None,

@@ -273,9 +273,11 @@ fn shown(line: &str) -> String {
 
 fn whoami() -> Value {
     json!({
-        "account_type": "Enterprise", "admin": true, "base_plan": "Unknown", "breachwatch": false, "data_center": "keeper.invalid",
-        "logged_in": true, "renewal_date": "2027-09-10", "reporting_and_alerts": true, "server": "keeper.invalid",
-        "user": "msp.admin@acme-msp.example",
+        "account_type": "Enterprise", "add-ons": "Advanced Reporting & Alerts Module", "admin": true, "base_plan": "Unknown",
+        "breachwatch": false, "data_center": "keeper.invalid", "logged_in": true, "renewal_date": "2027-09-10",
+        "reporting_and_alerts": true, "secure_file_storage": "", "server": "keeper.invalid", "storage_capacity": "0GB",
+        "storage_renewal_date": "2027-09-10", "storage_usage": "0%", "user": "msp.admin@acme-msp.example",
+        "user_licenses": "Plan: 100  Active: 3  Invited: 0",
     })
 }
 

@@ -6,24 +6,29 @@ use redb::{ReadableTable, Table, TableDefinition, WriteTransaction};
 pub(super) const NEVER: u64 = u64::MAX;
 
 /// `(slot, name)` → `(version, expiry in µs, value)`.
-pub(super) const ENTRIES: TableDefinition<(&str, &str), (u64, u64, &[u8])> = TableDefinition::new("entries");
+pub(super) const ENTRIES: TableDefinition<(&str, &str), StoredEntry<'_>> = TableDefinition::new("entries");
 /// `(expiry in µs, slot, name)`, for the sweep.
 pub(super) const EXPIRIES: TableDefinition<(u64, &str, &str), ()> = TableDefinition::new("expiries");
 /// `(slot, queue, id)` → `(due in µs, attempts, lease or "", value)`.
-pub(super) const ITEMS: TableDefinition<(&str, &str, &str), (u64, u32, &str, &[u8])> = TableDefinition::new("items");
+pub(super) const ITEMS: TableDefinition<ItemKey<'_>, StoredItem<'_>> = TableDefinition::new("items");
 /// `(slot, queue, due in µs, id)`, for `claim`.
 pub(super) const DUE: TableDefinition<(&str, &str, u64, &str), ()> = TableDefinition::new("due");
 /// Counters of the whole file: `version` (last one given), `epoch` (times opened), `format`.
 pub(super) const COUNTERS: TableDefinition<&str, u64> = TableDefinition::new("counters");
+
+/// An entry, an item and the key of an item as the tables hold them.
+type StoredEntry<'a> = (u64, u64, &'a [u8]);
+type ItemKey<'a> = (&'a str, &'a str, &'a str);
+type StoredItem<'a> = (u64, u32, &'a str, &'a [u8]);
 
 /// The layout's number; a file with another one is refused.
 pub(super) const FORMAT: u64 = 1;
 
 /// Every table, open for writing within one transaction.
 pub(super) struct Tables<'t> {
-    pub entries: Table<'t, (&'static str, &'static str), (u64, u64, &'static [u8])>,
+    pub entries: Table<'t, (&'static str, &'static str), StoredEntry<'static>>,
     pub expiries: Table<'t, (u64, &'static str, &'static str), ()>,
-    pub items: Table<'t, (&'static str, &'static str, &'static str), (u64, u32, &'static str, &'static [u8])>,
+    pub items: Table<'t, ItemKey<'static>, StoredItem<'static>>,
     pub due: Table<'t, (&'static str, &'static str, u64, &'static str), ()>,
     pub counters: Table<'t, &'static str, u64>,
 }

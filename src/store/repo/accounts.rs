@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
-use super::{environment_slot, account_slot, batch, decode, delete, encode, index, key, put, single};
+use super::{account_slot, batch, decode, delete, encode, environment_slot, index, key, put, single};
 use crate::{
     model::{Account, AccountId, EnvironmentId},
     store::{Expect, Store, StoreError, Write},

@@ -104,7 +104,15 @@ fn g_14_unknown_hosts_are_refused_only_when_a_public_address_is_set_and_never_fo
     let bound = Stand::start(Some("gateway.example"));
     assert_eq!(request_with_host(&bound, "/deaf", "gateway.example"), 200);
     assert_eq!(request_with_host(&bound, "/deaf", "GATEWAY.example"), 200);
-    for host in ["other.example", "gateway.example.evil.example", "gateway.example:81", "127.0.0.1", "gateway.example@evil", "a b@c/d", ""] {
+    for host in [
+        "other.example",
+        "gateway.example.evil.example",
+        "gateway.example:81",
+        "127.0.0.1",
+        "gateway.example@evil",
+        "a b@c/d",
+        "",
+    ] {
         assert_eq!(request_with_host(&bound, "/deaf", host), 400, "{host}");
         assert_eq!(request_with_host(&bound, "/healthz", host), 200, "{host}");
     }
@@ -176,7 +184,8 @@ fn g_09_bodies_and_heads_beyond_the_limit_are_typed_errors() {
     assert_eq!(head.status, 431);
     let target = get(stand.addr, &format!("/deaf?{}", "q".repeat(20 * 1024)));
     assert!(matches!(target.status, 400 | 414), "{}", target.status);
-    let (huge, _) = until_closed(stand.addr, format!("GET /deaf HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "h".repeat(1024 * 1024)).as_bytes());
+    let (huge, _) =
+        until_closed(stand.addr, format!("GET /deaf HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "h".repeat(1024 * 1024)).as_bytes());
     assert!(!String::from_utf8_lossy(&huge).contains(" 200 "));
     let deep = "[".repeat(100_000);
     let reply = request(stand.addr, "POST", "/json", &[], Some(deep.as_bytes()));
@@ -217,12 +226,16 @@ fn json_bodies_say_where_they_are_wrong_and_never_what_they_hold() {
     let stand = Stand::start(None);
     let post = |body: &str| request(stand.addr, "POST", "/json", &[], Some(body.as_bytes()));
     assert_eq!(post(r#"{"name": "n", "count": 2}"#).text(), "n 2");
-    for (body, field) in [(r#"{"count": 1}"#, Some("name")), (r#"{"name": "n", "nmae": 1}"#, Some("nmae")), ("", None), ("{", None)] {
+    for (body, field) in
+        [(r#"{"count": 1}"#, Some("name")), (r#"{"name": "n", "nmae": 1}"#, Some("nmae")), ("", None), ("{", None)]
+    {
         let reply = post(body);
         assert_eq!((reply.status, reply.code().as_str()), (400, "invalid_body"), "{body}");
         assert_eq!(reply.json()["field"].as_str(), field, "{body}");
     }
-    for body in [r#"{"name": "n", "count": "canary-secret"}"#, r#""canary-secret""#, r#"{"name": "n", "count": 12345678901234567}"#] {
+    for body in
+        [r#"{"name": "n", "count": "canary-secret"}"#, r#""canary-secret""#, r#"{"name": "n", "count": 12345678901234567}"#]
+    {
         let reply = post(body);
         assert_eq!(reply.status, 400);
         assert!(!reply.text().contains("canary") && !reply.text().contains("12345678901234567"), "{}", reply.text());

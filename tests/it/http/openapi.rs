@@ -78,12 +78,20 @@ fn only_the_named_routes_are_described_in_text_alone() {
         for (at, _) in text.match_indices(".route(\"") {
             undocumented.insert(text[at + 8..].split('"').next().unwrap().to_owned());
         }
-        let registered = text.matches("#[get(").count() + text.matches("#[post(").count() + text.matches("#[patch(").count() + text.matches("#[delete(").count();
+        let registered = text.matches("#[get(").count()
+            + text.matches("#[post(").count()
+            + text.matches("#[patch(").count()
+            + text.matches("#[delete(").count();
         assert_eq!(registered, text.matches("#[utoipa::path(").count());
     }
     let known = [
-        "/docs", "/docs/{file:.*}", "/passthrough/{rest:.*}", "/proxy/{resource}", "/proxy/{resource}/{rest:.+}",
-        "/unified/{model}/{resource}", "/unified/{model}/{resource}/{rest:.+}",
+        "/docs",
+        "/docs/{file:.*}",
+        "/passthrough/{rest:.*}",
+        "/proxy/{resource}",
+        "/proxy/{resource}/{rest:.+}",
+        "/unified/{model}/{resource}",
+        "/unified/{model}/{resource}/{rest:.+}",
     ];
     assert_eq!(undocumented, known.iter().map(|k| (*k).to_owned()).collect());
 }
@@ -95,4 +103,24 @@ fn nothing_of_the_build_machine_is_in_the_document() {
         assert!(!text.contains(word), "{word}");
     }
     assert_eq!(document()["servers"], serde_json::json!([{"url": "/"}]));
+}
+
+/// Typed clients refuse a word they do not know.
+#[test]
+fn words_in_the_document_are_the_words_on_the_wire() {
+    use rollcall::model::{Kind, Resource, Scope};
+    let document = document();
+    let schemas = &document["components"]["schemas"];
+    let scopes: Vec<_> = Scope::ALL.iter().map(|s| s.as_str()).collect();
+    assert_eq!(schemas["Scope"]["enum"], serde_json::json!(scopes));
+    for resource in Resource::ALL {
+        let shape = resource.shape();
+        for field in shape.fields {
+            let Kind::Enum(words) = field.kind else { continue };
+            let property = schemas[shape.name]["properties"][field.name].to_string();
+            let name = property.split("#/components/schemas/").nth(1).and_then(|rest| rest.split('"').next());
+            let name = name.unwrap_or_else(|| panic!("{}.{}: {property}", shape.name, field.name));
+            assert_eq!(schemas[name]["enum"], serde_json::json!(words), "{}.{}", shape.name, field.name);
+        }
+    }
 }

@@ -2,8 +2,8 @@ use proptest::prelude::*;
 use rollcall::{
     error::{Code, Error},
     http::query::{
-        AccountList, CapabilityQuery, DataList, DataOne, IntegrationList, MAX_DEPTH, MAX_PAIRS, NoQuery, Pairs, PlatformList, ProxyList,
-        ProxyOne, Query,
+        AccountList, CapabilityQuery, DataList, DataOne, IntegrationList, MAX_DEPTH, MAX_PAIRS, NoQuery, Pairs, PlatformList,
+        ProxyList, ProxyOne, Query,
     },
     service::{Filter, FilterOp, ListQuery, ResponseFormat},
 };
@@ -47,10 +47,22 @@ fn every_form_of_a_list_is_the_same_list() {
 
 #[test]
 fn every_form_of_a_filter_is_the_same_filter() {
-    for raw in ["status=active", "filters[status]=active", "filters%5Bstatus%5D=active", "status[eq]=active", "filters[status][eq]=active"] {
+    for raw in [
+        "status=active",
+        "filters[status]=active",
+        "filters%5Bstatus%5D=active",
+        "status[eq]=active",
+        "filters[status][eq]=active",
+    ] {
         assert_eq!(list(raw).filters, [filter("status", FilterOp::Eq, &["active"])], "{raw}");
     }
-    for raw in ["status[in]=a,b", "status[]=a&status[]=b", "status[0]=a&status[1]=b", "status=a&status=b", "filters[status][]=a&filters[status][]=b"] {
+    for raw in [
+        "status[in]=a,b",
+        "status[]=a&status[]=b",
+        "status[0]=a&status[1]=b",
+        "status=a&status=b",
+        "filters[status][]=a&filters[status][]=b",
+    ] {
         assert_eq!(list(raw).filters, [filter("status", FilterOp::In, &["a", "b"])], "{raw}");
     }
     assert_eq!(list("emails[email]=a%40b.c").filters, [filter("emails[email]", FilterOp::Eq, &["a@b.c"])]);
@@ -95,17 +107,30 @@ fn limits_are_whole_numbers_within_bounds() {
 
 #[test]
 fn truto_parameters_are_exactly_those_of_the_contract() {
-    let all = list("truto_response_format=debug&truto_key_by=id&truto_ignore_limit=true&truto_ignore_remote_data=true&remote_query[a]=1&remote_query[b][c]=2");
+    let all = list(
+        "truto_response_format=debug&truto_key_by=id&truto_ignore_limit=true&truto_ignore_remote_data=true&remote_query[a]=1&remote_query[b][c]=2",
+    );
     assert_eq!(all.format, ResponseFormat::Debug);
     assert_eq!(all.key_by.as_deref(), Some("id"));
     assert!(all.ignore_limit && all.ignore_remote_data);
     assert_eq!(all.remote_query, [("a".to_owned(), "1".to_owned()), ("b[c]".to_owned(), "2".to_owned())]);
-    for raw in ["truto_super_query=apac", "truto_response_format=stream", "truto_ignore_limit=maybe", "truto_exclude_fields[a]=1", "remote_query=1"] {
+    for raw in [
+        "truto_super_query=apac",
+        "truto_response_format=stream",
+        "truto_ignore_limit=maybe",
+        "truto_exclude_fields[a]=1",
+        "remote_query=1",
+    ] {
         let error = refusal::<DataList>(raw);
         assert_eq!(error.code(), Code::InvalidParameter, "{raw}");
-        assert_eq!(error.field_name(), raw.split(['=', '[']).next().filter(|n| raw.starts_with(&format!("{n}="))).or(error.field_name()), "{raw}");
+        assert_eq!(
+            error.field_name(),
+            raw.split(['=', '[']).next().filter(|n| raw.starts_with(&format!("{n}="))).or(error.field_name()),
+            "{raw}"
+        );
     }
-    for (raw, meant) in [("truto_ignore_limits=true", "truto_ignore_limit"), ("limt=3", "limit"), ("nextcursor=x", "next_cursor")] {
+    for (raw, meant) in [("truto_ignore_limits=true", "truto_ignore_limit"), ("limt=3", "limit"), ("nextcursor=x", "next_cursor")]
+    {
         let error = refusal::<DataList>(raw);
         assert!(error.detail().contains(&format!("did you mean `{meant}`?")), "{raw}: {}", error.detail());
     }
@@ -127,7 +152,12 @@ fn unknown_parameters_of_our_own_objects_are_named() {
     let error = refusal::<AccountList>("tenantid=a");
     assert_eq!((error.code(), error.field_name()), (Code::InvalidParameter, Some("tenantid")));
     assert!(error.detail().contains("`tenant_id`"));
-    for error in [refusal::<NoQuery>("a=1"), refusal::<DataOne>("status=x"), refusal::<CapabilityQuery>("methods=delete"), refusal::<IntegrationList>("connected=yes")] {
+    for error in [
+        refusal::<NoQuery>("a=1"),
+        refusal::<DataOne>("status=x"),
+        refusal::<CapabilityQuery>("methods=delete"),
+        refusal::<IntegrationList>("connected=yes"),
+    ] {
         assert_eq!(error.code(), Code::InvalidParameter);
     }
     let accounts = read::<AccountList>("integration.name=keeper&status=needs_reauth&is_sandbox=false&tenant_id=a").unwrap().0;
@@ -145,7 +175,21 @@ fn depth_count_and_odd_brackets_are_refused() {
     assert_eq!(refusal::<DataList>(&many).code(), Code::InvalidParameter);
     let filters: Vec<_> = (0..40).map(|i| format!("f{i}=1")).collect();
     assert_eq!(refusal::<DataList>(&filters.join("&")).code(), Code::InvalidFilter);
-    for odd in ["a[=1", "a]=1", "a[b=1", "a[b]c=1", "[a]=1", "=1", "a[[b]]=1", "a=%ff", "%ff=1", "a=%00", "a=%0d%0aX:1", "created_at[gt]=1&created_at[gt]=2", "a[][x]=1"] {
+    for odd in [
+        "a[=1",
+        "a]=1",
+        "a[b=1",
+        "a[b]c=1",
+        "[a]=1",
+        "=1",
+        "a[[b]]=1",
+        "a=%ff",
+        "%ff=1",
+        "a=%00",
+        "a=%0d%0aX:1",
+        "created_at[gt]=1&created_at[gt]=2",
+        "a[][x]=1",
+    ] {
         let error = refusal::<DataList>(odd);
         assert!(matches!(error.code(), Code::InvalidParameter | Code::InvalidFilter), "{odd}");
     }

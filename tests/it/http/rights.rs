@@ -4,7 +4,6 @@ use std::{collections::BTreeMap, fmt::Write, path::Path};
 
 use regex::Regex;
 use rollcall::http::openapi;
-use serde_json::Value;
 
 const SNAPSHOT: &str = "\
 DELETE /api-token/{id} Admin
@@ -55,7 +54,8 @@ fn table() -> BTreeMap<String, String> {
         let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
         let aliases: Vec<(String, String)> = alias.captures_iter(&text).map(|c| (c[1].to_owned(), c[2].to_owned())).collect();
         for found in route.captures_iter(&text) {
-            let parameters = aliases.iter().fold(found[3].to_owned(), |p, (name, full)| p.replace(&format!(": {name}"), &format!(": {full}")));
+            let parameters =
+                aliases.iter().fold(found[3].to_owned(), |p, (name, full)| p.replace(&format!(": {name}"), &format!(": {full}")));
             let held = right.captures(&parameters).map_or("-".to_owned(), |c| c[1].to_owned());
             table.insert(format!("{} {}", found[1].to_uppercase(), &found[2]), held);
         }
@@ -86,11 +86,14 @@ fn the_document_names_the_same_rights() {
     let mut described = BTreeMap::new();
     for (path, item) in document["paths"].as_object().unwrap() {
         for (method, operation) in item.as_object().unwrap() {
-            let optional = operation["security"].as_array().is_some_and(|s| s.iter().any(|way| way.as_object().unwrap().is_empty()));
-            let scope = operation["security"].get(0).and_then(|way| way["bearer"].get(0)).and_then(Value::as_str);
+            let optional =
+                operation["security"].as_array().is_none_or(|s| s.iter().any(|way| way.as_object().unwrap().is_empty()));
+            let scope = operation["x-rollcall-scope"].as_str();
+            assert_eq!(scope.is_none(), operation["security"] == serde_json::json!([{}]), "{method} {path}");
             described.insert(format!("{} {path}", method.to_uppercase()), if optional { None } else { scope.map(str::to_owned) });
         }
     }
-    let expected: BTreeMap<_, _> = table().into_iter().map(|(route, right)| (route, scopes[right.as_str()].map(str::to_owned))).collect();
+    let expected: BTreeMap<_, _> =
+        table().into_iter().map(|(route, right)| (route, scopes[right.as_str()].map(str::to_owned))).collect();
     assert_eq!(described, expected);
 }

@@ -2,7 +2,10 @@
 
 use std::{
     net::{SocketAddr, TcpListener},
-    sync::mpsc, thread::JoinHandle, time::Duration};
+    sync::mpsc,
+    thread::JoinHandle,
+    time::Duration,
+};
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;

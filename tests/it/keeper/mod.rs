@@ -1,6 +1,9 @@
 //! The Keeper connector against the real Commander Service Mode code and our own stand-in.
 
+mod around;
 mod bench;
 mod connector;
+mod parity;
+mod raw;
 mod real;
 mod sandboxed;

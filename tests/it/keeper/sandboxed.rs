@@ -131,7 +131,12 @@ async fn old_shapes_give_the_same_groups() {
         let visit = bench.visit(&access, Pick::Exactly("3861".into())).await;
         let users = users(&access, &visit);
         let ben = &users["ben@northwind.example"];
-        seen.push((ben["groups"].clone(), ben["roles"][0]["name"].clone(), ben["workspaces"][0]["name"].clone(), ben["status"].clone()));
+        seen.push((
+            ben["groups"].clone(),
+            ben["roles"][0]["name"].clone(),
+            ben["workspaces"][0]["name"].clone(),
+            ben["status"].clone(),
+        ));
     }
     assert_eq!(seen[0], seen[1]);
     assert_eq!(seen[0].0[0]["id"], "3861:18opBFrGJyh6FbsK1-WwAQ");

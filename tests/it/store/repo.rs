@@ -128,7 +128,7 @@ async fn dangling_entries_are_passed_over_and_swept_and_no_account_hides() {
         let entry = put(&format!("account/{}", dangling.id), "");
         stand.store.commit(Batch { slot: environment_slot(environment), fence: None, writes: vec![entry] }).await.unwrap();
         accounts.create(&real, b"k").await.unwrap();
-        assert_eq!(accounts.list(environment, None, 1).await.unwrap(), [real.clone()]);
+        assert_eq!(accounts.list(environment, None, 1).await.unwrap(), std::slice::from_ref(&real));
         assert_eq!(accounts.sweep_index(environment).await.unwrap(), 1);
         assert_eq!(accounts.sweep_index(environment).await.unwrap(), 0);
         assert_eq!(names(&*stand.store, environment_slot(environment)).await, [format!("account/{}", real.id)]);

@@ -121,7 +121,7 @@ async fn g_09_bombs_end_early() {
     assert!(bomb.len() < size / 900);
     refused(list(GZIP, bomb).await, if size > 1 << 29 { "larger than" } else { "times" });
     refused(list(BROTLI, BASE64.decode(BROTLI_BOMB).unwrap()).await, "times");
-    refused(list(GZIP, gzip(&vec![b' '; 100])[..20].to_vec()).await, "damaged");
+    refused(list(GZIP, gzip(&[b' '; 100])[..20].to_vec()).await, "damaged");
     refused(list(GZIP, b"not gzip at all".to_vec()).await, "damaged");
     refused(list(BROTLI, b"\xff\xff\xff\xff".to_vec()).await, "damaged");
     refused(list(&[("content-encoding", "zstd")], b"x".to_vec()).await, "not asked");

@@ -270,11 +270,17 @@ async fn no_forty_millisecond_step_at_any_size() {
     local(async {
         let (pool, access) = (Pool::new(guard_for(&server.base)), access(&server.base));
         for size in [2, 10, 100, 1_000, 1_448, 1_460, 4_096, 16_384, 65_536, 100_000, 1_000_000] {
-            let mut times = Vec::new();
+            let (mut parted, mut at_once) = (Duration::MAX, Duration::MAX);
             for _ in 0..9 {
-                // Three small writes: what Nagle's algorithm and delayed acknowledgements would hold back.
-                let whole_body = Bytes::from(vec![b'x'; size]);
-                let parts = [whole_body.slice(..1), whole_body.slice(1..size / 2), whole_body.slice(size / 2..)];
+                let body = Bytes::from(vec![b'x'; size]);
+                let started = Instant::now();
+                let response =
+                    pool.send(&access, Method::POST, path("/"), HeaderMap::new(), Full::new(body.clone())).await.unwrap();
+                assert_eq!(whole(response).await.len(), size);
+                at_once = at_once.min(started.elapsed());
+
+                // Three writes: what Nagle's algorithm and delayed acknowledgements would hold back.
+                let parts = [body.slice(..1), body.slice(1..size / 2), body.slice(size / 2..)];
                 let frames = futures_util::stream::unfold(parts.into_iter(), |mut parts| async {
                     tokio::time::sleep(Duration::from_millis(1)).await;
                     parts.next().map(|part| (Ok::<_, std::io::Error>(Frame::data(part)), parts))
@@ -283,10 +289,10 @@ async fn no_forty_millisecond_step_at_any_size() {
                 let response =
                     pool.send(&access, Method::POST, path("/"), HeaderMap::new(), StreamBody::new(frames)).await.unwrap();
                 assert_eq!(whole(response).await.len(), size);
-                times.push(started.elapsed());
+                parted = parted.min(started.elapsed());
             }
-            times.sort();
-            assert!(times[2] < Duration::from_millis(35), "{size} bytes: {times:?}");
+            // The same bytes at once are the measure, because this machine may be busy.
+            assert!(parted < at_once + Duration::from_millis(38), "{size} bytes: {parted:?}, at once {at_once:?}");
         }
     })
     .await;

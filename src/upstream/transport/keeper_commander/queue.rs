@@ -29,6 +29,9 @@ const EXCHANGE: Duration = Duration::from_secs(30);
 /// A limiter with a longer window than this is not waited for.
 const LONGEST_WINDOW: u64 = 300;
 
+/// Times a command is sent again because the service has no enterprise in memory.
+const RELOADS: u64 = 3;
+
 /// Looks at a result that may fail for want of a connection before the command is given up.
 const LOST_LOOKS: u32 = 2;
 
@@ -83,7 +86,7 @@ impl<'a> Session<'a> {
     /// Runs a command and gives its own answer, good or bad. Waits where the service or Keeper asks for it, within the
     /// deadline; a refused key and a lost session are errors.
     pub async fn run(&self, command: &str) -> Result<Done, Failure> {
-        let mut renewed = false;
+        let (mut renewed, mut reloads) = (false, 0);
         loop {
             let done = self.once(command).await?;
             match done.verdict() {
@@ -91,6 +94,12 @@ impl<'a> Session<'a> {
                 Verdict::Throttled(wait) => self.pause(&done, Meaning::RateLimited, wait).await?,
                 Verdict::QueueFull => self.pause(&done, Meaning::NotReady, 5).await?,
                 Verdict::Expired => self.pause(&done, Meaning::NotReady, 1).await?,
+                // A throttled load leaves nothing behind; the next command loads again.
+                Verdict::NoEnterprise if reloads < RELOADS => {
+                    reloads += 1;
+                    self.pause(&done, Meaning::NotReady, reloads).await?;
+                }
+                Verdict::NoEnterprise => return Err(done.failure(Meaning::Denied, None)),
                 Verdict::SessionExpired if !renewed => renewed = true,
                 Verdict::SessionExpired | Verdict::Reauth => return Err(needs_person(&done)),
                 Verdict::Lost => {

@@ -63,6 +63,8 @@ pub(super) enum Verdict {
     NotPermitted,
     /// An MSP command outside the MSP's own enterprise.
     NotMsp,
+    /// The service has no enterprise in memory: its account is no administrator, or loading it was cut short.
+    NoEnterprise,
     /// `switch-to-msp` without need.
     AlreadyMsp,
     /// The service lost the request.
@@ -163,6 +165,7 @@ impl Done {
         match self.status {
             403 if low.contains("not permitted to perform this function") => Verdict::NotPermitted,
             _ if low.contains("restricted to keeper msp administrators") => Verdict::NotMsp,
+            _ if low.contains("only available for administrators") => Verdict::NoEnterprise,
             _ if low.contains("already msp") => Verdict::AlreadyMsp,
             404 if low.contains("request not found") => Verdict::Lost,
             503 if low.contains("queue is full") || low.contains("temporarily busy") => Verdict::QueueFull,

@@ -1,0 +1,308 @@
+#!/usr/bin/env python3
+"""Measures the gateway beside nginx, in interleaved rounds on one machine, and says whether each bound holds.
+
+    cargo build --profile dist && python3 tests/bench/load.py [--rounds 7] [--binary target/dist/rollcall]
+
+Needs nginx and wrk (Debian: nginx-light, wrk). Everything stays on loopback. CPU per request is the run time of all the proxy's
+threads (/proc/PID/task/*/schedstat) divided by the requests that wrk completed. The gateway runs as shipped: key check, metrics
+and an access-log line per request; nginx with its access log on. Both have one worker on CPU 1, upstream and load on CPU 0.
+"""
+import argparse
+import concurrent.futures
+import http.client
+import json
+import os
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+TOKEN = 'bench-administrator-token-0123456789abcdef'
+SIZES = {'1k': 1024, '10k': 10_240, '100k': 102_400}
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        return s.getsockname()[1]
+
+
+def wait_for(port, process, seconds=20):
+    end = time.time() + seconds
+    while time.time() < end:
+        if process.poll() is not None:
+            sys.exit(f'{process.args[0]} ended with {process.returncode}')
+        try:
+            socket.create_connection(('127.0.0.1', port), 0.2).close()
+            return
+        except OSError:
+            time.sleep(0.005)
+    sys.exit(f'nothing listens on {port}')
+
+
+def cpu_ns(pid):
+    """Run time of a process and its children, all threads."""
+    total = 0
+    pids = [pid]
+    children = subprocess.run(['pgrep', '-P', str(pid)], capture_output=True, text=True).stdout.split()
+    for p in pids + [int(c) for c in children]:
+        for task in os.listdir(f'/proc/{p}/task'):
+            with open(f'/proc/{p}/task/{task}/schedstat') as f:
+                total += int(f.read().split()[0])
+    return total
+
+
+def rss_mb(pid, field='VmRSS'):
+    with open(f'/proc/{pid}/status') as f:
+        for line in f:
+            if line.startswith(field):
+                return int(line.split()[1]) / 1024
+    return 0.0
+
+
+def request(port, method, path, body=None):
+    c = http.client.HTTPConnection('127.0.0.1', port, timeout=60)
+    headers = {'Authorization': f'Bearer {TOKEN}'}
+    if body is not None:
+        headers['Content-Type'] = 'application/json'
+    c.request(method, path, json.dumps(body) if body is not None else None, headers)
+    r = c.getresponse()
+    data = r.read()
+    c.close()
+    return r.status, data
+
+
+class Bench:
+    def __init__(self, args):
+        self.args = args
+        self.dir = tempfile.mkdtemp(prefix='rollcall-bench-')
+        self.processes = []
+        self.results = []
+
+    def start(self, argv, cpu, env=None):
+        process = subprocess.Popen(['taskset', '-c', str(cpu), *argv], env=env, stdout=subprocess.DEVNULL, stderr=self.log())
+        self.processes.append(process)
+        return process
+
+    def log(self):
+        return open(os.path.join(self.dir, 'stderr.log'), 'ab')
+
+    def nginx(self, name, cpu, server):
+        prefix = os.path.join(self.dir, name)
+        os.makedirs(prefix)
+        conf = os.path.join(prefix, 'nginx.conf')
+        with open(conf, 'w') as f:
+            f.write(f'''daemon off; worker_processes 1; pid {prefix}/pid; error_log {prefix}/error.log crit;
+events {{ worker_connections 4096; }}
+http {{ client_body_temp_path {prefix}; proxy_temp_path {prefix}; fastcgi_temp_path {prefix}; uwsgi_temp_path {prefix};
+  scgi_temp_path {prefix}; keepalive_requests 1000000000; default_type application/json; sendfile on; tcp_nodelay on;
+  {server} }}''')
+        return self.start(['nginx', '-p', prefix, '-c', conf], cpu)
+
+    def upstream(self):
+        self.up = free_port()
+        root = os.path.join(self.dir, 'files')
+        os.makedirs(root)
+        for name, size in SIZES.items():
+            with open(os.path.join(root, name), 'w') as f:
+                f.write('{"data":"' + 'x' * (size - 11) + '"}')
+        user = {'id': 'u1', 'userName': 'ada@bench.example', 'active': True}
+        page = {'schemas': ['urn:ietf:params:scim:api:messages:2.0:ListResponse'], 'totalResults': 1, 'startIndex': 1,
+                'itemsPerPage': 1, 'Resources': [user]}
+        with open(os.path.join(root, 'Users'), 'w') as f:
+            json.dump(page, f)
+        p = self.nginx('upstream', 0, f'''access_log off; server {{ listen 127.0.0.1:{self.up} backlog=4096; root {root};
+            if ($http_authorization = "") {{ return 401; }} location / {{ try_files $uri =404; }} }}''')
+        wait_for(self.up, p)
+
+    def proxy(self):
+        self.ng = free_port()
+        log = os.path.join(self.dir, 'access.log')
+        p = self.nginx('proxy', 1, f'''access_log {log}; upstream up {{ server 127.0.0.1:{self.up}; keepalive 256; }}
+            map $http_x_account $credential {{ default "Bearer vendor-token"; }}
+            server {{ listen 127.0.0.1:{self.ng} backlog=4096; location / {{ proxy_pass http://up; proxy_http_version 1.1;
+              proxy_set_header Connection ""; proxy_set_header Authorization $credential; proxy_buffering on; }} }}''')
+        wait_for(self.ng, p)
+        self.ng_pid = p.pid
+
+    def environment(self, port, data):
+        env = {k: v for k, v in os.environ.items() if not k.startswith('ROLLCALL_')}
+        env.update(ROLLCALL_STORE=f'embedded:{data}', ROLLCALL_LISTEN=f'127.0.0.1:{port}', ROLLCALL_ADMIN_TOKEN=TOKEN,
+                   ROLLCALL_EGRESS_ALLOW=f'127.0.0.1:{self.up}')
+        return env
+
+    def gateway(self, data, cpu=1):
+        port = free_port()
+        started = time.perf_counter()
+        p = self.start([self.args.binary, 'serve'], cpu, self.environment(port, data))
+        while True:
+            try:
+                status, _ = request(port, 'GET', '/healthz')
+                if status == 200:
+                    break
+            except OSError:
+                if p.poll() is not None or time.perf_counter() - started > 20:
+                    sys.exit(f'the gateway did not come up, see {self.dir}/stderr.log')
+                time.sleep(0.002)
+        return p, port, (time.perf_counter() - started) * 1000
+
+    def link(self, port, tenant='bench'):
+        body = {'tenant_id': tenant, 'integration': 'scim', 'authentication_method': 'bearer',
+                'context': {'base_url': f'http://127.0.0.1:{self.up}', 'token': 'vendor-token'}}
+        status, data = request(port, 'POST', '/integrated-account', body)
+        if status != 201:
+            sys.exit(f'link: {status} {data!r}')
+        return json.loads(data)['id']
+
+    def wrk(self, url, connections, seconds, header=None):
+        argv = ['taskset', '-c', '0', 'wrk', '-t1', f'-c{connections}', f'-d{seconds}s', '--latency', url]
+        if header:
+            argv[-1:-1] = ['-H', header]
+        text = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+        if 'Non-2xx' in text:
+            sys.exit(f'{url}: not every answer was 2xx\n{text}')
+        done = int(next(l for l in text.splitlines() if ' requests in ' in l).split()[0])
+        latency = {l.split()[0]: l.split()[1] for l in text.splitlines() if l.strip().startswith(('50%', '99%'))}
+        return done, latency
+
+    def check(self, name, value, bound, unit):
+        good = value <= bound
+        self.results.append(good)
+        print(f'{"ok  " if good else "OVER"}  {name}: {value:.2f} {unit} (bound {bound} {unit})', flush=True)
+
+    def ratios(self):
+        process, port, _ = self.gateway(os.path.join(self.dir, 'data-ratio'))
+        account = self.link(port)
+        auth = f'Authorization: Bearer {TOKEN}'
+        targets = {'nginx': (self.ng_pid, f'http://127.0.0.1:{self.ng}', None),
+                   'rollcall': (process.pid, f'http://127.0.0.1:{port}/passthrough/{account}', auth)}
+        for size in SIZES:
+            bodies = set()
+            for _, base, _ in targets.values():
+                bodies.add(request_raw(base + '/' + size))
+            assert len(bodies) == 1, 'the bodies differ'
+        for size, bound in (('1k', 1.7), ('100k', 1.6)):
+            rounds = []
+            for n in range(self.args.rounds):
+                order = list(targets) if n % 2 == 0 else list(targets)[::-1]
+                cpu = {}
+                for name in order:
+                    pid, base, header = targets[name]
+                    self.wrk(f'{base}/{size}', 64, 1, header)
+                    before = cpu_ns(pid)
+                    done, latency = self.wrk(f'{base}/{size}', 64, 2, header)
+                    cpu[name] = (cpu_ns(pid) - before) / done / 1000
+                    print(f'      {size} {name}: {cpu[name]:.1f} us/request, {done / 2:.0f} req/s, p50 {latency.get("50%")}, p99 {latency.get("99%")}', flush=True)
+                rounds.append(cpu['rollcall'] / cpu['nginx'])
+            median = statistics.median(rounds)
+            print(f'      {size} ratios: {" ".join(f"{r:.2f}" for r in rounds)}')
+            if size == '1k':
+                self.check('passthrough 1 kB, 64 connections: CPU per request beside nginx', median, bound, 'x')
+            else:
+                print(f'      passthrough {size}: {median:.2f} x nginx (floor of the product {bound})')
+        slowest = 0.0
+        for size in (1, 100, 1000, 1460, 4096, 16_384, 65_536, 262_144, 1_048_576):
+            with open(os.path.join(self.dir, 'files', f's{size}'), 'w') as f:
+                f.write('x' * size)
+            times = sorted(timed(port, f'/passthrough/{account}/s{size}') for _ in range(40))
+            slowest = max(slowest, times[len(times) // 2])
+        self.check('one connection, 1 B to 1 MB: slowest median', slowest * 1000, 20, 'ms')
+        self.big_body(process.pid, port, account)
+        self.stop(process)
+
+    def big_body(self, pid, port, account):
+        size = 1 << 30
+        path = os.path.join(self.dir, 'files', 'big')
+        with open(path, 'wb') as f:
+            f.truncate(size)
+        before = rss_mb(pid)
+        peak = before
+        c = http.client.HTTPConnection('127.0.0.1', port, timeout=120)
+        c.request('GET', f'/passthrough/{account}/big', headers={'Authorization': f'Bearer {TOKEN}'})
+        r = c.getresponse()
+        left = size
+        while left > 0:
+            chunk = r.read(1 << 20)
+            assert chunk, 'the body was cut'
+            left -= len(chunk)
+            if left % (64 << 20) < (1 << 20):
+                peak = max(peak, rss_mb(pid))
+        c.close()
+        os.remove(path)
+        self.check('1 GB body streamed: growth of memory', max(peak, rss_mb(pid)) - before, 32, 'MiB')
+
+    def start_up(self):
+        data = os.path.join(self.dir, 'data-many')
+        process, port, _ = self.gateway(data)
+        time.sleep(2)
+        self.check('idle memory', rss_mb(process.pid), 25, 'MB')
+        with concurrent.futures.ThreadPoolExecutor(16) as pool:
+            list(pool.map(lambda n: self.link(port, f'tenant-{n}'), range(self.args.accounts)))
+        self.stop(process)
+        firsts = []
+        for _ in range(5):
+            process, port, first = self.gateway(data, cpu=0)
+            firsts.append(first)
+            status, _ = request(port, 'GET', '/integrated-account?limit=1')
+            assert status == 200
+            self.stop(process)
+        self.check(f'first answer after exec, {self.args.accounts} accounts', statistics.median(firsts), 300, 'ms')
+
+    def stop(self, process):
+        process.send_signal(signal.SIGTERM)
+        process.wait(40)
+        self.processes.remove(process)
+
+    def end(self):
+        for p in self.processes:
+            p.terminate()
+        for p in self.processes:
+            p.wait(10)
+        shutil.rmtree(self.dir, ignore_errors=True)
+
+
+def request_raw(url):
+    host, path = url.removeprefix('http://').split('/', 1)
+    c = http.client.HTTPConnection(host, timeout=30)
+    c.request('GET', '/' + path, headers={'Authorization': f'Bearer {TOKEN}'})
+    r = c.getresponse()
+    assert r.status == 200, (url, r.status)
+    return r.read()
+
+
+def timed(port, path):
+    c = http.client.HTTPConnection('127.0.0.1', port, timeout=30)
+    c.connect()
+    started = time.perf_counter()
+    c.request('GET', path, headers={'Authorization': f'Bearer {TOKEN}'})
+    c.getresponse().read()
+    c.close()
+    return time.perf_counter() - started
+
+
+def main():
+    ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ap.add_argument('--binary', default='target/dist/rollcall')
+    ap.add_argument('--rounds', type=int, default=7)
+    ap.add_argument('--accounts', type=int, default=10_000)
+    args = ap.parse_args()
+    for tool in ('nginx', 'wrk', 'taskset'):
+        if not shutil.which(tool):
+            sys.exit(f'{tool} is needed: apt-get install nginx-light wrk util-linux')
+    bench = Bench(args)
+    try:
+        bench.upstream()
+        bench.proxy()
+        bench.ratios()
+        bench.start_up()
+    finally:
+        bench.end()
+    sys.exit(0 if all(bench.results) else 1)
+
+
+if __name__ == '__main__':
+    main()

@@ -306,7 +306,10 @@ async fn a_paging_loop_ends_and_loses_nothing_silently() {
                 problem(&gateway.get(&format!("{list}&next_cursor={cursor}")).await, 502, "vendor_paging_broken", "vendor");
             assert_eq!(document["retryable"], false);
             let all = gateway.get(&format!("{list}&truto_ignore_limit=true")).await;
-            assert!(all.status == 502 || mood == Mood::Loop, "{}", all.text());
+            match mood {
+                Mood::Loop => drop(problem(&all, 502, "vendor_paging_broken", "vendor")),
+                _ => assert_eq!(all.json()["result_count"], 5, "all five stand on one page"),
+            }
             let filtered = gateway.get(&format!("{list}&status=invited")).await;
             problem(&filtered, 502, "vendor_paging_broken", "vendor");
             assert!(vendor.asked() - asked < 20, "{mood:?}: the vendor was asked {} times", vendor.asked() - asked);
@@ -358,8 +361,8 @@ async fn a_body_that_is_wrong_says_where() {
         (changed(&|b| b["integration"] = json!("nonsense")), 400, "invalid_body", Some("integration")),
         (changed(&|b| b["authentication_method"] = json!("telepathy")), 400, "invalid_body", Some("authentication_method")),
         (changed(&|b| b["tenant_id"] = json!("")), 400, "invalid_body", Some("tenant_id")),
-        (changed(&|b| drop(b["context"].as_object_mut().unwrap().remove("token"))), 422, "invalid_field", Some("token")),
-        (changed(&|b| b["context"]["base_url"] = json!("not an address")), 422, "invalid_field", Some("base_url")),
+        (changed(&|b| drop(b["context"].as_object_mut().unwrap().remove("token"))), 422, "invalid_field", Some("context.token")),
+        (changed(&|b| b["context"]["base_url"] = json!("not an address")), 422, "invalid_field", Some("context.base_url")),
         (changed(&|b| b["context"]["base_url"] = json!("https://10.1.2.3/scim")), 422, "egress_refused", None),
         (changed(&|b| b["context"]["base_url"] = json!("http://169.254.169.254/latest")), 422, "", None),
         (changed(&|b| b["surprise"] = json!(1)), 400, "invalid_body", None),

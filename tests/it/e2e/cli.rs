@@ -117,7 +117,7 @@ impl Shell<'_> {
         let (code, _, err) = run(&mut self.command(&["token", "revoke", &other]));
         assert!(code == Some(1) && err.contains("not_found"), "{code:?} {err}");
         let (code, _, err) = run(&mut self.command(&["token", "create", "--name", "x", "--scope", "everything"]));
-        assert!(code == Some(1) && err.contains("everything"), "{code:?} {err}");
+        assert!(code == Some(2) && err.contains("everything"), "{code:?} {err}");
         (token.to_owned(), account)
     }
 }
@@ -133,6 +133,7 @@ async fn accounts_and_tokens_beside_a_running_gateway() {
     for kept in Kept::each() {
         let vendor = Vendor::start();
         let gateway = Gateway::start(&kept, &vendor.authority());
+        assert_eq!(gateway.get("/ping").await.status, 200);
         let shell = Shell { kept: &kept, vendor: &vendor };
         let (token, account) = shell.walk();
         assert!(can_list(&gateway, &token, &account).await);

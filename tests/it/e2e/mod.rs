@@ -3,6 +3,7 @@
 mod bad_input;
 mod cli;
 mod clients;
+mod demo;
 mod redis;
 mod scim;
-mod vendor;
+pub mod vendor;

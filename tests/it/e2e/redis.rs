@@ -130,7 +130,9 @@ fn without_keys_an_administrator_or_a_server_it_does_not_start() {
 #[tokio::test]
 async fn another_key_ring_is_refused() {
     let (kept, vendor) = (Kept::redis(), Vendor::start());
-    drop(node(&kept, &vendor));
+    let (_folder, first) = node(&kept, &vendor);
+    assert_eq!(first.get("/readyz").await.status, 200);
+    assert!(first.stop());
     let other = tempfile::tempdir().unwrap();
     write_ring(&other.path().join("keys.json"));
     let Kept::Redis(server, _) = &kept else { unreachable!() };

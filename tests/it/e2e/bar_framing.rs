@@ -72,7 +72,8 @@ async fn framing_traps_are_refused_before_any_vendor_is_asked() {
     for (name, bytes) in &traps {
         let text = exchange(&gateway, bytes.as_bytes());
         let got = statuses(&text);
-        if got.len() != 1 || !matches!(got[0], "400" | "405" | "431") {
+        // What was pipelined behind a trap is refused too, if it is answered at all.
+        if got.is_empty() || got.iter().any(|status| !matches!(*status, "400" | "405" | "431")) {
             wrong.push(format!("{name}: {got:?} {}", text.lines().next().unwrap_or_default()));
         }
     }

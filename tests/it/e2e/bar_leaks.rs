@@ -93,6 +93,17 @@ impl Told {
     }
 }
 
+/// A passthrough answer as far as it came: some of these vendors break off.
+async fn pass(gateway: &Gateway, account: &str) -> Vec<u8> {
+    let address = format!("{}/passthrough/{account}/Users", gateway.base);
+    let mut response = crate::support::gateway::client().get(address).bearer_auth(ADMIN).send().await.unwrap();
+    let mut bytes = format!("{:?}", response.headers()).into_bytes();
+    while let Ok(Some(chunk)) = response.chunk().await {
+        bytes.extend_from_slice(&chunk);
+    }
+    bytes
+}
+
 fn import(integration: &str, method: &str, context: &Value) -> Value {
     json!({"tenant_id": "acme", "integration": integration, "authentication_method": method, "context": context})
 }
@@ -192,8 +203,7 @@ impl House {
                 let reply = gateway.get(&format!("{path}?integrated_account_id={account}")).await;
                 failures += usize::from(told.keep(&format!("mode {mode} {method} {path}"), &reply) >= 400);
             }
-            let reply = gateway.get(&format!("/passthrough/{account}/Users")).await;
-            transparent.keep(&format!("mode {mode} passthrough"), &reply);
+            transparent.0.push((format!("mode {mode} passthrough"), pass(gateway, account).await));
             told.keep(&format!("mode {mode} account"), &gateway.get(&format!("/integrated-account/{account}")).await);
             let context = json!({"base_url": self.vendor.at("/scim"), "token": REFUSED});
             let reply = gateway.call("POST", "/integrated-account", Some(&import("scim", "bearer", &context))).await;

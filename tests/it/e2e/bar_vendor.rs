@@ -55,8 +55,6 @@ pub enum Act {
     End(Vec<u8>),
     /// A body of so many zero bytes.
     Stream(u64),
-    /// Nothing for so long, then the end.
-    Silence(Duration),
 }
 
 type Script = dyn Fn(&Asked) -> Act + Send + Sync;
@@ -128,10 +126,6 @@ fn serve(stream: TcpStream, script: &Script, log: &Mutex<Vec<Asked>>) {
                 return;
             }
             Act::Stream(length) => stream_zeros(&mut writer, length),
-            Act::Silence(time) => {
-                thread::sleep(time);
-                return;
-            }
         };
         if sent.is_err() {
             return;

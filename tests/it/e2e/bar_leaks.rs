@@ -129,7 +129,7 @@ async fn fumble(gateway: &Gateway, told: &mut Told, account: &str, base: &str) -
     let bodies = [
         import("scim", "bearer", &json!({"base_url": base, "token": {"value": REFUSED}})),
         import("scim", "bearer", &json!({"base_url": base, "token": [REFUSED]})),
-        import("scim", "bearer", &json!({"base_url": base, "token": format!("{REFUSED}\n")})),
+        import("scim", "bearer", &json!({"base_url": base, "token": format!("{REFUSED}\nmore")})),
         import("scim", "bearer", &json!({"base_url": base, "token": format!("{REFUSED}\u{e9}")})),
         import("scim", "bearer", &json!({"token": REFUSED})),
         import("scim", "bearer", &json!({"base_url": "not an address", "token": REFUSED})),
@@ -142,7 +142,7 @@ async fn fumble(gateway: &Gateway, told: &mut Told, account: &str, base: &str) -
         import("keeper", "service_mode", &json!({"service_url": base, "api_key": REFUSED})),
         import("keeper", "service_mode", &json!({"service_url": base, "api_key": "k", "encryption_key": REFUSED})),
         import("keeper", "scim", &json!({"region": "US", "token": REFUSED})),
-        import("keeper", "scim", &json!({"scim_url": base, "token": REFUSED})),
+        import("keeper", "scim", &json!({"scim_url": "https://keeper.example/scim", "token": REFUSED})),
         json!({"tenant_id": "acme", "integration": "scim", "authentication_method": "none", "context": {"token": REFUSED}}),
         json!({"tenant_id": 5, "integration": "scim", "authentication_method": "bearer", "context": {"token": REFUSED}}),
         json!({"context": {"token": REFUSED}, "surplus": REFUSED}),
@@ -154,7 +154,7 @@ async fn fumble(gateway: &Gateway, told: &mut Told, account: &str, base: &str) -
         assert!((400..600).contains(&told.keep(&format!("fumble {number}"), &reply)), "fumble {number}: {}", reply.text());
     }
     for (number, body) in [
-        json!({"context": {"token": format!("{REFUSED}\n")}}),
+        json!({"context": {"token": format!("{REFUSED}\nmore")}}),
         json!({"context": {"base_url": "https://elsewhere.example/scim"}}),
         json!({"context": {"base_url": format!("https://user:{REFUSED}@elsewhere.example/scim"), "token": REFUSED}}),
     ]
@@ -185,6 +185,7 @@ impl House {
             ("scim", "basic", json!({"base_url": base, "username": "somebody", "password": PASSWORD})),
             ("scim", "header", json!({"base_url": base, "header_name": "X-Api-Key", "header_value": HEADER})),
             ("keeper", "service_mode", json!({"service_url": service, "api_key": api_key, "encryption_key": ANSWER_KEY})),
+            ("keeper", "scim", json!({"scim_url": base, "token": SCIM_TOKEN})),
         ];
         for (integration, method, context) in links {
             let reply = gateway.call("POST", "/integrated-account", Some(&import(integration, method, &context))).await;

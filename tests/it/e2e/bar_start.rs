@@ -5,7 +5,17 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::Path,
     process::{Output, Stdio},
+    sync::Arc,
     time::{Duration, Instant},
+};
+
+use rollcall::{
+    model::SystemClock,
+    store::{
+        Store,
+        embedded::Embedded,
+        repo::{Installation, environment_slot},
+    },
 };
 
 use crate::support::{
@@ -17,8 +27,9 @@ use crate::support::{
 fn content(kept: &Kept) -> BTreeMap<String, Vec<u8>> {
     match kept {
         Kept::Embedded(folder) => {
-            let files = super::bar_canaries::files(&folder.path().join("store"));
-            files.into_iter().filter(|(name, _)| name.contains(".redb")).collect()
+            let path = folder.path().join("store");
+            let store: Arc<dyn Store> = Arc::new(Embedded::open(&path, Arc::new(SystemClock)).unwrap());
+            tokio::runtime::Runtime::new().unwrap().block_on(records(store))
         }
         Kept::Redis(server, _) => {
             let mut connection = server.connection();
@@ -27,6 +38,21 @@ fn content(kept: &Kept) -> BTreeMap<String, Vec<u8>> {
             keys.iter().map(|key| (key.clone(), dump(key))).collect()
         }
     }
+}
+
+/// Every record of a store without accounts. The file itself is not compared: its engine marks it as open.
+async fn records(store: Arc<dyn Store>) -> BTreeMap<String, Vec<u8>> {
+    let installation = Installation::new(store.clone());
+    let mut records = BTreeMap::new();
+    records.insert("system keys".to_owned(), format!("{:?}", installation.system_keys().await.unwrap()).into_bytes());
+    for environment in installation.environments().await.unwrap() {
+        let slot = environment_slot(environment.id);
+        records.insert(slot.to_string(), environment.name.into_bytes());
+        for (name, entry) in store.scan(&slot, "", None, 1000).await.unwrap() {
+            records.insert(format!("{slot} {name}"), format!("{entry:?}").into_bytes());
+        }
+    }
+    records
 }
 
 fn start(kept: &Kept, ring: &Path) -> (Output, Duration) {

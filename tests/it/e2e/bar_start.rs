@@ -76,7 +76,9 @@ fn start(kept: &Kept, ring: &Path) -> (Output, Duration) {
 }
 
 fn ring_of(key: &str) -> String {
-    format!(r#"{{"version": 1, "primary": "k1", "keys": [{{"id": "k1", "created_at": "2026-01-01T00:00:00Z", "key": "{key}"}}]}}"#)
+    format!(
+        r#"{{"version": 1, "primary": "k1", "keys": [{{"id": "k1", "created_at": "2026-01-01T00:00:00Z", "key": "{key}"}}]}}"#
+    )
 }
 
 #[test]

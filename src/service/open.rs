@@ -9,6 +9,7 @@ use super::{
     fresh::Fresh,
 };
 use crate::{
+    connector::FieldKind,
     error::{Code, Error, Result},
     model::{Account, AccountId, AccountStatus, EnvironmentId, Forbidden, Tasks},
     upstream::Failure,
@@ -74,6 +75,9 @@ impl Accounts {
         let connector =
             self.catalog.load().get(account.connector.as_str()).cloned().ok_or_else(|| missing_connector(&account.connector))?;
         let method = connector.method(&account.method).cloned().ok_or_else(|| missing_connector(&account.connector))?;
+        if method.fields.iter().any(|field| field.kind == FieldKind::Secret && account.fields.contains_key(&field.name)) {
+            return Err(unreadable().because("a secret field stands in the clear"));
+        }
         let data_key = self.data_key(&account).await?;
         let secrets = open_fields(&account, &data_key)?;
         let mut given: BTreeMap<String, String> = account.fields.clone();

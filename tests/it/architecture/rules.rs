@@ -38,8 +38,8 @@ const CRATES: &[(&str, &[&str])] = &[
     ("hyper", &["upstream"]),
     ("hyper_util", &["upstream"]),
     // The relay hands bodies from one side to the other and reads the frames of both.
-    ("http_body", &["upstream", "http/relay"]),
-    ("http_body_util", &["upstream"]),
+    ("http_body", &["upstream", "http/relay", "http/routes/passthrough"]),
+    ("http_body_util", &["upstream", "http/routes/passthrough"]),
     ("ipnet", &["upstream"]),
     ("reqwest", &["upstream"]),
     ("rustls", &["upstream", "store", "app"]),

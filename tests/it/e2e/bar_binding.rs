@@ -40,6 +40,14 @@ impl Raw {
         let _: () = redis::cmd("SET").arg(key).arg(stored).query(&mut self.0).unwrap();
     }
 
+    /// The record as it is, under a version that no node knows: what is kept in memory serves nobody then.
+    fn renew(&mut self, account: &str) {
+        let keys: Vec<String> = redis::cmd("KEYS").arg(format!("rollcall:{{{account}}}*/account")).query(&mut self.0).unwrap();
+        let stored: Vec<u8> = redis::cmd("GET").arg(&keys[0]).query(&mut self.0).unwrap();
+        let colon = stored.iter().position(|b| *b == b':').unwrap();
+        self.write(&keys[0], &stored[colon + 1..]);
+    }
+
     fn record(&mut self, account: &str) -> Value {
         let values = self.read(account);
         serde_json::from_slice(&values[&key(&values, "account")]).unwrap()
@@ -65,123 +73,183 @@ type Tamper = Box<dyn FnOnce(&mut Raw, &str, &str)>;
 fn tampers(elsewhere: &str) -> Vec<(String, Tamper)> {
     let mut all: Vec<(String, Tamper)> = Vec::new();
     let mut add = |name: &str, tamper: Tamper| all.push((name.to_owned(), tamper));
-    add("the record of another account", Box::new(|raw, own, donor| {
-        let (mine, theirs) = (raw.read(own), raw.read(donor));
-        raw.write(&key(&mine, "account"), &theirs[&key(&theirs, "account")]);
-    }));
-    add("record and data key of another account", Box::new(|raw, own, donor| {
-        let (mine, theirs) = (raw.read(own), raw.read(donor));
-        for name in ["account", "data-key"] {
-            raw.write(&key(&mine, name), &theirs[&key(&theirs, name)]);
-        }
-    }));
-    add("another account's secret and key under the own id", Box::new(|raw, own, donor| {
-        let (mine, theirs) = (raw.read(own), raw.read(donor));
-        let sealed = raw.record(donor)["sealed"].clone();
-        raw.change(own, |record| record["sealed"] = sealed);
-        raw.write(&key(&mine, "data-key"), &theirs[&key(&theirs, "data-key")]);
-    }));
-    add("another account's record renamed", Box::new(|raw, own, donor| {
-        let (mine, theirs) = (raw.read(own), raw.read(donor));
-        let mut record = raw.record(donor);
-        record["id"] = json!(own);
-        raw.write(&key(&mine, "account"), record.to_string().as_bytes());
-        raw.write(&key(&mine, "data-key"), &theirs[&key(&theirs, "data-key")]);
-    }));
-    add("the sealed field of another account", Box::new(|raw, own, donor| {
-        let sealed = raw.record(donor)["sealed"].clone();
-        raw.change(own, |record| record["sealed"] = sealed);
-    }));
-    add("the data key of another account", Box::new(|raw, own, donor| {
-        let (mine, theirs) = (raw.read(own), raw.read(donor));
-        raw.write(&key(&mine, "data-key"), &theirs[&key(&theirs, "data-key")]);
-    }));
-    add("no data key", Box::new(|raw, own, _| {
-        let mine = raw.read(own);
-        let _: () = redis::cmd("DEL").arg(key(&mine, "data-key")).query(&mut raw.0).unwrap();
-    }));
-    add("another method", Box::new(|raw, own, _| {
-        raw.change(own, |record| {
-            record["method"] = json!("header");
-            record["fields"]["header_name"] = json!("X-Api-Key");
-            record["sealed"] = json!({"header_value": record["sealed"]["token"]});
-        });
-    }));
-    add("another field of the same name's length", Box::new(|raw, own, _| {
-        raw.change(own, |record| {
-            record["method"] = json!("basic");
-            record["fields"]["username"] = json!("somebody");
-            record["sealed"] = json!({"password": record["sealed"]["token"]});
-        });
-    }));
-    add("another connector", Box::new(|raw, own, _| {
-        raw.change(own, |record| {
-            record["connector"] = json!("keeper");
-            record["method"] = json!("scim");
-            record["fields"] = json!({"scim_url": record["fields"]["base_url"]});
-        });
-    }));
+    add(
+        "the record of another account",
+        Box::new(|raw, own, donor| {
+            let (mine, theirs) = (raw.read(own), raw.read(donor));
+            raw.write(&key(&mine, "account"), &theirs[&key(&theirs, "account")]);
+        }),
+    );
+    add(
+        "record and data key of another account",
+        Box::new(|raw, own, donor| {
+            let (mine, theirs) = (raw.read(own), raw.read(donor));
+            for name in ["account", "data-key"] {
+                raw.write(&key(&mine, name), &theirs[&key(&theirs, name)]);
+            }
+        }),
+    );
+    add(
+        "another account's secret and key under the own id",
+        Box::new(|raw, own, donor| {
+            let (mine, theirs) = (raw.read(own), raw.read(donor));
+            let sealed = raw.record(donor)["sealed"].clone();
+            raw.change(own, |record| record["sealed"] = sealed);
+            raw.write(&key(&mine, "data-key"), &theirs[&key(&theirs, "data-key")]);
+        }),
+    );
+    add(
+        "another account's record renamed",
+        Box::new(|raw, own, donor| {
+            let (mine, theirs) = (raw.read(own), raw.read(donor));
+            let mut record = raw.record(donor);
+            record["id"] = json!(own);
+            raw.write(&key(&mine, "account"), record.to_string().as_bytes());
+            raw.write(&key(&mine, "data-key"), &theirs[&key(&theirs, "data-key")]);
+        }),
+    );
+    add(
+        "the sealed field of another account",
+        Box::new(|raw, own, donor| {
+            let sealed = raw.record(donor)["sealed"].clone();
+            raw.change(own, |record| record["sealed"] = sealed);
+        }),
+    );
+    add(
+        "the data key of another account",
+        Box::new(|raw, own, donor| {
+            let (mine, theirs) = (raw.read(own), raw.read(donor));
+            raw.write(&key(&mine, "data-key"), &theirs[&key(&theirs, "data-key")]);
+        }),
+    );
+    add(
+        "no data key",
+        Box::new(|raw, own, _| {
+            let mine = raw.read(own);
+            let _: () = redis::cmd("DEL").arg(key(&mine, "data-key")).query(&mut raw.0).unwrap();
+        }),
+    );
+    add(
+        "another method",
+        Box::new(|raw, own, _| {
+            raw.change(own, |record| {
+                record["method"] = json!("header");
+                record["fields"]["header_name"] = json!("X-Api-Key");
+                record["sealed"] = json!({"header_value": record["sealed"]["token"]});
+            });
+        }),
+    );
+    add(
+        "another field of the same name's length",
+        Box::new(|raw, own, _| {
+            raw.change(own, |record| {
+                record["method"] = json!("basic");
+                record["fields"]["username"] = json!("somebody");
+                record["sealed"] = json!({"password": record["sealed"]["token"]});
+            });
+        }),
+    );
+    add(
+        "another connector",
+        Box::new(|raw, own, _| {
+            raw.change(own, |record| {
+                record["connector"] = json!("keeper");
+                record["method"] = json!("scim");
+                record["fields"] = json!({"scim_url": record["fields"]["base_url"]});
+            });
+        }),
+    );
     let there = elsewhere.to_owned();
     add("another address", Box::new(move |raw, own, _| raw.change(own, |record| record["fields"]["base_url"] = json!(there))));
     let there = elsewhere.to_owned();
-    add("another address and origin", Box::new(move |raw, own, _| {
-        raw.change(own, |record| {
-            let text = record["origins"].to_string();
-            let old = record["fields"]["base_url"].as_str().unwrap().to_owned();
-            let (old_origin, new_origin) = (origin(&old), origin(&there));
-            record["origins"] = serde_json::from_str(&text.replace(&old, &there).replace(&old_origin, &new_origin)).unwrap();
-            record["fields"]["base_url"] = json!(there);
-        });
-    }));
-    add("another path on the same host", Box::new(|raw, own, _| {
-        raw.change(own, |record| {
-            let text = record.to_string().replace("/scim", "/elsewhere/scim");
-            *record = serde_json::from_str(&text).unwrap();
-        });
-    }));
-    add("an origin more", Box::new(|raw, own, _| raw.change(own, |r| r["origins"].as_array_mut().unwrap().push(json!("https://a.example")))));
+    add(
+        "another address and origin",
+        Box::new(move |raw, own, _| {
+            raw.change(own, |record| {
+                let text = record["origins"].to_string();
+                let old = record["fields"]["base_url"].as_str().unwrap().to_owned();
+                let (old_origin, new_origin) = (origin(&old), origin(&there));
+                record["origins"] = serde_json::from_str(&text.replace(&old, &there).replace(&old_origin, &new_origin)).unwrap();
+                record["fields"]["base_url"] = json!(there);
+            });
+        }),
+    );
+    add(
+        "another path on the same host",
+        Box::new(|raw, own, _| {
+            raw.change(own, |record| {
+                let text = record.to_string().replace("/scim", "/elsewhere/scim");
+                *record = serde_json::from_str(&text).unwrap();
+            });
+        }),
+    );
+    add(
+        "an origin more",
+        Box::new(|raw, own, _| raw.change(own, |r| r["origins"].as_array_mut().unwrap().push(json!("https://a.example")))),
+    );
     add("no origins", Box::new(|raw, own, _| raw.change(own, |record| record["origins"] = json!([]))));
     add("a later generation", Box::new(|raw, own, _| raw.change(own, |record| record["generation"] = json!(2))));
     add("an earlier generation", Box::new(|raw, own, _| raw.change(own, |record| record["generation"] = json!(0))));
-    add("another environment", Box::new(|raw, own, _| {
-        raw.change(own, |record| record["environment"] = json!("0198c5a0-0000-7000-8000-000000000001"));
-    }));
+    add(
+        "another environment",
+        Box::new(|raw, own, _| {
+            raw.change(own, |record| record["environment"] = json!("0198c5a0-0000-7000-8000-000000000001"));
+        }),
+    );
     add("no secret", Box::new(|raw, own, _| raw.change(own, |record| record["sealed"] = json!({}))));
-    add("a secret in the clear", Box::new(|raw, own, _| {
-        raw.change(own, |record| {
-            record["sealed"] = json!({});
-            record["fields"]["token"] = json!("planted-by-hand");
-        });
-    }));
-    add("a secret that is not base64", Box::new(|raw, own, _| raw.change(own, |record| record["sealed"]["token"] = json!("%%%"))));
-    add("half a record", Box::new(|raw, own, _| {
-        let mine = raw.read(own);
-        let whole = &mine[&key(&mine, "account")];
-        raw.write(&key(&mine, "account"), &whole[..whole.len() / 2]);
-    }));
+    add(
+        "a secret in the clear",
+        Box::new(|raw, own, _| {
+            raw.change(own, |record| {
+                record["sealed"] = json!({});
+                record["fields"]["token"] = json!("planted-by-hand");
+            });
+        }),
+    );
+    add(
+        "a secret that is not base64",
+        Box::new(|raw, own, _| raw.change(own, |record| record["sealed"]["token"] = json!("%%%"))),
+    );
+    add(
+        "half a record",
+        Box::new(|raw, own, _| {
+            let mine = raw.read(own);
+            let whole = &mine[&key(&mine, "account")];
+            raw.write(&key(&mine, "account"), &whole[..whole.len() / 2]);
+        }),
+    );
     let step = if long() { 1 } else { 11 };
     for at in (0..64).step_by(step) {
-        add(&format!("byte {at} of the secret"), Box::new(move |raw, own, _| {
-            raw.change(own, |record| {
-                let mut sealed = BASE64_STANDARD.decode(record["sealed"]["token"].as_str().unwrap()).unwrap();
-                let at = at * sealed.len() / 64;
-                sealed[at] ^= 1 << (at % 8);
-                record["sealed"]["token"] = json!(BASE64_STANDARD.encode(sealed));
-            });
-        }));
-        add(&format!("byte {at} of the data key"), Box::new(move |raw, own, _| {
-            let mine = raw.read(own);
-            let mut wrapped = mine[&key(&mine, "data-key")].clone();
-            let at = at * wrapped.len() / 64;
-            wrapped[at] ^= 1 << (at % 8);
-            raw.write(&key(&mine, "data-key"), &wrapped);
-        }));
-        add(&format!("{at}/64 of the secret"), Box::new(move |raw, own, _| {
-            raw.change(own, |record| {
-                let sealed = BASE64_STANDARD.decode(record["sealed"]["token"].as_str().unwrap()).unwrap();
-                record["sealed"]["token"] = json!(BASE64_STANDARD.encode(&sealed[..at * sealed.len() / 64]));
-            });
-        }));
+        add(
+            &format!("byte {at} of the secret"),
+            Box::new(move |raw, own, _| {
+                raw.change(own, |record| {
+                    let mut sealed = BASE64_STANDARD.decode(record["sealed"]["token"].as_str().unwrap()).unwrap();
+                    let at = at * sealed.len() / 64;
+                    sealed[at] ^= 1 << (at % 8);
+                    record["sealed"]["token"] = json!(BASE64_STANDARD.encode(sealed));
+                });
+            }),
+        );
+        add(
+            &format!("byte {at} of the data key"),
+            Box::new(move |raw, own, _| {
+                let mine = raw.read(own);
+                let mut wrapped = mine[&key(&mine, "data-key")].clone();
+                let at = at * wrapped.len() / 64;
+                wrapped[at] ^= 1 << (at % 8);
+                raw.write(&key(&mine, "data-key"), &wrapped);
+            }),
+        );
+        add(
+            &format!("{at}/64 of the secret"),
+            Box::new(move |raw, own, _| {
+                raw.change(own, |record| {
+                    let sealed = BASE64_STANDARD.decode(record["sealed"]["token"].as_str().unwrap()).unwrap();
+                    record["sealed"]["token"] = json!(BASE64_STANDARD.encode(&sealed[..at * sealed.len() / 64]));
+                });
+            }),
+        );
     }
     all
 }
@@ -215,6 +283,7 @@ async fn v_03_ciphertext_is_bound_to_its_place() {
     let mut tampered = Vec::new();
     for (name, tamper, own, donor) in cases {
         tamper(&mut raw, &own, &donor);
+        raw.renew(&own);
         tampered.push((name, own));
     }
     tokio::time::sleep(Duration::from_millis(1200)).await;

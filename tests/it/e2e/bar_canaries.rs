@@ -2,12 +2,14 @@
 
 use std::path::Path;
 
-use base64::{Engine, engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD}};
+use base64::{
+    Engine,
+    engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD},
+};
 
 /// One planted secret in all its forms.
 pub struct Canary {
-    pub name: &'static str,
-    pub text: String,
+    name: &'static str,
     forms: Vec<(&'static str, String)>,
 }
 
@@ -35,11 +37,10 @@ impl Canary {
         forms.push(("form", url::form_urlencoded::byte_serialize(bytes).collect()));
         let json = serde_json::to_string(&text).unwrap();
         forms.push(("json", json[1..json.len() - 1].to_owned()));
-            forms.sort_by(|a, b| a.1.cmp(&b.1));
+        forms.sort_by(|a, b| a.1.cmp(&b.1));
         forms.dedup_by(|a, b| a.1 == b.1);
-        Canary { name, text, forms }
+        Canary { name, forms }
     }
-
 }
 
 /// Several planted secrets, looked for together.

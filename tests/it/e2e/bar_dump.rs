@@ -38,9 +38,10 @@ async fn v_02_store_dump_is_useless() {
         people.sort();
         people.dedup();
         assert!(people.len() > PEOPLE + 15, "the snapshot's people are among them: {}", people.len());
-        let mut planted: Vec<Canary> = [("token", token), ("password", password), ("api key", API_KEY), ("answer key", answer_key)]
-            .map(|(name, text)| Canary::new(name, text))
-            .into();
+        let mut planted: Vec<Canary> =
+            [("token", token), ("password", password), ("api key", API_KEY), ("answer key", answer_key)]
+                .map(|(name, text)| Canary::new(name, text))
+                .into();
         planted.push(Canary::new("API token", api_token.clone()));
         planted.push(Canary::new("API token's secret", &api_token[27..]));
         planted.extend(people.iter().map(|address| Canary::new("a person", address)));

@@ -49,18 +49,45 @@ async fn framing_traps_are_refused_before_any_vendor_is_asked() {
     let second = format!("GET {place}/smuggled HTTP/1.1\r\n{host}{key}\r\n");
     let length = second.len();
     let traps = [
-        ("upgrade", format!("POST {place}/Users HTTP/1.1\r\n{host}{key}Upgrade: websocket\r\nConnection: Upgrade\r\nContent-Length: {length}\r\n\r\n{second}")),
+        (
+            "upgrade",
+            format!(
+                "POST {place}/Users HTTP/1.1\r\n{host}{key}Upgrade: websocket\r\nConnection: Upgrade\r\nContent-Length: {length}\r\n\r\n{second}"
+            ),
+        ),
         ("upgrade alone", format!("GET {place}/Users HTTP/1.1\r\n{host}{key}Upgrade: h2c\r\n\r\n{second}")),
         ("absolute form", format!("GET http://{}/scim/Users HTTP/1.1\r\n{host}{key}\r\n", vendor.authority())),
         ("absolute form of a route", format!("GET http://gateway{place}/Users HTTP/1.1\r\n{host}{key}\r\n")),
         ("double slash behind the account", format!("GET {place}//{}/Users HTTP/1.1\r\n{host}{key}\r\n", vendor.authority())),
         ("double slash in front", format!("GET /{place}/Users HTTP/1.1\r\n{host}{key}\r\n")),
-        ("length and coding", format!("POST {place}/Users HTTP/1.1\r\n{host}{key}Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{second}")),
-        ("coding and length", format!("POST {place}/Users HTTP/1.1\r\n{host}{key}Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n{second}")),
-        ("two lengths", format!("POST {place}/Users HTTP/1.1\r\n{host}{key}Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello{second}")),
-        ("an odd coding", format!("POST {place}/Users HTTP/1.1\r\n{host}{key}Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n{second}")),
-        ("a space before the colon", format!("POST {place}/Users HTTP/1.1\r\n{host}{key}Content-Length : 5\r\n\r\nhello{second}")),
-        ("coding in HTTP/1.0", format!("POST {place}/Users HTTP/1.0\r\n{host}{key}Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n{second}")),
+        (
+            "length and coding",
+            format!(
+                "POST {place}/Users HTTP/1.1\r\n{host}{key}Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{second}"
+            ),
+        ),
+        (
+            "coding and length",
+            format!(
+                "POST {place}/Users HTTP/1.1\r\n{host}{key}Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n{second}"
+            ),
+        ),
+        (
+            "two lengths",
+            format!("POST {place}/Users HTTP/1.1\r\n{host}{key}Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello{second}"),
+        ),
+        (
+            "an odd coding",
+            format!("POST {place}/Users HTTP/1.1\r\n{host}{key}Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n{second}"),
+        ),
+        (
+            "a space before the colon",
+            format!("POST {place}/Users HTTP/1.1\r\n{host}{key}Content-Length : 5\r\n\r\nhello{second}"),
+        ),
+        (
+            "coding in HTTP/1.0",
+            format!("POST {place}/Users HTTP/1.0\r\n{host}{key}Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n{second}"),
+        ),
         ("two hosts", format!("GET {place}/Users HTTP/1.1\r\n{host}Host: other\r\n{key}\r\n")),
         ("dot segments", format!("GET {place}/../../admin HTTP/1.1\r\n{host}{key}\r\n")),
         ("encoded dot segments", format!("GET {place}/%2e%2e/admin HTTP/1.1\r\n{host}{key}\r\n")),
@@ -72,12 +99,14 @@ async fn framing_traps_are_refused_before_any_vendor_is_asked() {
     for (name, bytes) in &traps {
         let text = exchange(&gateway, bytes.as_bytes());
         let got = statuses(&text);
-        if got.len() != 1 || !matches!(got[0], "400" | "405" | "431") {
+        // What was pipelined behind a trap is refused too, if it is answered at all.
+        if got.is_empty() || got.iter().any(|status| !matches!(*status, "400" | "405" | "431")) {
             wrong.push(format!("{name}: {got:?} {}", text.lines().next().unwrap_or_default()));
         }
     }
     assert_eq!(wrong, Vec::<String>::new());
-    let asked: Vec<_> = vendor.asked().into_iter().skip(before).map(|asked| asked.target).collect();
+    let asked: Vec<_> =
+        vendor.asked().into_iter().skip(before).map(|asked| format!("{} {}", asked.method, asked.target)).collect();
     assert_eq!(asked, Vec::<String>::new(), "a trap reached the vendor");
     let fine = exchange(&gateway, format!("GET {place}/Users HTTP/1.1\r\n{host}{key}Connection: close\r\n\r\n").as_bytes());
     assert_eq!(statuses(&fine), ["200"], "{fine}");
@@ -103,7 +132,10 @@ async fn our_token_stays_here_wherever_a_vendors_client_puts_it() {
         (format!("?api_key={token}&count=1"), String::new()),
         (format!("?count=1&api%5Fkey={token}"), String::new()),
         (String::new(), format!("Authorization: Bearer {token}\r\nConnection: X-Api-Key, Authorization\r\n")),
-        (String::new(), format!("Authorization: Bearer {token}\r\nCookie: key={token}\r\nX-Forwarded-For: {token}\r\nVia: {token}\r\n")),
+        (
+            String::new(),
+            format!("Authorization: Bearer {token}\r\nCookie: key={token}\r\nX-Forwarded-For: {token}\r\nVia: {token}\r\n"),
+        ),
     ];
     for (query, headers) in &ways {
         let text = exchange(
@@ -131,7 +163,8 @@ async fn no_size_waits_for_an_acknowledgement() {
     let mut stream = connect(&gateway);
     let mut slow = Vec::new();
     for size in [1, 100, 1_000, 1_447, 1_449, 4_096, 8_192, 16_384, 32_768, 65_536, 131_072, 262_144, 1_048_576] {
-        let request = format!("GET /passthrough/{account}/sized/{size} HTTP/1.1\r\nHost: gateway\r\nAuthorization: Bearer {ADMIN}\r\n\r\n");
+        let request =
+            format!("GET /passthrough/{account}/sized/{size} HTTP/1.1\r\nHost: gateway\r\nAuthorization: Bearer {ADMIN}\r\n\r\n");
         let mut times: Vec<Duration> = (0..15).map(|_| timed(&mut stream, request.as_bytes(), size)).collect();
         times.sort();
         // The delayed acknowledgement takes 40 ms; the fastest of the tries shows it even on a busy machine.

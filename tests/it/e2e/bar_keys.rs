@@ -31,7 +31,8 @@ async fn g_07_keys_are_hashed_and_end_everywhere_at_once() {
     let mut clear = vec![Canary::new("administrator", ADMIN)];
     let mut slowest = Duration::ZERO;
     for _ in 0..if long() { 20 } else { 4 } {
-        let made = one.call("POST", "/api-token", Some(&json!({"name": "short-lived", "scopes": ["accounts:read"]}))).await.json();
+        let made =
+            one.call("POST", "/api-token", Some(&json!({"name": "short-lived", "scopes": ["accounts:read"]}))).await.json();
         let (id, token) = (made["id"].as_str().unwrap(), made["token"].as_str().unwrap().to_owned());
         clear.push(Canary::new("token", token.clone()));
         // The secret alone: the id in front of it is stored, and so may be.

@@ -147,7 +147,9 @@ async fn g_09_limits_a_vendors_bombs_are_typed_errors() {
             "nested-objects" => nested("{\"a\":", "}"),
             "many-headers" => many(10_000, 8),
             "large-header" => many(1, MIB as usize),
-            "large-length" => Act::End(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 99999999999\r\n\r\n{".to_vec()),
+            "large-length" => {
+                Act::End(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 99999999999\r\n\r\n{".to_vec())
+            }
             "endless" => Act::Stream(80 * MIB),
             "endless-head" => Act::End([b"HTTP/1.1 200 OK\r\nx: ".to_vec(), vec![b'y'; 4 * MIB as usize]].concat()),
             _ => scim(asked, 3),
@@ -156,9 +158,22 @@ async fn g_09_limits_a_vendors_bombs_are_typed_errors() {
     let gateway = Gateway::start(&Kept::embedded(), &vendor.authority());
     let mut wrong = Vec::new();
     let mut before = 0;
-    for key in ["harmless-key", "gzip-bomb", "gzip-twice", "gzip-cut", "brotli-bomb", "brotli-cut", "coding-unknown", "nested-arrays", "nested-objects",
-        "many-headers", "large-header", "large-length", "endless", "endless-head"]
-    {
+    for key in [
+        "harmless-key",
+        "gzip-bomb",
+        "gzip-twice",
+        "gzip-cut",
+        "brotli-bomb",
+        "brotli-cut",
+        "coding-unknown",
+        "nested-arrays",
+        "nested-objects",
+        "many-headers",
+        "large-header",
+        "large-length",
+        "endless",
+        "endless-head",
+    ] {
         let account = gateway.link("scim", "bearer", json!({"base_url": vendor.at("/scim"), "token": key})).await;
         let reply = gateway.get(&format!("/unified/user-directory/users?integrated_account_id={account}&limit=50")).await;
         if key == "harmless-key" {

@@ -33,7 +33,8 @@ async fn g_05_redirects_do_not_leak() {
             Act::Send(answer(status, &[("location", place), ("refresh", &format!("0; url={place}"))], b"moved"))
         }
     });
-    let gateway = Gateway::start(&Kept::embedded(), &format!("{},{},localhost:{port},127.0.0.0/8", vendor.authority(), second.authority()));
+    let gateway =
+        Gateway::start(&Kept::embedded(), &format!("{},{},localhost:{port},127.0.0.0/8", vendor.authority(), second.authority()));
     let contexts = [
         ("bearer", json!({"base_url": vendor.at("/scim"), "token": "redirected-token"})),
         ("basic", json!({"base_url": vendor.at("/scim"), "username": "somebody", "password": "redirected-password"})),

@@ -55,8 +55,6 @@ pub enum Act {
     End(Vec<u8>),
     /// A body of so many zero bytes.
     Stream(u64),
-    /// Nothing for so long, then the end.
-    Silence(Duration),
 }
 
 type Script = dyn Fn(&Asked) -> Act + Send + Sync;
@@ -128,10 +126,6 @@ fn serve(stream: TcpStream, script: &Script, log: &Mutex<Vec<Asked>>) {
                 return;
             }
             Act::Stream(length) => stream_zeros(&mut writer, length),
-            Act::Silence(time) => {
-                thread::sleep(time);
-                return;
-            }
         };
         if sent.is_err() {
             return;
@@ -140,7 +134,9 @@ fn serve(stream: TcpStream, script: &Script, log: &Mutex<Vec<Asked>>) {
 }
 
 fn stream_zeros(writer: &mut TcpStream, length: u64) -> std::io::Result<()> {
-    writer.write_all(format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\ncontent-type: application/octet-stream\r\n\r\n").as_bytes())?;
+    writer.write_all(
+        format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\ncontent-type: application/octet-stream\r\n\r\n").as_bytes(),
+    )?;
     let block = vec![0; 256 * 1024];
     let mut left = length;
     while left > 0 {
@@ -234,8 +230,11 @@ pub fn scim(asked: &Asked, users: usize) -> Act {
     let page = |all: Vec<Value>| {
         let (start, count) = (asked.number("startIndex", 1).max(1), asked.number("count", 100));
         let records: Vec<&Value> = all.iter().skip(start - 1).take(count).collect();
-        json_answer(200, &json!({"schemas": ["urn:ietf:params:scim:api:messages:2.0:ListResponse"], "totalResults": all.len(),
-            "startIndex": start, "itemsPerPage": records.len(), "Resources": records}))
+        json_answer(
+            200,
+            &json!({"schemas": ["urn:ietf:params:scim:api:messages:2.0:ListResponse"], "totalResults": all.len(),
+            "startIndex": start, "itemsPerPage": records.len(), "Resources": records}),
+        )
     };
     if path.ends_with("/Users") {
         return page((1..=users).map(user).collect());

@@ -24,7 +24,11 @@ const REVIEWED: &[(&str, usize, &str)] = &[
     ("src/upstream/own.rs", 2, "the command line's own token, into the header for the gateway the operator named"),
     ("src/upstream/passthrough_target.rs", 1, "a query credential goes into the target of the vendor's request"),
     ("src/upstream/query.rs", 1, "a query credential goes into the address of the vendor's request"),
-    ("src/upstream/transport/keeper_commander/wire.rs", 1, "the customer's answer key, into the cipher that opens the vendor's answers"),
+    (
+        "src/upstream/transport/keeper_commander/wire.rs",
+        1,
+        "the customer's answer key, into the cipher that opens the vendor's answers",
+    ),
     ("src/http/routes/api_token.rs", 1, "the one answer that shows a new token's text"),
     ("src/http/routes/passthrough.rs", 1, "the caller's token goes to `authenticate`, which hashes it"),
     ("src/cli/serve.rs", 4, "tokens of the operator: into files of mode 0600 or once onto the terminal; and random text"),

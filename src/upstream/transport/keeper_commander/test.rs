@@ -59,7 +59,8 @@ async fn learn(session: &Session<'_>) -> Result<Tested, Failure> {
     facts.insert("queue".into(), session.has_queue().into());
     facts.insert("encrypted".into(), session.is_encrypted().into());
     facts.insert("aram".into(), who.get("reporting_and_alerts").and_then(Value::as_bool).unwrap_or(false).into());
-    for (name, text) in [("user", who.get("user").and_then(Value::as_str).map(str::to_owned)), ("company_name", limited)] {
+    let user_digest = who.get("user").and_then(Value::as_str).map(super::records::email_digest);
+    for (name, text) in [("user_digest", user_digest), ("company_name", limited)] {
         if let Some(text) = text {
             facts.insert(name.into(), text.into());
         }

@@ -112,8 +112,8 @@ struct Found {
 async fn read_own(session: &Session<'_>, company: &Company) -> Result<Found, Failure> {
     good(session.run("enterprise-down").await?, "enterprise-down")?;
     let (mut found, users) = read_here(session, company).await?;
-    if let Some(email) = session.access().facts.get("user").and_then(serde_json::Value::as_str) {
-        found.records.insert(Resource::Me, users.of_email(email));
+    if let Some(digest) = session.access().facts.get("user_digest").and_then(serde_json::Value::as_str) {
+        found.records.insert(Resource::Me, users.of_digest(digest));
     }
     Ok(found)
 }

@@ -11,7 +11,7 @@ use crate::{
     connector::{Catalog, Connector, FieldKind, FieldProblem, LinkMethod, Resolved},
     error::{Code, Error, Result},
     model::{Account, AccountId, AccountStatus, Clock, EnvironmentId, Secret, Slug, Warning, environment_integration_id},
-    store::repo,
+    store::{StoreError, repo},
     upstream::{Access, Failure, Guard, Tested, Upstream},
     vault::{DataKey, Place, Vault},
 };
@@ -172,6 +172,7 @@ impl Accounts {
     /// Changes label, context or credential; a changed credential is verified first.
     pub async fn change(&self, environment: EnvironmentId, id: &str, change: ChangeAccount) -> Result<(Account, Vec<Warning>)> {
         let (mut account, version) = self.find(environment, id).await?;
+        let before = account.clone();
         if let Some(tenant_id) = change.tenant_id {
             check_tenant(&tenant_id)?;
             account.tenant_id = tenant_id;
@@ -200,9 +201,23 @@ impl Accounts {
         account.status = AccountStatus::Active;
         account.last_error = None;
         let verified = self.verify(account, connector, method, &fields).await?;
-        self.records.replace_credential(&verified.account, &verified.wrapped_key, version).await?;
+        self.replace(&before, version, &verified).await?;
         self.opened.forget(environment, verified.account.id).await;
         Ok((verified.account, verified.warnings))
+    }
+
+    /// Stores a new credential over the old one. What calls and background tests note about the old one's state meanwhile is
+    /// no conflict: it ends with it.
+    async fn replace(&self, before: &Account, mut version: u64, verified: &Verified) -> Result<()> {
+        loop {
+            match self.records.replace_credential(&verified.account, &verified.wrapped_key, version).await {
+                Err(StoreError::Conflict(why)) => match self.records.get(before.id).await? {
+                    Some((now, newer)) if newer != version && is_same_but_for_state(before, &now) => version = newer,
+                    _ => return Err(StoreError::Conflict(why).into()),
+                },
+                done => return Ok(done.map(|_| ())?),
+            }
+        }
     }
 
     /// Destroys the data key, then everything else of the account.
@@ -308,6 +323,12 @@ impl Accounts {
         let key = self.data_key(account).await?;
         open_fields(account, &key)
     }
+}
+
+fn is_same_but_for_state(before: &Account, now: &Account) -> bool {
+    let Account { status, updated_at, .. } = *before;
+    let (last_error, last_forbidden) = (before.last_error.clone(), before.last_forbidden.clone());
+    Account { status, updated_at, last_error, last_forbidden, ..now.clone() } == *before
 }
 
 /// Opens every sealed field under its place.

@@ -67,8 +67,10 @@ async fn a_generated_client_lists_every_user_and_reads_a_problem() {
         "none",
         "--fail-on-warning",
     ]);
-    let path = std::env::var("PATH").unwrap_or_default();
-    let (code, out, err) = run(generate.env("PATH", format!("{}:{path}", python().parent().unwrap().display())));
+    let folders = [python().parent().unwrap().to_owned()];
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let path = std::env::join_paths(folders.into_iter().chain(std::env::split_paths(&path))).unwrap();
+    let (code, out, err) = run(generate.env("PATH", path));
     assert_eq!(code, Some(0), "the document cannot be turned into a client: {out}{err}");
     for kept in Kept::each() {
         let gateway = Gateway::start(&kept, &authority(peer.base()));

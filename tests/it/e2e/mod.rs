@@ -1,5 +1,6 @@
 //! The whole binary, as users run it: once per store.
 
+mod bad_input;
 mod bar_binding;
 mod bar_canaries;
 mod bar_dump;
@@ -10,7 +11,6 @@ mod bar_limits;
 mod bar_redirects;
 mod bar_start;
 mod bar_vendor;
-mod bad_input;
 mod cli;
 mod clients;
 mod demo;

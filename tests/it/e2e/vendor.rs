@@ -25,6 +25,8 @@ pub const SECRET: &str = "a-secret-that-nobody-may-see-5f0c";
 pub enum Mood {
     /// As RFC 7644 says: five users.
     Good,
+    /// The same, but takes its time.
+    Slow,
     /// A page for people instead of an answer, with status 200.
     Html,
     /// JSON that ends in the middle, though its length is right.
@@ -41,8 +43,8 @@ pub enum Mood {
     Unauthorized,
 }
 
-const MOODS: [Mood; 8] =
-    [Mood::Good, Mood::Html, Mood::CutJson, Mood::CutBody, Mood::Silent, Mood::Loop, Mood::Hole, Mood::Unauthorized];
+const MOODS: [Mood; 9] =
+    [Mood::Good, Mood::Slow, Mood::Html, Mood::CutJson, Mood::CutBody, Mood::Silent, Mood::Loop, Mood::Hole, Mood::Unauthorized];
 
 /// The vendor.
 pub struct Vendor {
@@ -109,6 +111,10 @@ fn answer(mood: Mood, seen: &Seen) -> Reply {
         }
         _ if seen.path.ends_with("/ServiceProviderConfig") => Reply::json(404, "{}"),
         _ if !seen.path.ends_with("/Users") => Reply::json(404, "{}"),
+        Mood::Slow => {
+            std::thread::sleep(Duration::from_millis(300));
+            answer(Mood::Good, seen)
+        }
         Mood::Good => Reply::json(200, page(number(seen, "startIndex"), number(seen, "count"))),
         Mood::Hole if number(seen, "startIndex") > 1 => Reply::json(200, r#"{"totalResults":5,"startIndex":3,"Resources":[]}"#),
         Mood::Hole => Reply::json(200, page(1, number(seen, "count"))),

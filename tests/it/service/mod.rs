@@ -5,14 +5,19 @@ use std::{sync::Arc, time::Duration};
 use rollcall::{
     app::Core,
     config::{Environment, GlobalArgs, Purpose, Settings},
-    error::Code,
-    model::{Resource, Scope, Scopes, Secret},
-    service::{ListQuery, NewAccount, NewToken},
+    connector::Meaning,
+    error::{Code, VendorAnswer},
+    model::{AccountStatus, Resource, Scope, Scopes, Secret},
+    service::{ChangeAccount, ListQuery, NewAccount, NewToken},
+    upstream::Failure,
 };
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::{e2e::vendor::Vendor, support::clock::ManualClock};
+use crate::{
+    e2e::vendor::{Mood, SECRET, Vendor},
+    support::clock::ManualClock,
+};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -78,4 +83,44 @@ async fn a_token_ends_at_its_time() {
     assert_eq!(tokens.authenticate(text.expose()).await.unwrap().actor, "night shift");
     clock.advance(Duration::from_secs(1));
     assert_eq!(tokens.authenticate(text.expose()).await.unwrap_err().code(), Code::InvalidToken);
+}
+
+#[tokio::test]
+async fn a_new_credential_is_not_refused_because_calls_note_the_old_ones_end_meanwhile() {
+    let vendor = Vendor::start();
+    let (_folder, _clock, core) = inside(&vendor).await;
+    let accounts = &core.services.accounts;
+    let new = NewAccount {
+        tenant_id: "acme".to_owned(),
+        integration: "scim".to_owned(),
+        authentication_method: "bearer".to_owned(),
+        context: vendor.context().as_object().unwrap().clone(),
+        is_sandbox: false,
+        id: None,
+    };
+    let (account, _) = accounts.import(core.environment, new).await.unwrap();
+    let id = account.id.to_string();
+    let linked = accounts.open(core.environment, &id).await.unwrap();
+    vendor.set(Mood::Slow);
+    let change = || {
+        let context = json!({"token": SECRET}).as_object().cloned();
+        accounts.change(core.environment, &id, ChangeAccount { context, ..ChangeAccount::default() })
+    };
+    // The vendor is asked while the new credential is verified; a call of before fails just then.
+    let refused = || Failure::Answered {
+        meaning: Meaning::Reauth,
+        answer: VendorAnswer { status: Some(401), ..VendorAnswer::default() },
+        wait: None,
+        message: None,
+    };
+    let note = async {
+        while vendor.asked() < 3 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        accounts.note_failure(&linked, "users", "list", refused()).await
+    };
+    let (changed, noted) = tokio::join!(change(), note);
+    assert_eq!(noted.code(), Code::ReauthRequired);
+    assert_eq!(changed.unwrap().0.status, AccountStatus::Active);
+    assert_eq!(accounts.get(core.environment, &id).await.unwrap().status, AccountStatus::Active);
 }

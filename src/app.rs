@@ -168,7 +168,7 @@ async fn open_store(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Arc<dy
         StoreSetting::Embedded(folder) => {
             std::fs::create_dir_all(folder)
                 .map_err(|why| StartError::Other(format!("the folder {} cannot be made: {why}", folder.display())))?;
-            Ok(Arc::new(Embedded::open(&folder.join("rollcall.redb"), clock)?))
+            Ok(Arc::new(Embedded::open(folder, clock)?))
         }
         StoreSetting::Redis(address) => {
             let url = RedisUrl::parse(address.expose()).map_err(StartError::Other)?;

@@ -32,7 +32,7 @@ pub enum AccountCommand {
 /// A new account.
 #[derive(Args)]
 pub struct AddArgs {
-    /// The connector, for example `keeper`
+    /// The connector, for example `scim`
     #[arg(long)]
     integration: String,
     /// The way to link, for example `service_mode`

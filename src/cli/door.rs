@@ -56,8 +56,14 @@ impl Door {
         let token = random_text();
         let listener = TcpListener::bind(("127.0.0.1", 0))?;
         let url = format!("http://{}", listener.local_addr()?);
-        let running = Running::start(&settings, listener, Some(&token), &[], 1).await?;
-        Ok(Door { api: OwnApi::new(&url, token)?, own: Some(running) })
+        match Running::start(&settings, listener, Some(&token), &[], 1).await {
+            Ok(running) => Ok(Door { api: OwnApi::new(&url, token)?, own: Some(running) }),
+            // A gateway that is just starting holds the store a moment before it can be found.
+            Err(failure) => match found_late(&settings).await? {
+                Some(api) => Ok(Door { api, own: None }),
+                None => Err(failure),
+            },
+        }
     }
 
     /// Calls the API; a problem answer is the failure.
@@ -88,6 +94,19 @@ async fn running_here(settings: &Settings) -> Result<Option<OwnApi>, Failure> {
         Ok((200, _)) => Ok(Some(api)),
         _ => Ok(None),
     }
+}
+
+async fn found_late(settings: &Settings) -> Result<Option<OwnApi>, Failure> {
+    if ServeFile::path(settings).is_none() {
+        return Ok(None);
+    }
+    for _ in 0..10 {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        if let Some(api) = running_here(settings).await? {
+            return Ok(Some(api));
+        }
+    }
+    Ok(None)
 }
 
 /// `rollcall healthcheck`: asks `/healthz` of the configured address.

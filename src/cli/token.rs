@@ -5,7 +5,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::{Failure, door::Door, print_data, print_json};
-use crate::config::GlobalArgs;
+use crate::{config::GlobalArgs, model::Scope};
 
 /// What can be done with tokens.
 #[derive(Subcommand)]
@@ -16,8 +16,8 @@ pub enum TokenCommand {
         #[arg(long)]
         name: String,
         /// A scope, for example `directory:read`; repeat for several
-        #[arg(long = "scope", required = true)]
-        scopes: Vec<String>,
+        #[arg(long = "scope", required = true, value_name = "SCOPE")]
+        scopes: Vec<Scope>,
         /// When it ends by itself, RFC 3339
         #[arg(long)]
         expires_at: Option<String>,

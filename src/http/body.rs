@@ -35,8 +35,6 @@ impl Pace {
     /// For the JSON bodies of our own routes.
     pub const OWN: Pace =
         Pace { idle: Duration::from_secs(10), rate: 256, grace: Duration::from_secs(10), total: Some(Duration::from_secs(60)) };
-    /// For bodies handed on: any size, any length of time, as long as they move.
-    pub const STREAM: Pace = Pace { idle: Duration::from_secs(30), rate: 128, grace: Duration::from_secs(30), total: None };
 }
 
 /// Why a body ended early.

@@ -94,12 +94,3 @@ pub fn sane_id(headers: &HeaderMap) -> Option<&str> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
     (!id.is_empty() && id.len() <= 128 && id.bytes().all(plain)).then_some(id)
 }
-
-/// `host[:port]` of the public address, the way clients write it in `Host`.
-pub fn public_host(url: &url::Url) -> Option<String> {
-    let host = url.host_str()?;
-    Some(match url.port() {
-        Some(port) => format!("{host}:{port}"),
-        None => host.to_owned(),
-    })
-}

@@ -19,5 +19,5 @@ pub mod token;
 pub mod watch;
 
 pub use problem::{Answer, Problem};
-pub use server::{Listen, serve};
+pub use server::serve;
 pub use state::{Readiness, State};

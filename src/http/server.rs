@@ -21,17 +21,6 @@ use super::{
 };
 use crate::upstream::passthrough::Pool;
 
-/// Where and how wide to listen.
-#[derive(Clone, Debug)]
-pub struct Listen {
-    /// The address.
-    pub addr: std::net::SocketAddr,
-    /// The public address, when the operator named one; any other `Host` is refused then.
-    pub public_url: Option<url::Url>,
-    /// Threads that serve.
-    pub workers: usize,
-}
-
 /// A request's head must be here by then.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long an idle connection is kept.

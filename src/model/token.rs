@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{EnvironmentId, TokenId};
 
 macro_rules! scopes {
-    ($($variant:ident $text:literal $doc:literal;)*) => {
+    ($($variant:ident $text:tt $doc:literal;)*) => {
         /// One right of a token.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
         pub enum Scope { $(#[doc = $doc] #[serde(rename = $text)] $variant),* }

@@ -219,7 +219,12 @@ impl Accounts {
         if !self.records.listed(environment, id).await? {
             return Err(Error::not_found());
         }
-        self.records.get(id).await?.filter(|(account, _)| account.environment == environment).ok_or_else(Error::not_found)
+        let (account, version) =
+            self.records.get(id).await?.filter(|(account, _)| account.environment == environment).ok_or_else(Error::not_found)?;
+        match account.id == id {
+            true => Ok((account, version)),
+            false => Err(unreadable().because("the record names another account")),
+        }
     }
 
     /// A connector by slug or by either of its ids.

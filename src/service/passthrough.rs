@@ -63,7 +63,7 @@ impl Passthrough {
             let id = submitted_request_id(&body);
             Ok(((head, body), id))
         };
-        let around = self.upstream.exclusively(&linked.access, own.or(asked), queued).await?;
+        let around = Box::pin(self.upstream.exclusively(&linked.access, own.or(asked), Box::pin(queued))).await?;
         if let Some(tail) = around.tail {
             self.tasks.spawn(tail);
         }

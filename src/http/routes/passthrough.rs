@@ -77,8 +77,8 @@ async fn forward(request: HttpRequest, payload: web::Payload) -> Answer {
             let whole = read_whole(payload, limit, Pace::OWN).await?;
             state.services.passthrough.admit_body(&linked, &call.raw_path, &headers, &whole)?;
             if state.services.passthrough.is_exclusive(&linked, &whole) {
-                let sent = pool.send(&linked.access, method, target, headers, RequestBody::whole(whole));
-                let reply = exclusively(&state.services.passthrough, &linked, company(&request)?, sent).await?;
+                let sent = Box::pin(pool.send(&linked.access, method, target, headers, RequestBody::whole(whole)));
+                let reply = Box::pin(exclusively(&state.services.passthrough, &linked, company(&request)?, sent)).await?;
                 return answer(request.method(), &linked, &call.place, reply);
             }
             RequestBody::whole(whole)

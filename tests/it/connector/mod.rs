@@ -3,7 +3,7 @@
 mod bad;
 mod catalog;
 mod contract;
-mod replay;
+pub mod replay;
 mod resolve;
 mod schema;
 mod template;

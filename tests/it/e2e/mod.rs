@@ -1,3 +1,19 @@
 //! The whole binary, as users run it: once per store.
 
+mod bar_binding;
+mod bar_canaries;
+mod bar_dump;
+mod bar_framing;
+mod bar_keys;
+mod bar_leaks;
+mod bar_limits;
+mod bar_redirects;
+mod bar_start;
+mod bar_vendor;
+mod bad_input;
+mod cli;
+mod clients;
+mod demo;
+mod redis;
 mod scim;
+pub mod vendor;

@@ -1,6 +1,8 @@
 //! Tests of the http side.
 
 mod framing;
+mod house;
+pub mod matrix;
 mod openapi;
 mod problem;
 mod query;

@@ -104,3 +104,23 @@ fn nothing_of_the_build_machine_is_in_the_document() {
     }
     assert_eq!(document()["servers"], serde_json::json!([{"url": "/"}]));
 }
+
+/// Typed clients refuse a word they do not know.
+#[test]
+fn words_in_the_document_are_the_words_on_the_wire() {
+    use rollcall::model::{Kind, Resource, Scope};
+    let document = document();
+    let schemas = &document["components"]["schemas"];
+    let scopes: Vec<_> = Scope::ALL.iter().map(|s| s.as_str()).collect();
+    assert_eq!(schemas["Scope"]["enum"], serde_json::json!(scopes));
+    for resource in Resource::ALL {
+        let shape = resource.shape();
+        for field in shape.fields {
+            let Kind::Enum(words) = field.kind else { continue };
+            let property = schemas[shape.name]["properties"][field.name].to_string();
+            let name = property.split("#/components/schemas/").nth(1).and_then(|rest| rest.split('"').next());
+            let name = name.unwrap_or_else(|| panic!("{}.{}: {property}", shape.name, field.name));
+            assert_eq!(schemas[name]["enum"], serde_json::json!(words), "{}.{}", shape.name, field.name);
+        }
+    }
+}

@@ -52,14 +52,16 @@ async fn the_contract_holds_over_tls() {
     assert!(Redis::connect(&url, None).await.is_err(), "a certificate of an unknown authority must not be trusted");
 }
 
-/// `tests/run` fetches Valkey and names it; without it there is nothing to run against.
-fn valkey(args: &[&str]) -> Option<Server> {
-    Some(Server::of(std::env::var_os("VALKEY_SERVER")?, args, free_port()))
+/// `tests/run` fetches Valkey.
+fn valkey(args: &[&str]) -> Server {
+    let server = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(".peers/bin/valkey-server");
+    assert!(server.is_file(), "there is no {}: run ./tests/run once, it installs the peers", server.display());
+    Server::of(server.into_os_string(), args, free_port())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_contract_holds_on_valkey() {
-    let Some(server) = valkey(&["--save", "", "--appendonly", "yes", "--appendfsync", "everysec"]) else { return };
+    let server = valkey(&["--save", "", "--appendonly", "yes", "--appendfsync", "everysec"]);
     run_contract(&server.url(), None).await;
     let health = Redis::connect(&server.url(), None).await.unwrap().health().await.unwrap();
     assert!(health.description.starts_with("Valkey") && health.warnings.is_empty(), "{health:?}");
@@ -67,7 +69,7 @@ async fn the_contract_holds_on_valkey() {
 
 #[tokio::test]
 async fn what_lives_for_ever_waits_for_the_append_only_file() {
-    let Some(server) = valkey(&["--save", "", "--appendonly", "yes", "--appendfsync", "everysec"]) else { return };
+    let server = valkey(&["--save", "", "--appendonly", "yes", "--appendfsync", "everysec"]);
     let store = Redis::connect(&server.url(), None).await.unwrap();
     let commit = async |writes: Vec<Write>| store.commit(Batch { slot: Slot::new("s"), fence: None, writes }).await;
     let waits = || {

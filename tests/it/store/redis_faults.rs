@@ -1,6 +1,7 @@
 //! Redis behind a proxy that cuts, stalls and swallows; servers that die; servers that are set up badly.
 
 use std::{
+    collections::HashSet,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -151,8 +152,14 @@ async fn break_things(store: Arc<dyn Store>, direct: Arc<dyn Store>, proxy: &Fau
         }
         wrong.append(&mut writer.wrong);
     }
-    let items = direct.claim(&key("law-q", "q"), Duration::from_secs(60), 1_000_000).await.unwrap();
-    let items: std::collections::HashSet<_> = items.into_iter().map(|item| item.id).collect();
+    let mut items = HashSet::new();
+    loop {
+        let page = direct.claim(&key("law-q", "q"), Duration::from_secs(600), 500).await.unwrap();
+        if page.is_empty() {
+            break;
+        }
+        items.extend(page.into_iter().map(|item| item.id));
+    }
     for acked in pushers.join_all().await.concat() {
         if !items.contains(&acked) {
             wrong.push(format!("item {acked} was acknowledged and is gone"));

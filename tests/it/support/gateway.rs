@@ -50,7 +50,8 @@ impl Kept {
         }
     }
 
-    fn settings(&self) -> Vec<(&'static str, String)> {
+    /// The settings that name it.
+    pub fn settings(&self) -> Vec<(&'static str, String)> {
         match self {
             Kept::Embedded(folder) => vec![("ROLLCALL_STORE", format!("embedded:{}", folder.path().join("store").display()))],
             Kept::Redis(server, folder) => vec![
@@ -102,13 +103,15 @@ impl Gateway {
         Self::start_with(kept, allow, &[])
     }
 
-    /// The same with more settings.
+    /// The same with more settings; an empty one takes a setting away.
     pub fn start_with(kept: &Kept, allow: &str, settings: &[(&str, &str)]) -> Gateway {
         let mut command = command(&["serve"]);
         let port = free_port();
         command.envs(kept.settings()).env("ROLLCALL_LISTEN", format!("127.0.0.1:{port}"));
         command.env("ROLLCALL_ADMIN_TOKEN", ADMIN).env("ROLLCALL_EGRESS_ALLOW", allow);
-        command.envs(settings.iter().copied());
+        for (name, value) in settings {
+            if value.is_empty() { command.env_remove(name) } else { command.env(name, value) };
+        }
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let said = Arc::new(Mutex::new(Vec::new()));
         let (lines, stderr) = (said.clone(), child.stderr.take().unwrap());

@@ -57,6 +57,11 @@ impl Server {
         RedisUrl::parse(&format!("redis://127.0.0.1:{}", self.port)).unwrap()
     }
 
+    /// Where it keeps its files.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// Kills the process, as a crash would.
     pub fn kill(&mut self) {
         let _ = self.child.kill();

@@ -13,6 +13,22 @@ const REVIEWED: &[(&str, usize, &str)] = &[
     ("src/vault/ring.rs", 1, "a root key's base64, decoded into wiped memory; goes nowhere"),
     ("src/config.rs", 2, "the store's address: whether it is TLS, and its host without user and password for the log"),
     ("src/config/layers.rs", 1, "checks of a setting's form; messages never quote the settings that may be secret"),
+    ("src/app.rs", 1, "the store's address is read into host, user and password, which is a secret again"),
+    ("src/store/redis/node.rs", 1, "Redis' password goes into the client's login and to that server"),
+    ("src/service/accounts.rs", 2, "a kept secret joins the changed fields to be verified; a given one is sealed"),
+    ("src/service/open.rs", 1, "opened secrets join the stored fields for resolving, which wraps them again"),
+    ("src/service/tokens.rs", 2, "an administrator's text is hashed; a new token's text is split for its hash"),
+    ("src/upstream/access.rs", 10, "headers (marked sensitive) and query of the vendor's requests, and the texts to redact"),
+    ("src/upstream/classify.rs", 2, "the texts that are cut out of a vendor's answer before it is shown"),
+    ("src/upstream/headers.rs", 2, "a query credential that is cut out of a vendor's links"),
+    ("src/upstream/own.rs", 2, "the command line's own token, into the header for the gateway the operator named"),
+    ("src/upstream/passthrough_target.rs", 1, "a query credential goes into the target of the vendor's request"),
+    ("src/upstream/query.rs", 1, "a query credential goes into the address of the vendor's request"),
+    ("src/upstream/transport/keeper_commander/wire.rs", 1, "the customer's answer key, into the cipher that opens the vendor's answers"),
+    ("src/http/routes/api_token.rs", 1, "the one answer that shows a new token's text"),
+    ("src/http/routes/passthrough.rs", 1, "the caller's token goes to `authenticate`, which hashes it"),
+    ("src/cli/serve.rs", 4, "tokens of the operator: into files of mode 0600 or once onto the terminal; and random text"),
+    ("src/cli/demo.rs", 3, "the demo's token, printed for the person who started it, for the sandbox alone"),
 ];
 
 const NAMES: [&str; 3] = ["expose", "expose_secret", "expose_secret_mut"];
@@ -75,7 +91,7 @@ fn the_exposure_check_can_fail() {
     assert!(calls("fn f( {").is_err());
     let mut found: BTreeMap<String, usize> = REVIEWED.iter().map(|(file, count, _)| (file.to_string(), *count)).collect();
     assert!(compare(&found).is_empty());
-    found.insert("src/service/link.rs".to_owned(), 1);
+    found.insert("src/service/attic.rs".to_owned(), 1);
     assert_eq!(compare(&found).len(), 1, "a new call");
     found.clear();
     assert_eq!(compare(&found).len(), REVIEWED.len(), "an entry whose call is gone");

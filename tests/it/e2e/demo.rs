@@ -1,0 +1,119 @@
+//! `rollcall demo`: what it prints works as pasted.
+
+use std::{
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::mpsc::{Receiver, channel},
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+use super::cli::run;
+use crate::support::gateway::{client, command};
+
+/// A running demo; killed when dropped.
+struct Demo {
+    child: Child,
+    lines: Receiver<String>,
+}
+
+impl Demo {
+    fn start(temporary: &Path, args: &[&str]) -> Demo {
+        let mut command = command(&[&["demo", "--port", "0"], args].concat());
+        command.env("TMPDIR", temporary).current_dir(temporary).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        let (send, lines) = channel();
+        let out = child.stdout.take().unwrap();
+        thread::spawn(move || BufReader::new(out).lines().map_while(Result::ok).try_for_each(|line| send.send(line)));
+        Demo { child, lines }
+    }
+
+    fn line(&self) -> String {
+        self.lines.recv_timeout(Duration::from_secs(60)).expect("the demo says something in time")
+    }
+
+    /// Asks it to end; whether it ended well.
+    fn stop(mut self) -> bool {
+        rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), rustix::process::Signal::TERM).unwrap();
+        let end = Instant::now() + Duration::from_secs(35);
+        loop {
+            match self.child.try_wait().unwrap() {
+                Some(status) => return status.success(),
+                None if Instant::now() > end => return false,
+                None => thread::sleep(Duration::from_millis(20)),
+            }
+        }
+    }
+}
+
+impl Drop for Demo {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn the_four_curl_lines_work_as_pasted() {
+    let folder = tempfile::tempdir().unwrap();
+    let demo = Demo::start(folder.path(), &[]);
+    let mut lines = Vec::new();
+    while lines.last().is_none_or(|line: &String| !line.starts_with("Ctrl-C")) {
+        lines.push(demo.line());
+    }
+    let curls: Vec<&String> = lines.iter().filter(|line| line.starts_with("curl ")).collect();
+    assert_eq!(curls.len(), 4, "{lines:#?}");
+    let answers: Vec<Value> = curls
+        .iter()
+        .map(|line| {
+            let (code, out, err) = run(Command::new("bash").args(["-c", line]));
+            assert_eq!(code, Some(0), "{line}: {err}");
+            serde_json::from_str(&out).unwrap_or_else(|why| panic!("{line}: {why}: {out}"))
+        })
+        .collect();
+    let ids = |page: &Value| -> Vec<String> {
+        let list = page["result"].as_array().unwrap_or_else(|| panic!("{page}"));
+        list.iter().map(|record| record["id"].as_str().unwrap().to_owned()).collect()
+    };
+    let (first, second) = (ids(&answers[0]), ids(&answers[1]));
+    assert!(first.len() == 5 && !second.is_empty() && second.iter().all(|id| !first.contains(id)), "{first:?} {second:?}");
+    assert!(!ids(&answers[2]).is_empty(), "there are groups");
+    assert_eq!(answers[3]["Resources"].as_array().map(Vec::len), Some(2), "{}", answers[3]);
+    assert!(demo.stop());
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left behind");
+}
+
+#[tokio::test]
+async fn json_says_everything_in_one_line_and_kept_data_keeps_the_ids() {
+    let (temporary, data) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let args = ["--json", "--data", data.path().to_str().unwrap()];
+    let mut known: Option<Value> = None;
+    for _ in 0..2 {
+        let demo = Demo::start(temporary.path(), &args);
+        let said: Value = serde_json::from_str(&demo.line()).unwrap();
+        let (base, token) = (said["base_url"].as_str().unwrap(), said["token"].as_str().unwrap());
+        let accounts = said["accounts"].as_array().unwrap();
+        assert!(accounts.iter().any(|a| a["integration"] == "keeper") && accounts.iter().any(|a| a["integration"] == "scim"));
+        for account in accounts {
+            assert!(account["tenant_id"].is_string());
+            let (mut cursor, mut count) = (String::new(), 0);
+            loop {
+                let id = account["id"].as_str().unwrap();
+                let path = format!("{base}/unified/user-directory/users?integrated_account_id={id}&limit=7&next_cursor={cursor}");
+                let page: Value =
+                    client().get(path).bearer_auth(token).send().await.unwrap().text().await.unwrap().parse().unwrap();
+                count += page["result"].as_array().unwrap_or_else(|| panic!("{page}")).len();
+                match page["next_cursor"].as_str() {
+                    Some(next) => next.clone_into(&mut cursor),
+                    None => break,
+                }
+            }
+            assert!(count > 7, "several pages of users, not {count}");
+        }
+        assert_eq!(*known.get_or_insert_with(|| said["accounts"].clone()), said["accounts"], "the ids stay");
+        assert!(demo.stop());
+    }
+}

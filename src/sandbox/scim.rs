@@ -133,7 +133,7 @@ fn user(at: usize) -> Value {
     json!({
         "schemas": ["urn:ietf:params:scim:schemas:core:2.0:User"], "id": format!("u{at:05}"), "externalId": format!("e-{at}"),
         "userName": email, "name": { "givenName": given, "familyName": format!("Number {at}") }, "displayName": format!("{given} Number {at}"),
-        "active": at % 9 != 0, "emails": [{ "value": email, "type": "work", "primary": true }],
+        "active": !at.is_multiple_of(9), "emails": [{ "value": email, "type": "work", "primary": true }],
         "meta": { "resourceType": "User", "created": "2026-01-02T03:04:05Z", "lastModified": "2026-02-03T04:05:06Z" },
     })
 }
@@ -163,18 +163,18 @@ fn problem(status: u16, kind: Option<&str>, detail: &str) -> HttpResponse {
     reply(status, &body)
 }
 
-fn admit(request: &HttpRequest) -> Result<(), HttpResponse> {
+fn refused(request: &HttpRequest) -> Option<HttpResponse> {
     let given = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     if given == Some(&format!("Bearer {TOKEN}")) {
-        return Ok(());
+        return None;
     }
     let mut refusal = problem(401, None, "the token is not valid");
     refusal.headers_mut().insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
-    Err(refusal)
+    Some(refusal)
 }
 
 async fn config(state: web::Data<State>, request: HttpRequest) -> HttpResponse {
-    if let Err(refusal) = admit(&request) {
+    if let Some(refusal) = refused(&request) {
         return refusal;
     }
     if !state.faults.has_config {
@@ -211,7 +211,7 @@ async fn one_group(state: web::Data<State>, request: HttpRequest, id: web::Path<
 }
 
 fn one(request: &HttpRequest, all: &[Value], id: &str, bare: bool) -> HttpResponse {
-    if let Err(refusal) = admit(request) {
+    if let Some(refusal) = refused(request) {
         return refusal;
     }
     match all.iter().find(|item| item["id"] == id) {
@@ -235,7 +235,7 @@ fn shown(item: &Value, bare: bool) -> Value {
 }
 
 async fn list(state: &State, request: &HttpRequest, ask: &Ask, all: &[Value]) -> HttpResponse {
-    if let Err(refusal) = admit(request) {
+    if let Some(refusal) = refused(request) {
         return refusal;
     }
     let asked = state.asked.fetch_add(1, Ordering::Relaxed);

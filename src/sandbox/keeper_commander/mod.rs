@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use self::{
-    shell::{Answer, Shell, split},
+    shell::{Answer, Shell, plain, split},
     world::World,
 };
 use super::Sandbox;
@@ -184,7 +184,7 @@ fn legacy(mut reply: HttpResponse) -> HttpResponse {
 }
 
 /// The limiter, then the key.
-fn admit(state: &mut State, endpoint: &'static str, request: &HttpRequest) -> Result<(), HttpResponse> {
+fn admit(state: &mut State, endpoint: &'static str, request: &HttpRequest) -> Result<(), Answer> {
     if let Some((count, seconds)) = state.faults.rate_limit {
         let window = state.windows.entry(endpoint).or_insert((Instant::now(), 0));
         if window.0.elapsed() >= Duration::from_secs(seconds) {
@@ -193,36 +193,37 @@ fn admit(state: &mut State, endpoint: &'static str, request: &HttpRequest) -> Re
         window.1 += 1;
         if window.1 > count {
             let error = format!("Service rate limit exceeded: {count} per {seconds} second");
-            return Err(json_reply(429, &json!({ "error": error, "result_code": "rate_limited", "status": "error" })));
+            let body = json!({ "error": error, "result_code": "rate_limited", "status": "error" });
+            return Err(Answer { status: 429, body, is_result: false });
         }
     }
     let key = request.headers().get("api-key").and_then(|key| key.to_str().ok());
-    if key.map(str::trim) == Some(API_KEY) { Ok(()) } else { Err(refusal(401, "Please provide a valid api key")) }
+    if key.map(str::trim) == Some(API_KEY) { Ok(()) } else { Err(plain(401, "Please provide a valid api key")) }
 }
 
 /// The command of a body, or why there is none.
-fn command(state: &State, request: &HttpRequest, body: &[u8]) -> Result<(String, Vec<String>), HttpResponse> {
+fn command(state: &State, request: &HttpRequest, body: &[u8]) -> Result<(String, Vec<String>), Answer> {
     let is_json =
         request.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
     if !is_json {
-        return Err(refusal(400, "Content-Type must be application/json"));
+        return Err(plain(400, "Content-Type must be application/json"));
     }
-    let body: Value = serde_json::from_slice(body).map_err(|_| refusal(400, "Invalid JSON format"))?;
+    let body: Value = serde_json::from_slice(body).map_err(|_| plain(400, "Invalid JSON format"))?;
     if body.as_object().is_none_or(serde_json::Map::is_empty) {
-        return Err(refusal(400, "Invalid or empty JSON"));
+        return Err(plain(400, "Invalid or empty JSON"));
     }
     let text = match body.get("command") {
-        None | Some(Value::Null) => return Err(refusal(400, "Missing required field \"command\"")),
+        None | Some(Value::Null) => return Err(plain(400, "Missing required field \"command\"")),
         Some(Value::String(text)) => text.clone(),
-        Some(_) => return Err(refusal(400, "Command must be a string")),
+        Some(_) => return Err(plain(400, "Command must be a string")),
     };
     if text.chars().count() > 4096 {
-        return Err(refusal(400, "Command length exceeded"));
+        return Err(plain(400, "Command length exceeded"));
     }
-    let words = split(&text).ok_or_else(|| refusal(400, "Invalid command syntax"))?;
-    let word = words.first().ok_or_else(|| refusal(400, "Command must not be empty"))?;
+    let words = split(&text).ok_or_else(|| plain(400, "Invalid command syntax"))?;
+    let word = words.first().ok_or_else(|| plain(400, "Command must not be empty"))?;
     if !state.faults.commands.contains(word) {
-        return Err(refusal(403, "Not permitted to perform this function"));
+        return Err(plain(403, "Not permitted to perform this function"));
     }
     Ok((text, words))
 }
@@ -279,7 +280,7 @@ async fn execute(control: web::Data<Control>, request: HttpRequest, body: Bytes)
         let mut state = control.state();
         let admitted = admit(&mut state, "v1", &request).and_then(|()| command(&state, &request, &body));
         match admitted {
-            Err(reply) => (reply, Duration::ZERO),
+            Err(refused) => (json_reply(refused.status, &refused.body), Duration::ZERO),
             Ok((text, words)) => {
                 let answer = run(&mut state, &text, &words);
                 (sealed(&state, &answer), state.faults.delay)
@@ -294,7 +295,7 @@ async fn submit(control: web::Data<Control>, request: HttpRequest, body: Bytes) 
     let mut state = control.state();
     let (text, words) = match admit(&mut state, "submit", &request).and_then(|()| command(&state, &request, &body)) {
         Ok(command) => command,
-        Err(reply) => return reply,
+        Err(refused) => return json_reply(refused.status, &refused.body),
     };
     let answer = run(&mut state, &text, &words);
     // One worker: a command is ready after those before it.
@@ -312,8 +313,8 @@ fn lost() -> HttpResponse {
 
 async fn result(control: web::Data<Control>, request: HttpRequest, id: web::Path<String>) -> HttpResponse {
     let mut state = control.state();
-    if let Err(reply) = admit(&mut state, "result", &request) {
-        return reply;
+    if let Err(refused) = admit(&mut state, "result", &request) {
+        return json_reply(refused.status, &refused.body);
     }
     match state.queued.get(id.as_str()) {
         None => lost(),
@@ -326,8 +327,8 @@ async fn result(control: web::Data<Control>, request: HttpRequest, id: web::Path
 
 async fn status(control: web::Data<Control>, request: HttpRequest, id: web::Path<String>) -> HttpResponse {
     let mut state = control.state();
-    if let Err(reply) = admit(&mut state, "status", &request) {
-        return reply;
+    if let Err(refused) = admit(&mut state, "status", &request) {
+        return json_reply(refused.status, &refused.body);
     }
     let Some(queued) = state.queued.get(id.as_str()) else { return lost() };
     let done = Some(&queued.answer).filter(|_| queued.ready <= Instant::now());
@@ -348,8 +349,8 @@ async fn status(control: web::Data<Control>, request: HttpRequest, id: web::Path
 
 async fn queue_status(control: web::Data<Control>, request: HttpRequest) -> HttpResponse {
     let mut state = control.state();
-    if let Err(reply) = admit(&mut state, "queue", &request) {
-        return reply;
+    if let Err(refused) = admit(&mut state, "queue", &request) {
+        return json_reply(refused.status, &refused.body);
     }
     let now = Instant::now();
     let waiting = state.queued.values().filter(|queued| queued.ready > now).count();

@@ -47,7 +47,8 @@ pub(super) fn split(text: &str) -> Option<Vec<String>> {
     open.is_none().then_some(words)
 }
 
-fn plain(status: u16, error: &str) -> Answer {
+/// A refusal of the service itself.
+pub(super) fn plain(status: u16, error: &str) -> Answer {
     Answer { status, body: json!({ "error": error, "status": "error" }), is_result: false }
 }
 

@@ -64,8 +64,9 @@ async fn the_lock_is_kept_until_a_queued_command_has_ended() {
     assert_eq!(made.value["status"], "queued");
     let tail = made.tail.expect("a queued command leaves something to do");
     let ended = Arc::new(AtomicBool::new(false));
-    let waited =
-        async { bench.upstream.exclusively(&access, None, async { Ok((ended.load(Ordering::SeqCst), None)) }).await.unwrap().value };
+    let waited = async {
+        bench.upstream.exclusively(&access, None, async { Ok((ended.load(Ordering::SeqCst), None)) }).await.unwrap().value
+    };
     let driven = async {
         tokio::time::sleep(Duration::from_millis(300)).await;
         ended.store(true, Ordering::SeqCst);
@@ -80,7 +81,8 @@ async fn within_a_company_the_answer_waits_for_the_command() {
     let (sandbox, _) = stand_in(Faults { users: 0, delay: Duration::from_millis(100), ..Faults::default() });
     let (bench, link) = at(&sandbox);
     let access = bench.linked(&link).await;
-    let made = bench.upstream.exclusively(&access, Some("3862"), call(link.base.clone(), link.api_key.clone(), V2)).await.unwrap();
+    let made =
+        bench.upstream.exclusively(&access, Some("3862"), call(link.base.clone(), link.api_key.clone(), V2)).await.unwrap();
     assert!(made.tail.is_none());
     let id = made.value["request_id"].as_str().unwrap().to_owned();
     let (base, key) = (link.base.clone(), link.api_key.clone());

@@ -7,3 +7,4 @@ mod parity;
 mod raw;
 mod real;
 mod sandboxed;
+mod scim_stand_in;

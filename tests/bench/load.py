@@ -80,6 +80,7 @@ class Bench:
     def __init__(self, args):
         self.args = args
         self.dir = tempfile.mkdtemp(prefix='rollcall-bench-')
+        os.chmod(self.dir, 0o755)    # nginx's worker is another user when root starts it
         self.processes = []
         self.results = []
 

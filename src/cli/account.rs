@@ -72,7 +72,11 @@ async fn act(door: &Door, command: AccountCommand, json: bool) -> Result<(), Fai
         }
         AccountCommand::Delete { id } => {
             let gone = door.call(Method::DELETE, &path(&id), None).await?;
-            if json { print_json(&gone) } else { Ok(eprintln!("Account {id} and its credential are destroyed.")) }
+            if json {
+                return print_json(&gone);
+            }
+            eprintln!("Account {id} and its credential are destroyed.");
+            Ok(())
         }
     }
 }

@@ -5,6 +5,7 @@ mod check;
 mod demo;
 mod doctor;
 mod door;
+mod log_line;
 mod serve;
 mod token;
 

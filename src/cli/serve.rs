@@ -11,9 +11,9 @@ use std::{
 
 use actix_web::dev::{Server, ServerHandle};
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{EnvFilter, fmt::format::JsonFields, layer::SubscriberExt, util::SubscriberInitExt};
 
-use super::{Failure, door::ServeFile};
+use super::{Failure, door::ServeFile, log_line::JsonLine};
 use crate::{
     app::Core,
     config::{LogFormat, Settings, StoreSetting},
@@ -55,7 +55,7 @@ impl Running {
             services: core.services.clone(),
             guard: core.guard.clone(),
             public_host,
-            metrics: metrics_exporter_prometheus::PrometheusBuilder::new().install_recorder().ok(),
+            metrics: server::metrics_recorder(),
             metrics_open: listener.local_addr()?.ip().is_loopback(),
             readiness: readiness.clone(),
         };
@@ -76,7 +76,13 @@ impl Running {
                     let why = ended.map_or_else(|why| why.to_string(), |result| format!("{result:?}"));
                     return Err(Failure::Failed(format!("the server ended by itself: {why}")));
                 }
-                () = tokio::time::sleep(WATCH) => self.watch_ring(),
+                () = tokio::time::sleep(WATCH) => {
+                    self.watch_ring();
+                    // Samples pile up until somebody folds them into their buckets.
+                    if let Some(metrics) = server::metrics_recorder() {
+                        metrics.run_upkeep();
+                    }
+                }
             }
         }
     }
@@ -197,9 +203,7 @@ pub fn start_logs(settings: &Settings) -> Result<(), Failure> {
     let registry = tracing_subscriber::registry().with(filter);
     let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let started = match settings.log_format {
-        LogFormat::Json => {
-            registry.with(layer.json().flatten_event(true).with_current_span(false).with_span_list(false)).try_init()
-        }
+        LogFormat::Json => registry.with(layer.event_format(JsonLine).fmt_fields(JsonFields::new())).try_init(),
         LogFormat::Text => registry.with(layer).try_init(),
     };
     started.map_err(|why| Failure::Failed(why.to_string()))

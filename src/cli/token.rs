@@ -67,7 +67,11 @@ async fn act(door: &Door, command: TokenCommand, json: bool) -> Result<(), Failu
         TokenCommand::Revoke { id } => {
             let path = format!("/api-token/{}", percent_encoding::utf8_percent_encode(&id, percent_encoding::NON_ALPHANUMERIC));
             let ended = door.call(Method::DELETE, &path, None).await?;
-            if json { print_json(&ended) } else { Ok(eprintln!("Token {id} is revoked.")) }
+            if json {
+                return print_json(&ended);
+            }
+            eprintln!("Token {id} is revoked.");
+            Ok(())
         }
     }
 }

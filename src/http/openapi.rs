@@ -76,8 +76,7 @@ const AT_VENDOR: &[(u16, &str)] = &[
 
 /// The whole document.
 pub fn document() -> openapi::OpenApi {
-    let (_, mut document) =
-        actix_web::App::new().into_utoipa_app().configure(|config| routes::documented(config)).split_for_parts();
+    let (_, mut document) = actix_web::App::new().into_utoipa_app().configure(routes::documented).split_for_parts();
     document.info = InfoBuilder::new()
         .title("Rollcall")
         .version(env!("CARGO_PKG_VERSION"))

@@ -32,14 +32,17 @@ const UNMATCHED: &str = "unmatched";
 /// Metric handles by label set, so that a request costs no label allocation.
 #[derive(Default)]
 pub struct Meters {
-    handles: RefCell<HashMap<(Cow<'static, str>, Method, u16), (Counter, Histogram)>>,
+    handles: RefCell<HashMap<Labels, (Counter, Histogram)>>,
 }
 
+/// Route, method, hundreds of the status.
+type Labels = (Cow<'static, str>, Method, u16);
+
 impl Meters {
-    fn record(&self, route: &Cow<'static, str>, method: &Method, status: StatusCode, seconds: f64) {
+    fn record(&self, route: Cow<'static, str>, method: &Method, status: StatusCode, seconds: f64) {
         let class = status.as_u16() / 100;
         let mut handles = self.handles.borrow_mut();
-        let key = (route.clone(), known(method), class);
+        let key = (route, known(method), class);
         let (counter, histogram) = handles.entry(key).or_insert_with_key(|(route, method, class)| {
             let (route, method, class) = (route.to_string(), method.to_string(), format!("{class}xx"));
             (
@@ -112,7 +115,7 @@ impl Entry {
 impl Drop for Entry {
     fn drop(&mut self) {
         let elapsed = self.started.elapsed();
-        self.meters.record(&self.route, &self.method, self.status, elapsed.as_secs_f64());
+        self.meters.record(self.route.clone(), &self.method, self.status, elapsed.as_secs_f64());
         tracing::info!(
             target: "rollcall::access",
             request_id = &*self.id,

@@ -194,7 +194,11 @@ impl<'a> Source<'a> {
         let page = match self.directory.upstream.list(&self.linked.access, self.read, &ask).await {
             Ok(page) => page,
             Err(failure) => {
-                return Err(self.directory.accounts.note_failure(self.linked, self.read.resource.plural(), "list", failure).await);
+                return Err(self
+                    .directory
+                    .accounts
+                    .note_failure(self.linked, self.read.resource.plural(), "list", failure)
+                    .await);
             }
         };
         if matches!(self.list.page, PageStyle::None) && page.records.len() > limit && self.having.is_none() {
@@ -248,7 +252,11 @@ impl<'a> Source<'a> {
         let visit = match self.directory.upstream.visit(&self.linked.access, &pick).await {
             Ok(visit) => visit,
             Err(failure) => {
-                return Err(self.directory.accounts.note_failure(self.linked, self.read.resource.plural(), "list", failure).await);
+                return Err(self
+                    .directory
+                    .accounts
+                    .note_failure(self.linked, self.read.resource.plural(), "list", failure)
+                    .await);
             }
         };
         let by_company = visit.company.as_ref().map(|company| format!("company/{}", company.id));

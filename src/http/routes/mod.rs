@@ -17,10 +17,14 @@ use utoipa_actix_web::service_config::ServiceConfig;
 
 /// Adds every route.
 pub fn configure(config: &mut ServiceConfig) {
+    // Routes are tried in turn; the hot one comes first.
+    config.map(|config| {
+        passthrough::configure(config);
+        config
+    });
     documented(config);
     config.map(|config| {
         documents::configure(config);
-        passthrough::configure(config);
         unified_other::configure(config);
         proxy::configure(config);
         config.default_service(web::to(unmatched::answer))

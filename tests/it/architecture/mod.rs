@@ -95,5 +95,7 @@ fn vendors_are_data() {
 fn nothing_is_left_for_later() {
     let endings = [".rs", ".py", ".js", ".mjs", ".ts", ".sh", ".toml", ".md", ".yaml", "/run"];
     let found = files("src", &endings).into_iter().chain(files("tests", &endings));
-    assert_none(found.flat_map(|(name, path)| rules::leftovers(&name, &String::from_utf8_lossy(&fs::read(path).unwrap()))).collect());
+    assert_none(
+        found.flat_map(|(name, path)| rules::leftovers(&name, &String::from_utf8_lossy(&fs::read(path).unwrap()))).collect(),
+    );
 }

@@ -17,7 +17,6 @@ use serde_json::{Map, Value};
 /// An upstream room over an embedded store, allowed to reach loopback.
 pub struct Bench {
     pub upstream: Arc<Upstream>,
-    pub store: Arc<dyn Store>,
     _folder: tempfile::TempDir,
 }
 
@@ -94,8 +93,8 @@ impl Bench {
         let store: Arc<dyn Store> = Arc::new(Embedded::open(folder.path(), Arc::new(SystemClock)).unwrap());
         let guard =
             Arc::new(Guard::new(Allow::parse(base.trim_start_matches("http://")).unwrap_or_else(|error| panic!("{error}"))));
-        let upstream = Arc::new(Upstream::new(guard, store.clone()));
-        Self { upstream, store, _folder: folder }
+        let upstream = Arc::new(Upstream::new(guard, store));
+        Self { upstream, _folder: folder }
     }
 
     /// An access whose facts the link test learned.

@@ -110,7 +110,11 @@ impl Gateway {
         command.envs(kept.settings()).env("ROLLCALL_LISTEN", format!("127.0.0.1:{port}"));
         command.env("ROLLCALL_ADMIN_TOKEN", ADMIN).env("ROLLCALL_EGRESS_ALLOW", allow);
         for (name, value) in settings {
-            if value.is_empty() { command.env_remove(name) } else { command.env(name, value) };
+            if value.is_empty() {
+                command.env_remove(name)
+            } else {
+                command.env(name, value)
+            };
         }
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let said = Arc::new(Mutex::new(Vec::new()));

@@ -25,7 +25,7 @@ async fn g_05_redirects_do_not_leak() {
             "/moved/Users".to_owned(),
         ]
     };
-    let (now, which, places) = (status.clone(), form, targets.clone());
+    let (now, which, places) = (status.clone(), form.clone(), targets);
     let vendor = Vendor::start(move |asked| match now.load(Ordering::SeqCst) {
         0 => scim(asked, 3),
         status => {

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::{
     Failure,
-    serve::{Running, random_text},
+    serve::{Running, random_text, reachable},
     settings,
 };
 use crate::{
@@ -112,14 +112,7 @@ async fn found_late(settings: &Settings) -> Result<Option<OwnApi>, Failure> {
 /// `rollcall healthcheck`: asks `/healthz` of the configured address.
 pub async fn healthcheck(global: GlobalArgs) -> Result<(), Failure> {
     let settings = settings(&global, Purpose::Tool)?;
-    let mut address = settings.listen;
-    if address.ip().is_unspecified() {
-        address.set_ip(if address.is_ipv4() {
-            std::net::Ipv4Addr::LOCALHOST.into()
-        } else {
-            std::net::Ipv6Addr::LOCALHOST.into()
-        });
-    }
+    let address = reachable(settings.listen);
     let api = OwnApi::new(&format!("http://{address}"), Secret::new(String::new()))?;
     let asked = tokio::time::timeout(Duration::from_secs(5), api.call(Method::GET, "/healthz", None)).await;
     match asked {

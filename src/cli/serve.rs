@@ -186,7 +186,7 @@ pub fn random_text() -> Secret {
 }
 
 /// Where this machine reaches an address it listens on.
-fn reachable(mut address: std::net::SocketAddr) -> std::net::SocketAddr {
+pub fn reachable(mut address: std::net::SocketAddr) -> std::net::SocketAddr {
     if address.ip().is_unspecified() {
         address.set_ip(if address.is_ipv4() {
             std::net::Ipv4Addr::LOCALHOST.into()

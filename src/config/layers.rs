@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::MetadataExt, path::Path};
 use toml::{Spanned, de::DeTable, de::DeValue};
 
 use super::{ConfigError, GlobalArgs, Mistake, Source};
-use crate::model::Secret;
+use crate::model::{Secret, distance};
 
 /// A setting's names; `secret` ones may also be given as a file that holds the value.
 pub(super) struct Key {
@@ -289,19 +289,4 @@ impl Layers {
 /// The name with the fewest changed letters.
 fn nearest<'a>(name: &str, among: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     among.min_by_key(|candidate| distance(name, candidate))
-}
-
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let changed = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = changed.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
 }

@@ -12,7 +12,7 @@ use super::{
     fixture::Fixture,
     yaml::{Content, Node, Place},
 };
-use crate::model::Slug;
+use crate::model::{Slug, distance};
 
 static CONNECTOR: LazyLock<Value> = LazyLock::new(|| generate::<ConnectorFile>("A connector's head file, `connector.yaml`."));
 static RESOURCE: LazyLock<Value> = LazyLock::new(|| generate::<ResourceFile>("One resource of a connector, `<plural>.yaml`."));
@@ -331,20 +331,4 @@ pub(super) fn suggest(given: &str, known: &[&str], label: &str) -> String {
         Some(_) => format!("{label}: {}", known.join(", ")),
         None => "nothing may stand here".to_owned(),
     }
-}
-
-/// Levenshtein's distance.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let cost = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = cost.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row.last().copied().unwrap_or_default()
 }

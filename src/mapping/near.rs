@@ -1,5 +1,7 @@
 //! "Did you mean": the nearest of some known words.
 
+use crate::model::distance;
+
 /// A hint that names the nearest known word, or all of them when they are few.
 pub(super) fn hint<'k>(word: &str, known: impl Iterator<Item = &'k str> + Clone) -> Option<String> {
     let nearest = known.clone().map(|k| (distance(word, k), k)).min();
@@ -8,20 +10,6 @@ pub(super) fn hint<'k>(word: &str, known: impl Iterator<Item = &'k str> + Clone)
         Some(_) => Some(format!("one of: {}", known.collect::<Vec<_>>().join(", "))),
         None => None,
     }
-}
-
-/// The number of single-character changes between two words.
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut corner = std::mem::replace(&mut row[0], i + 1);
-        for (j, y) in b.chars().enumerate() {
-            let changed = corner + usize::from(x != y);
-            corner = row[j + 1];
-            row[j + 1] = changed.min(corner + 1).min(row[j] + 1);
-        }
-    }
-    row.last().copied().unwrap_or_default()
 }
 
 #[cfg(test)]

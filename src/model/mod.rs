@@ -3,6 +3,7 @@
 mod account;
 mod clock;
 mod directory;
+mod distance;
 mod ids;
 mod page;
 mod secret;
@@ -15,6 +16,7 @@ pub use directory::{
     Email, Field, Group, GroupStatus, GroupType, Kind, License, Me, Member, MemberType, NamedRef, Organization, Phone, Resource,
     Role, Shape, Shaped, User, UserGroup, UserRole, UserStatus, Workspace, WorkspaceStatus,
 };
+pub use distance::distance;
 pub use ids::{AccountId, EnvironmentId, Slug, TokenId, environment_integration_id, integration_id};
 pub use page::{FilterReport, Warning};
 pub use secret::Secret;

@@ -18,7 +18,7 @@ use crate::{
     error::{Code, Error, Result},
     mapping::Path,
     model::{Resource, Warning},
-    upstream::{Company, ListAsk, Pick, RawPage, Visit},
+    upstream::{Company, Failure, ListAsk, Pick, RawPage, Visit},
 };
 
 /// Some records in a row.
@@ -183,6 +183,10 @@ impl<'a> Source<'a> {
         String::from_utf8(plain.to_vec()).map_err(|_| gone())
     }
 
+    async fn note(&self, failure: Failure) -> Error {
+        self.directory.accounts.note_failure(self.linked, self.read.resource.plural(), "list", failure).await
+    }
+
     async fn page(&self, next: Option<String>, skip: usize, limit: usize) -> Result<Batch> {
         let ask = ListAsk {
             next: next.clone(),
@@ -193,13 +197,7 @@ impl<'a> Source<'a> {
         };
         let page = match self.directory.upstream.list(&self.linked.access, self.read, &ask).await {
             Ok(page) => page,
-            Err(failure) => {
-                return Err(self
-                    .directory
-                    .accounts
-                    .note_failure(self.linked, self.read.resource.plural(), "list", failure)
-                    .await);
-            }
+            Err(failure) => return Err(self.note(failure).await),
         };
         if matches!(self.list.page, PageStyle::None) && page.records.len() > limit && self.having.is_none() {
             return self.keep_whole(page).await;
@@ -251,13 +249,7 @@ impl<'a> Source<'a> {
         }
         let visit = match self.directory.upstream.visit(&self.linked.access, &pick).await {
             Ok(visit) => visit,
-            Err(failure) => {
-                return Err(self
-                    .directory
-                    .accounts
-                    .note_failure(self.linked, self.read.resource.plural(), "list", failure)
-                    .await);
-            }
+            Err(failure) => return Err(self.note(failure).await),
         };
         let by_company = visit.company.as_ref().map(|company| format!("company/{}", company.id));
         let names: Vec<&str> = [Some(name), by_company.as_deref()].into_iter().flatten().collect();

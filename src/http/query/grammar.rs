@@ -4,7 +4,10 @@ use std::fmt::Write;
 
 use percent_encoding::percent_decode_str;
 
-use crate::error::{Code, Error, Result};
+use crate::{
+    error::{Code, Error, Result},
+    model::distance,
+};
 
 /// The most parameters in one query.
 pub const MAX_PAIRS: usize = 256;
@@ -174,26 +177,10 @@ fn shown(key: &str) -> String {
 pub fn nearest<'n>(key: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
     let key: String = key.chars().take(64).collect();
     names
-        .map(|name| (slips(&key, name), name))
+        .map(|name| (distance(&key, name), name))
         .filter(|(slips, name)| *slips <= 2 && *slips < name.len() / 2)
         .min()
         .map(|(_, name)| name)
-}
-
-/// Levenshtein distance.
-fn slips(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
 }
 
 /// A raw name or value for comparison only; what is not UTF-8 equals nothing of ours.

@@ -91,18 +91,17 @@ impl Write for Escaped<'_, '_> {
 /// Writes a text as the inside of a JSON string; what needs no escape goes out in one piece.
 fn escape(writer: &mut Writer<'_>, text: &str) -> fmt::Result {
     let mut rest = text;
-    while let Some(at) = rest.find(|c: char| c < ' ' || c == '"' || c == '\\') {
+    while let Some(at) = rest.bytes().position(|byte| byte < b' ' || byte == b'"' || byte == b'\\') {
         let (plain, tail) = rest.split_at(at);
+        let (special, after) = tail.split_at(1);
         writer.write_str(plain)?;
-        let mut chars = tail.chars();
-        match chars.next() {
-            Some('"') => writer.write_str("\\\"")?,
-            Some('\\') => writer.write_str("\\\\")?,
-            Some('\n') => writer.write_str("\\n")?,
-            Some(control) => write!(writer, "\\u{:04x}", u32::from(control))?,
-            None => {}
+        match special {
+            "\"" => writer.write_str("\\\"")?,
+            "\\" => writer.write_str("\\\\")?,
+            "\n" => writer.write_str("\\n")?,
+            control => write!(writer, "\\u{:04x}", control.as_bytes()[0])?,
         }
-        rest = chars.as_str();
+        rest = after;
     }
     writer.write_str(rest)
 }

@@ -56,7 +56,7 @@ rights! {
 /// The caller of one of our own routes, holding the right `R`, and what its query asks for.
 pub struct Caller<R, Q = NoQuery> {
     /// Who calls.
-    pub caller: service::Caller,
+    pub caller: Arc<service::Caller>,
     /// The query, every parameter of it understood.
     pub query: Q,
     right: PhantomData<R>,
@@ -72,7 +72,7 @@ impl<R, Q> Deref for Caller<R, Q> {
 /// A caller holding the right `R`, and the account its `integrated_account_id` names, opened for calls.
 pub struct LinkedAccount<R, Q = NoQuery> {
     /// Who calls.
-    pub caller: service::Caller,
+    pub caller: Arc<service::Caller>,
     /// The account.
     pub linked: Arc<Linked>,
     /// The rest of the query.
@@ -134,7 +134,7 @@ pub async fn open(request: &HttpRequest, caller: &service::Caller, id: &str) -> 
     Ok(linked)
 }
 
-async fn authenticate<R: Right>(request: &HttpRequest) -> Result<service::Caller, Error> {
+async fn authenticate<R: Right>(request: &HttpRequest) -> Result<Arc<service::Caller>, Error> {
     let token = token::bearer(request.headers())?;
     let caller = state(request)?.services.tokens.authenticate(token).await?;
     if let Some(scope) = R::SCOPE {

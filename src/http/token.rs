@@ -1,12 +1,11 @@
 //! Where a caller's token may stand: as a bearer token on our own routes; on the passthrough wherever a vendor's SDK puts a key.
 
+use std::borrow::Cow;
+
 use actix_web::http::header::{AUTHORIZATION, HeaderMap, HeaderName};
 use base64::{Engine, engine::general_purpose::STANDARD};
 
-use crate::{
-    error::{Code, Error},
-    model::Secret,
-};
+use crate::error::{Code, Error};
 
 /// How every token we make begins.
 pub const PREFIX: &str = "rck_";
@@ -32,9 +31,9 @@ fn scheme<'t>(value: &'t str, name: &str) -> Option<&'t str> {
 }
 
 /// A token found on a passthrough request, and what must not go on to the vendor because it holds it.
-pub struct Found {
+pub struct Found<'r> {
     /// The token.
-    pub token: Secret,
+    pub token: Cow<'r, str>,
     /// Headers that hold a token of ours.
     pub headers: Vec<HeaderName>,
     /// Query keys that hold a token of ours.
@@ -42,23 +41,23 @@ pub struct Found {
 }
 
 /// Looks for the token where SDKs put keys: bearer, `SSWS`, basic password or user, any other header, any query value.
-pub fn anywhere(headers: &HeaderMap, raw_query: Option<&str>) -> Result<Found, Error> {
+pub fn anywhere<'r>(headers: &'r HeaderMap, raw_query: Option<&str>) -> Result<Found<'r>, Error> {
     let authorization = headers.get(AUTHORIZATION).and_then(|v| v.to_str().ok());
     let mut token = authorization.and_then(authorized);
     let mut found_headers = Vec::new();
     for (name, value) in headers.iter().filter(|(name, _)| *name != AUTHORIZATION) {
         let Some(text) = value.to_str().ok().and_then(ours) else { continue };
-        token.get_or_insert_with(|| text.to_owned());
+        token.get_or_insert(Cow::Borrowed(text));
         found_headers.push(name.clone());
     }
     let mut query = Vec::new();
     for (key, value) in raw_query.iter().flat_map(|q| url::form_urlencoded::parse(q.as_bytes())) {
         let Some(text) = ours(&value) else { continue };
-        token.get_or_insert_with(|| text.to_owned());
+        token.get_or_insert_with(|| Cow::Owned(text.to_owned()));
         query.push(key.into_owned());
     }
     match token {
-        Some(token) => Ok(Found { token: Secret::new(token), headers: found_headers, query }),
+        Some(token) => Ok(Found { token, headers: found_headers, query }),
         None => Err(Error::new(Code::InvalidToken, "No token of this gateway stands where a key is expected.")),
     }
 }
@@ -70,13 +69,13 @@ fn ours(text: &str) -> Option<&str> {
     text.starts_with(PREFIX).then_some(text)
 }
 
-fn authorized(value: &str) -> Option<String> {
+fn authorized(value: &str) -> Option<Cow<'_, str>> {
     if let Some(token) = scheme(value, "bearer").or_else(|| scheme(value, "ssws")).or_else(|| scheme(value, "token")) {
-        return Some(token.to_owned());
+        return Some(token.into());
     }
-    let Some(basic) = scheme(value, "basic") else { return ours(value).map(str::to_owned) };
+    let Some(basic) = scheme(value, "basic") else { return ours(value).map(Cow::from) };
     let pair = String::from_utf8(STANDARD.decode(basic).ok()?).ok()?;
     let (user, password) = pair.split_once(':').unwrap_or((&pair, ""));
     let token = if password.is_empty() || user.starts_with(PREFIX) { user } else { password };
-    Some(token.to_owned())
+    Some(token.to_owned().into())
 }

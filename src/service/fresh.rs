@@ -38,6 +38,15 @@ where
         if let Some(value) = self.fresh.get(key).await {
             return Ok(value);
         }
+        // Boxed: a caller that finds the value must not carry the room to load it.
+        Box::pin(self.reload(key, load)).await
+    }
+
+    async fn reload<F, Fut>(&self, key: &K, load: F) -> Result<Arc<V>>
+    where
+        F: FnOnce(Option<Arc<V>>) -> Fut,
+        Fut: Future<Output = Result<Arc<V>>>,
+    {
         let reload = async {
             let kept = self.kept.get(key).await;
             match load(kept.clone()).await {

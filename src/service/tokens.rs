@@ -32,20 +32,33 @@ pub struct Tokens {
     records: repo::Tokens,
     keys: Arc<SystemKeys>,
     clock: Arc<dyn Clock>,
-    known: Fresh<TokenId, TokenRecord>,
+    known: Fresh<TokenId, Known>,
     administrators: Vec<Administrator>,
+}
+
+/// A token as the hot path needs it: decoded once, shared by every request that shows it.
+struct Known {
+    caller: Arc<Caller>,
+    hash: [u8; 32],
+    expires_at: Option<Timestamp>,
 }
 
 /// An administrator that is not in the store: the configuration's, or the one of this run. Kept as a hash only.
 pub struct Administrator {
     hash: [u8; 32],
-    environment: EnvironmentId,
+    caller: Arc<Caller>,
 }
 
 impl Administrator {
     /// Hashes the configured text.
     pub fn new(keys: &SystemKeys, text: &Secret, environment: EnvironmentId) -> Self {
-        Self { hash: keys.token_hash(text.expose().as_bytes()), environment }
+        let caller = Caller {
+            environment,
+            token: TokenId(uuid::Uuid::nil()),
+            actor: "administrator".to_owned(),
+            scopes: Scopes([crate::model::Scope::Admin].into()),
+        };
+        Self { hash: keys.token_hash(text.expose().as_bytes()), caller: Arc::new(caller) }
     }
 }
 
@@ -56,29 +69,28 @@ impl Tokens {
     }
 
     /// Who this token belongs to; `invalid_token` for everything that is not a live token.
-    pub async fn authenticate(&self, token: &str) -> Result<Caller> {
+    pub async fn authenticate(&self, token: &str) -> Result<Arc<Caller>> {
         let Some((id, secret)) = TokenText::parse(token) else {
             return self.authenticate_administrator(token);
         };
-        let record = self.known.get(&id, |_| async { self.records.get(id).await?.map(Arc::new).ok_or_else(invalid) }).await?;
-        let same = same_secret(self.hash_text(&*secret).as_bytes(), record.hash.as_bytes());
-        let live = record.token.expires_at.is_none_or(|end| self.clock.now() < end);
-        if !same || !live {
-            return Err(invalid());
-        }
-        let token = &record.token;
-        Ok(Caller { environment: token.environment_id, token: id, actor: token.name.clone(), scopes: token.scopes.clone() })
+        let known = self.known.get(&id, |_| self.load(id)).await?;
+        let same = same_secret(&self.keys.token_hash(&*secret), &known.hash);
+        let live = known.expires_at.is_none_or(|end| self.clock.now() < end);
+        if same && live { Ok(Arc::clone(&known.caller)) } else { Err(invalid()) }
     }
 
-    fn authenticate_administrator(&self, token: &str) -> Result<Caller> {
+    fn authenticate_administrator(&self, token: &str) -> Result<Arc<Caller>> {
         let hash = self.keys.token_hash(token.as_bytes());
         let administrator = self.administrators.iter().find(|known| same_secret(&hash, &known.hash)).ok_or_else(invalid)?;
-        Ok(Caller {
-            environment: administrator.environment,
-            token: TokenId(uuid::Uuid::nil()),
-            actor: "administrator".to_owned(),
-            scopes: Scopes([crate::model::Scope::Admin].into()),
-        })
+        Ok(Arc::clone(&administrator.caller))
+    }
+
+    async fn load(&self, id: TokenId) -> Result<Arc<Known>> {
+        let TokenRecord { token, hash, .. } = self.records.get(id).await?.ok_or_else(invalid)?;
+        let hash = BASE64_STANDARD.decode(hash).ok().and_then(|hash| hash.try_into().ok());
+        let hash = hash.ok_or_else(|| Error::internal("a token's stored hash is damaged"))?;
+        let caller = Caller { environment: token.environment_id, token: id, actor: token.name, scopes: token.scopes };
+        Ok(Arc::new(Known { caller: Arc::new(caller), hash, expires_at: token.expires_at }))
     }
 
     /// Makes a token; its text is never shown again.
@@ -94,13 +106,10 @@ impl Tokens {
             expires_at: new.expires_at,
             created_at: self.clock.now(),
         };
-        let record = TokenRecord { token: token.clone(), hash: self.hash_text(&*secret), first_administrator: false };
+        let hash = BASE64_STANDARD.encode(self.keys.token_hash(&*secret));
+        let record = TokenRecord { token: token.clone(), hash, first_administrator: false };
         self.records.create(&record).await?;
         Ok((token, text))
-    }
-
-    fn hash_text(&self, secret: &[u8]) -> String {
-        BASE64_STANDARD.encode(self.keys.token_hash(secret))
     }
 
     /// Tokens of the environment in id order; the second value continues the list.

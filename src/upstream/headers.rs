@@ -63,18 +63,24 @@ pub(super) fn may_inject(name: &HeaderName) -> bool {
 }
 
 /// The headers of the vendor's request, from those of the client in any order.
-pub fn request_headers<'a>(client: impl Iterator<Item = (&'a str, &'a [u8])> + Clone, access: &Access) -> HeaderMap {
-    let named = named_by_connection(client.clone());
+pub fn request_headers<'a>(client: impl Iterator<Item = (&'a str, &'a [u8])>, access: &Access) -> HeaderMap {
+    let mut named = Vec::new();
     let mut headers = HeaderMap::with_capacity(16);
     for (name, value) in client {
         let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else { continue };
         let text = name.as_str();
-        if hop_by_hop(text) || reserved(text) || named.iter().any(|n| n == text) {
+        if text == "connection" {
+            collect_tokens(value, &mut named);
+        }
+        if hop_by_hop(text) || reserved(text) {
             continue;
         }
         if let Ok(value) = HeaderValue::from_bytes(value) {
             headers.append(name, value);
         }
+    }
+    for name in named {
+        headers.remove(&name);
     }
     for (name, value) in &access.headers {
         if !(is_default(name) && headers.contains_key(name)) {
@@ -85,16 +91,6 @@ pub fn request_headers<'a>(client: impl Iterator<Item = (&'a str, &'a [u8])> + C
 }
 
 /// Lower-case names listed in `Connection`, without the two words that are no headers.
-fn named_by_connection<'a>(client: impl Iterator<Item = (&'a str, &'a [u8])>) -> Vec<String> {
-    let mut named = Vec::new();
-    for (name, value) in client {
-        if name.eq_ignore_ascii_case("connection") {
-            collect_tokens(value, &mut named);
-        }
-    }
-    named
-}
-
 fn collect_tokens(value: &[u8], named: &mut Vec<String>) {
     for token in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
         if !token.is_empty() && !token.eq_ignore_ascii_case(b"keep-alive") && !token.eq_ignore_ascii_case(b"close") {

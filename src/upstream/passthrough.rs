@@ -42,27 +42,40 @@ impl Pool {
         Self { guard, hosts: Rc::new(Hosts::default()), pace }
     }
 
-    /// Sends one request and gives the answer as soon as its head is there. `target` is checked and holds the base path;
-    /// `headers` are what the vendor shall see, the credential included; lengths and codings of the body are set here.
-    pub async fn send<B>(
+    /// Sends one request and gives the answer as soon as its head is there. Its target is checked and holds the base path; its
+    /// headers are what the vendor shall see, the credential included; lengths and codings of the body are set here.
+    pub fn send<B>(
         &self,
         access: &Access,
-        method: Method,
-        target: PathAndQuery,
-        mut headers: HeaderMap,
-        body: B,
-    ) -> Result<Response<PassthroughBody>, Failure>
+        request: Request<B>,
+    ) -> impl Future<Output = Result<Response<PassthroughBody>, Failure>>
     where
         B: Body<Data = Bytes> + 'static,
         B::Error: Into<BodyError>,
     {
-        let https = access.base.scheme() == "https";
-        let host = self.hosts.host_header(https, access.base.authority())?;
+        let draft = self.draft(access, request);
+        async move { self.exchange(access, draft?).await }
+    }
+
+    /// The request as it goes out. Boxed: it is handed on several times while it waits for its answer.
+    fn draft<B>(&self, access: &Access, request: Request<B>) -> Result<Box<Draft>, Failure>
+    where
+        B: Body<Data = Bytes> + 'static,
+        B::Error: Into<BodyError>,
+    {
+        let (head, body) = request.into_parts();
+        let mut headers = head.headers;
         for name in [header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::CONNECTION, header::UPGRADE] {
             headers.remove(name);
         }
-        headers.insert(header::HOST, host.clone());
-        let mut draft = Draft { method, target, headers, upload: Upload::new(body, self.pace) };
+        headers.insert(header::HOST, self.hosts.host_header(is_https(access), access.base.authority())?);
+        let target = head.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+        Ok(Box::new(Draft { method: head.method, target, headers, upload: Upload::new(body, self.pace) }))
+    }
+
+    async fn exchange(&self, access: &Access, mut draft: Box<Draft>) -> Result<Response<PassthroughBody>, Failure> {
+        let https = is_https(access);
+        let host = self.hosts.host_header(https, access.base.authority())?;
         let mut may_reuse = true;
         loop {
             let (mut connection, reused) = self.connection(access, https, may_reuse).await?;
@@ -89,6 +102,10 @@ impl Pool {
                 return Ok((connection, true));
             }
         }
+        Ok((Box::pin(self.open(access, https)).await?, false))
+    }
+
+    async fn open(&self, access: &Access, https: bool) -> Result<Connection, Failure> {
         self.guard.check(&access.base).map_err(Failure::Egress)?;
         let host = access.base.host_str().unwrap_or_default();
         let port = access.base.port_or_known_default().unwrap_or(443);
@@ -96,14 +113,18 @@ impl Pool {
             DialError::Refused(text) => Failure::Egress(text),
             DialError::Unreachable(text) => Failure::Unreachable(text),
         })?;
-        Ok((connect::open(stream, host, https).await?, false))
+        connect::open(stream, host, https).await
     }
+}
+
+fn is_https(access: &Access) -> bool {
+    access.base.scheme() == "https"
 }
 
 /// One request on one connection, until the head of its answer.
 async fn exchange(
     connection: &mut Connection,
-    draft: Draft,
+    draft: Box<Draft>,
     reused: bool,
     limit: Duration,
 ) -> Result<(Response<hyper::body::Incoming>, Progress), Broken> {
@@ -145,18 +166,20 @@ struct Draft {
 /// Why an exchange failed, and the request where it may be sent again.
 struct Broken {
     failure: Failure,
-    draft: Option<Draft>,
+    draft: Option<Box<Draft>>,
 }
 
 impl Draft {
     /// A copy for one more try, for methods that may be repeated.
-    fn spare(&self, reused: bool) -> Option<Draft> {
+    fn spare(&self, reused: bool) -> Option<Box<Draft>> {
         let repeatable = matches!(self.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE);
-        (reused && repeatable).then(|| Draft {
-            method: self.method.clone(),
-            target: self.target.clone(),
-            headers: self.headers.clone(),
-            upload: self.upload.again(),
+        (reused && repeatable).then(|| {
+            Box::new(Draft {
+                method: self.method.clone(),
+                target: self.target.clone(),
+                headers: self.headers.clone(),
+                upload: self.upload.again(),
+            })
         })
     }
 
@@ -168,10 +191,10 @@ impl Draft {
         request
     }
 
-    fn from_request(request: Request<Upload>) -> Draft {
+    fn from_request(request: Request<Upload>) -> Box<Draft> {
         let (head, upload) = request.into_parts();
         let target = head.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
-        Draft { method: head.method, target, headers: head.headers, upload }
+        Box::new(Draft { method: head.method, target, headers: head.headers, upload })
     }
 }
 

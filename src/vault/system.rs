@@ -18,6 +18,8 @@ const CHECK_LEN: usize = 16;
 /// Keys that belong to the installation, not to an account.
 pub struct SystemKeys {
     token_pepper: KeyBytes,
+    /// The pepper, prepared once: every request with a token needs it.
+    token_hasher: hmac::Key,
     cursor_key: KeyBytes,
 }
 
@@ -35,9 +37,14 @@ pub enum SystemKeysError {
 impl SystemKeys {
     /// New random keys, and their sealed form for the store.
     pub fn generate(ring: &KeyRing) -> (SystemKeys, Vec<u8>) {
-        let keys = SystemKeys { token_pepper: KeyBytes::random(), cursor_key: KeyBytes::random() };
+        let keys = SystemKeys::of(KeyBytes::random(), KeyBytes::random());
         let sealed = keys.seal(ring);
         (keys, sealed)
+    }
+
+    fn of(token_pepper: KeyBytes, cursor_key: KeyBytes) -> SystemKeys {
+        let token_hasher = hasher(&token_pepper);
+        SystemKeys { token_pepper, token_hasher, cursor_key }
     }
 
     /// The form for the store, under the ring's present primary key.
@@ -63,7 +70,7 @@ impl SystemKeys {
         let plain = open_with_ring(ring, bound(), wrapped).map_err(|_| SystemKeysError::Damaged)?;
         let (pepper, cursor) = plain.split_at_checked(KEY_LEN).ok_or(SystemKeysError::Damaged)?;
         match (KeyBytes::copied(pepper), KeyBytes::copied(cursor)) {
-            (Some(token_pepper), Some(cursor_key)) => Ok(SystemKeys { token_pepper, cursor_key }),
+            (Some(token_pepper), Some(cursor_key)) => Ok(SystemKeys::of(token_pepper, cursor_key)),
             _ => Err(SystemKeysError::Damaged),
         }
     }
@@ -75,7 +82,7 @@ impl SystemKeys {
 
     /// The keyed hash of an API token's secret.
     pub fn token_hash(&self, secret: &[u8]) -> [u8; 32] {
-        mac(&self.token_pepper, b"rollcall/api-token", secret)
+        mac(&self.token_hasher, b"rollcall/api-token", secret)
     }
 
     /// Seals a cursor; `bound` is associated data.
@@ -111,12 +118,16 @@ fn cursor_bound(bound: &[u8]) -> Bound {
 
 fn check_value(key: &KeyBytes) -> [u8; CHECK_LEN] {
     let mut out = [0; CHECK_LEN];
-    out.copy_from_slice(&mac(key, b"rollcall/check-value", &[])[..CHECK_LEN]);
+    out.copy_from_slice(&mac(&hasher(key), b"rollcall/check-value", &[])[..CHECK_LEN]);
     out
 }
 
-fn mac(key: &KeyBytes, purpose: &[u8], message: &[u8]) -> [u8; 32] {
-    let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, key.bytes()));
+fn hasher(key: &KeyBytes) -> hmac::Key {
+    hmac::Key::new(hmac::HMAC_SHA256, key.bytes())
+}
+
+fn mac(key: &hmac::Key, purpose: &[u8], message: &[u8]) -> [u8; 32] {
+    let mut context = hmac::Context::with_key(key);
     context.update(&(purpose.len() as u64).to_be_bytes());
     context.update(purpose);
     context.update(message);

@@ -92,24 +92,34 @@ fn push_base62(out: &mut String, bytes: &[u8], width: usize) {
     out.extend(digits[..width].iter().map(|d| char::from(*d)));
 }
 
-/// Reads digits as a big-endian number of exactly `N` bytes; a number too large for them is none.
+/// Reads digits as a number of exactly `N` bytes; a number too large for them is none. Every request with a token passes here,
+/// therefore 64 bits at a time.
 fn read_base62<const N: usize>(digits: &str) -> Option<Zeroizing<[u8; N]>> {
-    let mut number = Zeroizing::new([0u8; N]);
+    let mut limbs = Zeroizing::new([0u64; 4]);
     for digit in digits.bytes() {
-        let mut carry = match digit {
-            b'0'..=b'9' => u32::from(digit - b'0'),
-            b'A'..=b'Z' => u32::from(digit - b'A') + 10,
-            b'a'..=b'z' => u32::from(digit - b'a') + 36,
-            _ => return None,
-        };
-        for byte in number.iter_mut().rev() {
-            let value = u32::from(*byte) * 62 + carry;
-            *byte = value as u8;
-            carry = value >> 8;
+        let mut carry = u128::from(value_of(digit)?);
+        for limb in limbs.iter_mut() {
+            let value = u128::from(*limb) * 62 + carry;
+            *limb = value as u64;
+            carry = value >> 64;
         }
         if carry != 0 {
             return None;
         }
     }
-    Some(number)
+    let mut bytes = Zeroizing::new([0u8; 32]);
+    for (place, limb) in bytes.rchunks_exact_mut(8).zip(limbs.iter()) {
+        place.copy_from_slice(&limb.to_be_bytes());
+    }
+    let (above, number) = bytes.split_at(bytes.len().checked_sub(N)?);
+    if above.iter().any(|byte| *byte != 0) { None } else { Some(Zeroizing::new(number.try_into().ok()?)) }
+}
+
+fn value_of(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'A'..=b'Z' => Some(digit - b'A' + 10),
+        b'a'..=b'z' => Some(digit - b'a' + 36),
+        _ => None,
+    }
 }

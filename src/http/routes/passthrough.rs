@@ -1,6 +1,6 @@
 //! `ANY /passthrough/{account_id}/{path}`: transparent, in both directions, byte for byte.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use actix_web::{
     HttpRequest, HttpResponseBuilder,
@@ -44,51 +44,80 @@ pub fn configure(config: &mut web::ServiceConfig) {
 }
 
 /// The parts of a request that decide where it goes.
-struct Call {
-    place: String,
-    account: String,
-    raw_path: String,
-    raw_query: Option<String>,
-    found: Found,
+struct Call<'r> {
+    account: Cow<'r, str>,
+    raw_path: &'r str,
+    raw_query: Option<Cow<'r, str>>,
+    found: Found<'r>,
+}
+
+/// A request that may pass: for which account, and as the vendor shall see it.
+struct Admitted {
+    linked: Arc<Linked>,
+    request: http::Request<()>,
+    look: Look,
 }
 
 async fn forward(request: HttpRequest, payload: web::Payload) -> Answer {
-    let call = read_call(&request)?;
-    let state = state(&request)?;
-    let caller = state.services.tokens.authenticate(call.found.token.expose()).await?;
-    caller.require(right(request.method()))?;
-    let linked = open(&request, &caller, &call.account).await?;
-    let target = build_target(
-        &linked.access.base,
-        &call.raw_path,
-        call.raw_query.as_deref(),
-        &linked.access.query,
-        linked.access.method.proxy.encoded_slashes,
-    );
-    let target = target.map_err(Error::from)?;
-    let target = target.path_and_query().cloned().ok_or_else(|| Error::internal("a target without a path"))?;
-    let method = method_of(request.method())?;
-    let headers = request_headers(kept(request.headers(), &call.found).into_iter(), &linked.access);
-    let look = state.services.passthrough.admit(&linked, &method, &call.raw_path)?;
-    let pool = request.app_data::<Pool>().ok_or_else(|| Error::internal("the worker has no pool"))?;
-    let body = match look {
-        Look::Nothing => RequestBody::stream(request.headers(), payload),
-        Look::Body(limit) => {
-            let whole = read_whole(payload, limit, Pace::OWN).await?;
-            state.services.passthrough.admit_body(&linked, &call.raw_path, &headers, &whole)?;
-            if state.services.passthrough.is_exclusive(&linked, &whole) {
-                let sent = Box::pin(pool.send(&linked.access, method, target, headers, RequestBody::whole(whole)));
-                let reply = Box::pin(exclusively(&state.services.passthrough, &linked, company(&request)?, sent)).await?;
-                return answer(request.method(), &linked, &call.place, reply);
-            }
-            RequestBody::whole(whole)
+    let Admitted { linked, request: outgoing, look } = admit(&request).await?;
+    let reply = match look {
+        Look::Nothing => {
+            let body = RequestBody::stream(request.headers(), payload);
+            pool(&request)?.send(&linked.access, outgoing.map(|()| body)).await.map_err(Error::from)?
         }
+        Look::Body(limit) => return Box::pin(forward_read(request, payload, linked, outgoing, limit)).await,
     };
-    let reply = pool.send(&linked.access, method, target, headers, body).await.map_err(Error::from)?;
     if reply.status() == http::StatusCode::UNAUTHORIZED {
-        state.services.accounts.doubt(Arc::clone(&linked));
+        state(&request)?.services.accounts.doubt(Arc::clone(&linked));
     }
-    answer(request.method(), &linked, &call.place, reply)
+    answer(&request, &linked, reply)
+}
+
+/// A call whose body the proxy rules must see.
+async fn forward_read(
+    request: HttpRequest,
+    payload: web::Payload,
+    linked: Arc<Linked>,
+    outgoing: http::Request<()>,
+    limit: usize,
+) -> Answer {
+    let passthrough = &state(&request)?.services.passthrough;
+    let whole = read_whole(payload, limit, Pace::OWN).await?;
+    let raw_path = read_call(&request)?.raw_path;
+    passthrough.admit_body(&linked, raw_path, outgoing.headers(), &whole)?;
+    let is_exclusive = passthrough.is_exclusive(&linked, &whole);
+    let sent = pool(&request)?.send(&linked.access, outgoing.map(|()| RequestBody::whole(whole)));
+    if is_exclusive {
+        let reply = exclusively(passthrough, &linked, company(&request)?, sent).await?;
+        return answer(&request, &linked, reply);
+    }
+    let reply = sent.await.map_err(Error::from)?;
+    if reply.status() == http::StatusCode::UNAUTHORIZED {
+        state(&request)?.services.accounts.doubt(Arc::clone(&linked));
+    }
+    answer(&request, &linked, reply)
+}
+
+/// Who calls, for which account, and whether this may pass.
+async fn admit(request: &HttpRequest) -> Result<Admitted> {
+    let call = read_call(request)?;
+    let state = state(request)?;
+    let caller = state.services.tokens.authenticate(&call.found.token).await?;
+    caller.require(right(request.method()))?;
+    let linked = open(request, &caller, &call.account).await?;
+    let access = &linked.access;
+    let slashes = access.method.proxy.encoded_slashes;
+    let target = build_target(&access.base, call.raw_path, call.raw_query.as_deref(), &access.query, slashes)?;
+    let mut outgoing = http::Request::new(());
+    *outgoing.method_mut() = method_of(request.method())?;
+    *outgoing.uri_mut() = target;
+    *outgoing.headers_mut() = request_headers(kept(request.headers(), &call.found), access);
+    let look = state.services.passthrough.admit(&linked, outgoing.method(), call.raw_path)?;
+    Ok(Admitted { request: outgoing, look, linked })
+}
+
+fn pool(request: &HttpRequest) -> Result<&Pool> {
+    request.app_data::<Pool>().ok_or_else(|| Error::internal("the worker has no pool"))
 }
 
 /// A call that nobody else's may come between; its answer is read whole, so that the lock ends before the client's reading.
@@ -121,14 +150,15 @@ fn company(request: &HttpRequest) -> Result<Option<&str>> {
     header.map(|value| value.to_str().ok().filter(digits).ok_or_else(invalid)).transpose()
 }
 
-fn answer<B>(method: &Method, linked: &Linked, place: &str, reply: http::Response<B>) -> Answer
+fn answer<B>(request: &HttpRequest, linked: &Linked, reply: http::Response<B>) -> Answer
 where
     ReplyBody<B>: actix_web::body::MessageBody + 'static,
 {
     let (head, body) = reply.into_parts();
     let status = status_of(head.status)?;
+    let place = split(request.uri().path()).map_or("", |(place, _)| place);
     let headers = response_headers(head.headers, &linked.access, |below| format!("{place}{below}"));
-    let body = ReplyBody::new(body, &headers, *method == Method::HEAD, status);
+    let body = ReplyBody::new(body, &headers, *request.method() == Method::HEAD, status);
     let mut response = HttpResponseBuilder::new(status);
     for (name, value) in headers.iter().filter(|(name, _)| **name != http::header::CONTENT_LENGTH) {
         response.append_header((name.as_str(), value.as_bytes()));
@@ -141,24 +171,25 @@ fn right(method: &Method) -> Scope {
     if matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) { Scope::ProxyRead } else { Scope::ProxyWrite }
 }
 
-fn read_call(request: &HttpRequest) -> Result<Call> {
-    let raw = request.uri().path();
-    let rest = raw.strip_prefix(PASSTHROUGH).ok_or_else(|| Error::new(Code::InvalidPath, "The path is not written plainly."))?;
-    let (segment, raw_path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
+/// The path up to the account's place, and the vendor's path behind it.
+fn split(raw: &str) -> Option<(&str, &str)> {
+    let rest = raw.strip_prefix(PASSTHROUGH)?;
+    let at = rest.find('/').unwrap_or(rest.len());
+    Some(raw.split_at(PASSTHROUGH.len() + at))
+}
+
+fn read_call(request: &HttpRequest) -> Result<Call<'_>> {
+    let plain = || Error::new(Code::InvalidPath, "The path is not written plainly.");
+    let (place, raw_path) = split(request.uri().path()).ok_or_else(plain)?;
+    let segment = &place[PASSTHROUGH.len()..];
     let raw_query = request.uri().query();
     let found = token::anywhere(request.headers(), raw_query)?;
-    let account = match segment {
-        ELSEWHERE => account_elsewhere(request.headers(), raw_query)?,
-        _ => segment.to_owned(),
+    let (account, own) = match segment {
+        ELSEWHERE => (account_elsewhere(request.headers(), raw_query)?.into(), &[ACCOUNT_PARAMETER][..]),
+        _ => (segment.into(), &[][..]),
     };
-    let own = if segment == ELSEWHERE { &[ACCOUNT_PARAMETER][..] } else { &[] };
-    Ok(Call {
-        place: format!("{PASSTHROUGH}{segment}"),
-        account,
-        raw_path: raw_path.to_owned(),
-        raw_query: cut(raw_query, own, &found.query),
-        found,
-    })
+    let raw_query = cut(raw_query, own, &found.query);
+    Ok(Call { account, raw_path, raw_query, found })
 }
 
 fn account_elsewhere(headers: &HeaderMap, raw_query: Option<&str>) -> Result<String> {
@@ -177,20 +208,20 @@ fn account_elsewhere(headers: &HeaderMap, raw_query: Option<&str>) -> Result<Str
 }
 
 /// The raw query without the pairs of these names; the others stay as they were written.
-fn cut(raw: Option<&str>, own: &[&str], tokens: &[String]) -> Option<String> {
+fn cut<'r>(raw: Option<&'r str>, own: &[&str], tokens: &[String]) -> Option<Cow<'r, str>> {
     let raw = raw?;
     if own.is_empty() && tokens.is_empty() {
-        return Some(raw.to_owned());
+        return Some(raw.into());
     }
     let goes = |pair: &&str| {
         let name = decode_loosely(pair.split_once('=').map_or(*pair, |(name, _)| name));
         own.contains(&name.as_str()) || tokens.contains(&name)
     };
     let kept: Vec<&str> = raw.split('&').filter(|pair| !goes(pair)).collect();
-    if kept.is_empty() { None } else { Some(kept.join("&")) }
+    if kept.is_empty() { None } else { Some(kept.join("&").into()) }
 }
 
-fn kept<'a>(headers: &'a HeaderMap, found: &Found) -> Vec<(&'a str, &'a [u8])> {
+fn kept<'a>(headers: &'a HeaderMap, found: &Found<'_>) -> impl Iterator<Item = (&'a str, &'a [u8])> {
     let ours = |name: &actix_web::http::header::HeaderName| found.headers.contains(name) || name.as_str() == COMPANY_HEADER;
-    headers.iter().filter(|(name, _)| !ours(name)).map(|(name, value)| (name.as_str(), value.as_bytes())).collect()
+    headers.iter().filter(move |(name, _)| !ours(name)).map(|(name, value)| (name.as_str(), value.as_bytes()))
 }

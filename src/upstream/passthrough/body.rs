@@ -95,6 +95,7 @@ type Boxed = Pin<Box<dyn Body<Data = Bytes, Error = BodyError>>>;
 /// What the sender knows of a request body while hyper holds it.
 pub(super) struct UploadState {
     body: RefCell<Option<Boxed>>,
+    watch: RefCell<Watch>,
     touched: Cell<bool>,
     ended: Cell<Option<Instant>>,
     failed: Cell<Option<&'static str>>,
@@ -103,7 +104,6 @@ pub(super) struct UploadState {
 /// A request body. Bodies without bytes cost no allocation.
 pub(super) struct Upload {
     state: Option<Rc<UploadState>>,
-    watch: Watch,
 }
 
 impl Upload {
@@ -116,12 +116,13 @@ impl Upload {
             let body: Boxed = Box::pin(body.map_err(Into::into));
             Rc::new(UploadState {
                 body: RefCell::new(Some(body)),
+                watch: RefCell::new(Watch::new(pace)),
                 touched: Cell::new(false),
                 ended: Cell::new(None),
                 failed: Cell::new(None),
             })
         });
-        Self { state, watch: Watch::new(pace) }
+        Self { state }
     }
 
     pub(super) fn progress(&self) -> Progress {
@@ -130,7 +131,7 @@ impl Upload {
 
     /// The same body for another try; only sensible while it is untouched.
     pub(super) fn again(&self) -> Self {
-        Self { state: self.state.clone(), watch: Watch::new(self.watch.pace) }
+        Self { state: self.state.clone() }
     }
 }
 
@@ -163,15 +164,14 @@ impl Body for Upload {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let this = &mut *self;
-        let Some(state) = &this.state else { return Poll::Ready(None) };
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let Some(state) = &self.state else { return Poll::Ready(None) };
         state.touched.set(true);
         let mut slot = state.body.borrow_mut();
         let Some(body) = slot.as_mut() else { return Poll::Ready(None) };
         match body.as_mut().poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
-                this.watch.came(frame.data_ref().map_or(0, Bytes::len));
+                state.watch.borrow_mut().came(frame.data_ref().map_or(0, Bytes::len));
                 if body.is_end_stream() {
                     state.ended.set(Some(Instant::now()));
                 }
@@ -186,7 +186,7 @@ impl Body for Upload {
                 state.failed.set(Some("the request body ended early"));
                 Poll::Ready(Some(Err(error)))
             }
-            Poll::Pending => match this.watch.wait(cx) {
+            Poll::Pending => match state.watch.borrow_mut().wait(cx) {
                 Poll::Pending => Poll::Pending,
                 Poll::Ready(cut) => {
                     state.failed.set(Some(cut.0));

@@ -11,7 +11,7 @@ use rollcall::{
     upstream::{Failure, ListAsk, passthrough::Pool},
 };
 
-use super::support::{Act, Server, access, answer, change, guard_for, is_alone, resident, upstream_for, users};
+use super::support::{Act, Server, access, answer, change, guard_for, http_request, is_alone, resident, upstream_for, users};
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
@@ -185,7 +185,9 @@ async fn g_09_header_floods_are_refused_by_both_clients() {
         let passed = tokio::task::LocalSet::new()
             .run_until(async {
                 let pool = Pool::new(guard_for(&server.base));
-                pool.send(&access, Method::GET, PathAndQuery::from_static("/"), HeaderMap::new(), Empty::new()).await.map(|_| 0)
+                pool.send(&access, http_request(Method::GET, PathAndQuery::from_static("/"), HeaderMap::new(), Empty::new()))
+                    .await
+                    .map(|_| 0)
             })
             .await;
         refused(passed, "headers");

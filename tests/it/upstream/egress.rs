@@ -16,7 +16,7 @@ use rollcall::{
 };
 use url::Url;
 
-use super::support::{Names, NoStore, Recorder, Server, access, answer, users};
+use super::support::{Names, NoStore, Recorder, Server, access, answer, http_request, users};
 
 /// First, last and one in the middle of every range, with the address before the range and after it where those are public.
 const BLOCKED_V4: [(&str, &str); 16] = [
@@ -193,7 +193,7 @@ async fn through_unified(guard: &Arc<Guard>, access: &Access) -> Failure {
 async fn through_pool(guard: &Arc<Guard>, access: &Access) -> Failure {
     let pool = Pool::new(guard.clone());
     let target = PathAndQuery::from_static("/x");
-    match pool.send(access, Method::GET, target, HeaderMap::new(), Empty::new()).await {
+    match pool.send(access, http_request(Method::GET, target, HeaderMap::new(), Empty::new())).await {
         Ok(_) => panic!("{} was answered", access.base),
         Err(failure) => failure,
     }

@@ -17,7 +17,7 @@ use rollcall::upstream::{
     passthrough::{Pace, PassthroughBody, Pool},
 };
 
-use super::support::{Act, Seen, Server, access, answer, change, guard_for, is_alone, resident};
+use super::support::{Act, Seen, Server, access, answer, change, guard_for, http_request, is_alone, resident};
 
 async fn local<T>(work: impl Future<Output = T>) -> T {
     let tasks = tokio::task::LocalSet::new();
@@ -29,7 +29,7 @@ fn path(text: &str) -> PathAndQuery {
 }
 
 async fn get(pool: &Pool, access: &Access, target: &str) -> Result<Response<PassthroughBody>, Failure> {
-    pool.send(access, Method::GET, path(target), HeaderMap::new(), Empty::new()).await
+    pool.send(access, http_request(Method::GET, path(target), HeaderMap::new(), Empty::new())).await
 }
 
 async fn whole(response: Response<PassthroughBody>) -> Vec<u8> {
@@ -80,7 +80,7 @@ async fn targets_headers_and_framing_arrive_as_given() {
         }
         for target in ["/a%20b/+/%E2%9C%93?x=1&&y=%zz", "/", "/a//b?", "/x?q=a?b/c"] {
             let body = Full::new(Bytes::from_static(b"hello"));
-            let response = pool.send(&access, Method::POST, path(target), headers.clone(), body).await.unwrap();
+            let response = pool.send(&access, http_request(Method::POST, path(target), headers.clone(), body)).await.unwrap();
             assert_eq!(whole(response).await, b"hello");
             let seen = server.seen().pop().unwrap();
             assert_eq!(seen.target(), target);
@@ -91,7 +91,7 @@ async fn targets_headers_and_framing_arrive_as_given() {
         }
         let frames = ["he", "llo"].map(|part| Ok::<_, std::io::Error>(Frame::data(Bytes::from_static(part.as_bytes()))));
         let body = StreamBody::new(futures_util::stream::iter(frames));
-        let response = pool.send(&access, Method::PUT, path("/s"), HeaderMap::new(), body).await.unwrap();
+        let response = pool.send(&access, http_request(Method::PUT, path("/s"), HeaderMap::new(), body)).await.unwrap();
         assert_eq!(whole(response).await, b"hello");
         let seen = server.seen().pop().unwrap();
         assert_eq!((seen.values("transfer-encoding"), seen.body.as_slice()), (vec!["chunked".to_owned()], &b"hello"[..]));
@@ -129,7 +129,7 @@ async fn every_framing_is_read_to_its_exact_end() {
             let (pool, access) = (Pool::new(guard_for(&server.base)), access(&server.base));
             for _ in 0..3 {
                 let verb = Method::from_bytes(method.as_bytes()).unwrap();
-                let response = pool.send(&access, verb, path("/"), HeaderMap::new(), Empty::new()).await.unwrap();
+                let response = pool.send(&access, http_request(verb, path("/"), HeaderMap::new(), Empty::new())).await.unwrap();
                 let text = String::from_utf8_lossy(&bytes).into_owned();
                 let wanted = text.split("content-length: ").nth(1).map(|rest| rest.split("\r\n").next().unwrap().to_owned());
                 let given = response.headers().get("content-length").map(|v| v.to_str().unwrap().to_owned());
@@ -156,7 +156,7 @@ async fn trailers_pass_both_ways() {
         let body = Full::new(Bytes::from_static(b"x")).with_trailers(async {
             Some(Ok(HeaderMap::from_iter([(HeaderName::from_static("x-up"), HeaderValue::from_static("1"))])))
         });
-        let response = pool.send(&access, Method::POST, path("/"), HeaderMap::new(), body).await.unwrap();
+        let response = pool.send(&access, http_request(Method::POST, path("/"), HeaderMap::new(), body)).await.unwrap();
         let collected = response.into_body().collect().await.unwrap();
         assert_eq!(collected.trailers().unwrap()["x-sum"], "42");
         assert_eq!(collected.to_bytes(), "ok");
@@ -182,7 +182,7 @@ async fn a_stale_connection_is_replaced_once() {
             });
             let (pool, access) = (Pool::new(guard_for(&server.base)), access(&server.base));
             whole(get(&pool, &access, "/").await.unwrap()).await;
-            let second = pool.send(&access, method.clone(), path("/?cut=1"), HeaderMap::new(), Empty::new()).await;
+            let second = pool.send(&access, http_request(method.clone(), path("/?cut=1"), HeaderMap::new(), Empty::new())).await;
             assert_eq!(second.is_ok(), again, "{method}");
             assert_eq!(server.seen().len(), if again { 3 } else { 2 }, "{method}");
         }
@@ -190,7 +190,7 @@ async fn a_stale_connection_is_replaced_once() {
         let (pool, access) = (Pool::new(guard_for(&server.base)), access(&server.base));
         whole(get(&pool, &access, "/").await.unwrap()).await;
         let body = Full::new(Bytes::from_static(b"once"));
-        let put = pool.send(&access, Method::PUT, path("/?cut=1"), HeaderMap::new(), body).await;
+        let put = pool.send(&access, http_request(Method::PUT, path("/?cut=1"), HeaderMap::new(), body)).await;
         assert!(matches!(put, Err(Failure::Unreachable(_))));
         assert_eq!(server.seen().iter().filter(|seen| seen.method() == "PUT").count(), 1);
     })
@@ -210,7 +210,9 @@ async fn a_connection_the_vendor_closed_while_idle_costs_nothing() {
             if n % 2 == 1 {
                 eventually("the close", || server.closed() == n).await;
             }
-            let post = pool.send(&access, Method::POST, path("/"), HeaderMap::new(), Full::new(Bytes::from_static(b"x"))).await;
+            let post = pool
+                .send(&access, http_request(Method::POST, path("/"), HeaderMap::new(), Full::new(Bytes::from_static(b"x"))))
+                .await;
             if let Ok(response) = post {
                 whole(response).await;
             }
@@ -274,8 +276,10 @@ async fn no_forty_millisecond_step_at_any_size() {
             for _ in 0..9 {
                 let body = Bytes::from(vec![b'x'; size]);
                 let started = Instant::now();
-                let response =
-                    pool.send(&access, Method::POST, path("/"), HeaderMap::new(), Full::new(body.clone())).await.unwrap();
+                let response = pool
+                    .send(&access, http_request(Method::POST, path("/"), HeaderMap::new(), Full::new(body.clone())))
+                    .await
+                    .unwrap();
                 assert_eq!(whole(response).await.len(), size);
                 at_once = at_once.min(started.elapsed());
 
@@ -286,8 +290,10 @@ async fn no_forty_millisecond_step_at_any_size() {
                     parts.next().map(|part| (Ok::<_, std::io::Error>(Frame::data(part)), parts))
                 });
                 let started = Instant::now();
-                let response =
-                    pool.send(&access, Method::POST, path("/"), HeaderMap::new(), StreamBody::new(frames)).await.unwrap();
+                let response = pool
+                    .send(&access, http_request(Method::POST, path("/"), HeaderMap::new(), StreamBody::new(frames)))
+                    .await
+                    .unwrap();
                 assert_eq!(whole(response).await.len(), size);
                 parted = parted.min(started.elapsed());
             }
@@ -350,11 +356,11 @@ async fn a_request_body_that_stalls_or_breaks_is_the_callers_fault() {
     local(async {
         let pace = Pace { idle: Duration::from_millis(200), ..Pace::default() };
         let (pool, access) = (Pool::with_pace(guard_for(&server.base), pace), access(&server.base));
-        let stalled = pool.send(&access, Method::POST, path("/"), HeaderMap::new(), Stalls(false)).await;
+        let stalled = pool.send(&access, http_request(Method::POST, path("/"), HeaderMap::new(), Stalls(false))).await;
         assert!(matches!(stalled, Err(Failure::Upload(ref text)) if text.contains("in time")));
         let frames = [Ok(Frame::data(Bytes::from_static(b"x"))), Err(std::io::Error::other("client went away"))];
         let body = StreamBody::new(futures_util::stream::iter(frames));
-        let broken = pool.send(&access, Method::POST, path("/"), HeaderMap::new(), body).await;
+        let broken = pool.send(&access, http_request(Method::POST, path("/"), HeaderMap::new(), body)).await;
         assert!(matches!(broken, Err(Failure::Upload(ref text)) if text.contains("early")));
     })
     .await;
@@ -376,7 +382,7 @@ async fn an_early_answer_to_a_long_upload_ends_its_connection() {
     });
     local(async {
         let (pool, access) = (Pool::new(guard_for(&base)), access(&base));
-        let response = pool.send(&access, Method::POST, path("/"), HeaderMap::new(), Stalls(false)).await.unwrap();
+        let response = pool.send(&access, http_request(Method::POST, path("/"), HeaderMap::new(), Stalls(false))).await.unwrap();
         assert_eq!(response.status(), 413);
         assert_eq!(whole(response).await, b"no");
     })

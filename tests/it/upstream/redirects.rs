@@ -7,7 +7,7 @@ use rollcall::{
     upstream::{Context, Failure, HttpCall, ListAsk, headers::response_headers, passthrough::Pool},
 };
 
-use super::support::{Server, access, answer, guard_for, upstream_for, users, with_header, with_query};
+use super::support::{Server, access, answer, guard_for, http_request, upstream_for, users, with_header, with_query};
 
 #[tokio::test]
 async fn g_05_redirects_are_not_followed() {
@@ -37,7 +37,7 @@ async fn g_05_redirects_are_not_followed() {
                     .run_until(async {
                         let pool = Pool::new(guard_for(&first.base));
                         let target = PathAndQuery::from_static("/x");
-                        pool.send(&access, Method::GET, target, HeaderMap::new(), Empty::new()).await.unwrap()
+                        pool.send(&access, http_request(Method::GET, target, HeaderMap::new(), Empty::new())).await.unwrap()
                     })
                     .await;
                 assert_eq!(answer.status(), status);

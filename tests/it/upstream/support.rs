@@ -13,7 +13,7 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, uri::PathAndQuery};
 use rollcall::{
     connector::{
         Auth, Connector, ErrorRule, Level, Limits, LinkMethod, List, ListSource, PageStyle, Proxy, Request, ResourceDef,
@@ -31,6 +31,15 @@ use url::Url;
 
 /// What the tests plant as a credential.
 pub const CANARY: &str = "canary-5e9f2c71d0b84a36";
+
+/// A request of the transparent client.
+pub fn http_request<B>(method: Method, target: PathAndQuery, headers: HeaderMap, body: B) -> http::Request<B> {
+    let mut request = http::Request::new(body);
+    *request.method_mut() = method;
+    *request.uri_mut() = Uri::from(target);
+    *request.headers_mut() = headers;
+    request
+}
 
 /// An account with a bearer token at this base.
 pub fn access(base: &str) -> Access {

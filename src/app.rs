@@ -165,11 +165,7 @@ fn allow(settings: &Settings, extra: &[String]) -> Result<Allow, StartError> {
 
 async fn open_store(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Arc<dyn Store>, StartError> {
     match &settings.store {
-        StoreSetting::Embedded(folder) => {
-            std::fs::create_dir_all(folder)
-                .map_err(|why| StartError::Other(format!("the folder {} cannot be made: {why}", folder.display())))?;
-            Ok(Arc::new(Embedded::open(folder, clock)?))
-        }
+        StoreSetting::Embedded(folder) => Ok(Arc::new(Embedded::open(folder, clock)?)),
         StoreSetting::Redis(address) => {
             let url = RedisUrl::parse(address.expose()).map_err(StartError::Other)?;
             Ok(Arc::new(Redis::connect(&url, settings.redis_ca_file.as_deref()).await?))

@@ -7,7 +7,7 @@ use http::Method;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value, json};
 
-use super::{Failure, door::Door, print_data, print_json};
+use super::{Failure, door::Door, harmless, print_data, print_json};
 use crate::config::GlobalArgs;
 
 /// What can be done with linked accounts.
@@ -96,7 +96,7 @@ async fn add(door: &Door, args: AddArgs, json: bool) -> Result<(), Failure> {
     });
     let account = door.call(Method::POST, "/integrated-account", Some(&body)).await?;
     for warning in account["warnings"].as_array().into_iter().flatten() {
-        eprintln!("Warning: {}", warning["message"].as_str().unwrap_or_default());
+        eprintln!("Warning: {}", harmless(warning["message"].as_str().unwrap_or_default()));
     }
     if json { print_json(&account) } else { print_data(&line(&account)) }
 }

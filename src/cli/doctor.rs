@@ -143,8 +143,7 @@ async fn store(settings: &Settings) -> Vec<Finding> {
 }
 
 async fn running(settings: &Settings) -> Option<Finding> {
-    let text = std::fs::read_to_string(ServeFile::path(settings)?).ok()?;
-    let file: ServeFile = serde_json::from_str(&text).ok()?;
+    let file = ServeFile::read(&ServeFile::path(settings)?)?;
     let api = OwnApi::new(&file.url, Secret::new(file.token)).ok()?;
     let (status, answer) = api.call(http::Method::GET, "/readyz", None).await.ok()?;
     let verdict = if status == 200 { Verdict::Good } else { Verdict::Bad };

@@ -1,7 +1,13 @@
 //! How a command reaches a gateway: the one named by `ROLLCALL_URL`, the one that runs on this machine, or, when none runs,
 //! one opened for the command alone. In every case over the same API.
 
-use std::{net::TcpListener, path::PathBuf, time::Duration};
+use std::{
+    io::Read,
+    net::TcpListener,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use http::Method;
 use serde::{Deserialize, Serialize};
@@ -34,6 +40,20 @@ impl ServeFile {
             StoreSetting::Embedded(folder) => Some(folder.join("serve.json")),
             StoreSetting::Redis(_) => None,
         }
+    }
+
+    /// The file, unless somebody else can have written it: secrets go to the address it names.
+    pub fn read(path: &Path) -> Option<ServeFile> {
+        let mut file = std::fs::File::open(path).ok()?;
+        let about = file.metadata().ok()?;
+        let is_ours = about.uid() == rustix::process::geteuid().as_raw() && about.mode() & 0o077 == 0;
+        if !is_ours {
+            eprintln!("{} is not followed: it is not this user's alone.", path.display());
+            return None;
+        }
+        let mut text = String::new();
+        file.read_to_string(&mut text).ok()?;
+        serde_json::from_str(&text).ok()
     }
 }
 
@@ -87,8 +107,7 @@ impl Door {
 
 /// The gateway that `serve.json` names, if it answers; a file left behind by a crash is no gateway.
 async fn running_here(settings: &Settings) -> Result<Option<OwnApi>, Failure> {
-    let Some(text) = ServeFile::path(settings).and_then(|path| std::fs::read_to_string(path).ok()) else { return Ok(None) };
-    let Ok(file) = serde_json::from_str::<ServeFile>(&text) else { return Ok(None) };
+    let Some(file) = ServeFile::path(settings).and_then(|path| ServeFile::read(&path)) else { return Ok(None) };
     let api = OwnApi::new(&file.url, Secret::new(file.token))?;
     match api.call(Method::GET, "/ping", None).await {
         Ok((200, _)) => Ok(Some(api)),

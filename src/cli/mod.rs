@@ -76,11 +76,11 @@ pub fn main() -> ExitCode {
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Failed(why)) => {
-            eprintln!("rollcall: {why}");
+            eprintln!("rollcall: {}", harmless(&why));
             ExitCode::from(1)
         }
         Err(Failure::Usage(why)) => {
-            eprintln!("rollcall: {why}");
+            eprintln!("rollcall: {}", harmless(&why));
             ExitCode::from(2)
         }
     }
@@ -111,6 +111,11 @@ fn on_runtime<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Fa
 
 fn settings(global: &GlobalArgs, purpose: Purpose) -> Result<Settings, Failure> {
     Settings::load(global, &Environment::of_process(), purpose).map_err(|error: ConfigError| Failure::Usage(error.to_string()))
+}
+
+/// A text for the terminal: words of a vendor in it must not move the cursor, clear the screen or set its title.
+fn harmless(text: &str) -> String {
+    text.replace(|c: char| c.is_control() && c != '\n', "\u{fffd}")
 }
 
 fn print_data(text: &str) -> Result<(), Failure> {

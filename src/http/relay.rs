@@ -124,7 +124,11 @@ pub fn method_of(method: &Method) -> Result<http::Method> {
     http::Method::from_bytes(method.as_str().as_bytes()).map_err(|_| Error::new(Code::InvalidRequest, "The method is not one."))
 }
 
-/// The vendor's status in actix' type.
+/// The vendor's status in actix' type. What only announces an answer, or another protocol, is none.
 pub fn status_of(status: http::StatusCode) -> Result<StatusCode> {
+    if status.is_informational() {
+        let detail = format!("The vendor answered {} where an answer was expected.", status.as_u16());
+        return Err(Error::new(Code::VendorBadAnswer, detail));
+    }
     StatusCode::from_u16(status.as_u16()).map_err(Error::internal)
 }

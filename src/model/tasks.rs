@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
 /// Tasks that outlive the request that started them.
 #[derive(Clone, Debug, Default)]
@@ -40,6 +40,16 @@ impl Tasks {
             let _ends = ends;
             task.await;
         });
+    }
+
+    /// Does work that must come to its end even if whoever waits for it goes away; `None` when it panicked.
+    pub async fn finish<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> Option<T> {
+        let (done, outcome) = oneshot::channel();
+        self.spawn(async move {
+            // Nobody waits any more: as good.
+            let _ = done.send(work.await);
+        });
+        outcome.await.ok()
     }
 
     /// Waits until no task runs, at most this long; whether none is left.

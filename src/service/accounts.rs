@@ -16,6 +16,9 @@ use crate::{
     vault::{DataKey, Place, Vault},
 };
 
+/// The largest free context of an account.
+const MAX_CONTEXT: usize = 64 * 1024;
+
 /// `POST /integrated-account`. May hold secrets, therefore no `Debug`.
 pub struct NewAccount {
     /// The caller's label of the end customer.
@@ -108,6 +111,7 @@ impl Accounts {
         let connector = self.connector(environment, &new.integration)?;
         let method = find_method(&connector, &new.authentication_method)?;
         let (fields, context) = split_context(&method, new.context)?;
+        check_context(&context)?;
         let now = self.clock.now();
         let kept = match new.id {
             Some(id) => self.records.get(id).await?.filter(|(kept, _)| kept.environment == environment),
@@ -191,6 +195,7 @@ impl Accounts {
                 account.context.insert(name, value);
             }
         }
+        check_context(&account.context)?;
         if fields_changed.is_empty() {
             self.records.update(&account, version).await?;
             self.opened.forget(environment, account.id).await;
@@ -275,7 +280,9 @@ impl Accounts {
         let (key, wrapped_key) = self.vault.new_data_key(account.environment, account.id);
         account.sealed = seal_fields(&account, &key, &resolved);
         let access = build_access(&account, connector, method, resolved)?;
-        let Tested { facts, warnings } = self.upstream.test(&access).await.map_err(refused)?;
+        let upstream = Arc::clone(&self.upstream);
+        let tested = self.opened.tasks.finish(async move { upstream.test(&access).await }).await.ok_or_else(cut_short)?;
+        let Tested { facts, warnings } = tested.map_err(refused)?;
         account.facts = facts;
         Ok(Verified { account, wrapped_key, warnings })
     }
@@ -358,6 +365,7 @@ pub(super) fn place<'a>(account: &'a Account, field: &'a str) -> Place<'a> {
         connector: &account.connector,
         method: &account.method,
         field,
+        fields: &account.fields,
         origins: &account.origins,
         generation: account.generation,
     }
@@ -417,6 +425,16 @@ fn field_text(name: &str, value: Value) -> Result<Option<String>> {
     }
 }
 
+/// A context grows with every change; the record that holds it is read at every call.
+fn check_context(context: &Map<String, Value>) -> Result<()> {
+    let length = serde_json::to_string(context).map_or(usize::MAX, |text| text.len());
+    if length > MAX_CONTEXT {
+        let detail = format!("`context` holds at most {MAX_CONTEXT} bytes of JSON beside the link fields, not {length}.");
+        return Err(Error::new(Code::InvalidBody, detail).field("context"));
+    }
+    Ok(())
+}
+
 fn check_tenant(tenant_id: &str) -> Result<()> {
     if tenant_id.is_empty() || tenant_id.len() > 200 || tenant_id.chars().any(char::is_control) {
         let detail = "`tenant_id` is your own label of the end customer: 1 to 200 bytes, no control characters.";
@@ -445,6 +463,11 @@ fn refused(failure: Failure) -> Error {
 
 fn is_passing(meaning: crate::connector::Meaning) -> bool {
     matches!(meaning, crate::connector::Meaning::RateLimited | crate::connector::Meaning::NotReady)
+}
+
+/// The error for work at a vendor that ended without an outcome.
+pub(super) fn cut_short() -> Error {
+    Error::internal("a task at the vendor panicked")
 }
 
 pub(super) fn unreadable() -> Error {

@@ -17,6 +17,9 @@ const LIFE_SECONDS: i64 = 24 * 3600;
 /// Above this the vendor's part is kept in the store.
 pub const MAX_INLINE: usize = 1_000;
 
+/// Losses that a cursor remembers, so that it stays short enough for a URL; each page names its own.
+const MAX_LOST: usize = 10;
+
 /// Where a walk stands.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Cursor {
@@ -87,7 +90,8 @@ impl<'a> Cursors<'a> {
     }
 
     /// The text a caller gets.
-    pub fn seal(&self, cursor: Cursor) -> Result<String> {
+    pub fn seal(&self, mut cursor: Cursor) -> Result<String> {
+        cursor.lost.truncate(MAX_LOST);
         let sealed = Sealed { version: 1, query: self.query, expires: self.now + LIFE_SECONDS, cursor };
         let plain = serde_json::to_vec(&sealed).map_err(Error::internal)?;
         Ok(BASE64_URL_SAFE_NO_PAD.encode(self.keys.seal_cursor(self.bound.as_bytes(), &plain)))

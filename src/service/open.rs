@@ -24,7 +24,7 @@ const PROBE_EVERY: Duration = Duration::from_secs(60);
 pub struct Opened {
     known: Fresh<(EnvironmentId, AccountId), Linked>,
     probed: Cache<AccountId, ()>,
-    tasks: Tasks,
+    pub(super) tasks: Tasks,
 }
 
 impl Opened {

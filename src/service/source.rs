@@ -1,13 +1,14 @@
 //! Where the records of a walk come from: vendor pages, a vendor that says everything at once, visits of companies, or the
 //! records of another resource.
 
-use std::{collections::BTreeMap, ops::Range};
+use std::{collections::BTreeMap, ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use uuid::Uuid;
 
 use super::{
     Linked,
+    accounts::{cut_short, place},
     cursor::{MAX_INLINE, Position},
     directory::{Directory, offered, without},
     snapshot::{Manifest, ended, records_of},
@@ -166,8 +167,8 @@ impl<'a> Source<'a> {
         match at {
             Position::Page { next: Some(next), skip } if next.len() > MAX_INLINE => {
                 let blob = Uuid::now_v7();
-                let place = super::accounts::place(&self.linked.account, "cursor");
-                let sealed = self.linked.data_key.seal(place, next.as_bytes());
+                let name = blob_name(blob);
+                let sealed = self.linked.data_key.seal(place(&self.linked.account, &name), next.as_bytes());
                 self.directory.blobs.put(self.linked.account.id, &blob.to_string(), sealed.into()).await?;
                 Ok(Position::Kept { blob, skip })
             }
@@ -178,8 +179,8 @@ impl<'a> Source<'a> {
     async fn kept_next(&self, blob: Uuid) -> Result<String> {
         let gone = || Error::new(Code::InvalidCursor, "`next_cursor` has expired; start again.").field("next_cursor");
         let sealed = self.directory.blobs.get(self.linked.account.id, &blob.to_string()).await?.ok_or_else(gone)?;
-        let place = super::accounts::place(&self.linked.account, "cursor");
-        let plain = self.linked.data_key.open(place, &sealed).map_err(|_| gone())?;
+        let name = blob_name(blob);
+        let plain = self.linked.data_key.open(place(&self.linked.account, &name), &sealed).map_err(|_| gone())?;
         String::from_utf8(plain.to_vec()).map_err(|_| gone())
     }
 
@@ -247,7 +248,10 @@ impl<'a> Source<'a> {
         if let Some(recent) = self.directory.snapshots.recent(self.linked, name).await? {
             return Ok(recent);
         }
-        let visit = match self.directory.upstream.visit(&self.linked.access, &pick).await {
+        // A visit is finished even if its caller leaves, because it holds the service's lock and must give it back.
+        let (upstream, access) = (Arc::clone(&self.directory.upstream), Arc::clone(&self.linked.access));
+        let visited = self.directory.accounts.opened.tasks.finish(async move { upstream.visit(&access, &pick).await }).await;
+        let visit = match visited.ok_or_else(cut_short)? {
             Ok(visit) => visit,
             Err(failure) => return Err(self.note(failure).await),
         };
@@ -298,6 +302,11 @@ impl<'a> Source<'a> {
         let goes_on = self.is_per_company() && self.company.is_none() && !manifest.rest.is_empty();
         goes_on.then(|| manifest.company.clone().map(Position::After)).flatten()
     }
+}
+
+/// What kept bytes of a cursor are bound to.
+fn blob_name(blob: Uuid) -> String {
+    format!("cursor/{blob}")
 }
 
 /// What `$company` reads.

@@ -76,39 +76,6 @@ impl Access {
         let Resolved { fields, secrets, base, hosts, .. } = resolved;
         Ok(Access { account, environment, connector, method, generation, base, hosts, headers, query, fields, secrets, facts })
     }
-
-    /// Texts that stand for the credential in any form it is sent in; what must not come back in an answer that is shown.
-    pub(super) fn forms(&self) -> Vec<Secret> {
-        let mut forms = Vec::new();
-        let mut add = |text: &str| {
-            // Shorter texts would tear holes into answers that hold nothing secret.
-            if text.len() >= 4 {
-                forms.push(Secret::new(text.to_owned()));
-            }
-        };
-        for secret in self.secrets.values() {
-            let text = secret.expose();
-            add(text);
-            add(&query::encode(text));
-            add(&STANDARD.encode(text));
-            add(STANDARD.encode(text).trim_end_matches('='));
-            add(base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(text).as_str());
-            if let Ok(json) = serde_json::to_string(text) {
-                add(json.trim_matches('"'));
-            }
-        }
-        for (_, value) in self.headers.iter().filter(|(_, value)| value.is_sensitive()) {
-            if let Ok(text) = value.to_str() {
-                add(text.rsplit(' ').next().unwrap_or(text));
-            }
-        }
-        for (_, value) in &self.query {
-            add(value.expose());
-        }
-        forms.sort_by_key(|form| std::cmp::Reverse(form.expose().len()));
-        forms.dedup_by(|a, b| a.expose() == b.expose());
-        forms
-    }
 }
 
 struct Values<'a> {

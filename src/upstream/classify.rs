@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, header};
 
-use super::{Access, Failure, HttpAnswer, limits};
+use super::{Access, Failure, HttpAnswer, limits, redact::Redaction};
 use crate::{
     connector::{ErrorRule, Meaning, TextTest},
     error::VendorAnswer,
@@ -89,31 +89,16 @@ pub(super) fn answered(
 
 /// What is kept of an answer beside an error: no secret of the account, even if the vendor wrote it back.
 pub(super) fn vendor_answer(access: &Access, answer: &HttpAnswer) -> VendorAnswer {
-    let forms = access.forms();
-    let longest = forms.first().map_or(0, |form| form.expose().len());
-    let mut body = answer.body.slice(..answer.body.len().min(KEPT + longest)).to_vec();
+    let redaction = Redaction::of(access);
+    let body = redaction.start(&answer.body, KEPT);
     let mut headers = useful(&answer.headers);
-    for form in &forms {
-        let needle = form.expose().as_bytes();
-        replace(&mut body, needle);
-        headers.iter_mut().for_each(|(_, value)| replace(value, needle));
-    }
-    body.truncate(KEPT);
+    headers.iter_mut().for_each(|(_, value)| *value = redaction.start(value, value.len()));
     VendorAnswer { status: Some(answer.status), headers, body: Bytes::from(body) }
 }
 
 fn useful(headers: &HeaderMap) -> Vec<(String, Vec<u8>)> {
     let keep = |name: &str| USEFUL.contains(&name) || name.starts_with("x-ratelimit-") || name.starts_with("x-rate-limit-");
     headers.iter().filter(|(name, _)| keep(name.as_str())).map(|(n, v)| (n.as_str().to_owned(), v.as_bytes().to_vec())).collect()
-}
-
-fn replace(text: &mut Vec<u8>, needle: &[u8]) {
-    let mut from = 0;
-    while let Some(at) = text[from..].windows(needle.len()).position(|window| window == needle) {
-        let at = from + at;
-        text.splice(at..at + needle.len(), *b"***");
-        from = at + 3;
-    }
 }
 
 /// A good status with something else than JSON in it is not a good answer.

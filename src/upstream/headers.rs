@@ -106,6 +106,8 @@ pub fn response_headers(mut headers: HeaderMap, access: &Access, place: impl Fn(
     for value in headers.get_all(header::CONNECTION) {
         collect_tokens(value.as_bytes(), &mut named);
     }
+    // Of two lengths the chunks' is the true one (RFC 9112 §6.3).
+    let is_chunked = headers.contains_key(header::TRANSFER_ENCODING);
     let drops = |name: &HeaderName| {
         let text = name.as_str();
         hop_by_hop(text)
@@ -114,6 +116,8 @@ pub fn response_headers(mut headers: HeaderMap, access: &Access, place: impl Fn(
                 "set-cookie" | "set-cookie2" | "strict-transport-security" | "alt-svc" | "clear-site-data" | "refresh"
             )
             || text.starts_with("access-control-")
+            || text.starts_with("rollcall-")
+            || (is_chunked && text == "content-length")
             || named.iter().any(|n| n == text)
     };
     let dropped: Vec<HeaderName> = headers.keys().filter(|name| drops(name)).cloned().collect();

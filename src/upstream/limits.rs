@@ -95,7 +95,7 @@ fn http_date(text: &str) -> Option<Timestamp> {
 
 /// Seconds from now: a number of seconds, an epoch in seconds or milliseconds, or an HTTP date.
 fn seconds(text: &str, now: Timestamp) -> Option<u64> {
-    let until = |second: i64| u64::try_from(second - now.as_second()).unwrap_or(0);
+    let until = |second: i64| u64::try_from(second.saturating_sub(now.as_second())).unwrap_or(0);
     let wait = match text.parse::<f64>() {
         Ok(number) if !number.is_finite() || number < 0.0 => return None,
         Ok(number) if number > 1e12 => until((number / 1000.0).ceil() as i64),

@@ -14,6 +14,7 @@ pub mod passthrough;
 pub mod passthrough_target;
 pub mod query;
 mod ranges;
+mod redact;
 mod send;
 mod tls;
 pub mod transport;

@@ -166,6 +166,7 @@ fn check_round(path: &[u8]) -> Result<(), PathError> {
         // Look-alikes that some servers fold into dots and slashes.
         false => String::from_utf8_lossy(path)
             .replace(['\u{ff0e}', '\u{2024}', '\u{fe52}', '\u{3002}'], ".")
+            .replace(['\u{2025}', '\u{fe30}'], "..")
             .replace(['\u{ff0f}', '\u{2215}', '\u{2044}', '\u{ff3c}'], "/")
             .into(),
     };

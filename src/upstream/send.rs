@@ -143,6 +143,7 @@ impl Sender {
         let status = response.status().as_u16();
         let headers = std::mem::take(response.headers_mut());
         let body = decode::decode(&headers, body.freeze(), max)?;
+        decode::check_values(&body)?;
         Ok(HttpAnswer { status, headers, body })
     }
 

@@ -20,9 +20,8 @@ impl Bound {
     }
 
     /// Adds a list as the SHA-256 of its length-prefixed members.
-    pub(super) fn list(self, members: &[String]) -> Self {
+    pub(super) fn list<'m>(self, members: impl IntoIterator<Item = &'m String>) -> Self {
         let mut hash = digest::Context::new(&digest::SHA256);
-        hash.update(&(members.len() as u64).to_be_bytes());
         for member in members {
             hash.update(&(member.len() as u64).to_be_bytes());
             hash.update(member.as_bytes());

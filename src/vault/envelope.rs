@@ -3,7 +3,7 @@
 //! Stored forms: a data key is `version | length of key id | key id | nonce | ciphertext and tag` (the id in clear, so that
 //! rotation is counted without opening anything); a field is `version | nonce | ciphertext and tag`.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use arc_swap::ArcSwap;
 use zeroize::Zeroizing;
@@ -31,6 +31,8 @@ pub struct Place<'a> {
     pub method: &'a str,
     /// The field, or `snapshot/…`, `cursor/…` for other sealed data of the account.
     pub field: &'a str,
+    /// The link fields beside it: which header carries it, which company it is for; hashed.
+    pub fields: &'a BTreeMap<String, String>,
     /// Where it may be sent; hashed.
     pub origins: &'a [String],
     /// The credential's generation.
@@ -45,6 +47,7 @@ impl Place<'_> {
             .part(self.connector.as_str().as_bytes())
             .part(self.method.as_bytes())
             .part(self.field.as_bytes())
+            .list(self.fields.iter().flat_map(|(name, value)| [name, value]))
             .list(self.origins)
             .part(&self.generation.to_be_bytes())
     }

@@ -7,14 +7,23 @@ use rollcall::{
     config::{Environment, GlobalArgs, Purpose, Settings},
     connector::Meaning,
     error::{Code, VendorAnswer},
-    model::{AccountStatus, Resource, Scope, Scopes, Secret},
-    service::{ChangeAccount, ListQuery, NewAccount, NewToken},
+    model::{AccountStatus, Resource, Scope, Scopes, Secret, Warning},
+    service::{
+        ChangeAccount, ListQuery, NewAccount, NewToken,
+        cursor::{Cursor, Cursors, Position},
+    },
+    store::{
+        Batch, Expect, Write,
+        repo::{self, account_slot},
+    },
     upstream::Failure,
+    vault::{KeyRing, SystemKeys},
 };
 use serde_json::json;
 use tempfile::TempDir;
 
 use crate::{
+    connector::replay::{Replay, Reply},
     e2e::vendor::{Mood, SECRET, Vendor},
     support::clock::ManualClock,
 };
@@ -23,10 +32,14 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// The inside of a gateway on an embedded store in front of a vendor.
 async fn inside(vendor: &Vendor) -> (TempDir, Arc<ManualClock>, Core) {
+    inside_of(vendor.authority()).await
+}
+
+async fn inside_of(authority: String) -> (TempDir, Arc<ManualClock>, Core) {
     let folder = tempfile::tempdir().unwrap();
     let global = GlobalArgs {
         store: Some(Secret::new(format!("embedded:{}", folder.path().join("store").display()))),
-        egress_allow: Some(vendor.authority()),
+        egress_allow: Some(authority),
         ..GlobalArgs::default()
     };
     let settings = Settings::load(&global, &Environment::new(&|_| None, Vec::new()), Purpose::Tool).unwrap();
@@ -123,4 +136,105 @@ async fn a_new_credential_is_not_refused_because_calls_note_the_old_ones_end_mea
     assert_eq!(noted.code(), Code::ReauthRequired);
     assert_eq!(changed.unwrap().0.status, AccountStatus::Active);
     assert_eq!(accounts.get(core.environment, &id).await.unwrap().status, AccountStatus::Active);
+}
+
+/// A SCIM vendor with two pages of everything and cursors that are too long for one of ours.
+fn long_cursors() -> Replay {
+    Replay::start(|seen| {
+        let resource = seen.path.trim_start_matches('/').to_owned();
+        if resource == "ServiceProviderConfig" {
+            return Reply::json(200, r#"{"pagination":{"cursor":true}}"#);
+        }
+        let goes_on = seen.query.iter().any(|(name, value)| name == "cursor" && !value.is_empty());
+        let cursor = (!goes_on).then(|| format!("{resource}-{}", "x".repeat(2_000)));
+        let record = json!({"id": format!("{resource}{goes_on}"), "userName": "u", "displayName": "g"});
+        Reply::json(200, json!({"nextCursor": cursor, "Resources": [record]}).to_string())
+    })
+}
+
+#[tokio::test]
+async fn v_03_what_a_cursor_keeps_in_the_store_is_bound_to_that_cursor() {
+    let vendor = long_cursors();
+    let (_folder, _clock, core) = inside_of(format!("127.0.0.1:{}", vendor.port)).await;
+    let (accounts, directory) = (&core.services.accounts, &core.services.directory);
+    let new = NewAccount {
+        tenant_id: "acme".to_owned(),
+        integration: "scim".to_owned(),
+        authentication_method: "bearer".to_owned(),
+        context: json!({"base_url": format!("http://127.0.0.1:{}", vendor.port), "token": SECRET}).as_object().unwrap().clone(),
+        is_sandbox: false,
+        id: None,
+    };
+    let (account, _) = accounts.import(core.environment, new).await.unwrap();
+    let linked = accounts.open(core.environment, &account.id.to_string()).await.unwrap();
+    let ask = |resource: Resource, cursor: Option<String>| {
+        let query = ListQuery { limit: Some(1), cursor, ..ListQuery::default() };
+        directory.list(&linked, resource, None, query)
+    };
+    let users = ask(Resource::User, None).await.unwrap().next_cursor;
+    ask(Resource::Group, None).await.unwrap();
+    assert!(ask(Resource::User, users.clone()).await.is_ok(), "as it was kept");
+    // Whoever holds the store puts what the groups' cursor keeps where the users' is.
+    let (store, slot) = (&core.services.store, account_slot(account.id));
+    let blobs = store.scan(&slot, "blob/", None, 10).await.unwrap();
+    let writes = [(0, 1), (1, 0)].map(|(to, from)| Write::Put {
+        name: blobs[to].0.clone(),
+        value: blobs[from].1.value.clone(),
+        ttl: None,
+        expect: Expect::Any,
+    });
+    store.commit(Batch { slot, fence: None, writes: writes.into() }).await.unwrap();
+    let moved = ask(Resource::User, users).await.map(|page| page.count).map_err(|error| error.code());
+    assert_eq!(moved, Err(Code::InvalidCursor));
+}
+
+#[tokio::test]
+async fn v_03_a_field_changed_in_the_store_makes_the_credential_unreadable() {
+    let vendor = Vendor::start();
+    let (_folder, _clock, core) = inside(&vendor).await;
+    let accounts = &core.services.accounts;
+    let new = NewAccount {
+        tenant_id: "acme".to_owned(),
+        integration: "scim".to_owned(),
+        authentication_method: "header".to_owned(),
+        context: json!({"base_url": vendor.base(), "header_name": "Authorization", "header_value": format!("Bearer {SECRET}")})
+            .as_object()
+            .unwrap()
+            .clone(),
+        is_sandbox: false,
+        id: None,
+    };
+    let (account, _) = accounts.import(core.environment, new).await.unwrap();
+    let (id, records) = (account.id.to_string(), repo::Accounts::new(core.services.store.clone()));
+    assert!(accounts.open(core.environment, &id).await.is_ok());
+    let (mut changed, version) = records.get(account.id).await.unwrap().unwrap();
+    changed.fields.insert("header_name".to_owned(), "x-shown-in-the-vendors-log".to_owned());
+    records.update(&changed, version).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    let opened = accounts.open(core.environment, &id).await.map(|_| ()).map_err(|error| error.code());
+    assert_eq!(opened, Err(Code::CredentialUnreadable));
+}
+
+#[tokio::test]
+async fn a_walk_that_lost_many_companies_has_a_cursor_that_fits_a_url() {
+    let vendor = Vendor::start();
+    let (folder, _clock, core) = inside(&vendor).await;
+    let new = NewAccount {
+        tenant_id: "acme".to_owned(),
+        integration: "scim".to_owned(),
+        authentication_method: "bearer".to_owned(),
+        context: vendor.context().as_object().unwrap().clone(),
+        is_sandbox: false,
+        id: None,
+    };
+    let (account, _) = core.services.accounts.import(core.environment, new).await.unwrap();
+    let linked = core.services.accounts.open(core.environment, &account.id.to_string()).await.unwrap();
+    let ring = KeyRing::create(&folder.path().join("other.keys"), "2026-01-01T00:00:00Z".parse().unwrap()).unwrap();
+    let (keys, _) = SystemKeys::generate(&ring);
+    let cursors = Cursors::new(&keys, &linked, "users", 0, "2026-01-01T00:00:00Z".parse().unwrap());
+    let warning = |n| Warning { code: "company_refused".into(), message: format!("{n}{}", "w".repeat(400)), field: None };
+    let lost = (0..500).map(warning).collect();
+    let text = cursors.seal(Cursor { at: Position::Start, seen: 0, first: None, previous: None, lost }).unwrap();
+    assert!(text.len() < 8 << 10, "{} bytes", text.len());
+    assert!(!cursors.open(&text).unwrap().lost.is_empty(), "the walk is still known to be incomplete");
 }

@@ -147,6 +147,33 @@ fn v_01_a_secret_the_vendor_writes_back_is_not_shown() {
     }
 }
 
+#[test]
+fn v_01_what_the_cuts_leave_of_a_secret_is_not_shown() {
+    // Each *** is shorter than what it stands for, so text from beyond the kept part moves up into it.
+    let mut access = access("https://api.vendor.example");
+    let secret = "a/secret/of/forty/characters/0123456789ab";
+    access.secrets = [("token".to_owned(), Secret::new(secret.to_owned()))].into();
+    for shift in 0..64 {
+        let front = secret.repeat(20);
+        let body = format!("{front}{}{secret}", ".".repeat(64 * 1024 + shift - front.len()));
+        let Failure::Answered { answer, .. } = classify(&access, &given(400, &[], &body)).unwrap_err() else { panic!() };
+        assert!(!answer.body.windows(8).any(|part| part == &secret.as_bytes()[..8]), "{shift}");
+    }
+    let escaped = format!(r#"{{"message":"not {}"}}"#, secret.replace('/', "\\/"));
+    let Failure::Answered { answer, .. } = classify(&access, &given(400, &[], &escaped)).unwrap_err() else { panic!() };
+    assert_eq!(&answer.body[..], br#"{"message":"not ***"}"#);
+}
+
+#[test]
+fn a_vendors_clock_may_say_anything() {
+    for date in ["Mon, 01 Jan 1900 00:00:00 GMT", "Fri, 31 Dec 9999 23:59:59 GMT"] {
+        for reset in ["1e300", "9223372036854775807", "-1", "2000000000", "NaN"] {
+            let answer = given(429, &[("date", date), ("x-ratelimit-reset", reset)], "{}");
+            assert_eq!(meaning(&access("https://api.vendor.example"), answer).0, Code::VendorRateLimited);
+        }
+    }
+}
+
 #[tokio::test]
 async fn an_error_keeps_the_vendors_status_and_words() {
     let server = Server::start(|_, _| answer(422, &[("x-request-id", "r1")], br#"{"message":"no such field"}"#));

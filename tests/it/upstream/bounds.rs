@@ -131,6 +131,15 @@ async fn g_09_bombs_end_early() {
 }
 
 #[tokio::test]
+async fn g_09_answers_of_millions_of_values_are_refused() {
+    // Two bytes of text become seventy of memory when they are a value of their own.
+    let dense = |piece: &str, times: usize| format!("[{}0]", piece.repeat(times)).into_bytes();
+    refused(list(&[], dense("0,", 5_000_000)).await, "values");
+    refused(list(&[], dense("{},", 3_000_000)).await, "values");
+    assert_eq!(list(&[], dense("0,", 1_000_000)).await.unwrap(), 1_000_001);
+}
+
+#[tokio::test]
 async fn g_09_long_answers_are_cut_off() {
     for framing in ["content-length: 1000000000", "transfer-encoding: chunked", "connection: close"] {
         let server = Server::start(move |_, _| {

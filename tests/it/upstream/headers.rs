@@ -140,7 +140,8 @@ fn replies_lose_what_would_act_on_our_origin() {
             ("connection", "x-hop, close"),
             ("x-hop", "1"),
             ("keep-alive", "timeout=5"),
-            ("transfer-encoding", "chunked"),
+            ("rollcall-error", "invalid_token"),
+            ("rollcall-request-id", "theirs"),
             ("etag", "\"1\""),
             ("link", "<x>; rel=next"),
             ("www-authenticate", "Bearer"),
@@ -151,6 +152,10 @@ fn replies_lose_what_would_act_on_our_origin() {
     let mut names: Vec<_> = sent.keys().map(HeaderName::as_str).collect();
     names.sort_unstable();
     assert_eq!(names, ["content-length", "etag", "link", "www-authenticate", "x-content-type-options"]);
+    let chunked = reply(&[("transfer-encoding", "chunked"), ("content-length", "12"), ("etag", "\"1\"")], &access);
+    let mut names: Vec<_> = chunked.keys().map(HeaderName::as_str).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["etag", "x-content-type-options"], "of two lengths the chunks' is the true one");
 }
 
 #[test]

@@ -67,6 +67,8 @@ fn hostile() -> BTreeSet<String> {
         "%25c0%25ae",
         "\u{ff0e}\u{ff0e}",
         "%ef%bc%8e%ef%bc%8e",
+        "%e2%80%a5",
+        "%ef%b8%b0",
         "%e2%80%a4%e2%80%a4",
         "..%00",
         "..%0d",

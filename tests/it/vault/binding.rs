@@ -1,5 +1,7 @@
 //! V-03 at the vault: what is sealed opens in its own place only, and only unchanged.
 
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
 use rollcall::{
     model::{AccountId, EnvironmentId, Slug},
@@ -27,6 +29,7 @@ struct Spot {
     connector: Slug,
     method: String,
     field: String,
+    fields: BTreeMap<String, String>,
     origins: Vec<String>,
     generation: u64,
 }
@@ -39,6 +42,7 @@ impl Spot {
             connector: slug("vendor"),
             method: "service_mode".into(),
             field: "api_key".into(),
+            fields: [("company_id".to_owned(), "3861".to_owned()), ("header_name".to_owned(), "x-key".to_owned())].into(),
             origins: vec!["https://a.example".into(), "https://b.example/base".into()],
             generation: 7,
         }
@@ -51,6 +55,7 @@ impl Spot {
             connector: &self.connector,
             method: &self.method,
             field: &self.field,
+            fields: &self.fields,
             origins: &self.origins,
             generation: self.generation,
         }
@@ -75,6 +80,14 @@ impl Spot {
             (
                 "connector and method run together",
                 self.with(|s| (s.connector, s.method) = (slug("vendors"), "ervice_mode".into())),
+            ),
+            ("a field's value", self.with(|s| s.fields.insert("company_id".into(), "3862".into()).map_or((), drop))),
+            ("a field's name", self.with(|s| s.fields = s.fields.iter().map(|(n, v)| (format!("{n}_"), v.clone())).collect())),
+            ("a field less", self.with(|s| s.fields.remove("company_id").map_or((), drop))),
+            ("a field more", self.with(|s| s.fields.insert("a".into(), String::new()).map_or((), drop))),
+            (
+                "fields and origins exchanged",
+                self.with(|s| s.origins = s.fields.clone().into_iter().flat_map(|(n, v)| [n, v]).collect()),
             ),
             ("origin", self.with(|s| s.origins[0] = "https://evil.example".into())),
             ("origin added", self.with(|s| s.origins.push("https://evil.example".into()))),

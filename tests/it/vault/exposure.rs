@@ -18,11 +18,11 @@ const REVIEWED: &[(&str, usize, &str)] = &[
     ("src/service/accounts.rs", 2, "a kept secret joins the changed fields to be verified; a given one is sealed"),
     ("src/service/open.rs", 1, "opened secrets join the stored fields for resolving, which wraps them again"),
     ("src/service/tokens.rs", 2, "an administrator's text is hashed; a new token's text is split for its hash"),
-    ("src/upstream/access.rs", 10, "headers (marked sensitive) and query of the vendor's requests, and the texts to redact"),
-    ("src/upstream/classify.rs", 2, "the texts that are cut out of a vendor's answer before it is shown"),
+    ("src/upstream/access.rs", 5, "headers (marked sensitive) and query of the vendor's requests"),
     ("src/upstream/headers.rs", 2, "a query credential that is cut out of a vendor's links"),
     ("src/upstream/own.rs", 2, "the command line's own token, into the header for the gateway the operator named"),
     ("src/upstream/passthrough_target.rs", 1, "a query credential goes into the target of the vendor's request"),
+    ("src/upstream/redact.rs", 7, "the texts that are cut out of a vendor's answer before it is shown"),
     ("src/upstream/query.rs", 1, "a query credential goes into the address of the vendor's request"),
     (
         "src/upstream/transport/keeper_commander/wire.rs",

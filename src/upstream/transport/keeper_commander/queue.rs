@@ -1,7 +1,10 @@
 //! Commands one after another: through the service's queue where it has one, at once where it has not.
 
 use std::{
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -16,8 +19,7 @@ use super::{
 };
 use crate::{
     connector::Meaning,
-    model::Secret,
-    upstream::{Access, Failure},
+    upstream::{Access, Failure, redact::Redaction},
 };
 
 const V1: &str = "/api/v1/executecommand";
@@ -39,6 +41,7 @@ const LOST_LOOKS: u32 = 2;
 pub(super) struct Session<'a> {
     wire: &'a dyn Wire,
     access: &'a Access,
+    redaction: Arc<Redaction>,
     times: Times,
     deadline: Instant,
     has_queue: AtomicBool,
@@ -52,6 +55,7 @@ impl<'a> Session<'a> {
         Self {
             wire,
             access,
+            redaction: Arc::new(Redaction::of(access)),
             times: wire.times(),
             deadline: Instant::now() + access.method.limits.timeout,
             has_queue: AtomicBool::new(queue),
@@ -72,10 +76,6 @@ impl<'a> Session<'a> {
     /// The account this run is for.
     pub fn access(&self) -> &Access {
         self.access
-    }
-
-    fn key(&self) -> Option<&Secret> {
-        self.access.secrets.get("encryption_key")
     }
 
     /// One plain `GET`, for the routes without commands.
@@ -183,7 +183,7 @@ impl<'a> Session<'a> {
     }
 
     fn read(&self, reply: Reply) -> Result<Done, Failure> {
-        let done = Done::read(reply, self.key())?;
+        let done = Done::read(reply, self.access, &self.redaction)?;
         if done.encrypted {
             self.is_encrypted.store(true, Ordering::Relaxed);
         }

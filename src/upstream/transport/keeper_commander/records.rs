@@ -43,8 +43,9 @@ fn changed(what: &str, company: u64) -> Failure {
 }
 
 fn row<'a, T: Deserialize<'a>>(raw: &'a RawValue, what: &str) -> Result<T, Failure> {
-    serde_json::from_str(raw.get())
-        .map_err(|error| Failure::BadAnswer(format!("a {what} record of another shape than Commander's: {error}")))
+    serde_json::from_str(raw.get()).map_err(|error| {
+        Failure::BadAnswer(format!("a {what} record of another shape than Commander's (column {})", error.column()))
+    })
 }
 
 /// Teams, when nothing speaks against their company: ids do not tell, but members and node paths do.

@@ -154,9 +154,10 @@ pub(super) fn number(id: &str) -> Result<u64, Failure> {
 }
 
 fn refusal(company: &Company, words: &str) -> Warning {
+    let name: String = company.name.chars().take(100).collect();
     Warning {
         code: "company_refused".into(),
-        message: format!("{} (company {}) could not be read: {words}", company.name, company.id),
+        message: format!("{name} (company {}) could not be read: {words}", company.id),
         field: None,
     }
 }

@@ -1,16 +1,26 @@
 //! One answer of the service: decrypted where needed, taken apart, and what it means. The HTTP status is the command's
 //! own; `completed` says nothing about success.
 
+use std::sync::Arc;
+
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 
 use super::Reply;
-use crate::{connector::Meaning, error::VendorAnswer, model::Secret, upstream::Failure};
+use crate::{
+    connector::Meaning,
+    error::VendorAnswer,
+    model::Secret,
+    upstream::{Access, Failure, decode, redact::Redaction},
+};
 
 /// The most of the vendor's words that is kept beside an error.
 const KEPT: usize = 64 * 1024;
+
+/// The most of the service's words that becomes part of a sentence of ours.
+const SENTENCE: usize = 300;
 
 /// The longest wait that is taken from the vendor's words, seconds.
 const LONGEST_WAIT: u64 = 300;
@@ -24,6 +34,7 @@ pub(super) struct Done {
     /// Whether it came encrypted.
     pub encrypted: bool,
     envelope: Envelope,
+    redaction: Arc<Redaction>,
 }
 
 #[derive(Deserialize)]
@@ -93,10 +104,11 @@ const NEEDS_PERSON: &[&str] = &[
 ];
 
 impl Done {
-    /// Takes an answer apart. An answer that is neither JSON nor an encrypted result is an error.
-    pub fn read(reply: Reply, key: Option<&Secret>) -> Result<Done, Failure> {
+    /// Takes an answer to the account apart. An answer that is neither JSON nor an encrypted result is an error.
+    pub fn read(reply: Reply, access: &Access, redaction: &Arc<Redaction>) -> Result<Done, Failure> {
+        let redaction = Arc::clone(redaction);
         if let Some(envelope) = parse(&reply.body) {
-            return Ok(Done { status: reply.status, body: reply.body, encrypted: false, envelope });
+            return Ok(Done { status: reply.status, body: reply.body, encrypted: false, envelope, redaction });
         }
         if is_html(&reply) {
             return Err(Failure::BadAnswer(format!(
@@ -107,7 +119,7 @@ impl Done {
         if says_json(&reply) || reply.body.len() <= NONCE_LEN {
             return Err(Failure::BadAnswer(format!("HTTP {} with a body that is not JSON, or cut off", reply.status)));
         }
-        let Some(key) = key else {
+        let Some(key) = access.secrets.get("encryption_key") else {
             return Err(refused_key(
                 reply.status,
                 "The service encrypts its answers: fill in `encryption_key`, the 32 characters given to the service at its creation.",
@@ -119,14 +131,20 @@ impl Done {
                 "The service's answer does not open with `encryption_key`: give the 32 characters the service was created with.",
             ));
         };
+        decode::check_values(&body)?;
         match parse(&body) {
-            Some(envelope) => Ok(Done { status: reply.status, body: body.into(), encrypted: true, envelope }),
+            Some(envelope) => Ok(Done { status: reply.status, body: body.into(), encrypted: true, envelope, redaction }),
             None => Err(Failure::BadAnswer("a decrypted answer that is not Commander's JSON".into())),
         }
     }
 
-    /// The service's words: the error, else the message; lines joined.
+    /// The beginning of the service's words, without the account's credential.
     pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.redaction.start(self.words().as_bytes(), SENTENCE)).into_owned()
+    }
+
+    /// The service's words: the error, else the message; lines joined.
+    fn words(&self) -> String {
         let words = |value: &Option<Value>| match value {
             Some(Value::String(text)) => Some(text.clone()),
             Some(Value::Array(lines)) => Some(lines.iter().filter_map(Value::as_str).collect::<Vec<_>>().join("\n")),
@@ -147,8 +165,7 @@ impl Done {
 
     /// What the answer means.
     pub fn verdict(&self) -> Verdict {
-        let text = self.text();
-        let low = text.to_lowercase();
+        let low = self.words().to_lowercase();
         let status = self.envelope.status.as_ref().and_then(Value::as_str).unwrap_or_default();
         if self.status < 400 && status != "error" {
             return Verdict::Fine;
@@ -197,7 +214,8 @@ impl Done {
 
     /// The vendor's words as they are shown to callers.
     pub fn answer(&self) -> VendorAnswer {
-        VendorAnswer { status: Some(self.status), headers: Vec::new(), body: self.body.slice(..self.body.len().min(KEPT)) }
+        let body = self.redaction.start(&self.body, KEPT).into();
+        VendorAnswer { status: Some(self.status), headers: Vec::new(), body }
     }
 }
 
@@ -273,8 +291,9 @@ mod tests {
     use super::*;
 
     fn done(status: u16, body: &str) -> Done {
-        Done::read(Reply { status, content_type: Some("application/json".into()), body: Bytes::from(body.to_owned()) }, None)
-            .unwrap()
+        let body = Bytes::from(body.to_owned());
+        let envelope = parse(&body).unwrap();
+        Done { status, body, encrypted: false, envelope, redaction: Arc::new(Redaction::none()) }
     }
 
     #[test]

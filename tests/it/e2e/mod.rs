@@ -14,6 +14,8 @@ mod bar_vendor;
 mod cli;
 mod clients;
 mod demo;
+mod metrics;
+mod overlay;
 mod redis;
 mod scim;
 pub mod vendor;

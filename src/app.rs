@@ -1,17 +1,22 @@
 //! Wiring: from settings to a running gateway, and to its end.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use arc_swap::ArcSwap;
+use metrics::Unit;
 
 use crate::{
     config::{Settings, StoreSetting},
-    connector::{Catalog, Problem},
+    connector::{Catalog, Overlay, Problem},
     model::{Clock, EnvironmentId, Scope, Scopes, Secret, Tasks},
     service::{Accounts, Administrator, Directory, NewToken, Opened, Passthrough, Services, Snapshots, Tokens},
     store::{
         Store, StoreError,
         embedded::Embedded,
+        metered::Metered,
         redis::{Redis, RedisUrl},
         repo,
     },
@@ -32,7 +37,7 @@ pub enum StartError {
     #[error("{0}")]
     Keys(#[from] SystemKeysError),
     /// The built-in connectors.
-    #[error("the built-in connectors do not load: {}", .0.first().map(|p| format!("{}:{}: {}", p.file, p.line, p.message)).unwrap_or_default())]
+    #[error("the built-in connectors do not load: {}", .0.first().map(ToString::to_string).unwrap_or_default())]
     Connectors(Vec<Problem>),
     /// Anything else, in a sentence.
     #[error("{0}")]
@@ -59,6 +64,7 @@ pub struct Core {
     pub stamp: FileStamp,
     /// What the operator should mend.
     pub warnings: Vec<String>,
+    overlay: Option<Arc<Mutex<Overlay>>>,
 }
 
 impl Core {
@@ -71,8 +77,10 @@ impl Core {
         egress: &[String],
     ) -> Result<Core, StartError> {
         let guard = Arc::new(Guard::new(allow(settings, egress)?));
-        let catalog =
-            Arc::new(ArcSwap::from_pointee(Catalog::load(settings.connectors_dir.as_deref()).map_err(StartError::Connectors)?));
+        let overlay = settings.connectors_dir.as_deref().map(|dir| Arc::new(Mutex::new(Overlay::watch(dir))));
+        let catalog = Catalog::load(settings.connectors_dir.as_deref()).map_err(StartError::Connectors)?;
+        begin_with(&catalog);
+        let catalog = Arc::new(ArcSwap::from_pointee(catalog));
         // The ring is judged before the store is touched wherever it must exist already.
         let kept_ring = load_ring(settings)?;
         let store = open_store(settings, clock.clone()).await?;
@@ -101,6 +109,7 @@ impl Core {
             made_ring,
             stamp,
             warnings,
+            overlay,
         })
     }
 
@@ -125,6 +134,49 @@ impl Core {
             self.ring.store(Arc::new(ring));
         }
         Ok(())
+    }
+
+    /// Takes up a change of the connectors' overlay. One with mistakes changes nothing and gives them, once; `None` when
+    /// there is no change. Calls that have begun keep the connectors they began with.
+    pub async fn refresh_connectors(&self) -> Option<Result<(), Vec<Problem>>> {
+        let overlay = self.overlay.clone()?;
+        let look = move || overlay.lock().unwrap_or_else(PoisonError::into_inner).look();
+        let looked = tokio::task::spawn_blocking(look).await.ok().flatten()?;
+        let mistakes = looked.as_ref().err().map_or(0, Vec::len);
+        metrics::gauge!(MISTAKES).set(mistakes as f64);
+        metrics::counter!(RELOADS, "outcome" => if mistakes == 0 { "applied" } else { "refused" }).increment(1);
+        Some(looked.map(|catalog| self.take_up(catalog)).inspect_err(|problems| log(problems, "the running connectors stay")))
+    }
+
+    fn take_up(&self, catalog: Catalog) {
+        let count = catalog.all().count();
+        metrics::gauge!(CONNECTORS).set(count as f64);
+        self.services.catalog.store(Arc::new(catalog));
+        self.services.accounts.reopen();
+        tracing::info!(connectors = count, "a change of the connectors was taken up");
+    }
+}
+
+const CONNECTORS: &str = "rollcall_connectors";
+const MISTAKES: &str = "rollcall_connector_mistakes";
+const RELOADS: &str = "rollcall_connector_reloads_total";
+
+/// Says what is wrong with the overlay from the start, and shows operators every number of the connectors from then on.
+fn begin_with(catalog: &Catalog) {
+    metrics::describe_gauge!(CONNECTORS, Unit::Count, "Connectors that are loaded.");
+    metrics::describe_gauge!(MISTAKES, Unit::Count, "Mistakes in the connectors' overlay as it was read last.");
+    metrics::describe_counter!(RELOADS, Unit::Count, "Changes of the connectors' overlay, taken up or refused for mistakes.");
+    metrics::gauge!(CONNECTORS).set(catalog.all().count() as f64);
+    metrics::gauge!(MISTAKES).set(catalog.problems().len() as f64);
+    for outcome in ["applied", "refused"] {
+        metrics::counter!(RELOADS, "outcome" => outcome).increment(0);
+    }
+    log(catalog.problems(), "the folder is left out; a built-in connector of its name serves instead");
+}
+
+fn log(problems: &[Problem], effect: &str) {
+    for problem in problems {
+        tracing::error!(hint = problem.hint.as_deref(), effect, "mistake in the connectors' overlay: {problem}");
     }
 }
 
@@ -165,10 +217,11 @@ fn allow(settings: &Settings, extra: &[String]) -> Result<Allow, StartError> {
 
 async fn open_store(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Arc<dyn Store>, StartError> {
     match &settings.store {
-        StoreSetting::Embedded(folder) => Ok(Arc::new(Embedded::open(folder, clock)?)),
+        StoreSetting::Embedded(folder) => Ok(Arc::new(Metered::new(Arc::new(Embedded::open(folder, clock)?), "embedded"))),
         StoreSetting::Redis(address) => {
             let url = RedisUrl::parse(address.expose()).map_err(StartError::Other)?;
-            Ok(Arc::new(Redis::connect(&url, settings.redis_ca_file.as_deref()).await?))
+            let redis = Redis::connect(&url, settings.redis_ca_file.as_deref()).await?;
+            Ok(Arc::new(Metered::new(Arc::new(redis), "redis")))
         }
     }
 }

@@ -119,7 +119,7 @@ fn connectors(settings: &Settings) -> Vec<Finding> {
             vec![finding("connectors", Verdict::Good, format!("{} loaded", catalog.all().count()))]
         }
         Ok(catalog) => {
-            let shown = catalog.problems().iter().map(|p| format!("{}:{}:{}: {}", p.file, p.line, p.column, p.message));
+            let shown = catalog.problems().iter().map(ToString::to_string);
             shown.map(|text| finding("connectors", Verdict::Bad, text)).collect()
         }
     }

@@ -22,7 +22,7 @@ use crate::{
     vault::{TokenText, harden_process},
 };
 
-/// How often the key ring's file is looked at.
+/// How often the key ring's file and the connectors' overlay are looked at.
 const WATCH: Duration = Duration::from_millis(500);
 /// After SIGTERM.
 const SHUTDOWN_SECONDS: u64 = 25;
@@ -45,6 +45,8 @@ impl Running {
         egress: &[String],
         workers: usize,
     ) -> Result<Running, Failure> {
+        // Whatever is opened makes its metrics at once: the recorder comes first.
+        let metrics = server::metrics_recorder();
         let core = Core::open(settings, Arc::new(SystemClock), run_token, egress).await?;
         let readiness = Arc::new(Readiness::default());
         let public_host = settings.public_url.as_ref().and_then(|url| {
@@ -55,7 +57,7 @@ impl Running {
             services: core.services.clone(),
             guard: core.guard.clone(),
             public_host,
-            metrics: server::metrics_recorder(),
+            metrics,
             metrics_open: listener.local_addr()?.ip().is_loopback(),
             readiness: readiness.clone(),
         };
@@ -64,7 +66,7 @@ impl Running {
         Ok(Running { core, readiness, handle, server: actix_web::rt::spawn(server) })
     }
 
-    /// Keeps serving until a signal, looking at the key ring meanwhile.
+    /// Keeps serving until a signal, looking at the key ring and the connectors meanwhile.
     pub async fn serve_until_signal(&mut self) -> Result<(), Failure> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
@@ -78,6 +80,7 @@ impl Running {
                 }
                 () = tokio::time::sleep(WATCH) => {
                     self.watch_ring();
+                    self.watch_connectors().await;
                     // Samples pile up until somebody folds them into their buckets.
                     if let Some(metrics) = server::metrics_recorder() {
                         metrics.run_upkeep();
@@ -94,6 +97,12 @@ impl Running {
                 tracing::error!(%why, "the key ring cannot be used; the one in memory stays");
             }
             self.readiness.set_keys(problem);
+        }
+    }
+
+    async fn watch_connectors(&self) {
+        if let Some(taken_up) = self.core.refresh_connectors().await {
+            self.readiness.set_connectors(taken_up.err());
         }
     }
 

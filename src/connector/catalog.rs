@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
+    fmt, fs, io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -29,6 +29,16 @@ pub struct Problem {
     pub message: String,
     /// What to do.
     pub hint: Option<String>,
+}
+
+impl fmt::Display for Problem {
+    /// `file:line:column: message`, without a place where it concerns a folder.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.line {
+            0 => write!(f, "{}: {}", self.file, self.message),
+            line => write!(f, "{}:{line}:{}: {}", self.file, self.column, self.message),
+        }
+    }
 }
 
 /// The connectors of this process.

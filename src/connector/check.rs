@@ -13,12 +13,9 @@ pub fn report(problems: &[Problem], json: bool) -> String {
         return text;
     }
     let mut text = String::new();
-    for Problem { file, line, column, message, hint } in problems {
-        let _ = match line {
-            0 => writeln!(text, "{file}: {message}"),
-            _ => writeln!(text, "{file}:{line}:{column}: {message}"),
-        };
-        if let Some(hint) = hint {
+    for problem in problems {
+        let _ = writeln!(text, "{problem}");
+        if let Some(hint) = &problem.hint {
             let _ = writeln!(text, "    hint: {hint}");
         }
     }

@@ -9,6 +9,7 @@ pub mod file;
 pub mod fixture;
 mod folder;
 mod kind;
+mod overlay;
 pub mod resolve;
 mod resource;
 pub mod schema;
@@ -24,6 +25,7 @@ use uuid::Uuid;
 pub use capabilities::{Capabilities, capabilities};
 pub use catalog::{Catalog, Problem};
 pub use file::{FieldFile, FieldKind, Level, Meaning, Per, Transport};
+pub use overlay::Overlay;
 pub use resolve::{FieldProblem, Resolved};
 pub use template::{Position, Template, TemplateError};
 

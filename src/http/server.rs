@@ -17,7 +17,7 @@ use utoipa_actix_web::service_config::ServiceConfig;
 use super::{
     State,
     gate::{Closing, Gate},
-    routes,
+    routes, watch,
 };
 use crate::upstream::passthrough::Pool;
 
@@ -32,6 +32,10 @@ const SHUTDOWN: u64 = 30;
 
 /// Upper bounds of the duration histograms, seconds.
 const BUCKETS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0];
+
+/// The same for the store, whose operations are shorter.
+const STORE_BUCKETS: &[f64] =
+    &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
 /// Starts serving on a bound listener. The server ends when its handle is told to stop; signals are the caller's affair.
 pub fn serve(listener: TcpListener, state: Arc<State>, workers: usize) -> std::io::Result<Server> {
@@ -63,10 +67,12 @@ pub fn metrics_recorder() -> Option<PrometheusHandle> {
     static RECORDER: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
     let install = || {
         let durations = Matcher::Suffix("_duration_seconds".to_owned());
+        let store = Matcher::Prefix("rollcall_store_".to_owned());
         let builder = PrometheusBuilder::new().set_buckets_for_metric(durations, BUCKETS).ok()?;
-        let recorder = builder.build_recorder();
+        let recorder = builder.set_buckets_for_metric(store, STORE_BUCKETS).ok()?.build_recorder();
         let handle = recorder.handle();
         metrics::set_global_recorder(recorder).ok()?;
+        watch::describe();
         Some(handle)
     };
     RECORDER.get_or_init(install).clone()

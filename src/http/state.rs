@@ -8,7 +8,7 @@ use std::sync::{
 use arc_swap::ArcSwapOption;
 use metrics_exporter_prometheus::PrometheusHandle;
 
-use crate::{service::Services, upstream::Guard};
+use crate::{connector::Problem, service::Services, upstream::Guard};
 
 /// Shared by all workers.
 pub struct State {
@@ -31,6 +31,7 @@ pub struct State {
 pub struct Readiness {
     draining: AtomicBool,
     keys: ArcSwapOption<String>,
+    connectors: ArcSwapOption<Vec<Problem>>,
 }
 
 impl Readiness {
@@ -52,5 +53,15 @@ impl Readiness {
     /// What is wrong with the key ring.
     pub fn keys_problem(&self) -> Option<Arc<String>> {
         self.keys.load_full()
+    }
+
+    /// Notes the mistakes for which a change of the connectors was not taken, or that the last one was.
+    pub fn set_connectors(&self, refused: Option<Vec<Problem>>) {
+        self.connectors.store(refused.map(Arc::new));
+    }
+
+    /// Why the last change of the connectors was not taken.
+    pub fn connectors_refused(&self) -> Option<Arc<Vec<Problem>>> {
+        self.connectors.load_full()
     }
 }

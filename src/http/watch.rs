@@ -17,7 +17,7 @@ use actix_web::{
     http::{Method, StatusCode},
 };
 use bytes::Bytes;
-use metrics::{Counter, Histogram};
+use metrics::{Counter, Histogram, Unit};
 
 use super::framing;
 use crate::model::AccountId;
@@ -27,7 +27,16 @@ use crate::model::AccountId;
 pub struct Concerned(pub AccountId);
 
 /// Label values of requests that no route took.
-const UNMATCHED: &str = "unmatched";
+const UNMATCHED: &str = "other";
+
+const REQUESTS: &str = "rollcall_http_requests_total";
+const DURATION: &str = "http_server_request_duration_seconds";
+
+/// Tells operators what the numbers of this file are.
+pub fn describe() {
+    metrics::describe_counter!(REQUESTS, Unit::Count, "Requests by route, method and hundreds of the status.");
+    metrics::describe_histogram!(DURATION, Unit::Seconds, "Requests from the first look until the last byte of the answer.");
+}
 
 /// Metric handles by label set, so that a request costs no label allocation.
 #[derive(Default)]
@@ -46,8 +55,8 @@ impl Meters {
         let (counter, histogram) = handles.entry(key).or_insert_with_key(|(route, method, class)| {
             let (route, method, class) = (route.to_string(), method.to_string(), format!("{class}xx"));
             (
-                metrics::counter!("rollcall_http_requests_total", "route" => route.clone(), "method" => method.clone(), "status_class" => class.clone()),
-                metrics::histogram!("http_server_request_duration_seconds", "http_route" => route, "http_request_method" => method, "status_class" => class),
+                metrics::counter!(REQUESTS, "route" => route.clone(), "method" => method.clone(), "status_class" => class.clone()),
+                metrics::histogram!(DURATION, "http_route" => route, "http_request_method" => method, "status_class" => class),
             )
         });
         counter.increment(1);
@@ -61,7 +70,7 @@ fn known(method: &Method) -> Method {
         Method::GET | Method::HEAD | Method::POST | Method::PUT | Method::PATCH | Method::DELETE | Method::OPTIONS => {
             method.clone()
         }
-        _ => Method::from_bytes(b"OTHER").unwrap_or(Method::TRACE),
+        _ => Method::from_bytes(b"other").unwrap_or(Method::TRACE),
     }
 }
 

@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::{
     Filter, FilterOp, Linked,
     accounts::Accounts,
+    meters::ReadMeters,
     snapshot::Snapshots,
     source::Source,
     walk::Walk,
@@ -117,6 +118,7 @@ pub struct Directory {
     pub(super) blobs: repo::Blobs,
     pub(super) keys: Arc<SystemKeys>,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) meters: ReadMeters,
 }
 
 impl Directory {
@@ -129,7 +131,7 @@ impl Directory {
         keys: Arc<SystemKeys>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { accounts, upstream, snapshots, blobs, keys, clock }
+        Self { accounts, upstream, snapshots, blobs, keys, clock, meters: ReadMeters::default() }
     }
 
     /// One page of a resource. `parent` is the group of `groups/{id}/members`.
@@ -137,7 +139,8 @@ impl Directory {
         let def = offered(linked, resource)?;
         let writing = Writing::unified(&query, def)?;
         let source = Source::new(self, linked, def, parent, resource.plural())?;
-        Walk::new(source, query, writing)?.run().await
+        let page = Walk::new(source, query, writing)?.run().await?;
+        Ok(self.count(linked, def, page))
     }
 
     /// One record by its id.
@@ -163,7 +166,15 @@ impl Directory {
             return Err(Error::new(Code::InvalidParameter, detail).field(&filter.field));
         }
         let source = Source::new(self, linked, def, None, &def.proxy_name)?;
-        Walk::new(source, query, Writing::vendor())?.run().await
+        let page = Walk::new(source, query, Writing::vendor())?.run().await?;
+        Ok(self.count(linked, def, page))
+    }
+
+    fn count(&self, linked: &Linked, def: &ResourceDef, page: ListPage) -> ListPage {
+        if page.next_cursor.is_none() {
+            self.meters.walk_ended(&linked.access.connector.slug, def.resource, page.complete);
+        }
+        page
     }
 
     /// One of the vendor's own records, byte for byte.

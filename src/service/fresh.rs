@@ -4,6 +4,7 @@ use std::{future::Future, hash::Hash, sync::Arc, time::Duration};
 
 use moka::future::Cache;
 
+use super::meters::CacheMeter;
 use crate::error::{Code, Error, Result};
 
 /// How long a value is used without asking the store again.
@@ -13,6 +14,7 @@ const FRESH: Duration = Duration::from_millis(900);
 pub struct Fresh<K, V> {
     fresh: Cache<K, Arc<V>>,
     kept: Cache<K, Arc<V>>,
+    meter: CacheMeter,
 }
 
 impl<K, V> Fresh<K, V>
@@ -20,9 +22,10 @@ where
     K: Hash + Eq + Clone + Send + Sync + 'static,
     V: Send + Sync + 'static,
 {
-    /// `kept_for`: how long a confirmed value may serve while the store does not answer.
-    pub fn new(capacity: u64, kept_for: Duration) -> Self {
+    /// `name` is for operators; `kept_for` is how long a confirmed value may serve while the store does not answer.
+    pub fn new(name: &'static str, capacity: u64, kept_for: Duration) -> Self {
         Self {
+            meter: CacheMeter::new(name),
             fresh: Cache::builder().max_capacity(capacity).time_to_live(FRESH).build(),
             kept: Cache::builder().max_capacity(capacity).time_to_live(kept_for).build(),
         }
@@ -35,7 +38,7 @@ where
         F: FnOnce(Option<Arc<V>>) -> Fut,
         Fut: Future<Output = Result<Arc<V>>>,
     {
-        if let Some(value) = self.fresh.get(key).await {
+        if let Some(value) = self.meter.count(self.fresh.get(key).await) {
             return Ok(value);
         }
         // Boxed: a caller that finds the value must not carry the room to load it.
@@ -62,6 +65,11 @@ where
             }
         };
         self.fresh.try_get_with_by_ref(key, reload).await.map_err(|shared: Arc<Error>| (*shared).clone())
+    }
+
+    /// Loads every value again before its next use.
+    pub fn refresh(&self) {
+        self.fresh.invalidate_all();
     }
 
     /// Forgets a value that this node has just changed.

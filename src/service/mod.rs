@@ -5,6 +5,7 @@ pub mod cursor;
 pub mod directory;
 pub mod filter;
 mod fresh;
+mod meters;
 pub mod open;
 pub mod passthrough;
 pub mod snapshot;

@@ -9,7 +9,7 @@ use super::{
     fresh::Fresh,
 };
 use crate::{
-    connector::FieldKind,
+    connector::{Connector, FieldKind},
     error::{Code, Error, Result},
     model::{Account, AccountId, AccountStatus, EnvironmentId, Forbidden, Tasks},
     upstream::Failure,
@@ -31,7 +31,7 @@ impl Opened {
     /// Empty; `tasks` runs background tests.
     pub fn new(tasks: Tasks) -> Self {
         let probed = Cache::builder().max_capacity(100_000).time_to_live(PROBE_EVERY).build();
-        Self { known: Fresh::new(10_000, KEPT), probed, tasks }
+        Self { known: Fresh::new("credential", 10_000, KEPT), probed, tasks }
     }
 
     pub(super) async fn forget(&self, environment: EnvironmentId, id: AccountId) {
@@ -52,6 +52,11 @@ impl Accounts {
         Err(error)
     }
 
+    /// From now on calls open their accounts with the connectors as they are now.
+    pub fn reopen(&self) {
+        self.opened.known.refresh();
+    }
+
     async fn open_any(self: &Arc<Self>, environment: EnvironmentId, id: &str) -> Result<Arc<Linked>> {
         let key = (environment, id.parse().map_err(|_| Error::not_found())?);
         self.opened.known.get(&key, |kept| self.load(environment, id, kept)).await
@@ -59,10 +64,15 @@ impl Accounts {
 
     async fn load(&self, environment: EnvironmentId, id: &str, kept: Option<Arc<Linked>>) -> Result<Arc<Linked>> {
         let (account, version) = self.find(environment, id).await?;
-        if let Some(kept) = kept.filter(|kept| kept.version == version) {
+        let connector = self.catalog.load().get(account.connector.as_str()).cloned();
+        let is_same = |kept: &Arc<Linked>| {
+            kept.version == version && connector.as_ref().is_some_and(|now| Arc::ptr_eq(now, &kept.access.connector))
+        };
+        if let Some(kept) = kept.filter(is_same) {
             return Ok(kept);
         }
-        let decoded = self.decode(account.clone(), version).await;
+        let connector = connector.ok_or_else(|| missing_connector(&account.connector))?;
+        let decoded = self.decode(account.clone(), version, connector).await;
         if let Err(error) = &decoded
             && error.code() == Code::CredentialUnreadable
         {
@@ -71,9 +81,7 @@ impl Accounts {
         decoded.map(Arc::new)
     }
 
-    async fn decode(&self, account: Account, version: u64) -> Result<Linked> {
-        let connector =
-            self.catalog.load().get(account.connector.as_str()).cloned().ok_or_else(|| missing_connector(&account.connector))?;
+    async fn decode(&self, account: Account, version: u64, connector: Arc<Connector>) -> Result<Linked> {
         let method = connector.method(&account.method).cloned().ok_or_else(|| missing_connector(&account.connector))?;
         if method.fields.iter().any(|field| field.kind == FieldKind::Secret && account.fields.contains_key(&field.name)) {
             return Err(unreadable().because("a secret field stands in the clear"));

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Linked, accounts::place};
+use super::{Linked, accounts::place, meters::CacheMeter};
 use crate::{
     error::{Code, Error, Result},
     mapping::Path,
@@ -73,12 +73,13 @@ impl Part {
 /// Snapshots of accounts.
 pub struct Snapshots {
     records: repo::Snapshots,
+    meter: CacheMeter,
 }
 
 impl Snapshots {
     /// Over their records.
     pub fn new(records: repo::Snapshots) -> Self {
-        Self { records }
+        Self { records, meter: CacheMeter::new("snapshot") }
     }
 
     /// Seals and stores what a visit read; further lists of the account begin with it for a minute, found under `names`.
@@ -114,14 +115,19 @@ impl Snapshots {
 
     /// The visit of the last minute under this name.
     pub async fn recent(&self, linked: &Linked, name: &str) -> Result<Option<Manifest>> {
-        match self.records.recent(linked.account.id, &recent_name(linked, name)).await? {
-            Some(id) => self.manifest(linked, Uuid::from_slice(&id).map_err(|_| damaged())?).await,
-            None => Ok(None),
-        }
+        let manifest = match self.records.recent(linked.account.id, &recent_name(linked, name)).await? {
+            Some(id) => self.read(linked, Uuid::from_slice(&id).map_err(|_| damaged())?).await?,
+            None => None,
+        };
+        Ok(self.meter.count(manifest))
     }
 
     /// A snapshot by id, its life prolonged; `None` when it has ended.
     pub async fn manifest(&self, linked: &Linked, id: Uuid) -> Result<Option<Manifest>> {
+        Ok(self.meter.count(self.read(linked, id).await?))
+    }
+
+    async fn read(&self, linked: &Linked, id: Uuid) -> Result<Option<Manifest>> {
         let Some(sealed) = self.records.manifest(linked.account.id, &id.to_string()).await? else { return Ok(None) };
         let plain = self.open(linked, &manifest_name(id), &sealed)?;
         let manifest: Manifest = serde_json::from_slice(&plain).map_err(|_| damaged())?;

@@ -18,7 +18,7 @@ use crate::{
     connector::{List, ListSource, PageStyle, ResourceDef, Template},
     error::{Code, Error, Result},
     mapping::Path,
-    model::{Resource, Warning},
+    model::{Resource, Slug, Warning},
     upstream::{Company, Failure, ListAsk, Pick, RawPage, Visit},
 };
 
@@ -184,6 +184,10 @@ impl<'a> Source<'a> {
         String::from_utf8(plain.to_vec()).map_err(|_| gone())
     }
 
+    fn connector(&self) -> &Slug {
+        &self.linked.access.connector.slug
+    }
+
     async fn note(&self, failure: Failure) -> Error {
         self.directory.accounts.note_failure(self.linked, self.read.resource.plural(), "list", failure).await
     }
@@ -200,6 +204,7 @@ impl<'a> Source<'a> {
             Ok(page) => page,
             Err(failure) => return Err(self.note(failure).await),
         };
+        self.directory.meters.page(self.connector(), self.read.resource, page.records.len());
         if matches!(self.list.page, PageStyle::None) && page.records.len() > limit && self.having.is_none() {
             return self.keep_whole(page).await;
         }
@@ -257,7 +262,11 @@ impl<'a> Source<'a> {
         };
         let by_company = visit.company.as_ref().map(|company| format!("company/{}", company.id));
         let names: Vec<&str> = [Some(name), by_company.as_deref()].into_iter().flatten().collect();
-        self.directory.snapshots.keep(self.linked, visit, &names).await
+        let manifest = self.directory.snapshots.keep(self.linked, visit, &names).await?;
+        for (resource, part) in &manifest.parts {
+            self.directory.meters.page(self.connector(), *resource, part.total());
+        }
+        Ok(manifest)
     }
 
     /// Members of a group that does not exist are not an empty list.

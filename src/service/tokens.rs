@@ -65,7 +65,7 @@ impl Administrator {
 impl Tokens {
     /// Over the token records; administrators come from the configuration and the run itself, never from the store.
     pub fn new(records: repo::Tokens, keys: Arc<SystemKeys>, clock: Arc<dyn Clock>, administrators: Vec<Administrator>) -> Self {
-        Self { records, keys, clock, known: Fresh::new(100_000, KEPT), administrators }
+        Self { records, keys, clock, known: Fresh::new("token", 100_000, KEPT), administrators }
     }
 
     /// Who this token belongs to; `invalid_token` for everything that is not a live token.

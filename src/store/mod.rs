@@ -4,6 +4,7 @@
 //! suite in `tests/it/store/` is the definition of each verb.
 
 pub mod embedded;
+pub mod metered;
 pub mod redis;
 pub mod repo;
 

@@ -8,6 +8,7 @@ mod decode;
 pub mod egress;
 pub mod headers;
 mod limits;
+mod meters;
 pub mod own;
 pub mod page;
 pub mod passthrough;
@@ -27,6 +28,7 @@ use serde_json::{Map, Value};
 pub use access::Access;
 pub use client::{Context, Upstream};
 pub use egress::{Allow, Guard};
+pub use meters::ByConnector;
 pub use query::Query;
 pub use send::{HttpAnswer, HttpCall};
 

@@ -18,7 +18,7 @@ pub use body::{Cut, Pace, PassthroughBody};
 use body::{Progress, Upload};
 use idle::{Connection, Hosts, Lease};
 
-use super::{Access, Failure, Guard, egress::DialError};
+use super::{Access, Failure, Guard, egress::DialError, meters::Meters};
 
 /// What a request body may fail with.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
@@ -29,6 +29,7 @@ pub struct Pool {
     guard: Arc<Guard>,
     hosts: Rc<Hosts>,
     pace: Pace,
+    meters: Rc<Meters>,
 }
 
 impl Pool {
@@ -39,7 +40,7 @@ impl Pool {
 
     /// A pool with other bounds on how slow bodies may be.
     pub fn with_pace(guard: Arc<Guard>, pace: Pace) -> Self {
-        Self { guard, hosts: Rc::new(Hosts::default()), pace }
+        Self { guard, hosts: Rc::new(Hosts::default()), pace, meters: Rc::new(Meters::new("passthrough")) }
     }
 
     /// Sends one request and gives the answer as soon as its head is there. Its target is checked and holds the base path; its
@@ -76,11 +77,14 @@ impl Pool {
     async fn exchange(&self, access: &Access, mut draft: Box<Draft>) -> Result<Response<PassthroughBody>, Failure> {
         let https = is_https(access);
         let host = self.hosts.host_header(https, access.base.authority())?;
+        let mut timed = self.meters.start(access);
         let mut may_reuse = true;
         loop {
-            let (mut connection, reused) = self.connection(access, https, may_reuse).await?;
+            let connected = self.connection(access, https, may_reuse).await;
+            let (mut connection, reused) = connected.inspect_err(|failure| timed.failed(failure))?;
             match exchange(&mut connection, draft, reused, access.method.limits.timeout).await {
                 Ok((response, upload)) => {
+                    timed.answered(response.status().as_u16());
                     let (head, incoming) = response.into_parts();
                     let lease = Lease::new(connection, self.hosts.clone(), https, host, upload);
                     return Ok(Response::from_parts(head, PassthroughBody::new(incoming, lease, self.pace)));
@@ -90,7 +94,10 @@ impl Pool {
                     draft = again;
                     may_reuse = false;
                 }
-                Err(Broken { failure, .. }) => return Err(failure),
+                Err(Broken { failure, .. }) => {
+                    timed.failed(&failure);
+                    return Err(failure);
+                }
             }
         }
     }

@@ -18,6 +18,7 @@ use url::Url;
 use super::{
     Access, Failure, Guard, decode,
     egress::{CONNECT_TIMEOUT, DialError, Names},
+    meters::Meters,
     query::Query,
     tls,
 };
@@ -69,6 +70,7 @@ pub struct HttpAnswer {
 
 /// What the account's calls share: how many run at once, and how many retries it may still spend.
 struct Gate {
+    room: usize,
     permits: Arc<Semaphore>,
     savings: AtomicI64,
 }
@@ -88,11 +90,13 @@ pub(super) struct Sender {
     named: OnceLock<reqwest::Client>,
     plain: OnceLock<reqwest::Client>,
     gates: Mutex<HashMap<AccountId, Arc<Gate>>>,
+    meters: Meters,
 }
 
 impl Sender {
     pub(super) fn new(guard: Arc<Guard>) -> Self {
-        Self { guard, public: OnceLock::new(), named: OnceLock::new(), plain: OnceLock::new(), gates: Mutex::new(HashMap::new()) }
+        let (public, named, plain) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
+        Self { guard, public, named, plain, gates: Mutex::default(), meters: Meters::new("unified") }
     }
 
     /// Sends one request when the account has room for it and reads the whole answer.
@@ -115,11 +119,15 @@ impl Sender {
         self.guard.clear(&url).map_err(refused)?;
         let limit = call.timeout.unwrap_or(access.method.limits.timeout);
         let _turn = self.turn(access).await?;
+        let mut timed = self.meters.start(access);
         let exchange = self.exchange(access, url, call);
-        match tokio::time::timeout(limit, exchange).await {
-            Ok(answer) => answer,
-            Err(_) => Err(Failure::TimedOut(limit.as_secs().max(1))),
+        let late = |_| Err(Failure::TimedOut(limit.as_secs().max(1)));
+        let answer = tokio::time::timeout(limit, exchange).await.unwrap_or_else(late);
+        match &answer {
+            Ok(answer) => timed.answered(answer.status),
+            Err(failure) => timed.failed(failure),
         }
+        answer
     }
 
     async fn exchange(&self, access: &Access, url: Url, call: HttpCall) -> Result<HttpAnswer, Failure> {
@@ -165,14 +173,16 @@ impl Sender {
     fn gate(&self, access: &Access) -> Arc<Gate> {
         let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
         if gates.len() > 1024 && !gates.contains_key(&access.account) {
-            let room = access.method.limits.concurrency.max(1);
-            gates.retain(|_, gate| Arc::strong_count(gate) > 1 || gate.permits.available_permits() < room);
+            gates.retain(|_, gate| Arc::strong_count(gate) > 1 || gate.permits.available_permits() < gate.room);
         }
-        let fresh = || {
-            let permits = Arc::new(Semaphore::new(access.method.limits.concurrency.max(1)));
-            Arc::new(Gate { permits, savings: AtomicI64::new(RETRY_SAVINGS) })
-        };
-        gates.entry(access.account).or_insert_with(fresh).clone()
+        let room = access.method.limits.concurrency.max(1);
+        let fresh = || Arc::new(Gate { room, permits: Arc::new(Semaphore::new(room)), savings: AtomicI64::new(RETRY_SAVINGS) });
+        let gate = gates.entry(access.account).or_insert_with(fresh);
+        // The connector's file may say another number since.
+        if gate.room != room {
+            *gate = fresh();
+        }
+        gate.clone()
     }
 
     /// Clients are three because a pool must not be shared between policies, and because http needs no roots.

@@ -92,8 +92,11 @@ fn keys_part(state: &State) -> Part {
 fn connectors_part(state: &State) -> Part {
     let catalog = state.services.catalog.load();
     let count = catalog.all().count();
-    let warnings = catalog.problems().iter().map(|p| format!("{}:{}:{}: {}", p.file, p.line, p.column, p.message)).collect();
-    Part { ok: count > 0, detail: format!("{count} connectors are loaded."), warnings }
+    let refused = state.readiness.connectors_refused();
+    let stay = if refused.is_some() { " A change of the overlay has mistakes; the connectors before it stay." } else { "" };
+    let problems = refused.as_ref().map_or(catalog.problems(), |problems| problems);
+    let warnings = problems.iter().map(ToString::to_string).collect();
+    Part { ok: count > 0, detail: format!("{count} connectors are loaded.{stay}"), warnings }
 }
 
 /// Metrics in Prometheus text; for a token with `admin`, unless the gateway listens on loopback only.

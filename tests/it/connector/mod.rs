@@ -3,6 +3,7 @@
 mod bad;
 mod catalog;
 mod contract;
+mod overlay;
 pub mod replay;
 mod resolve;
 mod schema;

@@ -15,6 +15,8 @@ mod cli;
 mod clients;
 mod demo;
 mod hostile;
+mod metrics;
+mod overlay;
 mod redis;
 mod scim;
 pub mod vendor;

@@ -27,6 +27,8 @@ pub enum Mood {
     Good,
     /// The same, but takes its time.
     Slow,
+    /// The same, but takes a very long time.
+    Late,
     /// A page for people instead of an answer, with status 200.
     Html,
     /// JSON that ends in the middle, though its length is right.
@@ -43,8 +45,18 @@ pub enum Mood {
     Unauthorized,
 }
 
-const MOODS: [Mood; 9] =
-    [Mood::Good, Mood::Slow, Mood::Html, Mood::CutJson, Mood::CutBody, Mood::Silent, Mood::Loop, Mood::Hole, Mood::Unauthorized];
+const MOODS: [Mood; 10] = [
+    Mood::Good,
+    Mood::Slow,
+    Mood::Late,
+    Mood::Html,
+    Mood::CutJson,
+    Mood::CutBody,
+    Mood::Silent,
+    Mood::Loop,
+    Mood::Hole,
+    Mood::Unauthorized,
+];
 
 /// The vendor.
 pub struct Vendor {
@@ -111,8 +123,8 @@ fn answer(mood: Mood, seen: &Seen) -> Reply {
         }
         _ if seen.path.ends_with("/ServiceProviderConfig") => Reply::json(404, "{}"),
         _ if !seen.path.ends_with("/Users") => Reply::json(404, "{}"),
-        Mood::Slow => {
-            std::thread::sleep(Duration::from_millis(300));
+        Mood::Slow | Mood::Late => {
+            std::thread::sleep(Duration::from_millis(if mood == Mood::Slow { 300 } else { 5_000 }));
             answer(Mood::Good, seen)
         }
         Mood::Good => Reply::json(200, page(number(seen, "startIndex"), number(seen, "count"))),

@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod fault_proxy;
 pub mod gateway;
+pub mod metrics;
 pub mod peers;
 pub mod redis;
 

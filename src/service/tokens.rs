@@ -86,7 +86,12 @@ impl Tokens {
     }
 
     async fn load(&self, id: TokenId) -> Result<Arc<Known>> {
-        let TokenRecord { token, hash, .. } = self.records.get(id).await?.ok_or_else(invalid)?;
+        let record = self.records.get(id).await?.ok_or_else(invalid)?;
+        if record.token.id != id || !same_secret(self.mark(&record.token, &record.hash)?.as_bytes(), record.mark.as_bytes()) {
+            tracing::error!(token = %id, "the stored record of a token was moved or changed; the token is refused");
+            return Err(invalid());
+        }
+        let TokenRecord { token, hash, .. } = record;
         let hash = BASE64_STANDARD.decode(hash).ok().and_then(|hash| hash.try_into().ok());
         let hash = hash.ok_or_else(|| Error::internal("a token's stored hash is damaged"))?;
         let caller = Caller { environment: token.environment_id, token: id, actor: token.name, scopes: token.scopes };
@@ -107,9 +112,15 @@ impl Tokens {
             created_at: self.clock.now(),
         };
         let hash = BASE64_STANDARD.encode(self.keys.token_hash(&*secret));
-        let record = TokenRecord { token: token.clone(), hash, first_administrator: false };
+        let mark = self.mark(&token, &hash)?;
+        let record = TokenRecord { token: token.clone(), hash, mark };
         self.records.create(&record).await?;
         Ok((token, text))
+    }
+
+    fn mark(&self, token: &ApiToken, hash: &str) -> Result<String> {
+        let record = serde_json::to_vec(&(token, hash)).map_err(Error::internal)?;
+        Ok(BASE64_STANDARD.encode(self.keys.token_mark(&record)))
     }
 
     /// Tokens of the environment in id order; the second value continues the list.

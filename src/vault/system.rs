@@ -85,6 +85,11 @@ impl SystemKeys {
         mac(&self.token_hasher, b"rollcall/api-token", secret)
     }
 
+    /// The mark of a token's stored record, without which whoever writes the store could give a token other rights.
+    pub fn token_mark(&self, record: &[u8]) -> [u8; 32] {
+        mac(&self.token_hasher, b"rollcall/api-token-record", record)
+    }
+
     /// Seals a cursor; `bound` is associated data.
     pub fn seal_cursor(&self, bound: &[u8], plain: &[u8]) -> Vec<u8> {
         let mut sealed = cipher::seal(&self.cursor_key, cursor_bound(bound).as_bytes(), plain);

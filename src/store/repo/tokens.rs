@@ -20,9 +20,8 @@ pub struct TokenRecord {
     pub token: ApiToken,
     /// Base64 of the keyed hash of the secret part.
     pub hash: String,
-    /// Made by the first start for the operator.
-    #[serde(default)]
-    pub first_administrator: bool,
+    /// Base64 of the mark that holds the rest of the record together.
+    pub mark: String,
 }
 
 /// The API tokens of all environments.

@@ -13,7 +13,7 @@ use rollcall::{
         cursor::{Cursor, Cursors, Position},
     },
     store::{
-        Batch, Expect, Write,
+        Batch, Expect, Key, Slot, Write,
         repo::{self, account_slot},
     },
     upstream::Failure,
@@ -186,6 +186,28 @@ async fn v_03_what_a_cursor_keeps_in_the_store_is_bound_to_that_cursor() {
     store.commit(Batch { slot, fence: None, writes: writes.into() }).await.unwrap();
     let moved = ask(Resource::User, users).await.map(|page| page.count).map_err(|error| error.code());
     assert_eq!(moved, Err(Code::InvalidCursor));
+}
+
+#[tokio::test]
+async fn v_03_rights_written_into_the_store_are_not_believed() {
+    let (_folder, clock, core) = inside_of("127.0.0.1:9".to_owned()).await;
+    let tokens = &core.services.tokens;
+    let weak = NewToken { name: "reader".to_owned(), scopes: Scopes([Scope::DirectoryRead].into()), expires_at: None };
+    let (weak, text) = tokens.create(core.environment, weak).await.unwrap();
+    let before = tokens.authenticate(text.expose()).await.unwrap();
+    assert!(before.require(Scope::DirectoryRead).is_ok());
+    // Whoever holds the store makes an administrator of the reader.
+    let (store, slot) = (&core.services.store, Slot::new(format!("token:{}", weak.id)));
+    let key = Key { slot: slot.clone(), name: "token".to_owned() };
+    let stored = store.get(&key).await.unwrap().unwrap();
+    let raised = String::from_utf8(stored.value.to_vec()).unwrap().replace("directory:read", "admin");
+    assert!(raised.contains("admin"));
+    let put = Write::Put { name: key.name, value: raised.into_bytes().into(), ttl: None, expect: Expect::Any };
+    store.commit(Batch { slot, fence: None, writes: vec![put] }).await.unwrap();
+    clock.advance(DAY);
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    let after = tokens.authenticate(text.expose()).await.map(|_| ()).map_err(|error| error.code());
+    assert_eq!(after, Err(Code::InvalidToken));
 }
 
 #[tokio::test]

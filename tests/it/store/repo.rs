@@ -49,7 +49,7 @@ fn token(environment_id: EnvironmentId) -> TokenRecord {
     let scopes = Scopes([Scope::DirectoryRead].into());
     let token =
         ApiToken { id: TokenId::generate(), name: "ci".into(), environment_id, scopes, expires_at: None, created_at: now() };
-    TokenRecord { token, hash: "aGFzaA==".into(), first_administrator: false }
+    TokenRecord { token, hash: "aGFzaA==".into(), mark: "bWFyaw==".into() }
 }
 
 /// The store, and a way to let time pass where that is possible.

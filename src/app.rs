@@ -8,7 +8,7 @@ use crate::{
     config::{Settings, StoreSetting},
     connector::{Catalog, Problem},
     model::{Clock, EnvironmentId, Scope, Scopes, Secret, Tasks},
-    service::{Accounts, Administrator, Directory, NewToken, Opened, Passthrough, Services, Snapshots, Tokens},
+    service::{Accounts, Administrator, Directory, NewToken, Opened, Passthrough, PlatformCursors, Services, Snapshots, Tokens},
     store::{
         Store, StoreError,
         embedded::Embedded,
@@ -152,9 +152,10 @@ fn services(
     ));
     let snapshots = Snapshots::new(repo::Snapshots::new(store.clone()));
     let blobs = repo::Blobs::new(store.clone());
+    let cursors = PlatformCursors::new(keys.clone());
     let directory = Directory::new(accounts.clone(), upstream.clone(), snapshots, blobs, keys, clock);
     let passthrough = Passthrough { accounts: accounts.clone(), upstream, tasks };
-    Services { tokens, accounts, directory, passthrough, catalog, store }
+    Services { tokens, accounts, directory, passthrough, cursors, catalog, store }
 }
 
 fn allow(settings: &Settings, extra: &[String]) -> Result<Allow, StartError> {

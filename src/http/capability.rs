@@ -7,7 +7,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::query::CapabilityQuery;
+use super::{problem::READ_ONLY, query::CapabilityQuery};
 use crate::{
     connector::{Connector, FieldKind, Level, LinkMethod, file::FieldFile},
     error::{Code, Error},
@@ -369,7 +369,7 @@ pub fn require(linked: &Linked, resource: Resource, verb: Verb) -> Result<(), Er
     }
     let detail =
         format!("{}, linked by `{}`, has `{name}` but cannot {} them.{hint}", connector.file.title, method.name, verb.word());
-    let allow = if matches!(verb, Verb::List | Verb::Get) { "" } else { "GET" };
+    let allow = if matches!(verb, Verb::List | Verb::Get) { "" } else { READ_ONLY };
     Err(Error::new(Code::MethodNotSupported, detail).allow(allow))
 }
 

@@ -54,8 +54,8 @@ pub struct ListAccounts {
     pub is_sandbox: Option<bool>,
     /// At most so many.
     pub limit: usize,
-    /// Continues a list.
-    pub after: Option<String>,
+    /// Only those after it, in id order.
+    pub after: Option<AccountId>,
 }
 
 /// An account opened for calls: its record and its decoded credential.
@@ -147,8 +147,8 @@ impl Accounts {
     }
 
     /// Accounts in id order; the second value continues the list.
-    pub async fn list(&self, environment: EnvironmentId, query: ListAccounts) -> Result<(Vec<Account>, Option<String>)> {
-        let mut after = parse_after(query.after.as_deref())?;
+    pub async fn list(&self, environment: EnvironmentId, query: ListAccounts) -> Result<(Vec<Account>, Option<AccountId>)> {
+        let mut after = query.after;
         let mut found = Vec::new();
         loop {
             let page = self.records.list(environment, after, 500).await?;
@@ -157,7 +157,7 @@ impl Accounts {
                 after = Some(account.id);
                 if query.matches(&account) {
                     if found.len() == query.limit {
-                        let next = found.last().map(|last: &Account| last.id.to_string());
+                        let next = found.last().map(|last: &Account| last.id);
                         return Ok((found, next));
                     }
                     found.push(account);
@@ -453,11 +453,6 @@ pub(super) fn unreadable() -> Error {
 
 pub(super) fn missing_connector(slug: &Slug) -> Error {
     Error::new(Code::ResourceNotSupported, format!("The connector `{slug}` of this account is not installed on this node."))
-}
-
-fn parse_after(after: Option<&str>) -> Result<Option<AccountId>> {
-    let invalid = || Error::new(Code::InvalidCursor, "`next_cursor` is not one this list gave out.").field("next_cursor");
-    after.map(|text| text.parse().map_err(|_| invalid())).transpose()
 }
 
 fn shorten(text: &str) -> String {

@@ -12,6 +12,7 @@ use crate::{
         capability::{self, Verb},
         envelope,
         extract::{ACCOUNT_PARAMETER, Caller, LinkedAccount, ReadProxy, WriteProxy, open},
+        problem::READ_ONLY,
         query::{AnyQuery, ProxyList, ProxyOne},
         schema::{DataParams, ListParams, ProxyPage},
     },
@@ -58,5 +59,5 @@ async fn refuse(request: HttpRequest, caller: Caller<WriteProxy, AnyQuery>) -> A
         capability::require_proxy(&linked, request.match_info().query("resource"), Verb::List)?;
     }
     let detail = format!("{} is not offered on named resources; `/passthrough/` takes every method.", request.method());
-    Err(Error::new(Code::MethodNotSupported, detail).allow("GET").into())
+    Err(Error::new(Code::MethodNotSupported, detail).allow(READ_ONLY).into())
 }

@@ -17,6 +17,7 @@ use crate::{
         envelope,
         extract::{ACCOUNT_PARAMETER, AnyToken, Caller, LinkedAccount, ReadDirectory, open},
         openapi,
+        problem::READ_ONLY,
         query::{AnyQuery, NoQuery},
     },
     model::Resource,
@@ -114,8 +115,8 @@ async fn refuse(request: HttpRequest, caller: Caller<AnyToken, AnyQuery>) -> Ans
         None => None,
     };
     let verb = match (request.method(), item) {
-        (&Method::GET | &Method::HEAD, None) => Verb::List,
-        (&Method::GET | &Method::HEAD, Some(_)) => Verb::Get,
+        (&Method::GET, None) => Verb::List,
+        (&Method::GET, Some(_)) => Verb::Get,
         (&Method::POST, None) => Verb::Other("create"),
         (&Method::PATCH, Some(_)) => Verb::Other("update"),
         (&Method::DELETE, Some(_)) => Verb::Other("delete"),
@@ -125,7 +126,7 @@ async fn refuse(request: HttpRequest, caller: Caller<AnyToken, AnyQuery>) -> Ans
         capability::require(linked, resource, verb)?;
     }
     let detail = format!("No connector of this gateway answers {} here.", request.method());
-    Err(Error::new(Code::MethodNotSupported, detail).allow("GET").into())
+    Err(Error::new(Code::MethodNotSupported, detail).allow(READ_ONLY).into())
 }
 
 fn known(model: &str, resource: &str) -> Result<Resource> {

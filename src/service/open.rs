@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use moka::future::Cache;
 
 use super::{
-    accounts::{Accounts, Linked, build_access, missing_connector, open_fields, unreadable},
+    accounts::{Accounts, Linked, missing_connector},
+    credential::{build_access, open_fields, unreadable},
     fresh::Fresh,
 };
 use crate::{
@@ -72,8 +73,7 @@ impl Accounts {
     }
 
     async fn decode(&self, account: Account, version: u64) -> Result<Linked> {
-        let connector =
-            self.catalog.load().get(account.connector.as_str()).cloned().ok_or_else(|| missing_connector(&account.connector))?;
+        let connector = self.connector_of(&account)?;
         let method = connector.method(&account.method).cloned().ok_or_else(|| missing_connector(&account.connector))?;
         if method.fields.iter().any(|field| field.kind == FieldKind::Secret && account.fields.contains_key(&field.name)) {
             return Err(unreadable().because("a secret field stands in the clear"));

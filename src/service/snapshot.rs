@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Linked, accounts::place};
+use super::{Linked, credential::place};
 use crate::{
     error::{Code, Error, Result},
     mapping::Path,

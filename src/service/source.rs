@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::{
     Linked,
+    credential::place,
     cursor::{MAX_INLINE, Position},
     directory::{Directory, offered, without},
     snapshot::{Manifest, ended, records_of},
@@ -166,7 +167,7 @@ impl<'a> Source<'a> {
         match at {
             Position::Page { next: Some(next), skip } if next.len() > MAX_INLINE => {
                 let blob = Uuid::now_v7();
-                let place = super::accounts::place(&self.linked.account, "cursor");
+                let place = place(&self.linked.account, "cursor");
                 let sealed = self.linked.data_key.seal(place, next.as_bytes());
                 self.directory.blobs.put(self.linked.account.id, &blob.to_string(), sealed.into()).await?;
                 Ok(Position::Kept { blob, skip })
@@ -178,7 +179,7 @@ impl<'a> Source<'a> {
     async fn kept_next(&self, blob: Uuid) -> Result<String> {
         let gone = || Error::new(Code::InvalidCursor, "`next_cursor` has expired; start again.").field("next_cursor");
         let sealed = self.directory.blobs.get(self.linked.account.id, &blob.to_string()).await?.ok_or_else(gone)?;
-        let place = super::accounts::place(&self.linked.account, "cursor");
+        let place = place(&self.linked.account, "cursor");
         let plain = self.linked.data_key.open(place, &sealed).map_err(|_| gone())?;
         String::from_utf8(plain.to_vec()).map_err(|_| gone())
     }

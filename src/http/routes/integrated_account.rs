@@ -104,16 +104,10 @@ pub async fn get_account_capabilities(
     state: Data<State>,
 ) -> Answer {
     let account = state.services.accounts.get(caller.environment, &id).await?;
-    let catalog = state.services.catalog.load();
-    let connector = catalog.get(account.connector.as_str()).ok_or_else(|| gone(&account))?;
+    let connector = state.services.accounts.connector_of(&account)?;
     let shown =
         AccountCapability { id: account.id, status: account.status, authentication_method: account.method, is_blocked: false };
-    envelope::object(&capability::document(connector, caller.environment, Some(shown), &caller.query))
-}
-
-fn gone(account: &Account) -> Error {
-    let detail = format!("The connector `{}` of this account is no longer part of this gateway.", account.connector);
-    Error::new(Code::ResourceNotSupported, detail)
+    envelope::object(&capability::document(&connector, caller.environment, Some(shown), &caller.query))
 }
 
 fn view(state: &State, account: Account, warnings: Vec<Warning>) -> IntegratedAccount {

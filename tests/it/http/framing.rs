@@ -262,7 +262,10 @@ fn what_actix_says_itself_is_a_problem_too() {
         assert_eq!(reply.header("rollcall-error"), Some(code));
     }
     let reply = request(stand.addr, "PUT", "/api-token", &[], None);
-    assert_eq!((reply.status, reply.code().as_str(), reply.header("allow")), (405, "method_not_allowed", Some("GET, HEAD, POST")));
+    assert_eq!(
+        (reply.status, reply.code().as_str(), reply.header("allow")),
+        (405, "method_not_allowed", Some("GET, HEAD, POST"))
+    );
 }
 
 #[test]

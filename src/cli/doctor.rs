@@ -5,7 +5,7 @@ use std::{net::IpAddr, os::unix::fs::MetadataExt, path::Path};
 use serde::Serialize;
 use serde_json::json;
 
-use super::{Failure, door::ServeFile, print_data, print_json, settings};
+use super::{Failure, print_data, print_json, serve_file::ServeFile, settings};
 use crate::{
     app::Core,
     config::{GlobalArgs, Purpose, Settings, StoreSetting},
@@ -140,8 +140,7 @@ async fn store(settings: &Settings) -> Vec<Finding> {
 }
 
 async fn running(settings: &Settings) -> Option<Finding> {
-    let text = std::fs::read_to_string(ServeFile::path(settings)?).ok()?;
-    let file: ServeFile = serde_json::from_str(&text).ok()?;
+    let file = ServeFile::read(settings)?;
     let api = OwnApi::new(&file.url, Secret::new(file.token)).ok()?;
     let (status, answer) = api.call(http::Method::GET, "/readyz", None).await.ok()?;
     let verdict = if status == 200 { Verdict::Good } else { Verdict::Bad };

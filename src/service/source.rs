@@ -81,7 +81,7 @@ impl<'a> Source<'a> {
         parent: Option<&str>,
         name: &str,
     ) -> Result<Self> {
-        let list = def.list.as_ref().ok_or_else(|| without(def, "list", "GET (one)"))?;
+        let list = def.list.as_ref().ok_or_else(|| without(def, "list"))?;
         let mut values = BTreeMap::new();
         let mut company = None;
         if let Some(group) = parent {
@@ -93,7 +93,7 @@ impl<'a> Source<'a> {
         let (read, list, having) = match &list.source {
             ListSource::Of { resource, paths, is } => {
                 let read = offered(linked, *resource)?;
-                let read_list = read.list.as_ref().ok_or_else(|| without(read, "list", "GET (one)"))?;
+                let read_list = read.list.as_ref().ok_or_else(|| without(read, "list"))?;
                 (read, read_list, Some(Having { paths, is: render(is, &values)? }))
             }
             ListSource::Request(_) | ListSource::Command(_) => (def, list, None),

@@ -78,7 +78,7 @@ pub async fn get_meta(call: LinkedAccount<ReadDirectory, NoQuery>, path: Path<(S
 
 fn meta(linked: &Linked, resource: Resource, method: String) -> MethodMeta {
     let def = linked.access.method.resources.get(&resource);
-    let mapping = def.iter().flat_map(|d| &d.map).map(|(target, rule)| (target.clone(), capability::rule(rule))).collect();
+    let mapping = def.iter().flat_map(|d| &d.map).map(|(target, rule)| (target.clone(), json!(rule))).collect();
     let filters: Map<_, _> = def
         .iter()
         .flat_map(|d| &d.filters)

@@ -12,7 +12,7 @@ use crate::{
     config::{Settings, StoreSetting},
     connector::{Catalog, Overlay, Problem},
     model::{Clock, EnvironmentId, Scope, Scopes, Secret, Tasks},
-    service::{Accounts, Administrator, Directory, NewToken, Opened, Passthrough, Services, Snapshots, Tokens},
+    service::{Accounts, Administrator, Directory, NewToken, Opened, Passthrough, PlatformCursors, Services, Snapshots, Tokens},
     store::{
         Store, StoreError,
         embedded::Embedded,
@@ -204,15 +204,16 @@ fn services(
     ));
     let snapshots = Snapshots::new(repo::Snapshots::new(store.clone()));
     let blobs = repo::Blobs::new(store.clone());
+    let cursors = PlatformCursors::new(keys.clone());
     let directory = Directory::new(accounts.clone(), upstream.clone(), snapshots, blobs, keys, clock);
     let passthrough = Passthrough { accounts: accounts.clone(), upstream, tasks };
-    Services { tokens, accounts, directory, passthrough, catalog, store }
+    Services { tokens, accounts, directory, passthrough, cursors, catalog, store }
 }
 
 fn allow(settings: &Settings, extra: &[String]) -> Result<Allow, StartError> {
-    let texts = settings.egress_allow.iter().chain(extra).filter(|text| !text.is_empty());
-    let list = texts.cloned().collect::<Vec<_>>().join(",");
-    Allow::parse(&list).map_err(|why| StartError::Other(format!("`ROLLCALL_EGRESS_ALLOW`: {why}")))
+    let mut allow = settings.egress_allow.clone();
+    allow.extend(Allow::parse(&extra.join(",")).map_err(StartError::Other)?);
+    Ok(allow)
 }
 
 async fn open_store(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Arc<dyn Store>, StartError> {

@@ -18,7 +18,7 @@ pub use self::{
     layers::Environment,
     mistake::{ConfigError, Mistake, Source},
 };
-use crate::model::Secret;
+use crate::{model::Secret, upstream::Allow};
 
 /// Options every command takes; they stand above the file and the environment.
 #[derive(clap::Args, Clone, Default)]
@@ -102,8 +102,8 @@ pub struct Settings {
     pub public_url: Option<Url>,
     /// The first administrator's token.
     pub admin_token: Option<Secret>,
-    /// The private addresses vendors may have, as written; the egress guard reads it.
-    pub egress_allow: Option<String>,
+    /// The private addresses vendors may have.
+    pub egress_allow: Allow,
     /// The folder laid over the built-in connectors.
     pub connectors_dir: Option<PathBuf>,
     /// The log filter.
@@ -138,7 +138,7 @@ impl Settings {
             listen: listen.unwrap_or(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080)),
             public_url: layers.checked("public_url", public_url),
             admin_token: layers.checked("admin_token", admin_token),
-            egress_allow: layers.checked("egress_allow", |given| Ok(given.text().to_owned())),
+            egress_allow: layers.checked("egress_allow", |given| Allow::parse(given.text())).unwrap_or_default(),
             connectors_dir: layers.checked("connectors_dir", existing_folder),
             log: layers.checked("log", log_filter).unwrap_or_else(|| "info".to_owned()),
             log_format: layers.checked("log_format", log_format).unwrap_or(LogFormat::Json),

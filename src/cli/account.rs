@@ -4,10 +4,13 @@ use std::{io::Read, path::PathBuf};
 
 use clap::{Args, Subcommand};
 use http::Method;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value, json};
 
-use super::{Failure, door::Door, harmless, print_data, print_json};
+use super::{
+    Failure,
+    door::{Door, encoded},
+    harmless, print_data, print_json,
+};
 use crate::config::GlobalArgs;
 
 /// What can be done with linked accounts.
@@ -60,7 +63,7 @@ async fn act(door: &Door, command: AccountCommand, json: bool) -> Result<(), Fai
     match command {
         AccountCommand::Add(args) => add(door, args, json).await,
         AccountCommand::List => {
-            let list = read_all(door, "/integrated-account").await?;
+            let list = door.read_all("/integrated-account").await?;
             if json {
                 return print_json(&Value::Array(list));
             }
@@ -123,21 +126,5 @@ fn line(account: &Value) -> String {
 }
 
 fn path(id: &str) -> String {
-    format!("/integrated-account/{}", utf8_percent_encode(id, NON_ALPHANUMERIC))
-}
-
-/// Every element of a platform list.
-pub async fn read_all(door: &Door, path: &str) -> Result<Vec<Value>, Failure> {
-    let mut all = Vec::new();
-    let mut cursor = String::new();
-    loop {
-        let page = door
-            .call(Method::GET, &format!("{path}?next_cursor={}", utf8_percent_encode(&cursor, NON_ALPHANUMERIC)), None)
-            .await?;
-        all.extend(page["result"].as_array().cloned().unwrap_or_default());
-        match page["next_cursor"].as_str() {
-            Some(next) => next.clone_into(&mut cursor),
-            None => return Ok(all),
-        }
-    }
+    format!("/integrated-account/{}", encoded(id))
 }

@@ -5,7 +5,7 @@ use std::{net::IpAddr, os::unix::fs::MetadataExt, path::Path};
 use serde::Serialize;
 use serde_json::json;
 
-use super::{Failure, door::ServeFile, print_data, print_json, settings};
+use super::{Failure, print_data, print_json, serve_file::ServeFile, settings};
 use crate::{
     app::Core,
     config::{GlobalArgs, Purpose, Settings, StoreSetting},
@@ -101,12 +101,9 @@ fn exposure(settings: &Settings) -> Finding {
 }
 
 fn egress(settings: &Settings) -> Finding {
-    match settings.egress_allow.as_deref().filter(|text| !text.is_empty()) {
-        None => finding("egress", Verdict::Good, "no private address can be called"),
-        Some(text) => match crate::upstream::Allow::parse(text) {
-            Ok(_) => finding("egress", Verdict::Warning, format!("these private addresses can be called: {text}")),
-            Err(why) => finding("egress", Verdict::Bad, why),
-        },
+    match &settings.egress_allow {
+        none if none.is_empty() => finding("egress", Verdict::Good, "no private address can be called"),
+        some => finding("egress", Verdict::Warning, format!("these private addresses can be called: {some}")),
     }
 }
 
@@ -143,7 +140,7 @@ async fn store(settings: &Settings) -> Vec<Finding> {
 }
 
 async fn running(settings: &Settings) -> Option<Finding> {
-    let file = ServeFile::read(&ServeFile::path(settings)?)?;
+    let file = ServeFile::read(settings)?;
     let api = OwnApi::new(&file.url, Secret::new(file.token)).ok()?;
     let (status, answer) = api.call(http::Method::GET, "/readyz", None).await.ok()?;
     let verdict = if status == 200 { Verdict::Good } else { Verdict::Bad };

@@ -1,61 +1,23 @@
 //! How a command reaches a gateway: the one named by `ROLLCALL_URL`, the one that runs on this machine, or, when none runs,
 //! one opened for the command alone. In every case over the same API.
 
-use std::{
-    io::Read,
-    net::TcpListener,
-    os::unix::fs::MetadataExt,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{net::TcpListener, time::Duration};
 
 use http::Method;
-use serde::{Deserialize, Serialize};
+use percent_encoding::{NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use serde_json::Value;
 
 use super::{
     Failure,
     serve::{Running, random_text, reachable},
+    serve_file::ServeFile,
     settings,
 };
 use crate::{
-    config::{Environment, GlobalArgs, Purpose, Remote, Settings, StoreSetting},
+    config::{Environment, GlobalArgs, Purpose, Remote, Settings},
     model::Secret,
     upstream::own::OwnApi,
 };
-
-/// `DIR/serve.json`: where this folder's gateway listens and a token for this run. Mode 0600, removed at the end.
-#[derive(Serialize, Deserialize)]
-pub struct ServeFile {
-    /// The address.
-    pub url: String,
-    /// An administrator's token of this run.
-    pub token: String,
-}
-
-impl ServeFile {
-    /// Where it stands for this store.
-    pub fn path(settings: &Settings) -> Option<PathBuf> {
-        match &settings.store {
-            StoreSetting::Embedded(folder) => Some(folder.join("serve.json")),
-            StoreSetting::Redis(_) => None,
-        }
-    }
-
-    /// The file, unless somebody else can have written it: secrets go to the address it names.
-    pub fn read(path: &Path) -> Option<ServeFile> {
-        let mut file = std::fs::File::open(path).ok()?;
-        let about = file.metadata().ok()?;
-        let is_ours = about.uid() == rustix::process::geteuid().as_raw() && about.mode() & 0o077 == 0;
-        if !is_ours {
-            eprintln!("{} is not followed: it is not this user's alone.", path.display());
-            return None;
-        }
-        let mut text = String::new();
-        file.read_to_string(&mut text).ok()?;
-        serde_json::from_str(&text).ok()
-    }
-}
 
 /// An open way to a gateway.
 pub struct Door {
@@ -96,6 +58,20 @@ impl Door {
         Err(Failure::Failed(format!("{} ({status}): {}", text("code"), text("detail"))))
     }
 
+    /// Every element of a platform list.
+    pub async fn read_all(&self, path: &str) -> Result<Vec<Value>, Failure> {
+        let mut all = Vec::new();
+        let mut cursor = String::new();
+        loop {
+            let page = self.call(Method::GET, &format!("{path}?next_cursor={}", encoded(&cursor)), None).await?;
+            all.extend(page["result"].as_array().cloned().unwrap_or_default());
+            match page["next_cursor"].as_str() {
+                Some(next) => next.clone_into(&mut cursor),
+                None => return Ok(all),
+            }
+        }
+    }
+
     /// Ends the gateway that was opened for this command.
     pub async fn close(self) -> Result<(), Failure> {
         match self.own {
@@ -105,9 +81,14 @@ impl Door {
     }
 }
 
+/// A text of the user's as part of a path or query.
+pub fn encoded(text: &str) -> PercentEncode<'_> {
+    utf8_percent_encode(text, NON_ALPHANUMERIC)
+}
+
 /// The gateway that `serve.json` names, if it answers; a file left behind by a crash is no gateway.
 async fn running_here(settings: &Settings) -> Result<Option<OwnApi>, Failure> {
-    let Some(file) = ServeFile::path(settings).and_then(|path| ServeFile::read(&path)) else { return Ok(None) };
+    let Some(file) = ServeFile::read(settings) else { return Ok(None) };
     let api = OwnApi::new(&file.url, Secret::new(file.token))?;
     match api.call(Method::GET, "/ping", None).await {
         Ok((200, _)) => Ok(Some(api)),

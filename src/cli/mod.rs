@@ -7,6 +7,7 @@ mod doctor;
 mod door;
 mod log_line;
 mod serve;
+mod serve_file;
 mod token;
 
 use std::{path::PathBuf, process::ExitCode};

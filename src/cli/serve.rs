@@ -13,7 +13,7 @@ use actix_web::dev::{Server, ServerHandle};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::{EnvFilter, fmt::format::JsonFields, layer::SubscriberExt, util::SubscriberInitExt};
 
-use super::{Failure, door::ServeFile, log_line::JsonLine};
+use super::{Failure, log_line::JsonLine, serve_file::ServeFile};
 use crate::{
     app::Core,
     config::{LogFormat, Settings, StoreSetting},

@@ -4,7 +4,11 @@ use clap::Subcommand;
 use http::Method;
 use serde_json::{Value, json};
 
-use super::{Failure, door::Door, print_data, print_json};
+use super::{
+    Failure,
+    door::{Door, encoded},
+    print_data, print_json,
+};
 use crate::{config::GlobalArgs, model::Scope};
 
 /// What can be done with tokens.
@@ -53,7 +57,7 @@ async fn act(door: &Door, command: TokenCommand, json: bool) -> Result<(), Failu
             print_data(made["token"].as_str().unwrap_or_default())
         }
         TokenCommand::List => {
-            let list = super::account::read_all(door, "/api-token").await?;
+            let list = door.read_all("/api-token").await?;
             if json {
                 return print_json(&Value::Array(list));
             }
@@ -65,8 +69,7 @@ async fn act(door: &Door, command: TokenCommand, json: bool) -> Result<(), Failu
             Ok(())
         }
         TokenCommand::Revoke { id } => {
-            let path = format!("/api-token/{}", percent_encoding::utf8_percent_encode(&id, percent_encoding::NON_ALPHANUMERIC));
-            let ended = door.call(Method::DELETE, &path, None).await?;
+            let ended = door.call(Method::DELETE, &format!("/api-token/{}", encoded(&id)), None).await?;
             if json {
                 return print_json(&ended);
             }

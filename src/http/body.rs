@@ -1,6 +1,7 @@
 //! Request bodies under a pace: how long a client may be silent, how slow it may be, how much it may send.
 
 use std::{
+    collections::BTreeMap,
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
@@ -10,6 +11,7 @@ use actix_web::{FromRequest, HttpRequest, dev, web};
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt, future::LocalBoxFuture};
 use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::Problem;
@@ -157,24 +159,44 @@ impl<T: DeserializeOwned + 'static> FromRequest for JsonBody<T> {
     }
 }
 
-/// Reads JSON; the error names the member and the place, never a value, because values may be secrets.
+/// Reads a JSON object; the error names the member and what it takes, never a value, because values may be secrets.
 pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
-    if body.is_empty() {
-        return Err(Error::new(Code::InvalidBody, "The body is empty; a JSON object is expected."));
+    match body.trim_ascii_start().first() {
+        Some(b'{') => {}
+        Some(_) => return Err(Error::new(Code::InvalidBody, "The body is not a JSON object.")),
+        None => return Err(Error::new(Code::InvalidBody, "The body is empty; a JSON object is expected.")),
     }
     serde_json::from_slice(body).map_err(|error| {
         let text = error.to_string();
-        let problem = Error::new(Code::InvalidBody, without_values(&text));
-        match member(&text) {
-            Some(name) => problem.field(name),
-            None => problem,
-        }
+        let field = member(&text).map(str::to_owned).or_else(|| member_at(body, error.line(), error.column()));
+        let detail = match (&field, words(&text)) {
+            (Some(field), Some(words)) => format!("`{field}` takes {words}."),
+            _ => without_values(&text),
+        };
+        let problem = Error::new(Code::InvalidBody, detail);
+        field.into_iter().fold(problem, Error::field)
     })
 }
 
 fn member(text: &str) -> Option<&str> {
     let named = ["missing field `", "unknown field `", "duplicate field `"].iter().find_map(|p| text.strip_prefix(p))?;
     named.split('`').next()
+}
+
+/// The member whose value was being read at this place.
+fn member_at(body: &[u8], line: usize, column: usize) -> Option<String> {
+    let members: BTreeMap<String, &RawValue> = serde_json::from_slice(body).ok()?;
+    let lines = body.split_inclusive(|byte| *byte == b'\n').take(line.saturating_sub(1));
+    let at = lines.map(<[u8]>::len).sum::<usize>() + column;
+    let start = |value: &RawValue| value.get().as_ptr() as usize - body.as_ptr() as usize;
+    let begun = members.into_iter().filter(|(_, value)| start(value) < at);
+    begun.max_by_key(|(_, value)| start(value)).map(|(name, _)| name)
+}
+
+/// The words there are, for one that is none of them.
+fn words(text: &str) -> Option<&str> {
+    let (_, known) = text.strip_prefix("unknown variant `")?.rsplit_once("`, expected ")?;
+    known.rsplit_once(" at line ").map(|(words, _)| words)
 }
 
 fn without_values(text: &str) -> String {

@@ -3,15 +3,13 @@
 use std::collections::BTreeSet;
 
 use serde::Serialize;
-use serde_json::Value;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::query::CapabilityQuery;
+use super::{problem::READ_ONLY, query::CapabilityQuery};
 use crate::{
     connector::{Connector, FieldKind, Level, LinkMethod, file::FieldFile},
     error::{Code, Error},
-    mapping::RuleFile,
     model::{AccountId, AccountStatus, EnvironmentId, Field, Resource},
     service::{Linked, filter::filterable},
 };
@@ -369,7 +367,7 @@ pub fn require(linked: &Linked, resource: Resource, verb: Verb) -> Result<(), Er
     }
     let detail =
         format!("{}, linked by `{}`, has `{name}` but cannot {} them.{hint}", connector.file.title, method.name, verb.word());
-    let allow = if matches!(verb, Verb::List | Verb::Get) { "" } else { "GET" };
+    let allow = if matches!(verb, Verb::List | Verb::Get) { "" } else { READ_ONLY };
     Err(Error::new(Code::MethodNotSupported, detail).allow(allow))
 }
 
@@ -387,44 +385,4 @@ pub fn require_proxy(linked: &Linked, name: &str, verb: Verb) -> Result<(), Erro
             Err(Error::new(Code::ResourceNotSupported, detail))
         }
     }
-}
-
-/// A rule as JSON, the way the connector's file has it.
-pub fn rule(rule: &RuleFile) -> Value {
-    match rule {
-        RuleFile::Path(path) => path.clone().into(),
-        RuleFile::First(paths) => paths.clone().into(),
-        RuleFile::Full(full) => {
-            let many =
-                |texts: &Option<crate::mapping::OneOrMany<String>>| texts.as_ref().map(|t| Value::from(t.as_slice().to_vec()));
-            let text = |text: &Option<String>| text.clone().map(Value::from);
-            let map = full.map.as_ref().map(|map| map.iter().map(|(k, v)| (k.clone(), self::rule(v))).collect::<Value>());
-            let when = full.when.as_ref().map(|when| {
-                let parts =
-                    [("path", Some(Value::from(when.path.clone()))), ("is", many(&when.is)), ("is_not", many(&when.is_not))];
-                present(parts)
-            });
-            present([
-                ("from", many(&full.from)),
-                ("as", text(&full.read_as)),
-                ("format", text(&full.format)),
-                ("values", full.values.as_ref().map(|v| v.iter().map(|(k, v)| (k.clone(), v.clone())).collect())),
-                ("else", full.otherwise.clone()),
-                ("null_if", many(&full.null_if)),
-                ("split", text(&full.split)),
-                ("join", text(&full.join)),
-                ("join_paths", full.join_paths.clone().map(Value::from)),
-                ("each", text(&full.each)),
-                ("map", map),
-                ("when", when),
-                ("present", text(&full.present)),
-                ("const", full.constant.clone()),
-                ("fn", text(&full.function)),
-            ])
-        }
-    }
-}
-
-fn present<const N: usize>(parts: [(&str, Option<Value>); N]) -> Value {
-    parts.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
 }

@@ -1,14 +1,16 @@
 //! How answers are wrapped. Lists of the data plane are written around the service's bytes without reading them again.
 
+use std::{fmt::Display, str::FromStr};
+
 use actix_web::{HttpResponse, HttpResponseBuilder, http::StatusCode};
 use serde::Serialize;
 use serde_json::json;
 
-use super::{Answer, Problem};
+use super::{Answer, Problem, query::PlatformList};
 use crate::{
     error::Error,
-    model::{FilterReport, Warning},
-    service::{ListPage, OneRecord},
+    model::{EnvironmentId, FilterReport, Warning},
+    service::{ListPage, OneRecord, PlatformCursors, Services},
 };
 
 /// The media type of everything but errors.
@@ -70,30 +72,45 @@ pub fn one(record: OneRecord, envelope: bool) -> Answer {
     Ok(response.body(body))
 }
 
-/// A page of the gateway's own objects.
-pub fn platform<T: Serialize>(result: Vec<T>, next_cursor: Option<String>, limit: usize) -> Answer {
-    #[derive(Serialize)]
-    struct Page<T> {
-        result: Vec<T>,
-        next_cursor: Option<String>,
-        limit: usize,
-    }
-    json_answer(StatusCode::OK, &Page { result, next_cursor, limit })
+/// One call for a list of the gateway's own objects: where it begins, and how its page is wrapped.
+pub struct Platform<'a> {
+    cursors: &'a PlatformCursors,
+    environment: EnvironmentId,
+    list: &'static str,
+    query: &'a PlatformList,
 }
 
-/// A page cut out of a list that is in memory as a whole; the cursor is the last key shown.
-pub fn platform_slice<T: Serialize>(all: impl Iterator<Item = (String, T)>, after: Option<&str>, limit: usize) -> Answer {
-    let mut rest = all.filter(|(key, _)| after.is_none_or(|after| key.as_str() > after)).peekable();
-    let mut result = Vec::new();
-    let mut last = None;
-    while result.len() < limit
-        && let Some((key, item)) = rest.next()
-    {
-        result.push(item);
-        last = Some(key);
+impl<'a> Platform<'a> {
+    /// `list` names the list in its cursors.
+    pub fn new(services: &'a Services, environment: EnvironmentId, list: &'static str, query: &'a PlatformList) -> Self {
+        Self { cursors: &services.cursors, environment, list, query }
     }
-    let next = if rest.peek().is_some() { last } else { None };
-    platform(result, next, limit)
+
+    /// The object this page begins after; none for the first page.
+    pub fn after<T: FromStr>(&self) -> Result<Option<T>, Error> {
+        self.query.cursor.as_deref().map(|text| self.cursors.open(self.environment, self.list, text)).transpose()
+    }
+
+    /// The page; `next` is the object the next one begins after.
+    pub fn page<T: Serialize>(&self, result: Vec<T>, next: Option<impl Display>) -> Answer {
+        #[derive(Serialize)]
+        struct Page<T> {
+            result: Vec<T>,
+            next_cursor: Option<String>,
+            limit: usize,
+        }
+        let next_cursor = next.map(|next| self.cursors.seal(self.environment, self.list, next));
+        json_answer(StatusCode::OK, &Page { result, next_cursor, limit: self.query.limit })
+    }
+
+    /// The page, cut out of a list that is in memory as a whole, in the order of its keys.
+    pub fn slice<T: Serialize>(&self, all: impl Iterator<Item = (String, T)>) -> Answer {
+        let after: Option<String> = self.after()?;
+        let mut rest = all.filter(|(key, _)| after.as_ref().is_none_or(|after| key > after)).peekable();
+        let (keys, result): (Vec<_>, Vec<_>) = rest.by_ref().take(self.query.limit).unzip();
+        let more = rest.peek().is_some();
+        self.page(result, keys.last().filter(|_| more))
+    }
 }
 
 /// Any object of ours.

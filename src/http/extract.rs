@@ -87,10 +87,7 @@ impl<R: Right, Q: Query> FromRequest for Caller<R, Q> {
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let request = request.clone();
         Box::pin(async move {
-            let caller = authenticate::<R>(&request).await?;
-            let mut pairs = Pairs::parse(request.query_string())?;
-            let query = Q::take(&mut pairs)?;
-            pairs.finish(&[Q::NAMES])?;
+            let (caller, query) = admit::<R, _>(&request, &[Q::NAMES], Q::take).await?;
             Ok(Self { caller, query, right: PhantomData })
         })
     }
@@ -105,16 +102,32 @@ impl<R: Right, Q: Query> FromRequest for LinkedAccount<R, Q> {
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let request = request.clone();
-        Box::pin(async move {
-            let caller = authenticate::<R>(&request).await?;
-            let mut pairs = Pairs::parse(request.query_string())?;
+        let take = |pairs: &mut Pairs| {
             let id = pairs.take_one(ACCOUNT_PARAMETER)?.filter(|id| !id.is_empty()).ok_or_else(no_account)?;
-            let query = Q::take(&mut pairs)?;
-            pairs.finish(&[Q::NAMES, &[ACCOUNT_PARAMETER]])?;
+            Ok((id, Q::take(pairs)?))
+        };
+        Box::pin(async move {
+            let (caller, (id, query)) = admit::<R, _>(&request, &[Q::NAMES, &[ACCOUNT_PARAMETER]], take).await?;
             let linked = open(&request, &caller, &id).await?;
             Ok(Self { caller, linked, query, right: PhantomData })
         })
     }
+}
+
+/// Who calls, if the right `R` is held, and what `take` makes of the query, of which it must leave nothing.
+async fn admit<R: Right, T>(
+    request: &HttpRequest,
+    names: &[&[&str]],
+    take: impl FnOnce(&mut Pairs) -> Result<T, Error>,
+) -> Result<(Arc<service::Caller>, T), Error> {
+    let caller = state(request)?.services.tokens.authenticate(token::bearer(request.headers())?).await?;
+    if let Some(scope) = R::SCOPE {
+        caller.require(scope)?;
+    }
+    let mut pairs = Pairs::parse(request.query_string())?;
+    let taken = take(&mut pairs)?;
+    pairs.finish(names)?;
+    Ok((caller, taken))
 }
 
 fn no_account() -> Error {
@@ -132,13 +145,4 @@ pub async fn open(request: &HttpRequest, caller: &service::Caller, id: &str) -> 
     let linked = state(request)?.services.accounts.open(caller.environment, id).await?;
     request.extensions_mut().insert(Concerned(linked.account.id));
     Ok(linked)
-}
-
-async fn authenticate<R: Right>(request: &HttpRequest) -> Result<Arc<service::Caller>, Error> {
-    let token = token::bearer(request.headers())?;
-    let caller = state(request)?.services.tokens.authenticate(token).await?;
-    if let Some(scope) = R::SCOPE {
-        caller.require(scope)?;
-    }
-    Ok(caller)
 }

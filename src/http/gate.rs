@@ -15,7 +15,7 @@ use actix_web::{
     body::{BoxBody, EitherBody, MessageBody},
     dev::{Service, ServiceRequest, ServiceResponse, Transform, forward_ready},
     http::{
-        Uri,
+        Method, Uri,
         header::{HeaderName, HeaderValue},
         uri::PathAndQuery,
     },
@@ -148,16 +148,23 @@ impl<S> Gated<S> {
         }
         let head = request.head();
         framing::check(&head.method, &head.uri, head.version, &head.headers, self.public_host.as_deref())?;
-        let Some(path) = framing::collapse(head.uri.path()) else { return first_segment(head.uri.path()) };
+        let collapsed = framing::collapse(head.uri.path());
+        let path = collapsed.unwrap_or(head.uri.path());
         first_segment(path)?;
-        let target = match head.uri.query() {
-            Some(query) => format!("{path}?{query}"),
-            None => path.to_owned(),
-        };
-        let target = PathAndQuery::try_from(target).map_err(Error::internal)?;
-        let uri = Uri::from(target);
-        request.match_info_mut().get_mut().update(&uri);
-        request.head_mut().uri = uri;
+        // The server itself leaves the body of an answer to HEAD out. The transparent proxy hands HEAD on.
+        let is_head = head.method == Method::HEAD && !path.starts_with(framing::PASSTHROUGH);
+        if collapsed.is_some() {
+            let target = match head.uri.query() {
+                Some(query) => format!("{path}?{query}"),
+                None => path.to_owned(),
+            };
+            let uri = Uri::from(PathAndQuery::try_from(target).map_err(Error::internal)?);
+            request.match_info_mut().get_mut().update(&uri);
+            request.head_mut().uri = uri;
+        }
+        if is_head {
+            request.head_mut().method = Method::GET;
+        }
         Ok(())
     }
 }

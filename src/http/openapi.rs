@@ -35,7 +35,7 @@ const ABOUT: &str = "Rollcall links customers' accounts at many vendors and answ
     **Lists.** `limit` is a maximum; `next_cursor` is null at the end, and a page with a cursor is never empty. No filter is \
     ever ignored: `filters` in the answer says whether the vendor or the gateway evaluated it. This document describes \
     unified answers: `truto_key_by` makes `result` an object, and `truto_response_format` other than `unified` changes its \
-    records.\n\n**Errors** are RFC 9457 problems, the same shape everywhere.";
+    records.\n\n**HEAD** answers like GET, without a body.\n\n**Errors** are RFC 9457 problems, the same shape everywhere.";
 
 const TAGS: &[(&str, &str)] = &[
     ("directory", "Users, groups, roles, organizations and workspaces of every vendor in one schema."),

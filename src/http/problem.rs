@@ -23,6 +23,9 @@ pub const MEDIA_TYPE: &str = "application/problem+json";
 /// Names the code, so that a client of the passthrough can tell our errors from the vendor's.
 pub const ERROR_HEADER: &str = "rollcall-error";
 
+/// `Allow` of what can only be read.
+pub const READ_ONLY: &str = "GET, HEAD";
+
 /// The most of a vendor's body that is shown.
 const RAW_RESPONSE_CAP: usize = 64 * 1024;
 

@@ -14,8 +14,8 @@ use crate::{
     },
 };
 
-macro_rules! data_page {
-    ($(#[$doc:meta])* $name:ident of $record:ty) => {
+macro_rules! data_pages {
+    ($($(#[$doc:meta])* $name:ident of $record:ty;)*) => {$(
         $(#[$doc])*
         #[derive(ToSchema)]
         pub struct $name {
@@ -38,40 +38,28 @@ macro_rules! data_page {
             /// Who evaluated which filter.
             pub filters: FilterReport,
         }
-    };
+    )*};
 }
 
-data_page! {
+data_pages! {
     /// A page of users.
-    UserPage of User
-}
-data_page! {
+    UserPage of User;
     /// A page of groups.
-    GroupPage of Group
-}
-data_page! {
+    GroupPage of Group;
     /// A page of a group's members.
-    MemberPage of Member
-}
-data_page! {
+    MemberPage of Member;
     /// A page of roles.
-    RolePage of Role
-}
-data_page! {
+    RolePage of Role;
     /// A page of organizations.
-    OrganizationPage of Organization
-}
-data_page! {
+    OrganizationPage of Organization;
     /// A page of workspaces.
-    WorkspacePage of Workspace
-}
-data_page! {
+    WorkspacePage of Workspace;
     /// A page of a vendor's own records.
-    ProxyPage of Map<String, Value>
+    ProxyPage of Map<String, Value>;
 }
 
-macro_rules! platform_page {
-    ($(#[$doc:meta])* $name:ident of $record:ty) => {
+macro_rules! platform_pages {
+    ($($(#[$doc:meta])* $name:ident of $record:ty;)*) => {$(
         $(#[$doc])*
         #[derive(ToSchema)]
         pub struct $name {
@@ -83,24 +71,18 @@ macro_rules! platform_page {
             /// The most objects this page could hold.
             pub limit: usize,
         }
-    };
+    )*};
 }
 
-platform_page! {
+platform_pages! {
     /// A page of API tokens.
-    ApiTokenPage of ApiToken
-}
-platform_page! {
+    ApiTokenPage of ApiToken;
     /// A page of linked accounts.
-    IntegratedAccountPage of IntegratedAccount
-}
-platform_page! {
+    IntegratedAccountPage of IntegratedAccount;
     /// A page of connectors.
-    IntegrationPage of Integration
-}
-platform_page! {
+    IntegrationPage of Integration;
     /// A page of connectors within this environment.
-    EnvironmentIntegrationPage of EnvironmentIntegration
+    EnvironmentIntegrationPage of EnvironmentIntegration;
 }
 
 /// What a delete answers.
@@ -120,7 +102,6 @@ pub struct CreateApiToken {
     pub scopes: Vec<Scope>,
     /// When it ends by itself.
     #[serde(default)]
-    #[schema(value_type = Option<String>, format = DateTime)]
     pub expires_at: Option<Timestamp>,
 }
 
@@ -138,10 +119,8 @@ pub struct CreatedApiToken<'a> {
     /// Its rights.
     pub scopes: Vec<Scope>,
     /// When it ends by itself.
-    #[schema(value_type = Option<String>, format = DateTime)]
     pub expires_at: Option<Timestamp>,
     /// When it was made.
-    #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
 }
 
@@ -218,10 +197,8 @@ pub struct IntegratedAccount {
     #[schema(required = false)]
     pub warnings: Vec<Warning>,
     /// When it was first linked.
-    #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
     /// When anything of it last changed.
-    #[schema(value_type = String, format = DateTime)]
     pub updated_at: Timestamp,
 }
 
@@ -390,113 +367,105 @@ pub enum ResponseFormatWord {
     Debug,
 }
 
-/// Parameters of every data list.
-#[derive(IntoParams)]
-#[into_params(parameter_in = Query)]
-#[allow(dead_code, reason = "read by the document only")]
-pub struct ListParams {
-    /// The linked account.
-    pub integrated_account_id: Uuid,
-    /// The most records on one page; a page may be shorter.
-    #[param(minimum = 1, maximum = 1000, default = 100)]
-    pub limit: Option<usize>,
-    /// `next_cursor` of the page before; account, filters and limit must stay the same. Empty means the first page.
-    pub next_cursor: Option<String>,
-    /// Filters by unified field, `filters[field]=value` or `field=value`; `field[in]=a,b` for one of several, `field[gte]=…` and
-    /// the like for times. `/capabilities` lists them. None is ever ignored.
-    #[param(style = DeepObject, explode, value_type = Option<Object>)]
-    pub filters: Option<Map<String, Value>>,
-    /// Query parameters for the vendor, sent as they are: `remote_query[name]=value`.
-    #[param(style = DeepObject, explode, value_type = Option<Object>)]
-    pub remote_query: Option<Map<String, Value>>,
-    /// How records are written.
-    #[param(inline)]
-    pub truto_response_format: Option<ResponseFormatWord>,
-    /// Makes `result` an object keyed by this field. (This document describes the form without it.)
-    pub truto_key_by: Option<String>,
-    /// Top-level fields to leave out, comma-separated or repeated as `truto_exclude_fields[]=`.
-    pub truto_exclude_fields: Option<String>,
-    /// Up to 10,000 records at once.
-    pub truto_ignore_limit: Option<bool>,
-    /// Leaves `remote_data` out.
-    pub truto_ignore_remote_data: Option<bool>,
+macro_rules! parameters {
+    ($($(#[$doc:meta])* $name:ident { $($(#[$about:meta])* $parameter:ident: $kind:ty,)* })*) => {$(
+        $(#[$doc])*
+        #[derive(IntoParams)]
+        #[into_params(parameter_in = Query)]
+        #[allow(dead_code, reason = "for the document only; `query` reads what callers send")]
+        pub struct $name {
+            $($(#[$about])* pub $parameter: $kind,)*
+        }
+    )*};
 }
 
-/// Parameters of every call for one record.
-#[derive(IntoParams)]
-#[into_params(parameter_in = Query)]
-#[allow(dead_code, reason = "read by the document only")]
-pub struct OneParams {
-    /// The linked account.
-    pub integrated_account_id: Uuid,
-    /// Answers `{"result": …}` in place of the bare record.
-    pub envelope: Option<bool>,
-    /// Query parameters for the vendor, sent as they are: `remote_query[name]=value`.
-    #[param(style = DeepObject, explode, value_type = Option<Object>)]
-    pub remote_query: Option<Map<String, Value>>,
-    /// How the record is written.
-    #[param(inline)]
-    pub truto_response_format: Option<ResponseFormatWord>,
-    /// Top-level fields to leave out, comma-separated or repeated as `truto_exclude_fields[]=`.
-    pub truto_exclude_fields: Option<String>,
-    /// Leaves `remote_data` out.
-    pub truto_ignore_remote_data: Option<bool>,
-}
+parameters! {
+    /// Parameters of every data call.
+    DataParams {
+        /// The linked account.
+        integrated_account_id: Uuid,
+        /// Query parameters for the vendor, sent as they are: `remote_query[name]=value`.
+        #[param(style = DeepObject, explode, value_type = Option<Object>)]
+        remote_query: Option<Map<String, Value>>,
+        /// How records are written.
+        #[param(inline)]
+        truto_response_format: Option<ResponseFormatWord>,
+        /// Top-level fields to leave out, comma-separated or repeated as `truto_exclude_fields[]=`.
+        truto_exclude_fields: Option<String>,
+        /// Leaves `remote_data` out.
+        truto_ignore_remote_data: Option<bool>,
+    }
 
-/// Parameters of every platform list.
-#[derive(IntoParams)]
-#[into_params(parameter_in = Query)]
-#[allow(dead_code, reason = "read by the document only")]
-pub struct PageParams {
-    /// The most objects on one page.
-    #[param(minimum = 1, maximum = 5000, default = 100)]
-    pub limit: Option<usize>,
-    /// `next_cursor` of the page before. Empty means the first page.
-    pub next_cursor: Option<String>,
-}
+    /// More of them for lists.
+    ListParams {
+        /// The most records on one page; a page may be shorter.
+        #[param(minimum = 1, maximum = 1000, default = 100)]
+        limit: Option<usize>,
+        /// `next_cursor` of the page before; account, filters and limit must stay the same. Empty means the first page.
+        next_cursor: Option<String>,
+        /// Makes `result` an object keyed by this field. (This document describes the form without it.)
+        truto_key_by: Option<String>,
+        /// Up to 10,000 records at once.
+        truto_ignore_limit: Option<bool>,
+    }
 
-/// Filters of the list of accounts.
-#[derive(IntoParams)]
-#[into_params(parameter_in = Query)]
-#[allow(dead_code, reason = "read by the document only")]
-pub struct AccountParams {
-    /// Only accounts with this label.
-    pub tenant_id: Option<String>,
-    /// Only accounts with this status.
-    #[param(inline)]
-    pub status: Option<AccountStatus>,
-    /// Only accounts of this connector, by slug.
-    #[param(rename = "integration.name")]
-    pub integration_name: Option<String>,
-    /// Only sandboxes, or only real ones.
-    pub is_sandbox: Option<bool>,
-}
+    /// More of them for lists of the unified model.
+    FilterParams {
+        /// Filters by unified field, `filters[field]=value` or `field=value`; `field[in]=a,b` for one of several, `field[gte]=…`
+        /// and the like for times. `/capabilities` lists them. None is ever ignored.
+        #[param(style = DeepObject, explode, value_type = Option<Object>)]
+        filters: Option<Map<String, Value>>,
+    }
 
-/// Filters of the list of connectors.
-#[derive(IntoParams)]
-#[into_params(parameter_in = Query)]
-#[allow(dead_code, reason = "read by the document only")]
-pub struct IntegrationParams {
-    /// Only the connector with this slug.
-    pub name: Option<String>,
-    /// With `connected`: look at this customer's accounts.
-    pub tenant_id: Option<String>,
-    /// Only connectors that have, or have not, a linked account.
-    pub connected: Option<bool>,
-}
+    /// More of them for one record of the unified model.
+    EnvelopeParams {
+        /// Answers `{"result": …}` in place of the bare record.
+        envelope: Option<bool>,
+    }
 
-/// What of the capabilities is wanted.
-#[derive(IntoParams)]
-#[into_params(parameter_in = Query)]
-#[allow(dead_code, reason = "read by the document only")]
-pub struct CapabilityParams {
-    /// `unified`, `proxy` or `all`.
-    #[param(pattern = "^(all|proxy|unified)$")]
-    pub r#type: Option<String>,
-    /// Only these methods, comma-separated.
-    pub methods: Option<String>,
-    /// Only this resource.
-    pub resource: Option<String>,
-    /// False leaves out what has a description; everything has one.
-    pub has_description: Option<bool>,
+    /// Parameters of every platform list.
+    PageParams {
+        /// The most objects on one page.
+        #[param(minimum = 1, maximum = 5000, default = 100)]
+        limit: Option<usize>,
+        /// `next_cursor` of the page before. Empty means the first page.
+        next_cursor: Option<String>,
+    }
+
+    /// Filters of the list of accounts.
+    AccountParams {
+        /// Only accounts with this label.
+        tenant_id: Option<String>,
+        /// Only accounts with this status.
+        #[param(inline)]
+        status: Option<AccountStatus>,
+        /// Only accounts of this connector, by slug.
+        #[param(rename = "integration.name")]
+        integration_name: Option<String>,
+        /// Only sandboxes, or only real ones.
+        is_sandbox: Option<bool>,
+    }
+
+    /// Filters of the list of connectors.
+    IntegrationParams {
+        /// Only the connector with this slug.
+        name: Option<String>,
+        /// With `connected`: look at this customer's accounts.
+        tenant_id: Option<String>,
+        /// Only connectors that have, or have not, a linked account.
+        connected: Option<bool>,
+    }
+
+    /// What of the capabilities is wanted.
+    CapabilityParams {
+        /// `unified`, `proxy` or `all`.
+        #[param(pattern = "^(all|proxy|unified)$")]
+        r#type: Option<String>,
+        /// Only these methods, comma-separated.
+        methods: Option<String>,
+        /// Only this resource.
+        resource: Option<String>,
+        /// False leaves out what has a description; everything has one.
+        has_description: Option<bool>,
+    }
 }

@@ -164,7 +164,7 @@ impl<B: MessageBody + Unpin> MessageBody for Watched<B> {
         let this = self.get_mut();
         let next = Pin::new(&mut this.body).poll_next(cx);
         match &next {
-            Poll::Ready(Some(Ok(chunk))) => this.entry.bytes += chunk.len() as u64,
+            Poll::Ready(Some(Ok(chunk))) if this.entry.method != Method::HEAD => this.entry.bytes += chunk.len() as u64,
             Poll::Ready(None) => this.entry.whole = true,
             _ => {}
         }

@@ -19,4 +19,4 @@ mod write;
 pub use answer::{Answer, AnswerReader};
 pub use path::{Path, PathError};
 pub use rule::{OneOrMany, RuleFile, SourceFile, WhenFile, merge};
-pub use table::{MapError, Mapped, Options, Roots, RuleError, Table};
+pub use table::{MapError, Mapped, Mapping, Options, Roots, RuleError, Table, append_remote_data};

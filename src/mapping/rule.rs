@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, marker::PhantomData};
 
 use schemars::JsonSchema;
 use serde::{
-    Deserialize, Deserializer,
+    Deserialize, Deserializer, Serialize, Serializer,
     de::{
         self, IntoDeserializer as _,
         value::{MapAccessDeserializer, SeqAccessDeserializer},
@@ -52,6 +52,12 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for OneOrMany<T> {
     }
 }
 
+impl<T: Serialize> Serialize for OneOrMany<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.as_slice().serialize(serializer)
+    }
+}
+
 impl<T> OneOrMany<T> {
     /// All of them, in order.
     pub fn as_slice(&self) -> &[T] {
@@ -63,8 +69,8 @@ impl<T> OneOrMany<T> {
 }
 
 /// What a target gets: a path, a list of paths (the first that is present), or the full form.
-#[derive(Clone, Debug, JsonSchema)]
-#[schemars(untagged)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[serde(untagged)]
 pub enum RuleFile {
     /// One path.
     Path(String),
@@ -104,55 +110,68 @@ fn written<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<serde_js
 
 /// The full form of a rule. Exactly one of `from`, `const`, `each`, `join_paths`, `present` is given.
 /// Order: `when`, the value, `null_if`, `fn`, `values`, `as`, the target's own kind; `else` takes whatever is left over.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SourceFile {
     /// Where the value comes from: a path or several, the first that is present and not null.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<OneOrMany<String>>,
     /// Read the text as: `epoch_s`, `epoch_ms`, `datetime`, `date`, `integer`, `text`.
-    #[serde(rename = "as")]
+    #[serde(rename = "as", skip_serializing_if = "Option::is_none")]
     pub read_as: Option<String>,
     /// For `as: datetime`: a `strptime` pattern; RFC 3339 when left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub format: Option<String>,
     /// Word → word; compared exactly.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub values: Option<BTreeMap<String, serde_json::Value>>,
     /// What everything else becomes: a word outside `values`, and a value that is missing, null or of another type.
     /// With a warning when it is the enum word `unknown`.
-    #[serde(rename = "else", default, deserialize_with = "written")]
+    #[serde(rename = "else", default, deserialize_with = "written", skip_serializing_if = "Option::is_none")]
     pub otherwise: Option<serde_json::Value>,
     /// Texts that mean "nothing".
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub null_if: Option<OneOrMany<String>>,
     /// Cut a text into a list at this.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub split: Option<String>,
     /// Put a list of texts together with this.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub join: Option<String>,
     /// Put the texts at these paths together with `join`; nothing when one is missing.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub join_paths: Option<Vec<String>>,
     /// One record per element of the list at this path.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub each: Option<String>,
     /// For `each`: target → rule, relative to the element (`.` is the element).
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub map: Option<BTreeMap<String, RuleFile>>,
     /// The rule holds only when the text at `path` is this; otherwise the target is left out, an enum takes its `else`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub when: Option<WhenFile>,
     /// True when the path is present and not null, else false.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub present: Option<String>,
     /// A fixed value.
-    #[serde(rename = "const", default, deserialize_with = "written")]
+    #[serde(rename = "const", default, deserialize_with = "written", skip_serializing_if = "Option::is_none")]
     pub constant: Option<serde_json::Value>,
     /// A named function of the mapping room, for what the vocabulary cannot say.
-    #[serde(rename = "fn")]
+    #[serde(rename = "fn", skip_serializing_if = "Option::is_none")]
     pub function: Option<String>,
 }
 
 /// A condition on the record.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WhenFile {
     /// The path.
     pub path: String,
     /// Its text is one of these.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub is: Option<OneOrMany<String>>,
     /// Its text is none of these.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub is_not: Option<OneOrMany<String>>,
 }
 

@@ -1,6 +1,6 @@
 //! The compiled table.
 
-use std::{borrow::Cow, collections::BTreeMap, ops::Range};
+use std::{borrow::Cow, collections::BTreeMap, fmt::Display};
 
 use super::{
     RuleFile,
@@ -72,15 +72,16 @@ pub struct Options<'a> {
 pub struct Mapped {
     /// The record's `id`.
     pub id: String,
-    /// Where in the output the record stands.
-    pub at: Range<usize>,
     /// Words outside `values`, lost conversions.
     pub warnings: Vec<Warning>,
 }
 
-/// Room for one record's values, used again for the next; `$account`, `$company` and `$page` are read into it once.
-struct Page<'a> {
+/// A table at work on the records of one answer: `$account`, `$company` and `$page` are read once for all of them.
+pub struct Mapping<'a> {
+    table: &'a Table,
+    /// Room for one record's values, behind those of the roots; used again for the next.
     cells: Vec<Cell<'a>>,
+    /// Where the cells of the roots begin.
     roots: [usize; 3],
     /// Where the record's own cells begin.
     record: usize,
@@ -105,79 +106,64 @@ impl Table {
         self.sources.clone()
     }
 
-    /// Appends the unified record to `out`. On an error `out` is as it was.
-    pub fn apply(&self, record: &[u8], roots: Roots<'_>, options: Options<'_>, out: &mut Vec<u8>) -> Result<Mapped, MapError> {
-        let record = std::str::from_utf8(record).map_err(|e| MapError::NotJson(e.to_string()))?;
-        let mut page = self.page(roots)?;
-        self.write(record, &mut page, options, out)
-    }
-
-    /// Appends the unified records of one answer to `out`, with commas between them; `records` are the ranges that
-    /// `Path::elements` found. Faster than record by record. On an error `out` is as it was.
-    pub fn apply_page(
-        &self,
-        body: &[u8],
-        records: &[Range<usize>],
-        roots: Roots<'_>,
-        options: Options<'_>,
-        out: &mut Vec<u8>,
-    ) -> Result<Vec<Mapped>, MapError> {
-        let body = std::str::from_utf8(body).map_err(|e| MapError::NotJson(e.to_string()))?;
-        let (start, mut page, mut mapped) = (out.len(), self.page(roots)?, Vec::with_capacity(records.len()));
-        for (at, range) in records.iter().enumerate() {
-            if at > 0 {
-                out.push(b',');
-            }
-            let record = body.get(range.clone()).ok_or_else(|| MapError::Shape("the record lies outside the answer".to_owned()));
-            match record.and_then(|record| self.write(record, &mut page, options, out)) {
-                Ok(one) => mapped.push(one),
-                Err(error) => {
-                    out.truncate(start);
-                    return Err(error);
-                }
-            }
-        }
-        Ok(mapped)
-    }
-
-    fn page<'a>(&self, roots: Roots<'a>) -> Result<Page<'a>, MapError> {
+    /// Begins with the records of one answer.
+    pub fn begin<'a>(&'a self, roots: Roots<'a>) -> Result<Mapping<'a>, MapError> {
         let mut cells = Vec::new();
         let mut bases = [0; 3];
         for ((scope, text), base) in self.roots.iter().zip([roots.account, roots.company, roots.page]).zip(&mut bases) {
             *base = scope.open(&mut cells);
             if let Some(text) = text.filter(|_| !scope.is_empty()) {
-                scope.read(text, *base, &mut cells).map_err(|e| MapError::NotJson(e.to_string()))?;
+                scope.read(text, *base, &mut cells).map_err(not_json)?;
             }
         }
         let record = cells.len();
-        Ok(Page { cells, roots: bases, record })
+        Ok(Mapping { table: self, cells, roots: bases, record })
     }
 
-    fn write<'a>(
-        &self,
-        record: &'a str,
-        page: &mut Page<'a>,
-        options: Options<'_>,
-        out: &mut Vec<u8>,
-    ) -> Result<Mapped, MapError> {
-        let record = record.trim_matches([' ', '\t', '\r', '\n']);
-        if !record.starts_with('{') && !self.record.keeps_whole() {
-            serde_json::from_str::<serde::de::IgnoredAny>(record).map_err(|e| MapError::NotJson(e.to_string()))?;
+    /// Appends the unified form of a single record to `out`. On an error `out` is as it was.
+    pub fn apply(&self, record: &[u8], roots: Roots<'_>, options: Options<'_>, out: &mut Vec<u8>) -> Result<Mapped, MapError> {
+        self.begin(roots)?.apply(record, options, out)
+    }
+}
+
+impl<'a> Mapping<'a> {
+    /// Appends the unified record to `out`. On an error `out` is as it was.
+    pub fn apply(&mut self, record: &'a [u8], options: Options<'_>, out: &mut Vec<u8>) -> Result<Mapped, MapError> {
+        let record = std::str::from_utf8(record).map_err(not_json)?.trim_matches([' ', '\t', '\r', '\n']);
+        let base = self.read(record)?;
+        let (start, mut mapped) = (out.len(), Mapped::default());
+        if let Err(missing) = self.write(base, options.exclude, out, &mut mapped) {
+            out.truncate(start);
+            return Err(missing);
+        }
+        if options.remote_data {
+            append_remote_data(record.as_bytes(), out);
+        }
+        Ok(mapped)
+    }
+
+    /// Reads the record into the cells; where they begin.
+    fn read(&mut self, record: &'a str) -> Result<usize, MapError> {
+        let scope = &self.table.record;
+        if !record.starts_with('{') && !scope.keeps_whole() {
+            serde_json::from_str::<serde::de::IgnoredAny>(record).map_err(not_json)?;
             return Err(MapError::Shape("the record is not an object".to_owned()));
         }
         if !depth_within(record.as_bytes()) {
             return Err(MapError::NotJson("nested too deeply".to_owned()));
         }
-        page.cells.truncate(page.record);
-        let base = self.record.open(&mut page.cells);
-        self.record.read(record, base, &mut page.cells).map_err(|e| MapError::NotJson(e.to_string()))?;
+        self.cells.truncate(self.record);
+        let base = scope.open(&mut self.cells);
+        scope.read(record, base, &mut self.cells).map_err(not_json)?;
+        Ok(base)
+    }
 
-        let start = out.len();
-        let (mut mapped, mut missing) = (Mapped::default(), None);
+    fn write(&self, base: usize, exclude: &[String], out: &mut Vec<u8>, mapped: &mut Mapped) -> Result<(), MapError> {
+        let (start, mut missing) = (out.len(), None);
         out.push(b'{');
-        let mut writer =
-            Writer { cells: &page.cells, base, roots: page.roots, out, warnings: &mut mapped.warnings, missing: &mut missing };
-        for member in &self.members {
+        let warnings = &mut mapped.warnings;
+        let mut writer = Writer { cells: &self.cells, base, roots: self.roots, out, warnings, missing: &mut missing };
+        for member in &self.table.members {
             let before = writer.out.len();
             if before > start + 1 {
                 writer.out.push(b',');
@@ -187,25 +173,28 @@ impl Table {
             if member.name == "id" {
                 mapped.id = id_text(&writer.out[written..]);
             }
-            if options.exclude.iter().any(|name| name == member.name) {
+            if exclude.iter().any(|name| name == member.name) {
                 writer.out.truncate(before);
             }
         }
-        if mapped.id.is_empty() && self.members.iter().any(|member| member.name == "id" && member.required) {
+        out.push(b'}');
+        if mapped.id.is_empty() && self.table.members.iter().any(|member| member.name == "id" && member.required) {
             missing.get_or_insert_with(|| "id".to_owned());
         }
-        if let Some(target) = missing {
-            out.truncate(start);
-            return Err(MapError::Missing(target));
-        }
-        if options.remote_data && !options.exclude.iter().any(|name| name == "remote_data") {
-            out.extend_from_slice(if out.len() > start + 1 { b",\"remote_data\":" } else { b"\"remote_data\":" });
-            out.extend_from_slice(record.as_bytes());
-        }
-        out.push(b'}');
-        mapped.at = start..out.len();
-        Ok(mapped)
+        missing.map_or(Ok(()), |target| Err(MapError::Missing(target)))
     }
+}
+
+/// Adds the vendor's own record, byte for byte, to the unified one that `out` ends with.
+pub fn append_remote_data(record: &[u8], out: &mut Vec<u8>) {
+    out.pop();
+    out.extend_from_slice(if out.ends_with(b"{") { b"\"remote_data\":" } else { b",\"remote_data\":" });
+    out.extend_from_slice(record);
+    out.push(b'}');
+}
+
+fn not_json(why: impl Display) -> MapError {
+    MapError::NotJson(why.to_string())
 }
 
 /// The id as text; empty when there is none.

@@ -34,7 +34,6 @@ pub struct Forbidden {
     /// Scopes the vendor named, if any.
     pub missing_scopes: Vec<String>,
     /// When.
-    #[schema(value_type = String, format = DateTime)]
     pub occurred_at: Timestamp,
 }
 

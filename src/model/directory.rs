@@ -250,7 +250,6 @@ record! {
         /// The organization it belongs to.
         organization: Option<String>,
         /// When the user last used it.
-        #[schema(value_type = Option<String>, format = DateTime)]
         last_active_at: Option<Timestamp>,
     }
 }
@@ -307,16 +306,12 @@ record! {
         /// Languages.
         languages: Vec<String>,
         /// When the vendor made the record.
-        #[schema(value_type = Option<String>, format = DateTime)]
         created_at: Option<Timestamp>,
         /// When it last changed.
-        #[schema(value_type = Option<String>, format = DateTime)]
         updated_at: Option<Timestamp>,
         /// Last activity.
-        #[schema(value_type = Option<String>, format = DateTime)]
         last_active_at: Option<Timestamp>,
         /// Last sign-in.
-        #[schema(value_type = Option<String>, format = DateTime)]
         last_login_at: Option<Timestamp>,
     }
 }
@@ -339,10 +334,8 @@ record! {
         /// Whether it is in force.
         status: Option<GroupStatus>,
         /// When the vendor made it.
-        #[schema(value_type = Option<String>, format = DateTime)]
         created_at: Option<Timestamp>,
         /// When it last changed.
-        #[schema(value_type = Option<String>, format = DateTime)]
         updated_at: Option<Timestamp>,
     }
 }
@@ -379,10 +372,8 @@ record! {
         /// Where it can be given: `group` or `workspace`.
         applicable_in: Option<String>,
         /// When the vendor made it.
-        #[schema(value_type = Option<String>, format = DateTime)]
         created_at: Option<Timestamp>,
         /// When it last changed.
-        #[schema(value_type = Option<String>, format = DateTime)]
         updated_at: Option<Timestamp>,
     }
 }
@@ -399,10 +390,8 @@ record! {
         /// Licences it holds.
         licenses: Vec<NamedRef>,
         /// When the vendor made it.
-        #[schema(value_type = Option<String>, format = DateTime)]
         created_at: Option<Timestamp>,
         /// When it last changed.
-        #[schema(value_type = Option<String>, format = DateTime)]
         updated_at: Option<Timestamp>,
     }
 }
@@ -421,10 +410,8 @@ record! {
         /// The organization it belongs to.
         organization: Option<NamedRef>,
         /// When the vendor made it.
-        #[schema(value_type = Option<String>, format = DateTime)]
         created_at: Option<Timestamp>,
         /// When it last changed.
-        #[schema(value_type = Option<String>, format = DateTime)]
         updated_at: Option<Timestamp>,
     }
 }

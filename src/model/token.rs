@@ -80,9 +80,7 @@ pub struct ApiToken {
     /// Its rights.
     pub scopes: Scopes,
     /// When it ends by itself.
-    #[schema(value_type = Option<String>, format = DateTime)]
     pub expires_at: Option<Timestamp>,
     /// When it was made.
-    #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
 }

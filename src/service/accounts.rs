@@ -3,21 +3,26 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use arc_swap::ArcSwap;
-use base64::{Engine, prelude::BASE64_STANDARD};
+use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use super::open::Opened;
+use super::{
+    credential::{build_access, field_problems, open_fields, seal_fields, unreadable},
+    open::Opened,
+};
 use crate::{
-    connector::{Catalog, Connector, FieldKind, FieldProblem, LinkMethod, Resolved},
+    connector::{Catalog, Connector, FieldKind, LinkMethod},
     error::{Code, Error, Result},
     model::{Account, AccountId, AccountStatus, Clock, EnvironmentId, Secret, Slug, Warning, environment_integration_id},
     store::{StoreError, repo},
     upstream::{Access, Failure, Guard, Tested, Upstream},
-    vault::{DataKey, Place, Vault},
+    vault::{DataKey, Vault},
 };
 
 /// The largest free context of an account.
 const MAX_CONTEXT: usize = 64 * 1024;
+/// How often a write begins again because an account's state was noted meanwhile.
+const TRIES: usize = 10;
 
 /// `POST /integrated-account`. May hold secrets, therefore no `Debug`.
 pub struct NewAccount {
@@ -57,8 +62,8 @@ pub struct ListAccounts {
     pub is_sandbox: Option<bool>,
     /// At most so many.
     pub limit: usize,
-    /// Continues a list.
-    pub after: Option<String>,
+    /// Only those after it, in id order.
+    pub after: Option<AccountId>,
 }
 
 /// An account opened for calls: its record and its decoded credential.
@@ -89,6 +94,13 @@ struct Verified {
     account: Account,
     wrapped_key: Vec<u8>,
     warnings: Vec<Warning>,
+}
+
+/// What an account is called by its owner: changed without a look at the credential.
+struct Labels {
+    tenant_id: Option<String>,
+    /// Merged at the top level; null removes.
+    context: Map<String, Value>,
 }
 
 impl Accounts {
@@ -151,8 +163,8 @@ impl Accounts {
     }
 
     /// Accounts in id order; the second value continues the list.
-    pub async fn list(&self, environment: EnvironmentId, query: ListAccounts) -> Result<(Vec<Account>, Option<String>)> {
-        let mut after = parse_after(query.after.as_deref())?;
+    pub async fn list(&self, environment: EnvironmentId, query: ListAccounts) -> Result<(Vec<Account>, Option<AccountId>)> {
+        let mut after = query.after;
         let mut found = Vec::new();
         loop {
             let page = self.records.list(environment, after, 500).await?;
@@ -161,7 +173,7 @@ impl Accounts {
                 after = Some(account.id);
                 if query.matches(&account) {
                     if found.len() == query.limit {
-                        let next = found.last().map(|last: &Account| last.id.to_string());
+                        let next = found.last().map(|last: &Account| last.id);
                         return Ok((found, next));
                     }
                     found.push(account);
@@ -175,53 +187,58 @@ impl Accounts {
 
     /// Changes label, context or credential; a changed credential is verified first.
     pub async fn change(&self, environment: EnvironmentId, id: &str, change: ChangeAccount) -> Result<(Account, Vec<Warning>)> {
-        let (mut account, version) = self.find(environment, id).await?;
-        let before = account.clone();
-        if let Some(tenant_id) = change.tenant_id {
-            check_tenant(&tenant_id)?;
-            account.tenant_id = tenant_id;
-        }
-        account.updated_at = self.clock.now();
-        let connector =
-            self.catalog.load().get(account.connector.as_str()).cloned().ok_or_else(|| missing_connector(&account.connector))?;
+        let (account, version) = self.find(environment, id).await?;
+        let connector = self.connector_of(&account)?;
         let method = find_method(&connector, &account.method)?;
-        let mut fields_changed = BTreeMap::new();
-        for (name, value) in change.context.unwrap_or_default() {
-            if method.field(&name).is_some() {
-                fields_changed.insert(name.clone(), field_text(&name, value)?);
-            } else if value.is_null() {
-                account.context.remove(&name);
-            } else {
-                account.context.insert(name, value);
-            }
+        let (labels, fields) = split_change(&method, change)?;
+        if fields.is_empty() {
+            return Ok((self.relabel(account, version, &labels).await?, Vec::new()));
         }
-        check_context(&account.context)?;
-        if fields_changed.is_empty() {
-            self.records.update(&account, version).await?;
-            self.opened.forget(environment, account.id).await;
-            return Ok((account, Vec::new()));
-        }
-        let fields = self.merge_fields(&account, &method, fields_changed).await?;
-        account.generation += 1;
-        account.status = AccountStatus::Active;
-        account.last_error = None;
-        let verified = self.verify(account, connector, method, &fields).await?;
-        self.replace(&before, version, &verified).await?;
+        let fields = self.merge_fields(&account, &method, fields).await?;
+        let mut next = labels.lay_over(account.clone(), self.clock.now())?;
+        next.generation += 1;
+        next.status = AccountStatus::Active;
+        next.last_error = None;
+        let verified = self.verify(next, connector, method, &fields).await?;
+        self.replace(&account, version, &verified).await?;
         self.opened.forget(environment, verified.account.id).await;
         Ok((verified.account, verified.warnings))
+    }
+
+    /// Stores new labels, whatever calls and background tests note about the account's state meanwhile.
+    async fn relabel(&self, before: Account, mut version: u64, labels: &Labels) -> Result<Account> {
+        let mut now = before.clone();
+        for _ in 0..TRIES {
+            let account = labels.lay_over(now, self.clock.now())?;
+            match self.records.update(&account, version).await {
+                Err(StoreError::Conflict(why)) => (now, version) = self.newer(&before, version, why).await?,
+                done => {
+                    done?;
+                    self.opened.forget(account.environment, account.id).await;
+                    return Ok(account);
+                }
+            }
+        }
+        Err(busy())
     }
 
     /// Stores a new credential over the old one. What calls and background tests note about the old one's state meanwhile is
     /// no conflict: it ends with it.
     async fn replace(&self, before: &Account, mut version: u64, verified: &Verified) -> Result<()> {
-        loop {
+        for _ in 0..TRIES {
             match self.records.replace_credential(&verified.account, &verified.wrapped_key, version).await {
-                Err(StoreError::Conflict(why)) => match self.records.get(before.id).await? {
-                    Some((now, newer)) if newer != version && is_same_but_for_state(before, &now) => version = newer,
-                    _ => return Err(StoreError::Conflict(why).into()),
-                },
+                Err(StoreError::Conflict(why)) => (_, version) = self.newer(before, version, why).await?,
                 done => return Ok(done.map(|_| ())?),
             }
+        }
+        Err(busy())
+    }
+
+    /// After a conflict: the record as it is now, unless more of it than the account's state has changed.
+    async fn newer(&self, before: &Account, version: u64, conflict: String) -> Result<(Account, u64)> {
+        match self.records.get(before.id).await? {
+            Some((now, newer)) if newer != version && is_same_but_for_state(before, &now) => Ok((now, newer)),
+            _ => Err(StoreError::Conflict(conflict).into()),
         }
     }
 
@@ -261,6 +278,12 @@ impl Accounts {
             let detail = format!("No connector is called `{}`. There are: {}.", shorten(name), known.join(", "));
             Error::new(Code::InvalidBody, detail).field("integration")
         })
+    }
+
+    /// The connector an account was linked by.
+    pub fn connector_of(&self, account: &Account) -> Result<Arc<Connector>> {
+        let connector = self.catalog.load().get(account.connector.as_str()).cloned();
+        connector.ok_or_else(|| missing_connector(&account.connector))
     }
 
     /// Resolves the fields, asks the vendor, seals the secrets.
@@ -332,55 +355,27 @@ impl Accounts {
     }
 }
 
+impl Labels {
+    fn lay_over(&self, mut account: Account, now: Timestamp) -> Result<Account> {
+        if let Some(tenant_id) = &self.tenant_id {
+            account.tenant_id.clone_from(tenant_id);
+        }
+        for (name, value) in &self.context {
+            match value {
+                Value::Null => drop(account.context.remove(name)),
+                value => drop(account.context.insert(name.clone(), value.clone())),
+            }
+        }
+        check_context(&account.context)?;
+        account.updated_at = now;
+        Ok(account)
+    }
+}
+
 fn is_same_but_for_state(before: &Account, now: &Account) -> bool {
     let Account { status, updated_at, .. } = *before;
     let (last_error, last_forbidden) = (before.last_error.clone(), before.last_forbidden.clone());
     Account { status, updated_at, last_error, last_forbidden, ..now.clone() } == *before
-}
-
-/// Opens every sealed field under its place.
-pub(super) fn open_fields(account: &Account, key: &DataKey) -> Result<BTreeMap<String, Secret>> {
-    let mut secrets = BTreeMap::new();
-    for (name, sealed) in &account.sealed {
-        let bytes = BASE64_STANDARD.decode(sealed).map_err(|why| unreadable().because(why))?;
-        let plain = key.open(place(account, name), &bytes).map_err(|why| unreadable().because(why))?;
-        let text = std::str::from_utf8(&plain).map_err(|why| unreadable().because(why))?;
-        secrets.insert(name.clone(), Secret::new(text.to_owned()));
-    }
-    Ok(secrets)
-}
-
-fn seal_fields(account: &Account, key: &DataKey, resolved: &Resolved) -> BTreeMap<String, String> {
-    let seal = |(name, secret): (&String, &Secret)| {
-        (name.clone(), BASE64_STANDARD.encode(key.seal(place(account, name), secret.expose().as_bytes())))
-    };
-    resolved.secrets.iter().map(seal).collect()
-}
-
-/// The place of one field of an account.
-pub(super) fn place<'a>(account: &'a Account, field: &'a str) -> Place<'a> {
-    Place {
-        environment: account.environment,
-        account: account.id,
-        connector: &account.connector,
-        method: &account.method,
-        field,
-        fields: &account.fields,
-        origins: &account.origins,
-        generation: account.generation,
-    }
-}
-
-/// The decoded credential of a record whose fields are resolved.
-pub(super) fn build_access(
-    account: &Account,
-    connector: Arc<Connector>,
-    method: Arc<LinkMethod>,
-    resolved: Resolved,
-) -> Result<Access> {
-    let facts = account.facts.clone();
-    Access::new(account.id, account.environment, connector, method, account.generation, resolved, facts)
-        .map_err(|problem| field_problems(vec![problem]))
 }
 
 impl ListAccounts {
@@ -413,6 +408,16 @@ fn split_context(method: &LinkMethod, context: Map<String, Value>) -> Result<(BT
     Ok((fields, free))
 }
 
+/// The labels, and the link method's fields; a field that is null is to be removed.
+fn split_change(method: &LinkMethod, change: ChangeAccount) -> Result<(Labels, BTreeMap<String, Option<String>>)> {
+    change.tenant_id.as_deref().map_or(Ok(()), check_tenant)?;
+    let (fields, context): (Map<_, _>, Map<_, _>) =
+        change.context.unwrap_or_default().into_iter().partition(|(name, _)| method.field(name).is_some());
+    let text = |(name, value): (String, Value)| Ok((name.clone(), field_text(&name, value)?));
+    let fields = fields.into_iter().map(text).collect::<Result<_>>()?;
+    Ok((Labels { tenant_id: change.tenant_id, context }, fields))
+}
+
 fn field_text(name: &str, value: Value) -> Result<Option<String>> {
     match value {
         Value::Null => Ok(None),
@@ -443,12 +448,6 @@ fn check_tenant(tenant_id: &str) -> Result<()> {
     Ok(())
 }
 
-fn field_problems(problems: Vec<FieldProblem>) -> Error {
-    let detail = problems.iter().map(|p| format!("{}: {}", p.field, p.message)).collect::<Vec<_>>().join(" ");
-    let first = problems.into_iter().next().map(|p| p.field).unwrap_or_default();
-    Error::new(Code::InvalidField, detail).field(format!("context.{first}"))
-}
-
 /// A credential that does not verify is the caller's to mend: 422 with what the vendor said; silence stays 502/504.
 fn refused(failure: Failure) -> Error {
     match failure {
@@ -470,17 +469,13 @@ pub(super) fn cut_short() -> Error {
     Error::internal("a task at the vendor panicked")
 }
 
-pub(super) fn unreadable() -> Error {
-    Error::new(Code::CredentialUnreadable, "The stored credential of this account does not open.")
-}
-
+/// The error for an account whose connector or link method this node does not have.
 pub(super) fn missing_connector(slug: &Slug) -> Error {
     Error::new(Code::ResourceNotSupported, format!("The connector `{slug}` of this account is not installed on this node."))
 }
 
-fn parse_after(after: Option<&str>) -> Result<Option<AccountId>> {
-    let invalid = || Error::new(Code::InvalidCursor, "`next_cursor` is not one this list gave out.").field("next_cursor");
-    after.map(|text| text.parse().map_err(|_| invalid())).transpose()
+fn busy() -> Error {
+    Error::new(Code::Busy, "The state of this account changes all the time; nothing was written. Send the request again.")
 }
 
 fn shorten(text: &str) -> String {

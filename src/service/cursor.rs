@@ -1,5 +1,7 @@
 //! Cursors: everything needed to go on, sealed, so that any node can, also after a restart.
 
+use std::{fmt::Display, str::FromStr, sync::Arc};
+
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -7,7 +9,7 @@ use uuid::Uuid;
 use super::Linked;
 use crate::{
     error::{Code, Error, Result},
-    model::Warning,
+    model::{EnvironmentId, Warning},
     upstream::Company,
     vault::SystemKeys,
 };
@@ -112,6 +114,39 @@ impl<'a> Cursors<'a> {
         }
         Ok(sealed.cursor)
     }
+}
+
+/// Cursors of the lists of the gateway's own objects: sealed, so that one that is made up, or of another list or environment,
+/// is told from one this list gave out.
+pub struct PlatformCursors {
+    keys: Arc<SystemKeys>,
+}
+
+impl PlatformCursors {
+    /// Under the installation's cursor key.
+    pub fn new(keys: Arc<SystemKeys>) -> Self {
+        Self { keys }
+    }
+
+    /// The text that goes on after an object.
+    pub fn seal(&self, environment: EnvironmentId, list: &str, after: impl Display) -> String {
+        let sealed = self.keys.seal_cursor(platform_bound(environment, list).as_bytes(), after.to_string().as_bytes());
+        BASE64_URL_SAFE_NO_PAD.encode(sealed)
+    }
+
+    /// The object to go on after.
+    pub fn open<T: FromStr>(&self, environment: EnvironmentId, list: &str, text: &str) -> Result<T> {
+        let bound = platform_bound(environment, list);
+        let plain = BASE64_URL_SAFE_NO_PAD.decode(text).ok().and_then(|b| self.keys.open_cursor(bound.as_bytes(), &b).ok());
+        let after = plain.and_then(|plain| String::from_utf8(plain).ok()?.parse().ok());
+        let detail = "`next_cursor` is not one this list gave out.";
+        after.ok_or_else(|| Error::new(Code::InvalidCursor, detail).field("next_cursor"))
+    }
+}
+
+/// No cursor of the data plane is bound to a text of this form: theirs begin with the environment.
+fn platform_bound(environment: EnvironmentId, list: &str) -> String {
+    format!("platform|{environment}|{list}")
 }
 
 /// A digest that is the same on every node and in every version.

@@ -147,7 +147,7 @@ impl Directory {
     pub async fn get(&self, linked: &Linked, resource: Resource, id: &str, query: OneQuery) -> Result<OneRecord> {
         let def = offered(linked, resource)?;
         match &def.get {
-            None => Err(without(def, "get", "GET (list)")),
+            None => Err(without(def, "get")),
             Some(Get::FromList) => self.find(linked, def, id, &query).await,
             Some(Get::Request { .. }) => {
                 let record = self.fetch(linked, def, id, &query).await?;
@@ -181,7 +181,7 @@ impl Directory {
     pub async fn proxy_get(&self, linked: &Linked, name: &str, id: &str, query: OneQuery) -> Result<OneRecord> {
         let def = offered_by_vendor_name(linked, name)?;
         match &def.get {
-            None => Err(without(def, "get", "GET (list)")),
+            None => Err(without(def, "get")),
             Some(Get::FromList) => {
                 let raw = OneQuery { format: ResponseFormat::Raw, ..query };
                 self.find(linked, def, id, &raw).await
@@ -262,9 +262,9 @@ fn not_offered(method: &LinkMethod, linked: &Linked, name: &str, reason: Option<
 }
 
 /// The error for a method the vendor lacks.
-pub fn without(def: &ResourceDef, method: &str, allow: &str) -> Error {
+pub fn without(def: &ResourceDef, method: &str) -> Error {
     let detail = format!("`{}` has no `{method}` here.", def.resource.plural());
-    Error::new(Code::MethodNotSupported, detail).allow(allow)
+    Error::new(Code::MethodNotSupported, detail)
 }
 
 fn no_record(def: &ResourceDef) -> Error {

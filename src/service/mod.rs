@@ -1,6 +1,7 @@
 //! The product: what the ways in call. No web server, no network client here.
 
 pub mod accounts;
+mod credential;
 pub mod cursor;
 pub mod directory;
 pub mod filter;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 pub use accounts::{Accounts, ChangeAccount, Linked, ListAccounts, NewAccount};
+pub use cursor::PlatformCursors;
 pub use directory::{Directory, ListPage, ListQuery, OneQuery, OneRecord, ResponseFormat};
 pub use filter::{Filter, FilterOp};
 pub use open::Opened;
@@ -43,6 +45,8 @@ pub struct Services {
     pub directory: Directory,
     /// The transparent proxy.
     pub passthrough: Passthrough,
+    /// Where lists of the gateway's own objects go on.
+    pub cursors: PlatformCursors,
     /// The connectors; replaced when the overlay changes.
     pub catalog: Arc<ArcSwap<Catalog>>,
     /// For health only.

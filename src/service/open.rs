@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use moka::future::Cache;
 
 use super::{
-    accounts::{Accounts, Linked, build_access, missing_connector, open_fields, unreadable},
+    accounts::{Accounts, Linked, missing_connector},
+    credential::{build_access, open_fields, unreadable},
     fresh::Fresh,
 };
 use crate::{

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Linked, accounts::place, meters::CacheMeter};
+use super::{Linked, credential::place, meters::CacheMeter};
 use crate::{
     error::{Code, Error, Result},
     mapping::Path,

@@ -8,7 +8,8 @@ use uuid::Uuid;
 
 use super::{
     Linked,
-    accounts::{cut_short, place},
+    accounts::cut_short,
+    credential::place,
     cursor::{MAX_INLINE, Position},
     directory::{Directory, offered, without},
     snapshot::{Manifest, ended, records_of},
@@ -81,7 +82,7 @@ impl<'a> Source<'a> {
         parent: Option<&str>,
         name: &str,
     ) -> Result<Self> {
-        let list = def.list.as_ref().ok_or_else(|| without(def, "list", "GET (one)"))?;
+        let list = def.list.as_ref().ok_or_else(|| without(def, "list"))?;
         let mut values = BTreeMap::new();
         let mut company = None;
         if let Some(group) = parent {
@@ -93,7 +94,7 @@ impl<'a> Source<'a> {
         let (read, list, having) = match &list.source {
             ListSource::Of { resource, paths, is } => {
                 let read = offered(linked, *resource)?;
-                let read_list = read.list.as_ref().ok_or_else(|| without(read, "list", "GET (one)"))?;
+                let read_list = read.list.as_ref().ok_or_else(|| without(read, "list"))?;
                 (read, read_list, Some(Having { paths, is: render(is, &values)? }))
             }
             ListSource::Request(_) | ListSource::Command(_) => (def, list, None),

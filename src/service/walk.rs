@@ -111,6 +111,7 @@ fn take_batch(
     limit: usize,
 ) -> Result<Option<Position>> {
     let roots = Roots { account: Some(&source.account), company: batch.company.as_deref(), page: None };
+    let mut mapping = writer.begin(roots)?;
     let mut ids = Vec::with_capacity(batch.records.len());
     let mut stopped = None;
     for (index, range) in batch.records.iter().enumerate() {
@@ -125,7 +126,7 @@ fn take_batch(
         if wanted && !source.counts(record) {
             ids.push(String::from_utf8_lossy(record).into_owned());
         } else if wanted || batch.is_vendor_page {
-            ids.push(writer.take(record, roots, wanted)?);
+            ids.push(writer.take(&mut mapping, record, wanted)?);
         }
     }
     if batch.is_vendor_page && batch.skip == 0 && !ids.is_empty() {

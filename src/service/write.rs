@@ -12,7 +12,7 @@ use super::{
 use crate::{
     connector::ResourceDef,
     error::{Code, Error, Result},
-    mapping::{MapError, Options, Roots},
+    mapping::{MapError, Mapping, Options, Roots, append_remote_data},
     model::{Kind, Warning},
 };
 
@@ -36,7 +36,7 @@ impl Writing {
         Ok(Writing {
             mapped: true,
             raw: query.format == ResponseFormat::Raw,
-            remote_data: !query.ignore_remote_data && matches!(query.format, ResponseFormat::Unified | ResponseFormat::Debug),
+            remote_data: shows_remote_data(query.format, query.ignore_remote_data, &query.exclude),
             exclude: query.exclude.clone(),
             key_by: query.key_by.clone(),
         })
@@ -46,6 +46,11 @@ impl Writing {
     pub fn vendor() -> Writing {
         Writing { raw: true, ..Writing::default() }
     }
+}
+
+fn shows_remote_data(format: ResponseFormat, ignored: bool, exclude: &[String]) -> bool {
+    let wanted = matches!(format, ResponseFormat::Unified | ResponseFormat::Debug);
+    wanted && !ignored && !exclude.iter().any(|name| name == "remote_data")
 }
 
 fn check_fields(def: &ResourceDef, exclude: &[String], key_by: Option<&str>) -> Result<()> {
@@ -87,9 +92,17 @@ impl<'a> Writer<'a> {
         Self { def, writing, plan, out, scratch: Vec::new(), keys: BTreeSet::new(), count: 0, warnings: Vec::new() }
     }
 
+    /// Begins with the records of one batch.
+    pub fn begin<'r>(&self, roots: Roots<'r>) -> Result<Mapping<'r>>
+    where
+        'a: 'r,
+    {
+        self.def.table.begin(roots).map_err(|why| bad_record(self.def, &why))
+    }
+
     /// Maps a record, and writes it if it is `wanted` and satisfies the filters. Returns the record's id (or, unmapped, its
     /// text) for loop detection.
-    pub fn take(&mut self, record: &[u8], roots: Roots<'_>, wanted: bool) -> Result<String> {
+    pub fn take<'r>(&mut self, mapping: &mut Mapping<'r>, record: &'r [u8], wanted: bool) -> Result<String> {
         if !self.writing.mapped {
             if wanted {
                 self.separate();
@@ -98,29 +111,29 @@ impl<'a> Writer<'a> {
             }
             return Ok(String::from_utf8_lossy(record).into_owned());
         }
-        self.scratch.clear();
-        let direct = wanted && self.plan.is_empty() && self.writing.key_by.is_none() && !self.writing.raw;
-        let options = Options {
-            remote_data: direct && self.writing.remote_data,
-            exclude: if direct { &self.writing.exclude } else { &[] },
-        };
-        let mut target = std::mem::take(if direct { &mut self.out } else { &mut self.scratch });
-        if direct && self.count > 0 {
-            target.push(b',');
+        if wanted && self.plan.is_empty() && self.writing.key_by.is_none() && !self.writing.raw {
+            return self.write_mapped(mapping, record);
         }
-        let mapped = self.def.table.apply(record, roots, options, &mut target);
-        *(if direct { &mut self.out } else { &mut self.scratch }) = target;
-        let mapped = mapped.map_err(|why| bad_record(self.def, &why))?;
-        if direct {
-            self.count += 1;
-            mapped.warnings.into_iter().for_each(|warning| self.warn(warning));
-        } else if wanted {
-            self.take_if_it_holds(record, roots, mapped.warnings)?;
+        self.scratch.clear();
+        let mapped = mapping.apply(record, Options::default(), &mut self.scratch).map_err(|why| bad_record(self.def, &why))?;
+        if wanted {
+            self.take_if_it_holds(record, mapped.warnings)?;
         }
         Ok(mapped.id)
     }
 
-    fn take_if_it_holds(&mut self, record: &[u8], roots: Roots<'_>, warnings: Vec<Warning>) -> Result<()> {
+    /// Nothing has to be looked at: the record is mapped straight into the answer.
+    fn write_mapped<'r>(&mut self, mapping: &mut Mapping<'r>, record: &'r [u8]) -> Result<String> {
+        self.separate();
+        let options = Options { remote_data: self.writing.remote_data, exclude: &self.writing.exclude };
+        let mapped = mapping.apply(record, options, &mut self.out).map_err(|why| bad_record(self.def, &why))?;
+        self.count += 1;
+        mapped.warnings.into_iter().for_each(|warning| self.warn(warning));
+        Ok(mapped.id)
+    }
+
+    /// Writes the record, whose unified form is in `scratch`, if it satisfies the filters.
+    fn take_if_it_holds(&mut self, record: &[u8], warnings: Vec<Warning>) -> Result<()> {
         let value = parse_mapped(&self.scratch)?;
         if !self.plan.holds(&value) {
             return Ok(());
@@ -130,13 +143,27 @@ impl<'a> Writer<'a> {
         if let Some(field) = self.writing.key_by.clone() {
             self.write_key(&field, &value)?;
         }
-        if self.writing.raw {
-            self.out.extend_from_slice(record);
-        } else {
-            let options = Options { remote_data: self.writing.remote_data, exclude: &self.writing.exclude };
-            self.def.table.apply(record, roots, options, &mut self.out).map_err(|why| bad_record(self.def, &why))?;
+        match self.writing.raw {
+            true => self.out.extend_from_slice(record),
+            false => self.write_judged(record, value)?,
         }
         self.count += 1;
+        Ok(())
+    }
+
+    /// Writes the record in `scratch`, read as `value`, as the caller wants it, without mapping it again.
+    fn write_judged(&mut self, record: &[u8], mut value: Value) -> Result<()> {
+        if self.writing.exclude.is_empty() {
+            self.out.extend_from_slice(&self.scratch);
+        } else {
+            if let Some(fields) = value.as_object_mut() {
+                fields.retain(|name, _| !self.writing.exclude.contains(name));
+            }
+            serde_json::to_writer(&mut self.out, &value).map_err(Error::internal)?;
+        }
+        if self.writing.remote_data {
+            append_remote_data(record, &mut self.out);
+        }
         Ok(())
     }
 
@@ -196,7 +223,7 @@ impl<'a> Writer<'a> {
 /// Writes a single record as the caller wants it.
 pub fn write_one(def: &ResourceDef, record: &[u8], roots: Roots<'_>, query: &OneQuery) -> Result<OneRecord> {
     check_fields(def, &query.exclude, None)?;
-    let remote_data = !query.ignore_remote_data && matches!(query.format, ResponseFormat::Unified | ResponseFormat::Debug);
+    let remote_data = shows_remote_data(query.format, query.ignore_remote_data, &query.exclude);
     let mut body = Vec::with_capacity(record.len() * 2);
     let mapped = def.table.apply(record, roots, Options { remote_data, exclude: &query.exclude }, &mut body);
     let mapped = mapped.map_err(|why| bad_record(def, &why))?;

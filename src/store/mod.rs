@@ -194,7 +194,18 @@ impl StoreError {
 
 impl From<StoreError> for crate::error::Error {
     fn from(error: StoreError) -> Self {
-        crate::error::Error::new(error.code(), "The store could not do its part.").because(error)
+        let detail = match &error {
+            StoreError::Conflict(name) => format!(
+                "{} was changed by somebody else at the same time; nothing of this request was written. Read it again and repeat \
+                 the change.",
+                repo::in_words(name)
+            ),
+            StoreError::Fenced => {
+                "The lock this change was made under has ended; nothing of it was written. Send the request again.".to_owned()
+            }
+            _ => "The store could not do its part.".to_owned(),
+        };
+        crate::error::Error::new(error.code(), detail).because(error)
     }
 }
 

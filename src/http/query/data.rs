@@ -6,11 +6,8 @@ use super::{
 };
 use crate::{
     error::{Code, Error, Result},
-    service::{Filter, FilterOp, ListQuery, OneQuery, ResponseFormat},
+    service::{Filter, FilterOp, ListQuery, OneQuery, ResponseFormat, directory::MAX_LIMIT},
 };
-
-/// The largest page of a data list.
-pub const MAX_LIMIT: usize = 1000;
 
 /// The most filters in one call.
 const MAX_FILTERS: usize = 32;
@@ -20,15 +17,6 @@ const FORMATS: &[(&str, ResponseFormat)] = &[
     ("raw", ResponseFormat::Raw),
     ("normalized", ResponseFormat::Normalized),
     ("debug", ResponseFormat::Debug),
-];
-
-const OPERATORS: &[(&str, FilterOp)] = &[
-    ("eq", FilterOp::Eq),
-    ("in", FilterOp::In),
-    ("gt", FilterOp::Gt),
-    ("gte", FilterOp::Gte),
-    ("lt", FilterOp::Lt),
-    ("lte", FilterOp::Lte),
 ];
 
 /// A list of the unified model: everything that is not a parameter is a filter.
@@ -180,7 +168,7 @@ fn filter(pair: Pair) -> Result<Filter> {
         path.pop();
         in_list = true;
     }
-    let op = path.last().and_then(|last| OPERATORS.iter().find(|(word, _)| word == last)).map(|(_, op)| *op);
+    let op = path.last().and_then(|last| FilterOp::parse(last));
     if op.is_some() {
         path.pop();
     }

@@ -27,7 +27,7 @@ pub struct PlatformList {
     /// From 1 to 5,000.
     pub limit: usize,
     /// Where to go on.
-    pub after: Option<String>,
+    pub cursor: Option<String>,
 }
 
 impl Query for PlatformList {
@@ -36,14 +36,19 @@ impl Query for PlatformList {
     fn take(pairs: &mut Pairs) -> Result<Self> {
         Ok(Self {
             limit: pairs.take_limit(MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT),
-            after: pairs.take_one("next_cursor")?.filter(|cursor| !cursor.is_empty()),
+            cursor: pairs.take_one("next_cursor")?.filter(|cursor| !cursor.is_empty()),
         })
     }
 }
 
 /// The list of linked accounts.
 #[derive(Debug)]
-pub struct AccountList(pub ListAccounts);
+pub struct AccountList {
+    /// Paging.
+    pub page: PlatformList,
+    /// Which accounts.
+    pub wanted: ListAccounts,
+}
 
 const STATUSES: &[(&str, AccountStatus)] = &[
     ("connecting", AccountStatus::Connecting),
@@ -57,15 +62,16 @@ impl Query for AccountList {
     const NAMES: &'static [&'static str] = &["integration.name", "is_sandbox", "limit", "next_cursor", "status", "tenant_id"];
 
     fn take(pairs: &mut Pairs) -> Result<Self> {
-        let PlatformList { limit, after } = PlatformList::take(pairs)?;
-        Ok(Self(ListAccounts {
+        let page = PlatformList::take(pairs)?;
+        let wanted = ListAccounts {
             tenant_id: pairs.take_one("tenant_id")?,
             integration: take_integration_name(pairs)?,
             status: pairs.take_choice("status", STATUSES)?,
             is_sandbox: pairs.take_choice("is_sandbox", &[("true", true), ("false", false)])?,
-            limit,
-            after,
-        }))
+            limit: page.limit,
+            after: None,
+        };
+        Ok(Self { page, wanted })
     }
 }
 

@@ -6,11 +6,10 @@ use actix_web::{
 };
 
 use crate::{
-    error::{Code, Error},
     http::{
         Answer, State,
         body::JsonBody,
-        envelope,
+        envelope::{self, Platform},
         extract::{Admin, Caller},
         query::PlatformList,
         schema::{ApiTokenPage, CreateApiToken, CreatedApiToken, Deleted, PageParams},
@@ -26,10 +25,6 @@ use crate::{
 #[post("/api-token")]
 pub async fn create_api_token(caller: Caller<Admin>, body: JsonBody<CreateApiToken>, state: Data<State>) -> Answer {
     let CreateApiToken { name, scopes, expires_at } = body.0;
-    check_name(&name)?;
-    if scopes.is_empty() {
-        return Err(Error::new(Code::InvalidBody, "A token needs at least one scope.").field("scopes").into());
-    }
     let new = NewToken { name, scopes: Scopes(scopes.into_iter().collect()), expires_at };
     let (token, secret) = state.services.tokens.create(caller.environment, new).await?;
     envelope::created(&CreatedApiToken {
@@ -43,20 +38,16 @@ pub async fn create_api_token(caller: Caller<Admin>, body: JsonBody<CreateApiTok
     })
 }
 
-fn check_name(name: &str) -> Result<(), Error> {
-    let fine = !name.trim().is_empty() && name.chars().count() <= 200 && !name.chars().any(char::is_control);
-    if fine { Ok(()) } else { Err(Error::new(Code::InvalidBody, "`name` takes 1 to 200 characters.").field("name")) }
-}
-
 /// The tokens of this environment, without their texts.
 #[utoipa::path(tag = "tokens", security(("bearer" = ["admin"])), params(PageParams), responses(
     (status = 200, description = "A page of tokens.", body = ApiTokenPage)
 ))]
 #[get("/api-token")]
 pub async fn list_api_tokens(caller: Caller<Admin, PlatformList>, state: Data<State>) -> Answer {
-    let PlatformList { limit, after } = &caller.query;
-    let (tokens, next) = state.services.tokens.list(caller.environment, *limit, after.as_deref()).await?;
-    envelope::platform(tokens, next, *limit)
+    let list = Platform::new(&state.services, caller.environment, "api-token", &caller.query);
+    let after: Option<String> = list.after()?;
+    let (tokens, next) = state.services.tokens.list(caller.environment, caller.query.limit, after.as_deref()).await?;
+    list.page(tokens, next)
 }
 
 /// One token, without its text.

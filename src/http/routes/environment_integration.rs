@@ -9,7 +9,8 @@ use crate::{
     connector::Connector,
     error::Error,
     http::{
-        Answer, State, envelope,
+        Answer, State,
+        envelope::{self, Platform},
         extract::{Caller, ReadAccounts},
         query::PlatformList,
         schema::{EnvironmentIntegration, EnvironmentIntegrationPage, IntegrationLabel, IntegrationRef, PageParams},
@@ -25,7 +26,7 @@ use crate::{
 pub async fn list_environment_integrations(caller: Caller<ReadAccounts, PlatformList>, state: Data<State>) -> Answer {
     let catalog = state.services.catalog.load();
     let all = catalog.all().map(|c| (c.slug.to_string(), view(c, caller.environment)));
-    envelope::platform_slice(all, caller.query.after.as_deref(), caller.query.limit)
+    Platform::new(&state.services, caller.environment, "environment-integration", &caller.query).slice(all)
 }
 
 /// One connector of this environment.

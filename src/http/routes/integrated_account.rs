@@ -11,7 +11,7 @@ use crate::{
         Answer, State,
         body::JsonBody,
         capability::{self, AccountCapability, Capabilities},
-        envelope,
+        envelope::{self, Platform},
         extract::{Caller, ReadAccounts, WriteAccounts},
         query::{AccountList, CapabilityQuery},
         schema::{
@@ -20,7 +20,7 @@ use crate::{
         },
     },
     model::{Account, Warning},
-    service::{ChangeAccount, NewAccount},
+    service::{ChangeAccount, ListAccounts, NewAccount},
 };
 
 /// Links an account with credentials the caller has. They are verified at the vendor first; nothing is stored when they are refused.
@@ -52,11 +52,11 @@ pub async fn import_integrated_account(
 ))]
 #[get("/integrated-account")]
 pub async fn list_integrated_accounts(caller: Caller<ReadAccounts, AccountList>, state: Data<State>) -> Answer {
-    let Caller { caller, query: AccountList(query), .. } = caller;
-    let limit = query.limit;
-    let (accounts, next) = state.services.accounts.list(caller.environment, query).await?;
-    let views = accounts.into_iter().map(|account| view(&state, account, Vec::new())).collect();
-    envelope::platform(views, next, limit)
+    let Caller { caller, query: AccountList { page, wanted }, .. } = caller;
+    let list = Platform::new(&state.services, caller.environment, "integrated-account", &page);
+    let wanted = ListAccounts { after: list.after()?, ..wanted };
+    let (accounts, next) = state.services.accounts.list(caller.environment, wanted).await?;
+    list.page(accounts.into_iter().map(|account| view(&state, account, Vec::new())).collect(), next)
 }
 
 /// One linked account.
@@ -104,16 +104,10 @@ pub async fn get_account_capabilities(
     state: Data<State>,
 ) -> Answer {
     let account = state.services.accounts.get(caller.environment, &id).await?;
-    let catalog = state.services.catalog.load();
-    let connector = catalog.get(account.connector.as_str()).ok_or_else(|| gone(&account))?;
+    let connector = state.services.accounts.connector_of(&account)?;
     let shown =
         AccountCapability { id: account.id, status: account.status, authentication_method: account.method, is_blocked: false };
-    envelope::object(&capability::document(connector, caller.environment, Some(shown), &caller.query))
-}
-
-fn gone(account: &Account) -> Error {
-    let detail = format!("The connector `{}` of this account is no longer part of this gateway.", account.connector);
-    Error::new(Code::ResourceNotSupported, detail)
+    envelope::object(&capability::document(&connector, caller.environment, Some(shown), &caller.query))
 }
 
 fn view(state: &State, account: Account, warnings: Vec<Warning>) -> IntegratedAccount {

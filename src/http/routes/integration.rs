@@ -13,7 +13,7 @@ use crate::{
     http::{
         Answer, State,
         capability::{self, Capabilities},
-        envelope,
+        envelope::{self, Platform},
         extract::{Caller, ReadAccounts},
         query::{CapabilityQuery, IntegrationList},
         schema::{CapabilityParams, Integration, IntegrationLabel, IntegrationPage, IntegrationParams, PageParams},
@@ -29,6 +29,7 @@ use crate::{
 #[get("/integration")]
 pub async fn list_integrations(caller: Caller<ReadAccounts, IntegrationList>, state: Data<State>) -> Answer {
     let IntegrationList { page, name, tenant_id, connected } = &caller.query;
+    let list = Platform::new(&state.services, caller.environment, "integration", page);
     let linked = match (connected, tenant_id) {
         (None, None) => None,
         _ => Some(linked_slugs(&state.services, caller.environment, tenant_id.clone()).await?),
@@ -40,7 +41,7 @@ pub async fn list_integrations(caller: Caller<ReadAccounts, IntegrationList>, st
         .filter(|c| name.as_deref().is_none_or(|name| name == c.slug.as_str()))
         .filter(|c| linked.as_ref().is_none_or(|linked| linked.contains(c.slug.as_str()) == wanted))
         .map(|c| (c.slug.to_string(), view(c)));
-    envelope::platform_slice(all, page.after.as_deref(), page.limit)
+    list.slice(all)
 }
 
 async fn linked_slugs(services: &Services, environment: EnvironmentId, tenant_id: Option<String>) -> Result<BTreeSet<String>> {

@@ -12,14 +12,15 @@ use crate::{
         capability::{self, Verb},
         envelope,
         extract::{ACCOUNT_PARAMETER, Caller, LinkedAccount, ReadProxy, WriteProxy, open},
+        problem::READ_ONLY,
         query::{AnyQuery, ProxyList, ProxyOne},
-        schema::{ListParams, OneParams, ProxyPage},
+        schema::{DataParams, ListParams, ProxyPage},
     },
 };
 
 /// A page of a vendor's own resource. Parameters that are not the gateway's go to the vendor.
 #[utoipa::path(tag = "proxy", security(("bearer" = ["proxy:read"])),
-    params(("resource" = String, Path, description = "The vendor's name of it; see `/capabilities`."), ListParams),
+    params(("resource" = String, Path, description = "The vendor's name of it; see `/capabilities`."), DataParams, ListParams),
     responses((status = 200, description = "A page of the vendor's records.", body = ProxyPage)))]
 #[get("/proxy/{resource}")]
 pub async fn list_proxy_resource(call: LinkedAccount<ReadProxy, ProxyList>, name: Path<String>, state: Data<State>) -> Answer {
@@ -32,7 +33,7 @@ pub async fn list_proxy_resource(call: LinkedAccount<ReadProxy, ProxyList>, name
     params(
         ("resource" = String, Path, description = "The vendor's name of it; see `/capabilities`."),
         ("id" = String, Path, description = "The vendor's id, percent-encoded."),
-        OneParams
+        DataParams
     ),
     responses((status = 200, description = "The vendor's record.", body = Object)))]
 #[get("/proxy/{resource}/{id}")]
@@ -58,5 +59,5 @@ async fn refuse(request: HttpRequest, caller: Caller<WriteProxy, AnyQuery>) -> A
         capability::require_proxy(&linked, request.match_info().query("resource"), Verb::List)?;
     }
     let detail = format!("{} is not offered on named resources; `/passthrough/` takes every method.", request.method());
-    Err(Error::new(Code::MethodNotSupported, detail).allow("GET").into())
+    Err(Error::new(Code::MethodNotSupported, detail).allow(READ_ONLY).into())
 }

@@ -17,6 +17,7 @@ use crate::{
         envelope,
         extract::{ACCOUNT_PARAMETER, AnyToken, Caller, LinkedAccount, ReadDirectory, open},
         openapi,
+        problem::READ_ONLY,
         query::{AnyQuery, NoQuery},
     },
     model::Resource,
@@ -77,7 +78,7 @@ pub async fn get_meta(call: LinkedAccount<ReadDirectory, NoQuery>, path: Path<(S
 
 fn meta(linked: &Linked, resource: Resource, method: String) -> MethodMeta {
     let def = linked.access.method.resources.get(&resource);
-    let mapping = def.iter().flat_map(|d| &d.map).map(|(target, rule)| (target.clone(), capability::rule(rule))).collect();
+    let mapping = def.iter().flat_map(|d| &d.map).map(|(target, rule)| (target.clone(), json!(rule))).collect();
     let filters: Map<_, _> = def
         .iter()
         .flat_map(|d| &d.filters)
@@ -114,8 +115,8 @@ async fn refuse(request: HttpRequest, caller: Caller<AnyToken, AnyQuery>) -> Ans
         None => None,
     };
     let verb = match (request.method(), item) {
-        (&Method::GET | &Method::HEAD, None) => Verb::List,
-        (&Method::GET | &Method::HEAD, Some(_)) => Verb::Get,
+        (&Method::GET, None) => Verb::List,
+        (&Method::GET, Some(_)) => Verb::Get,
         (&Method::POST, None) => Verb::Other("create"),
         (&Method::PATCH, Some(_)) => Verb::Other("update"),
         (&Method::DELETE, Some(_)) => Verb::Other("delete"),
@@ -125,7 +126,7 @@ async fn refuse(request: HttpRequest, caller: Caller<AnyToken, AnyQuery>) -> Ans
         capability::require(linked, resource, verb)?;
     }
     let detail = format!("No connector of this gateway answers {} here.", request.method());
-    Err(Error::new(Code::MethodNotSupported, detail).allow("GET").into())
+    Err(Error::new(Code::MethodNotSupported, detail).allow(READ_ONLY).into())
 }
 
 fn known(model: &str, resource: &str) -> Result<Resource> {

@@ -35,5 +35,8 @@ pub fn methods_of(path: &str) -> BTreeSet<&'static str> {
     let documents = [("/docs".to_owned(), vec!["GET"]), ("/docs/{file}".to_owned(), vec!["GET"])];
     let mut methods: BTreeSet<_> = openapi::ROUTES.iter().filter(fits).flat_map(|(_, m)| m.iter().copied()).collect();
     methods.extend(documents.iter().filter(fits).flat_map(|(_, m)| m.iter().copied()));
+    if methods.contains("GET") {
+        methods.insert("HEAD");
+    }
     methods
 }

@@ -58,11 +58,6 @@ pub struct RedisUrl {
 }
 
 impl RedisUrl {
-    /// Whether a value of `ROLLCALL_STORE` is meant for this backend.
-    pub fn is_redis(text: &str) -> bool {
-        ["redis:", "rediss:", "redis+", "rediss+"].iter().any(|start| text.starts_with(start))
-    }
-
     /// Parses one of `redis[s]://`, `redis[s]+sentinel://`, `redis[s]+cluster://`; the error is a sentence that does not
     /// repeat the text, because the text holds a password.
     pub fn parse(text: &str) -> Result<Self, String> {

@@ -10,10 +10,10 @@ use crate::{
     store::{Expect, Store, StoreError, Write},
 };
 
-const RECORD: &str = "account";
-const DATA_KEY: &str = "data-key";
+pub(super) const RECORD: &str = "account";
+pub(super) const DATA_KEY: &str = "data-key";
 /// Says that a sweep took this id out of its list; an interrupted `create` must not finish after that.
-const SWEPT: &str = "swept";
+pub(super) const SWEPT: &str = "swept";
 const SWEPT_FOR: Duration = Duration::from_secs(300);
 const KIND: &str = "account/";
 /// Values removed at once; each may be a snapshot chunk.

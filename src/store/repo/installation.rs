@@ -13,7 +13,7 @@ use crate::{
 };
 
 const SLOT: &str = "rollcall";
-const SYSTEM_KEYS: &str = "system-keys";
+pub(super) const SYSTEM_KEYS: &str = "system-keys";
 const ENVIRONMENT: &str = "environment/";
 const NAME: &str = "environment-name/";
 const DEFAULT: &str = "default";

@@ -24,6 +24,16 @@ pub use self::{
 use super::{Batch, Expect, Key, Slot, StoreError, Write};
 use crate::model::{AccountId, EnvironmentId};
 
+/// What a caller knows the object by that this name is of.
+pub(super) fn in_words(name: &str) -> &'static str {
+    match name {
+        accounts::RECORD | accounts::DATA_KEY | accounts::SWEPT => "The account",
+        tokens::RECORD => "The API token",
+        installation::SYSTEM_KEYS => "The set of system keys",
+        _ => "The object",
+    }
+}
+
 /// Where everything of an account lives.
 pub fn account_slot(account: AccountId) -> Slot {
     Slot::new(account.to_string())

@@ -10,7 +10,7 @@ use crate::{
     store::{Expect, Slot, Store, StoreError},
 };
 
-const RECORD: &str = "token";
+pub(super) const RECORD: &str = "token";
 const KIND: &str = "token/";
 
 /// A token as stored. The hash is keyed; the secret itself is nowhere.

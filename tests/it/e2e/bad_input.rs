@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rollcall::model::Scope;
 use serde_json::{Value, json};
 
 use super::{
@@ -159,14 +160,42 @@ async fn a_bad_cursor_is_refused_before_the_vendor_is_asked() {
             format!("{USERS}?integrated_account_id={other}&limit=2&next_cursor={cursor}"),
             format!("/unified/user-directory/groups?integrated_account_id={account}&limit=2&next_cursor={cursor}"),
             format!("/proxy/Users?integrated_account_id={account}&limit=2&next_cursor={cursor}"),
-            "/integrated-account?next_cursor=nonsense".to_owned(),
-            "/api-token?next_cursor=nonsense".to_owned(),
         ] {
             names(&gateway.get(&path).await, 400, "invalid_cursor", "next_cursor");
         }
         assert_eq!(vendor.asked(), asked);
         let next = gateway.get(&format!("{list}&limit=2&next_cursor={cursor}")).await.json();
         assert_eq!((&next["result_count"], &next["result"][0]["id"]), (&json!(2), &json!("3")), "the cursor itself goes on");
+        is_sound(&gateway);
+    }
+}
+
+#[tokio::test]
+async fn a_cursor_of_a_platform_list_goes_on_in_that_list_alone() {
+    const LISTS: [&str; 4] = ["/api-token", "/integrated-account", "/integration", "/environment-integration"];
+    for kept in Kept::each() {
+        let (vendor, gateway, account) = linked(&kept).await;
+        gateway.link("scim", "bearer", vendor.context()).await;
+        let token = gateway.token(&["directory:read"]).await;
+        assert_ne!(token, gateway.token(&["directory:read"]).await);
+        let directory = gateway.get(&format!("{USERS}?integrated_account_id={account}&limit=2")).await.json();
+        let mut cursors = Vec::new();
+        for list in LISTS {
+            let page = gateway.get(&format!("{list}?limit=1")).await.json();
+            assert_eq!((page["result"].as_array().unwrap().len(), &page["limit"]), (1, &json!(1)), "{list}");
+            cursors.push(page["next_cursor"].as_str().unwrap_or_else(|| panic!("{list}: {page}")).to_owned());
+            let next = gateway.get(&format!("{list}?limit=1&next_cursor={}", cursors.last().unwrap())).await.json();
+            assert!(next["result"][0]["id"].is_string() && next["result"] != page["result"], "{list}: {next}");
+        }
+        for (place, list) in LISTS.iter().enumerate() {
+            let own = &cursors[place];
+            let mut wrong = vec!["nonsense", "scim", account.as_str(), "%F0%9F%92%A5", &own[..own.len() - 2]];
+            wrong.extend(cursors.iter().enumerate().filter(|(of, _)| *of != place).map(|(_, cursor)| cursor.as_str()));
+            wrong.push(directory["next_cursor"].as_str().unwrap());
+            for cursor in wrong {
+                names(&gateway.get(&format!("{list}?next_cursor={cursor}")).await, 400, "invalid_cursor", "next_cursor");
+            }
+        }
         is_sound(&gateway);
     }
 }
@@ -375,6 +404,28 @@ async fn a_body_that_is_wrong_says_where() {
     }
     assert_eq!(vendor.asked(), asked);
     assert_eq!(accounts(&gateway).await, [account]);
+    is_sound(&gateway);
+}
+
+#[tokio::test]
+async fn a_scope_that_does_not_exist_is_answered_with_those_that_do() {
+    let gateway = Gateway::start(&Kept::embedded(), "");
+    for scopes in [json!(["directory:read", "directory:raed"]), json!(["ADMIN"]), json!([""])] {
+        let answer = gateway.call("POST", "/api-token", Some(&json!({"name": "n", "scopes": scopes}))).await;
+        let document = names(&answer, 400, "invalid_body", "scopes");
+        let detail = document["detail"].as_str().unwrap();
+        assert!(Scope::ALL.iter().all(|scope| detail.contains(&format!("`{scope}`"))), "{detail}");
+    }
+    for (body, field) in [
+        (json!({"name": "n", "scopes": []}), "scopes"),
+        (json!({"name": "n", "scopes": "admin"}), "scopes"),
+        (json!({"name": "", "scopes": ["admin"]}), "name"),
+        (json!({"name": "n\n", "scopes": ["admin"]}), "name"),
+        (json!({"name": "n", "scopes": ["admin"], "expires_at": "soon"}), "expires_at"),
+    ] {
+        names(&gateway.call("POST", "/api-token", Some(&body)).await, 400, "invalid_body", field);
+    }
+    assert_eq!(gateway.get("/api-token").await.json()["result"], json!([]), "nothing was made");
     is_sound(&gateway);
 }
 

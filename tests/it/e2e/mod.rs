@@ -14,6 +14,7 @@ mod bar_vendor;
 mod cli;
 mod clients;
 mod demo;
+mod head;
 mod hostile;
 mod metrics;
 mod overlay;

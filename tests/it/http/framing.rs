@@ -225,17 +225,27 @@ fn g_08_bodies_that_stand_still_or_drip_are_cut() {
 fn json_bodies_say_where_they_are_wrong_and_never_what_they_hold() {
     let stand = Stand::start(None);
     let post = |body: &str| request(stand.addr, "POST", "/json", &[], Some(body.as_bytes()));
-    assert_eq!(post(r#"{"name": "n", "count": 2}"#).text(), "n 2");
-    for (body, field) in
-        [(r#"{"count": 1}"#, Some("name")), (r#"{"name": "n", "nmae": 1}"#, Some("nmae")), ("", None), ("{", None)]
-    {
+    assert_eq!(post(r#" {"name": "n", "count": 2, "scopes": ["admin"]}"#).text(), "n 2 1");
+    for (body, field) in [
+        (r#"{"count": 1}"#, Some("name")),
+        (r#"{"name": "n", "nmae": 1}"#, Some("nmae")),
+        (r#"{"name": 1, "count": 2}"#, Some("name")),
+        ("{\n\"name\": \"n\",\n\"scopes\": \"admin\",\n\"count\": 2}", Some("scopes")),
+        (r#"{"name": "n", "name": "m"}"#, Some("name")),
+        ("", None),
+        ("{", None),
+        (r#"["n", 2, []]"#, None),
+    ] {
         let reply = post(body);
         assert_eq!((reply.status, reply.code().as_str()), (400, "invalid_body"), "{body}");
         assert_eq!(reply.json()["field"].as_str(), field, "{body}");
     }
-    for body in
-        [r#"{"name": "n", "count": "canary-secret"}"#, r#""canary-secret""#, r#"{"name": "n", "count": 12345678901234567}"#]
-    {
+    for body in [
+        r#"{"name": "n", "count": "canary-secret"}"#,
+        r#""canary-secret""#,
+        r#"{"name": "n", "count": 12345678901234567}"#,
+        r#"{"name": "n", "scopes": ["canary-secret`, expected one of `admin"]}"#,
+    ] {
         let reply = post(body);
         assert_eq!(reply.status, 400);
         assert!(!reply.text().contains("canary") && !reply.text().contains("12345678901234567"), "{}", reply.text());
@@ -252,7 +262,10 @@ fn what_actix_says_itself_is_a_problem_too() {
         assert_eq!(reply.header("rollcall-error"), Some(code));
     }
     let reply = request(stand.addr, "PUT", "/api-token", &[], None);
-    assert_eq!((reply.status, reply.code().as_str(), reply.header("allow")), (405, "method_not_allowed", Some("GET, POST")));
+    assert_eq!(
+        (reply.status, reply.code().as_str(), reply.header("allow")),
+        (405, "method_not_allowed", Some("GET, HEAD, POST"))
+    );
 }
 
 #[test]

@@ -85,7 +85,7 @@ fn empty_queries_and_cursors_mean_the_first_page() {
     for raw in ["", "&", "next_cursor=", "next_cursor", "&&next_cursor=&"] {
         assert_eq!(list(raw).cursor, None, "{raw:?}");
     }
-    assert_eq!(read::<PlatformList>("next_cursor=").unwrap().after, None);
+    assert_eq!(read::<PlatformList>("next_cursor=").unwrap().cursor, None);
 }
 
 #[test]
@@ -160,9 +160,10 @@ fn unknown_parameters_of_our_own_objects_are_named() {
     ] {
         assert_eq!(error.code(), Code::InvalidParameter);
     }
-    let accounts = read::<AccountList>("integration.name=keeper&status=needs_reauth&is_sandbox=false&tenant_id=a").unwrap().0;
+    let accounts =
+        read::<AccountList>("integration.name=keeper&status=needs_reauth&is_sandbox=false&tenant_id=a").unwrap().wanted;
     assert_eq!((accounts.integration.as_deref(), accounts.is_sandbox), (Some("keeper"), Some(false)));
-    assert_eq!(read::<AccountList>("integration[name]=keeper").unwrap().0.integration.as_deref(), Some("keeper"));
+    assert_eq!(read::<AccountList>("integration[name]=keeper").unwrap().wanted.integration.as_deref(), Some("keeper"));
     refusal::<AccountList>("status=sleeping");
     assert!(read::<DataOne>("envelope=true").unwrap().envelope);
 }

@@ -28,6 +28,8 @@ pub struct Small {
     pub name: String,
     #[serde(default)]
     pub count: u32,
+    #[serde(default)]
+    pub scopes: Vec<rollcall::model::Scope>,
 }
 
 /// Short, so that slow clients are cut within a test.
@@ -87,7 +89,7 @@ async fn panics() -> HttpResponse {
 }
 
 async fn json(body: JsonBody<Small>) -> HttpResponse {
-    HttpResponse::Ok().body(format!("{} {}", body.0.name, body.0.count))
+    HttpResponse::Ok().body(format!("{} {} {}", body.0.name, body.0.count, body.0.scopes.len()))
 }
 
 /// Two writes: with Nagle the second waits for the client's delayed acknowledgement.

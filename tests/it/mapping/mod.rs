@@ -39,7 +39,6 @@ fn mistakes(yaml: &str) -> Vec<RuleError> {
 fn apply(table: &Table, record: &str) -> Result<(serde_json::Value, Mapped), MapError> {
     let mut out = Vec::new();
     let mapped = table.apply(record.as_bytes(), Roots::default(), Options::default(), &mut out)?;
-    assert_eq!(mapped.at, 0..out.len());
     Ok((serde_json::from_slice(&out).expect("the output is JSON"), mapped))
 }
 

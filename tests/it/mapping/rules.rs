@@ -154,3 +154,22 @@ fn the_json_schema_takes_the_three_forms() {
     assert!(full.get("required").is_none(), "every word is optional");
     assert!(schema["$defs"].to_string().contains("anyOf"), "`from` takes one path or several");
 }
+
+#[test]
+fn a_rule_is_shown_as_the_file_has_it() {
+    let rules = map("
+        title: a.b
+        name: [x, y]
+        status: { from: s, values: { on: active }, else: unknown, when: { path: p, is: 1 } }
+        bio: { from: [a, b], null_if: none, else: null }
+        emails: { each: mails, map: { email: m, type: { const: null } } }
+    ");
+    let shown = serde_json::json!({
+        "title": "a.b",
+        "name": ["x", "y"],
+        "status": {"from": ["s"], "values": {"on": "active"}, "else": "unknown", "when": {"path": "p", "is": ["1"]}},
+        "bio": {"from": ["a", "b"], "else": null, "null_if": ["none"]},
+        "emails": {"each": "mails", "map": {"email": "m", "type": {"const": null}}},
+    });
+    assert_eq!(serde_json::json!(rules), shown);
+}

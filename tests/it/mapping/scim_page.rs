@@ -105,7 +105,13 @@ pub fn with_table(table: &Table, body: &[u8], remote_data: bool, out: &mut Vec<u
     let found = records().elements(body).unwrap();
     out.extend_from_slice(b"{\"result\":[");
     let options = Options { remote_data, exclude: &[] };
-    table.apply_page(body, &found, Roots::default(), options, out).unwrap();
+    let mut mapping = table.begin(Roots::default()).unwrap();
+    for (at, range) in found.into_iter().enumerate() {
+        if at > 0 {
+            out.push(b',');
+        }
+        mapping.apply(&body[range], options, out).unwrap();
+    }
     out.extend_from_slice(b"],\"next_cursor\":\"MTAx\"}");
 }
 

@@ -23,18 +23,20 @@ fn the_table_answers_as_structs_written_by_hand() {
 }
 
 #[test]
-fn a_page_is_its_records_one_by_one() {
+fn a_record_among_others_is_mapped_as_if_alone() {
     let (table, body) = (scim_page::table(), scim_page::page(5, 3));
     let records = scim_page::records().elements(&body).unwrap();
     let options = rollcall::mapping::Options { remote_data: true, exclude: &[] };
-    let (mut page, mut single) = (Vec::new(), Vec::new());
-    let mapped = table.apply_page(&body, &records, Default::default(), options, &mut page).unwrap();
-    for (at, range) in records.iter().enumerate() {
+    let mut mapping = table.begin(Default::default()).unwrap();
+    let (mut page, mut single) = (b"kept".to_vec(), Vec::new());
+    for range in &records {
+        let start = page.len();
+        let of_page = mapping.apply(&body[range.clone()], options, &mut page).unwrap();
         single.clear();
-        let one = table.apply(&body[range.clone()], Default::default(), options, &mut single).unwrap();
-        assert_eq!((&page[mapped[at].at.clone()], &mapped[at].id), (&single[..], &one.id));
+        let alone = table.apply(&body[range.clone()], Default::default(), options, &mut single).unwrap();
+        assert_eq!((&page[start..], of_page.id), (&single[..], alone.id));
+        let whole = page.clone();
+        assert!(mapping.apply(&body[range.start..range.end - 1], options, &mut page).is_err());
+        assert_eq!(page, whole, "a record that fails leaves nothing behind");
     }
-    let mut out = b"kept".to_vec();
-    assert!(table.apply_page(&body, &[records[0].clone(), 0..body.len() + 9], Default::default(), options, &mut out).is_err());
-    assert_eq!(out, b"kept");
 }

@@ -85,7 +85,7 @@ fn without_anything_the_defaults_hold() {
     assert!(!settings.keys_file_given);
     assert_eq!(settings.listen.to_string(), "127.0.0.1:8080");
     assert_eq!((settings.log.as_str(), settings.log_format), ("info", LogFormat::Json));
-    assert!(settings.public_url.is_none() && settings.admin_token.is_none() && settings.egress_allow.is_none());
+    assert!(settings.public_url.is_none() && settings.admin_token.is_none() && settings.egress_allow.is_empty());
     assert!(settings.connectors_dir.is_none() && settings.redis_ca_file.is_none() && settings.warnings.is_empty());
     assert_eq!(settings.source("listen"), None);
 }
@@ -136,7 +136,7 @@ fn every_setting_can_be_given_in_every_layer() {
         assert_eq!(settings.redis_ca_file.unwrap().to_str(), Some(ca.as_str()));
         assert_eq!(settings.listen.to_string(), "[::1]:9000");
         assert_eq!(settings.public_url.unwrap().as_str(), "https://rollcall.example.com/");
-        assert_eq!(settings.egress_allow.as_deref(), Some("vendor.local:8443,10.0.0.0/8"));
+        assert_eq!(settings.egress_allow.to_string(), "vendor.local:8443,10.0.0.0/8");
         assert_eq!(settings.connectors_dir.unwrap().to_str(), Some(dir.as_str()));
         assert_eq!((settings.log.as_str(), settings.log_format), ("warn,rollcall=debug", LogFormat::Text));
         assert_eq!(settings.admin_token.unwrap().expose(), TOKEN);
@@ -267,6 +267,18 @@ fn public_addresses_are_bare() {
     for text in ["ftp://x", "https://u@x", "https://x/base", "https://x?q", "https://x#f", "x", "https://"] {
         machine().set("ROLLCALL_PUBLIC_URL", text).mistake(&["variable ROLLCALL_PUBLIC_URL", "for example"]);
     }
+}
+
+#[test]
+fn a_wrong_entry_of_the_egress_list_is_named_with_its_place() {
+    let list = "good.example:8443, vendor.local, 10.0.0.0/99,10.0.0.0/8,https://x:1/";
+    let entries = ["`vendor.local`", "`10.0.0.0/99`", "`https://x:1/`"];
+    let text = machine().set("ROLLCALL_EGRESS_ALLOW", list).load().err().unwrap().to_string();
+    assert!(text.contains("variable ROLLCALL_EGRESS_ALLOW: "), "{text}");
+    assert!(entries.iter().all(|entry| text.contains(entry)), "{text}");
+    assert!(!text.contains("good.example") && !text.contains("10.0.0.0/8`:"), "{text}");
+    machine().flag("--egress-allow", "x:0").mistake(&["flag --egress-allow", "`x:0`", "1 to 65535"]);
+    machine().config("log = \"warn\"\negress_allow = \"fd00::/200\"\n").mistake(&[":2 `egress_allow`", "`fd00::/200`"]);
 }
 
 #[test]

@@ -1,0 +1,41 @@
+//! How the commands of this machine find the gateway that runs here.
+
+use std::{io::Read, os::unix::fs::MetadataExt, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::{Settings, StoreSetting};
+
+/// `DIR/serve.json`: where this folder's gateway listens and a token for this run. Mode 0600, removed at the end.
+#[derive(Serialize, Deserialize)]
+pub struct ServeFile {
+    /// The address.
+    pub url: String,
+    /// An administrator's token of this run.
+    pub token: String,
+}
+
+impl ServeFile {
+    /// Where it stands for this store.
+    pub fn path(settings: &Settings) -> Option<PathBuf> {
+        match &settings.store {
+            StoreSetting::Embedded(folder) => Some(folder.join("serve.json")),
+            StoreSetting::Redis(_) => None,
+        }
+    }
+
+    /// What it says, unless somebody else can have written it: secrets go to the address it names.
+    pub fn read(settings: &Settings) -> Option<ServeFile> {
+        let path = ServeFile::path(settings)?;
+        let mut file = std::fs::File::open(&path).ok()?;
+        let about = file.metadata().ok()?;
+        let is_ours = about.uid() == rustix::process::geteuid().as_raw() && about.mode() & 0o077 == 0;
+        if !is_ours {
+            eprintln!("{} is not followed: it is not this user's alone.", path.display());
+            return None;
+        }
+        let mut text = String::new();
+        file.read_to_string(&mut text).ok()?;
+        serde_json::from_str(&text).ok()
+    }
+}

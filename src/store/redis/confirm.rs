@@ -24,7 +24,7 @@ use super::{
 };
 use crate::store::StoreError;
 
-/// `appendfsync everysec` writes within a second or a little more. Together with the commit this stays under 2.5 s.
+/// From the beginning of the commit. `appendfsync everysec` writes within a second or a little more.
 const WAIT: Duration = Duration::from_millis(2_200);
 /// Rounds that may wait at the same time, so that a commit need not wait for an earlier round before its own.
 const ROUNDS: usize = 4;
@@ -46,8 +46,8 @@ struct Line {
 
 impl Confirmations {
     /// Returns when everything written to the slot's server before this call is in its file.
-    pub async fn wait(&self, link: &Link, slot: &str) -> Result<(), StoreError> {
-        let deadline = Instant::now() + WAIT;
+    pub async fn wait(&self, link: &Link, slot: &str, begun: Instant) -> Result<(), StoreError> {
+        let deadline = begun + WAIT;
         let address = link.route(slot, deadline).await?;
         let desk = lock(&self.0).entry(address.clone()).or_insert_with(|| Arc::new(Desk::new(&address))).clone();
         let mine = desk.written.fetch_add(1, Ordering::SeqCst) + 1;
@@ -64,7 +64,7 @@ impl Confirmations {
                 Ok(())
             }
             outcome => {
-                line.node.forget(connection.id).await;
+                line.node.forget(connection.id);
                 outcome.and(Err(late()))
             }
         }

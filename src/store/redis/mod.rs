@@ -24,8 +24,9 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use redis::{Script, Value};
+use tokio::time::Instant;
 
-use self::link::{Kind, Link};
+use self::link::{Kind, Link, deadline};
 pub use self::url::RedisUrl;
 use super::{Batch, Claimed, Entry, Expect, Health, Hold, Key, Settle, Slot, Spent, Store, StoreError, Write};
 
@@ -88,15 +89,16 @@ impl Redis {
             }
             command
         };
-        if let Some(value) = self.link.call(slot, &command("EVALSHA", script.hashed.get_hash()), kind).await? {
+        let how = (kind, deadline());
+        if let Some(value) = self.link.call(slot, &command("EVALSHA", script.hashed.get_hash()), how).await? {
             return Ok(value);
         }
-        let answer = self.link.call(slot, &command("EVAL", script.text), kind).await?;
+        let answer = self.link.call(slot, &command("EVAL", script.text), how).await?;
         answer.ok_or_else(|| odd("a script"))
     }
 
-    async fn confirm(&self, slot: &str) -> Result<(), StoreError> {
-        if self.confirms.load(Ordering::Relaxed) { self.confirmations.wait(&self.link, slot).await } else { Ok(()) }
+    async fn confirm(&self, slot: &str, begun: Instant) -> Result<(), StoreError> {
+        if self.confirms.load(Ordering::Relaxed) { self.confirmations.wait(&self.link, slot, begun).await } else { Ok(()) }
     }
 }
 
@@ -160,7 +162,7 @@ impl Store for Redis {
     async fn get(&self, place: &Key) -> Result<Option<Entry>, StoreError> {
         let mut command = redis::cmd("GET");
         command.arg(key(&place.slot, "/", &place.name));
-        let answer = self.link.call(place.slot.as_str(), &command, Kind::Read).await?.ok_or_else(|| odd("GET"))?;
+        let answer = self.link.call(place.slot.as_str(), &command, (Kind::Read, deadline())).await?.ok_or_else(|| odd("GET"))?;
         parse::<Option<Vec<u8>>>(answer, "GET")?.map(|stored| read_entry(&stored)).transpose()
     }
 
@@ -192,7 +194,7 @@ impl Store for Redis {
     }
 
     async fn commit(&self, batch: Batch) -> Result<Vec<u64>, StoreError> {
-        let slot = batch.slot.as_str();
+        let (slot, begun) = (batch.slot.as_str(), Instant::now());
         if batch.fence.as_ref().is_some_and(|hold| hold.key.slot != batch.slot) {
             return Err(StoreError::Fenced);
         }
@@ -203,7 +205,7 @@ impl Store for Redis {
             Some((word, versions)) if word == "ok" => {
                 let lasting = |write: &Write| matches!(write, Write::Put { ttl: None, .. } | Write::Delete { .. });
                 if batch.writes.iter().any(lasting) {
-                    self.confirm(slot).await?;
+                    self.confirm(slot, begun).await?;
                 }
                 versions.iter().map(|version| version.parse().map_err(|_| odd("a commit"))).collect()
             }
@@ -238,11 +240,11 @@ impl Store for Redis {
     }
 
     async fn push(&self, queue: &Key, id: &str, value: Bytes, delay: Duration) -> Result<(), StoreError> {
-        let slot = queue.slot.as_str();
+        let (slot, begun) = (queue.slot.as_str(), Instant::now());
         let delay = micros(delay);
         let args: [&[u8]; 3] = [id.as_bytes(), &value, delay.as_bytes()];
         self.run(slot, &PUSH, &queue_keys(queue), &args, Kind::Write).await?;
-        self.confirm(slot).await
+        self.confirm(slot, begun).await
     }
 
     async fn claim(&self, queue: &Key, lease: Duration, limit: usize) -> Result<Vec<Claimed>, StoreError> {
@@ -287,10 +289,11 @@ impl Store for Redis {
 impl Redis {
     /// One page of the index with the values; names whose value is gone are taken out of the index on the way.
     async fn scan_page(&self, slot: &Slot, from: &str, limit: usize) -> Result<Vec<(String, Option<Entry>)>, StoreError> {
+        let how = (Kind::Read, deadline());
         let index = key(slot, "#index", "");
         let mut command = redis::cmd("ZRANGE");
         command.arg(&index).arg(from).arg("+").arg("BYLEX").arg("LIMIT").arg(0).arg(limit);
-        let answer = self.link.call(slot.as_str(), &command, Kind::Read).await?.ok_or_else(|| odd("ZRANGE"))?;
+        let answer = self.link.call(slot.as_str(), &command, how).await?.ok_or_else(|| odd("ZRANGE"))?;
         let names: Vec<String> = parse(answer, "ZRANGE")?;
         if names.is_empty() {
             return Ok(Vec::new());
@@ -298,7 +301,7 @@ impl Redis {
         let keys: Vec<_> = names.iter().map(|name| key(slot, "/", name)).collect();
         let mut command = redis::cmd("MGET");
         command.arg(&keys);
-        let answer = self.link.call(slot.as_str(), &command, Kind::Read).await?.ok_or_else(|| odd("MGET"))?;
+        let answer = self.link.call(slot.as_str(), &command, how).await?.ok_or_else(|| odd("MGET"))?;
         let values: Vec<Option<Vec<u8>>> = parse(answer, "MGET")?;
         let dead: Vec<&str> =
             names.iter().zip(&values).filter(|(_, value)| value.is_none()).map(|(name, _)| name.as_str()).collect();

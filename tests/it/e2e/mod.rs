@@ -17,3 +17,4 @@ mod demo;
 mod redis;
 mod scim;
 pub mod vendor;
+mod vendor_tls;

@@ -5,6 +5,7 @@ pub mod fault_proxy;
 pub mod gateway;
 pub mod peers;
 pub mod redis;
+pub mod tls_front;
 
 /// Whether the long forms of the bars are asked for.
 pub fn long() -> bool {

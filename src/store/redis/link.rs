@@ -42,6 +42,9 @@ pub(super) enum Kind {
     Write,
 }
 
+/// That, and when the verb must be over.
+pub(super) type How = (Kind, Instant);
+
 /// Every server of the installation.
 pub(super) struct Link {
     url: RedisUrl,
@@ -66,7 +69,7 @@ impl Link {
     }
 
     /// Sends a command to the primary of a slot. `Ok(None)`: the script is not cached there.
-    pub async fn call(&self, slot: &str, command: &Cmd, (kind, deadline): (Kind, Instant)) -> Result<Option<Value>, StoreError> {
+    pub async fn call(&self, slot: &str, command: &Cmd, (kind, deadline): How) -> Result<Option<Value>, StoreError> {
         let mut redirect = None;
         let mut last = StoreError::Unavailable("Redis does not answer".into());
         for attempt in 0..TRIES {

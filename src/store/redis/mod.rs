@@ -26,8 +26,11 @@ use bytes::Bytes;
 use redis::{Script, Value};
 use tokio::time::Instant;
 
-use self::link::{Kind, Link, deadline};
 pub use self::url::RedisUrl;
+use self::{
+    confirm::Witness,
+    link::{How, Kind, Link, deadline},
+};
 use super::{Batch, Claimed, Entry, Expect, Health, Hold, Key, Settle, Slot, Spent, Store, StoreError, Write};
 
 macro_rules! scripts {
@@ -80,7 +83,7 @@ impl Redis {
         Ok(redis)
     }
 
-    async fn run(&self, slot: &str, script: &Code, keys: &[String], args: &[&[u8]], kind: Kind) -> Result<Value, StoreError> {
+    async fn run(&self, slot: &str, script: &Code, keys: &[String], args: &[&[u8]], how: How) -> Result<Value, StoreError> {
         let command = |name: &str, body: &str| {
             let mut command = redis::cmd(name);
             command.arg(body).arg(keys.len()).arg(keys);
@@ -89,7 +92,6 @@ impl Redis {
             }
             command
         };
-        let how = (kind, deadline());
         if let Some(value) = self.link.call(slot, &command("EVALSHA", script.hashed.get_hash()), how).await? {
             return Ok(value);
         }
@@ -97,8 +99,19 @@ impl Redis {
         answer.ok_or_else(|| odd("a script"))
     }
 
-    async fn confirm(&self, slot: &str, begun: Instant) -> Result<(), StoreError> {
-        if self.confirms.load(Ordering::Relaxed) { self.confirmations.wait(&self.link, slot, begun).await } else { Ok(()) }
+    /// Who can say that a write that begins now is on disk; nobody where nobody needs to.
+    async fn witness(&self, slot: &str, times: (Instant, Instant)) -> Result<Option<Witness>, StoreError> {
+        if !self.confirms.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        self.confirmations.witness(&self.link, slot, times).await.map(Some)
+    }
+
+    async fn confirm(&self, slot: &str, witness: Option<Witness>) -> Result<(), StoreError> {
+        match witness {
+            Some(witness) => witness.wait(&self.link, slot).await,
+            None => Ok(()),
+        }
     }
 }
 
@@ -194,19 +207,19 @@ impl Store for Redis {
     }
 
     async fn commit(&self, batch: Batch) -> Result<Vec<u64>, StoreError> {
-        let (slot, begun) = (batch.slot.as_str(), Instant::now());
+        let slot = batch.slot.as_str();
         if batch.fence.as_ref().is_some_and(|hold| hold.key.slot != batch.slot) {
             return Err(StoreError::Fenced);
         }
         let (keys, args) = commit_script(&batch);
         let args: Vec<&[u8]> = args.iter().map(AsRef::as_ref).collect();
-        let answer: Vec<String> = parse(self.run(slot, &COMMIT, &keys, &args, Kind::Write).await?, "a commit")?;
+        let lasting = |write: &Write| matches!(write, Write::Put { ttl: None, .. } | Write::Delete { .. });
+        let (begun, end) = (Instant::now(), deadline());
+        let witness = if batch.writes.iter().any(lasting) { self.witness(slot, (begun, end)).await? } else { None };
+        let answer: Vec<String> = parse(self.run(slot, &COMMIT, &keys, &args, (Kind::Write, end)).await?, "a commit")?;
         match answer.split_first() {
             Some((word, versions)) if word == "ok" => {
-                let lasting = |write: &Write| matches!(write, Write::Put { ttl: None, .. } | Write::Delete { .. });
-                if batch.writes.iter().any(lasting) {
-                    self.confirm(slot, begun).await?;
-                }
+                self.confirm(slot, witness).await?;
                 versions.iter().map(|version| version.parse().map_err(|_| odd("a commit"))).collect()
             }
             Some((word, rest)) if word == "conflict" => Err(StoreError::Conflict(rest.first().cloned().unwrap_or_default())),
@@ -220,7 +233,7 @@ impl Store for Redis {
         let keys = [key(&place.slot, "#lock/", &place.name), key(&place.slot, "#fence", "")];
         let ttl = millis(ttl);
         let args: [&[u8]; 2] = [owner.as_bytes(), ttl.as_bytes()];
-        let answer = self.run(place.slot.as_str(), &HOLD, &keys, &args, Kind::Write).await?;
+        let answer = self.run(place.slot.as_str(), &HOLD, &keys, &args, (Kind::Write, deadline())).await?;
         let fence: Option<u64> = parse(answer, "a lock")?;
         Ok(fence.map(|fence| Hold { key: place.clone(), owner, fence }))
     }
@@ -230,28 +243,29 @@ impl Store for Redis {
         let keys = [key(&hold.key.slot, "#lock/", &hold.key.name)];
         let ttl = millis(ttl);
         let args: [&[u8]; 2] = [proof.as_bytes(), ttl.as_bytes()];
-        parse(self.run(hold.key.slot.as_str(), &RENEW, &keys, &args, Kind::Write).await?, "a lock")
+        parse(self.run(hold.key.slot.as_str(), &RENEW, &keys, &args, (Kind::Write, deadline())).await?, "a lock")
     }
 
     async fn release(&self, hold: &Hold) -> Result<(), StoreError> {
         let proof = format!("{}:{}", hold.owner, hold.fence);
         let keys = [key(&hold.key.slot, "#lock/", &hold.key.name)];
-        self.run(hold.key.slot.as_str(), &RENEW, &keys, &[proof.as_bytes(), b"0"], Kind::Write).await.map(|_| ())
+        self.run(hold.key.slot.as_str(), &RENEW, &keys, &[proof.as_bytes(), b"0"], (Kind::Write, deadline())).await.map(|_| ())
     }
 
     async fn push(&self, queue: &Key, id: &str, value: Bytes, delay: Duration) -> Result<(), StoreError> {
-        let (slot, begun) = (queue.slot.as_str(), Instant::now());
-        let delay = micros(delay);
+        let (begun, end) = (Instant::now(), deadline());
+        let (slot, delay) = (queue.slot.as_str(), micros(delay));
         let args: [&[u8]; 3] = [id.as_bytes(), &value, delay.as_bytes()];
-        self.run(slot, &PUSH, &queue_keys(queue), &args, Kind::Write).await?;
-        self.confirm(slot, begun).await
+        let witness = self.witness(slot, (begun, end)).await?;
+        self.run(slot, &PUSH, &queue_keys(queue), &args, (Kind::Write, end)).await?;
+        self.confirm(slot, witness).await
     }
 
     async fn claim(&self, queue: &Key, lease: Duration, limit: usize) -> Result<Vec<Claimed>, StoreError> {
         let proof = uuid::Uuid::now_v7().simple().to_string();
         let (lease, limit) = (micros(lease), limit.to_string());
         let args: [&[u8]; 3] = [proof.as_bytes(), lease.as_bytes(), limit.as_bytes()];
-        let answer = self.run(queue.slot.as_str(), &CLAIM, &queue_keys(queue), &args, Kind::Write).await?;
+        let answer = self.run(queue.slot.as_str(), &CLAIM, &queue_keys(queue), &args, (Kind::Write, deadline())).await?;
         let items: Vec<(String, Vec<u8>, u32)> = parse(answer, "a claim")?;
         let claimed = |(id, value, attempt)| Claimed { id, value: Bytes::from(value), attempt, lease: proof.clone() };
         Ok(items.into_iter().map(claimed).collect())
@@ -263,7 +277,7 @@ impl Store for Redis {
             Settle::Retry(delay) => micros(delay),
         };
         let args: [&[u8]; 3] = [item.id.as_bytes(), item.lease.as_bytes(), delay.as_bytes()];
-        parse(self.run(queue.slot.as_str(), &SETTLE, &queue_keys(queue), &args, Kind::Write).await?, "a settlement")
+        parse(self.run(queue.slot.as_str(), &SETTLE, &queue_keys(queue), &args, (Kind::Write, deadline())).await?, "a settlement")
     }
 
     async fn spend(&self, bucket: &Key, capacity: u32, period: Duration) -> Result<Spent, StoreError> {
@@ -274,7 +288,7 @@ impl Store for Redis {
         let keys = [key(&bucket.slot, "#bucket/", &bucket.name)];
         let capacity = capacity.to_string();
         let args: [&[u8]; 2] = [step.as_bytes(), capacity.as_bytes()];
-        let answer = self.run(bucket.slot.as_str(), &SPEND, &keys, &args, Kind::Write).await?;
+        let answer = self.run(bucket.slot.as_str(), &SPEND, &keys, &args, (Kind::Write, deadline())).await?;
         let (allowed, remaining, wait): (bool, u32, u64) = parse(answer, "a bucket")?;
         Ok(Spent { allowed, remaining, wait: Duration::from_micros(wait) })
     }
@@ -309,7 +323,7 @@ impl Redis {
             let keys: Vec<_> = std::iter::once(index).chain(dead.iter().map(|name| key(slot, "/", name))).collect();
             let args: Vec<&[u8]> = dead.iter().map(|name| name.as_bytes()).collect();
             // Tidying must not fail a read; what is left is tidied by the next one.
-            let _ = self.run(slot.as_str(), &FORGET, &keys, &args, Kind::Read).await;
+            let _ = self.run(slot.as_str(), &FORGET, &keys, &args, how).await;
         }
         let entries = values.into_iter().map(|value| value.map(|stored| read_entry(&stored)).transpose());
         names.into_iter().zip(entries).map(|(name, entry)| Ok((name, entry?))).collect()

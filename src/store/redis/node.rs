@@ -55,6 +55,8 @@ impl From<Failure> for StoreError {
 #[derive(Clone)]
 pub(super) struct Connection {
     pub id: u64,
+    /// When it was there at the latest.
+    pub since: Instant,
     inner: MultiplexedConnection,
 }
 
@@ -148,7 +150,7 @@ impl Node {
         match timeout_at(deadline, dialled).await.map_err(late)? {
             Ok(inner) => {
                 let id = self.count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                let connection = Connection { id, inner };
+                let connection = Connection { id, since: Instant::now(), inner };
                 *lock(&self.connection) = Some(connection.clone());
                 *lock(&self.heard) = Some(Instant::now());
                 Ok(connection)

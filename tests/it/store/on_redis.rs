@@ -15,7 +15,7 @@ use super::{
     clocks, concurrency, contract,
     fixture::{Fixture, put, put_for, run_all},
 };
-use crate::support::redis::{Certificates, Cluster, SentinelSet, Server, free_port};
+use crate::support::redis::{Certificates, Cluster, SentinelSet, Server, valkey};
 
 async fn run_contract(url: &RedisUrl, ca: Option<&Path>) {
     let store: Arc<dyn Store> = Arc::new(Redis::connect(url, ca).await.unwrap());
@@ -71,13 +71,6 @@ async fn over_tls(url: &RedisUrl, certificates: &Certificates) {
         let outcome = Redis::connect(url, ca.as_deref()).await;
         assert!(outcome.is_err(), "a certificate of an unknown authority must not be trusted");
     }
-}
-
-/// `tests/run` fetches Valkey.
-fn valkey(args: &[&str]) -> Server {
-    let server = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(".peers/bin/valkey-server");
-    assert!(server.is_file(), "there is no {}: run ./tests/run once, it installs the peers", server.display());
-    Server::of(server.into_os_string(), args, free_port())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

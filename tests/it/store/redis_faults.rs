@@ -22,7 +22,7 @@ use super::fixture::{put, put_if};
 use crate::support::{
     fault_proxy::{Fault, FaultProxy},
     long,
-    redis::{Certificates, Cluster, SentinelSet, Server},
+    redis::{Certificates, Cluster, SentinelSet, Server, valkey},
 };
 
 const NO_CALL_TAKES_LONGER: Duration = Duration::from_millis(2_500);
@@ -178,6 +178,17 @@ fn faults() -> Vec<(Fault, u64)> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn error_or_correct_never_wrong() {
     let server = Server::start();
+    let proxy = FaultProxy::before(server.port);
+    let store: Arc<dyn Store> = Arc::new(Redis::connect(&through(&proxy), None).await.unwrap());
+    let direct: Arc<dyn Store> = Arc::new(Redis::connect(&server.url(), None).await.unwrap());
+    let wrong = break_things(store, direct, &proxy, &faults()).await;
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// The same where every commit waits for the disk.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn error_or_correct_never_wrong_with_commits_that_wait() {
+    let server = valkey(&["--save", "", "--appendonly", "yes", "--appendfsync", "everysec"]);
     let proxy = FaultProxy::before(server.port);
     let store: Arc<dyn Store> = Arc::new(Redis::connect(&through(&proxy), None).await.unwrap());
     let direct: Arc<dyn Store> = Arc::new(Redis::connect(&server.url(), None).await.unwrap());

@@ -130,6 +130,13 @@ fn spawn(binary: &OsStr, args: &[String], port: u16, folder: &Path) -> Child {
     command.spawn().expect("redis-server is needed: `apt-get install redis-server`")
 }
 
+/// A Valkey, which `tests/run` fetches.
+pub fn valkey(args: &[&str]) -> Server {
+    let server = Path::new(env!("CARGO_MANIFEST_DIR")).join(".peers/bin/valkey-server");
+    assert!(server.is_file(), "there is no {}: run ./tests/run once, it installs the peers", server.display());
+    Server::of(server.into_os_string(), args, free_port())
+}
+
 /// Waits until a condition holds.
 pub fn until(what: &str, seconds: u64, mut holds: impl FnMut() -> bool) {
     let end = Instant::now() + Duration::from_secs(seconds);

@@ -142,6 +142,9 @@ impl Tokens {
     /// One token.
     pub async fn get(&self, environment: EnvironmentId, id: &str) -> Result<ApiToken> {
         let id: TokenId = id.parse().map_err(|_| Error::not_found())?;
+        if !self.records.listed(environment, id).await? {
+            return Err(Error::not_found());
+        }
         let record = self.records.get(id).await?.filter(|r| r.token.environment_id == environment);
         record.map(|r| r.token).ok_or_else(Error::not_found)
     }

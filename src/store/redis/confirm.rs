@@ -1,7 +1,9 @@
 //! Waits until the append-only file on disk has what was written, one wait for all commits of a server at the moment.
 //!
 //! `WAITAOF` blocks its connection and speaks only for that connection's own writes. So it has a connection of its own
-//! and makes one small write there after the commit: when the file has that, it has everything before it.
+//! and makes one small write there after the commit: when the file has that, it has everything before it. That holds for
+//! one process only. So the connection must be older than the commit: a server that was restarted or replaced since has
+//! lost it, and perhaps the commit too.
 
 use std::{
     collections::HashMap,
@@ -24,7 +26,7 @@ use super::{
 };
 use crate::store::StoreError;
 
-/// `appendfsync everysec` writes within a second or a little more. Together with the commit this stays under 2.5 s.
+/// From the beginning of the commit. `appendfsync everysec` writes within a second or a little more.
 const WAIT: Duration = Duration::from_millis(2_200);
 /// Rounds that may wait at the same time, so that a commit need not wait for an earlier round before its own.
 const ROUNDS: usize = 4;
@@ -34,9 +36,16 @@ pub(super) struct Confirmations(Plain<HashMap<Address, Arc<Desk>>>);
 
 /// What is known of one server.
 struct Desk {
+    address: Address,
     written: AtomicU64,
-    confirmed: AtomicU64,
+    confirmed: Plain<Option<Confirmed>>,
     lines: [Line; ROUNDS],
+}
+
+/// Every write up to a number, if its connection is older than the write.
+struct Confirmed {
+    up_to: u64,
+    since: Instant,
 }
 
 struct Line {
@@ -44,27 +53,51 @@ struct Line {
     busy: Mutex<()>,
 }
 
+/// Taken before a write: from then on, the connections to its server are there.
+pub(super) struct Witness {
+    desk: Arc<Desk>,
+    begun: Instant,
+    since: Instant,
+}
+
 impl Confirmations {
+    /// Connects to the slot's server, if need be.
+    pub async fn witness(&self, link: &Link, slot: &str, (begun, deadline): (Instant, Instant)) -> Result<Witness, StoreError> {
+        let address = link.route(slot, deadline).await?;
+        let desk = lock(&self.0).entry(address.clone()).or_insert_with(|| Arc::new(Desk::new(address))).clone();
+        for line in &desk.lines {
+            line.node.connect(&link.dialer, false, deadline).await?;
+        }
+        Ok(Witness { desk, begun, since: Instant::now() })
+    }
+}
+
+impl Witness {
     /// Returns when everything written to the slot's server before this call is in its file.
     pub async fn wait(&self, link: &Link, slot: &str) -> Result<(), StoreError> {
-        let deadline = Instant::now() + WAIT;
-        let address = link.route(slot, deadline).await?;
-        let desk = lock(&self.0).entry(address.clone()).or_insert_with(|| Arc::new(Desk::new(&address))).clone();
+        let (desk, deadline) = (&self.desk, self.begun + WAIT);
+        let replaced = || StoreError::Unavailable(format!("{} was replaced while it was written to", desk.address));
+        if link.route(slot, deadline).await? != desk.address {
+            return Err(replaced());
+        }
         let mine = desk.written.fetch_add(1, Ordering::SeqCst) + 1;
-        let late = || StoreError::Unavailable(format!("{address} did not confirm the write on disk in time"));
+        let late = || StoreError::Unavailable(format!("{} did not confirm the write on disk in time", desk.address));
         let (line, _mine_alone) = timeout_at(deadline, desk.queue(mine)).await.map_err(|_| late())?;
-        if desk.confirmed.load(Ordering::SeqCst) >= mine {
+        if desk.has_confirmed(mine, self.since) {
             return Ok(());
         }
         let round = desk.written.load(Ordering::SeqCst);
         let connection = line.node.connect(&link.dialer, false, deadline).await?;
+        if connection.since > self.since {
+            return Err(replaced());
+        }
         match line.ask(&connection, slot, deadline).await {
             Ok(true) => {
-                desk.confirmed.fetch_max(round, Ordering::SeqCst);
+                desk.confirm(Confirmed { up_to: round, since: connection.since });
                 Ok(())
             }
             outcome => {
-                line.node.forget(connection.id).await;
+                line.node.forget(connection.id);
                 outcome.and(Err(late()))
             }
         }
@@ -72,9 +105,20 @@ impl Confirmations {
 }
 
 impl Desk {
-    fn new(address: &Address) -> Self {
-        let line = |_| Line { node: Node::new(address.clone()), busy: Mutex::new(()) };
-        Self { written: AtomicU64::new(0), confirmed: AtomicU64::new(0), lines: std::array::from_fn(line) }
+    fn new(address: Address) -> Self {
+        let lines = std::array::from_fn(|_| Line { node: Node::new(address.clone()), busy: Mutex::new(()) });
+        Self { address, written: AtomicU64::new(0), confirmed: Plain::new(None), lines }
+    }
+
+    fn has_confirmed(&self, write: u64, since: Instant) -> bool {
+        lock(&self.confirmed).as_ref().is_some_and(|known| known.up_to >= write && known.since <= since)
+    }
+
+    fn confirm(&self, round: Confirmed) {
+        let mut known = lock(&self.confirmed);
+        if known.as_ref().is_none_or(|known| known.up_to < round.up_to) {
+            *known = Some(round);
+        }
     }
 
     /// A line of one's own: a free one, else the next to become free by turn.
@@ -101,5 +145,21 @@ impl Line {
         let answer = self.node.send(connection, &wait, false, deadline + Duration::from_millis(100)).await.map_err(lost)?;
         let (local, _): (i64, i64) = super::parse(answer, "WAITAOF")?;
         Ok(local >= 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_vouches_only_for_writes_that_are_younger() {
+        let desk = Desk::new(Address { host: "h".into(), port: 1 });
+        let before = Instant::now();
+        let since = before + Duration::from_secs(1);
+        desk.confirm(Confirmed { up_to: 5, since });
+        assert!(desk.has_confirmed(5, since) && desk.has_confirmed(4, since + Duration::from_secs(1)));
+        assert!(!desk.has_confirmed(6, since), "not written yet");
+        assert!(!desk.has_confirmed(5, before), "perhaps another process had it");
     }
 }

@@ -4,7 +4,13 @@ use std::collections::HashMap;
 
 use redis::Value;
 
-use super::{link::Link, url::Address};
+use tokio::time::Instant;
+
+use super::{
+    link::{Link, deadline},
+    node::Failure,
+    url::Address,
+};
 use crate::store::{Health, StoreError};
 
 /// What was found, and whether commits can wait for the append-only file.
@@ -18,11 +24,12 @@ pub(super) async fn examine(link: &Link) -> Result<Found, StoreError> {
     let mut health = Health { description: String::new(), warnings: Vec::new() };
     let mut confirms = true;
     let mut names = Vec::new();
-    for address in link.primaries().await? {
-        let info = read_info(link, &address).await?;
+    let end = deadline();
+    for address in link.primaries(end).await? {
+        let info = read_info(link, &address, end).await?;
         let server = Server::new(&info);
         server.refuse(&address)?;
-        let policy = read_policy(link, &address).await;
+        let policy = read_policy(link, &address, end).await?;
         health.warnings.extend(server.warn(&address, policy.as_ref()));
         confirms &= server.can_confirm()
             && policy.as_ref().is_some_and(|policy| policy.get("appendfsync").is_some_and(|when| when == "everysec"));
@@ -35,23 +42,31 @@ pub(super) async fn examine(link: &Link) -> Result<Found, StoreError> {
 
 type Info = HashMap<String, String>;
 
-async fn read_info(link: &Link, address: &Address) -> Result<Info, StoreError> {
-    let answer = link.ask(address, &redis::cmd("INFO")).await?;
+async fn read_info(link: &Link, address: &Address, deadline: Instant) -> Result<Info, StoreError> {
+    let answer = link.ask(address, &redis::cmd("INFO"), deadline).await?;
     let text: String = redis::from_redis_value(answer)
         .map_err(|_| StoreError::Unavailable(format!("{address} does not answer INFO with text")))?;
     Ok(text.lines().filter_map(|line| line.split_once(':')).map(|(name, value)| (name.into(), value.trim().into())).collect())
 }
 
-/// `save` and `appendfsync`; none where `CONFIG` is forbidden, as on hosted servers.
-async fn read_policy(link: &Link, address: &Address) -> Option<Info> {
+/// `save` and `appendfsync`; none where `CONFIG` is forbidden, as on hosted servers. No answer is an error, not a "none":
+/// commits would no longer wait for the disk.
+async fn read_policy(link: &Link, address: &Address, deadline: Instant) -> Result<Option<Info>, StoreError> {
     let mut both = Info::new();
     for name in ["save", "appendfsync"] {
         let mut question = redis::cmd("CONFIG");
         question.arg("GET").arg(name);
-        let answer: Value = link.ask(address, &question).await.ok()?;
-        both.extend(redis::from_redis_value::<Info>(answer).ok()?);
+        let answer: Value = match link.ask(address, &question, deadline).await {
+            Ok(answer) => answer,
+            Err(Failure::Said(_)) => return Ok(None),
+            Err(failure) => return Err(failure.into()),
+        };
+        match redis::from_redis_value::<Info>(answer) {
+            Ok(setting) => both.extend(setting),
+            Err(_) => return Ok(None),
+        }
     }
-    Some(both)
+    Ok(Some(both))
 }
 
 struct Server<'a> {

@@ -23,11 +23,16 @@ use super::{
 };
 use crate::store::StoreError;
 
-/// No call takes longer, whatever happens.
-pub(super) const DEADLINE: Duration = Duration::from_millis(1_900);
+/// No verb takes longer, whatever happens, but for the wait until a write is on disk.
+const DEADLINE: Duration = Duration::from_millis(1_900);
 /// A read is tried on a new connection after this long.
 const FIRST_READ: Duration = Duration::from_millis(900);
 const TRIES: u32 = 5;
+
+/// When a verb that begins now must be over.
+pub(super) fn deadline() -> Instant {
+    Instant::now() + DEADLINE
+}
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Whether a command may be sent twice.
@@ -36,6 +41,9 @@ pub(super) enum Kind {
     Read,
     Write,
 }
+
+/// That, and when the verb must be over.
+pub(super) type How = (Kind, Instant);
 
 /// Every server of the installation.
 pub(super) struct Link {
@@ -61,8 +69,7 @@ impl Link {
     }
 
     /// Sends a command to the primary of a slot. `Ok(None)`: the script is not cached there.
-    pub async fn call(&self, slot: &str, command: &Cmd, kind: Kind) -> Result<Option<Value>, StoreError> {
-        let deadline = Instant::now() + DEADLINE;
+    pub async fn call(&self, slot: &str, command: &Cmd, (kind, deadline): How) -> Result<Option<Value>, StoreError> {
         let mut redirect = None;
         let mut last = StoreError::Unavailable("Redis does not answer".into());
         for attempt in 0..TRIES {
@@ -74,11 +81,12 @@ impl Link {
                 None => (self.route(slot, deadline).await?, false),
             };
             let node = self.node(&address);
-            let end = if kind == Kind::Read && attempt == 0 { deadline - (DEADLINE - FIRST_READ) } else { deadline };
+            let first = kind == Kind::Read && attempt == 0;
+            let end = if first { deadline.min(Instant::now() + FIRST_READ) } else { deadline };
             match self.attempt(&node, command, (kind, asking), (deadline, end)).await {
                 Ok(value) => return Ok(Some(value)),
                 Err(Failure::NoScript) => return Ok(None),
-                Err(Failure::Said(error)) => return Err(error),
+                Err(Failure::Said(error) | Failure::Unsent(error)) => return Err(error),
                 Err(Failure::Redirect { to, asking }) => {
                     if !asking {
                         self.learn(slot, to.clone());
@@ -114,16 +122,16 @@ impl Link {
             Ok(connection) => connection,
             Err(error) => {
                 self.reroute();
-                return Err(Failure::Said(error));
+                return Err(Failure::Unsent(error));
             }
         };
-        if kind == Kind::Write && !node.is_alive(&connection).await {
-            node.forget(connection.id).await;
+        if kind == Kind::Write && !node.is_alive(&connection, deadline).await {
+            node.forget(connection.id);
             return Err(Failure::NotNow(format!("the connection to {} was lost", node.address)));
         }
         let outcome = node.send(&connection, command, asking, end).await;
         if matches!(outcome, Err(Failure::Lost(_) | Failure::NotNow(_))) {
-            node.forget(connection.id).await;
+            node.forget(connection.id);
         }
         outcome
     }
@@ -157,8 +165,8 @@ impl Link {
     }
 
     /// Every primary now, for health.
-    pub async fn primaries(&self) -> Result<Vec<Address>, StoreError> {
-        let one = self.route("rollcall", Instant::now() + DEADLINE).await?;
+    pub async fn primaries(&self, deadline: Instant) -> Result<Vec<Address>, StoreError> {
+        let one = self.route("rollcall", deadline).await?;
         let mut all: Vec<_> = lock(&self.routes).ranges.iter().map(|(_, _, address)| address.clone()).collect();
         all.push(one);
         all.sort_by_key(ToString::to_string);
@@ -167,14 +175,8 @@ impl Link {
     }
 
     /// Asks one server, whatever the routes say.
-    pub async fn ask(&self, address: &Address, command: &Cmd) -> Result<Value, StoreError> {
-        let deadline = Instant::now() + DEADLINE;
-        match self.attempt(&self.node(address), command, (Kind::Read, false), (deadline, deadline)).await {
-            Ok(value) => Ok(value),
-            Err(Failure::Said(error)) => Err(error),
-            Err(Failure::Lost(text) | Failure::NotNow(text)) => Err(StoreError::Unavailable(text)),
-            Err(_) => Err(StoreError::Unavailable(format!("{address} gave an answer that was not asked for"))),
-        }
+    pub async fn ask(&self, address: &Address, command: &Cmd, deadline: Instant) -> Result<Value, Failure> {
+        self.attempt(&self.node(address), command, (Kind::Read, false), (deadline, deadline)).await
     }
 
     fn learn(&self, slot: &str, address: Address) {
@@ -220,7 +222,7 @@ impl Link {
         type Range = (u16, u16, Vec<Value>);
         let mut question = redis::cmd("CLUSTER");
         question.arg("SLOTS");
-        let answer = self.ask(seed, &question).await?;
+        let answer = self.ask(seed, &question, deadline()).await?;
         let odd = |_| StoreError::Refused(format!("{seed} does not answer as a member of a Redis Cluster."));
         let rows: Vec<Vec<Value>> = redis::from_redis_value(answer).map_err(odd)?;
         let mut ranges = Vec::with_capacity(rows.len());

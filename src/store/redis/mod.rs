@@ -24,9 +24,13 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use redis::{Script, Value};
+use tokio::time::Instant;
 
-use self::link::{Kind, Link};
 pub use self::url::RedisUrl;
+use self::{
+    confirm::Witness,
+    link::{How, Kind, Link, deadline},
+};
 use super::{Batch, Claimed, Entry, Expect, Health, Hold, Key, Settle, Slot, Spent, Store, StoreError, Write};
 
 macro_rules! scripts {
@@ -79,7 +83,7 @@ impl Redis {
         Ok(redis)
     }
 
-    async fn run(&self, slot: &str, script: &Code, keys: &[String], args: &[&[u8]], kind: Kind) -> Result<Value, StoreError> {
+    async fn run(&self, slot: &str, script: &Code, keys: &[String], args: &[&[u8]], how: How) -> Result<Value, StoreError> {
         let command = |name: &str, body: &str| {
             let mut command = redis::cmd(name);
             command.arg(body).arg(keys.len()).arg(keys);
@@ -88,15 +92,26 @@ impl Redis {
             }
             command
         };
-        if let Some(value) = self.link.call(slot, &command("EVALSHA", script.hashed.get_hash()), kind).await? {
+        if let Some(value) = self.link.call(slot, &command("EVALSHA", script.hashed.get_hash()), how).await? {
             return Ok(value);
         }
-        let answer = self.link.call(slot, &command("EVAL", script.text), kind).await?;
+        let answer = self.link.call(slot, &command("EVAL", script.text), how).await?;
         answer.ok_or_else(|| odd("a script"))
     }
 
-    async fn confirm(&self, slot: &str) -> Result<(), StoreError> {
-        if self.confirms.load(Ordering::Relaxed) { self.confirmations.wait(&self.link, slot).await } else { Ok(()) }
+    /// Who can say that a write that begins now is on disk; nobody where nobody needs to.
+    async fn witness(&self, slot: &str, times: (Instant, Instant)) -> Result<Option<Witness>, StoreError> {
+        if !self.confirms.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        self.confirmations.witness(&self.link, slot, times).await.map(Some)
+    }
+
+    async fn confirm(&self, slot: &str, witness: Option<Witness>) -> Result<(), StoreError> {
+        match witness {
+            Some(witness) => witness.wait(&self.link, slot).await,
+            None => Ok(()),
+        }
     }
 }
 
@@ -160,7 +175,7 @@ impl Store for Redis {
     async fn get(&self, place: &Key) -> Result<Option<Entry>, StoreError> {
         let mut command = redis::cmd("GET");
         command.arg(key(&place.slot, "/", &place.name));
-        let answer = self.link.call(place.slot.as_str(), &command, Kind::Read).await?.ok_or_else(|| odd("GET"))?;
+        let answer = self.link.call(place.slot.as_str(), &command, (Kind::Read, deadline())).await?.ok_or_else(|| odd("GET"))?;
         parse::<Option<Vec<u8>>>(answer, "GET")?.map(|stored| read_entry(&stored)).transpose()
     }
 
@@ -198,13 +213,13 @@ impl Store for Redis {
         }
         let (keys, args) = commit_script(&batch);
         let args: Vec<&[u8]> = args.iter().map(AsRef::as_ref).collect();
-        let answer: Vec<String> = parse(self.run(slot, &COMMIT, &keys, &args, Kind::Write).await?, "a commit")?;
+        let lasting = |write: &Write| matches!(write, Write::Put { ttl: None, .. } | Write::Delete { .. });
+        let (begun, end) = (Instant::now(), deadline());
+        let witness = if batch.writes.iter().any(lasting) { self.witness(slot, (begun, end)).await? } else { None };
+        let answer: Vec<String> = parse(self.run(slot, &COMMIT, &keys, &args, (Kind::Write, end)).await?, "a commit")?;
         match answer.split_first() {
             Some((word, versions)) if word == "ok" => {
-                let lasting = |write: &Write| matches!(write, Write::Put { ttl: None, .. } | Write::Delete { .. });
-                if batch.writes.iter().any(lasting) {
-                    self.confirm(slot).await?;
-                }
+                self.confirm(slot, witness).await?;
                 versions.iter().map(|version| version.parse().map_err(|_| odd("a commit"))).collect()
             }
             Some((word, rest)) if word == "conflict" => Err(StoreError::Conflict(rest.first().cloned().unwrap_or_default())),
@@ -218,7 +233,7 @@ impl Store for Redis {
         let keys = [key(&place.slot, "#lock/", &place.name), key(&place.slot, "#fence", "")];
         let ttl = millis(ttl);
         let args: [&[u8]; 2] = [owner.as_bytes(), ttl.as_bytes()];
-        let answer = self.run(place.slot.as_str(), &HOLD, &keys, &args, Kind::Write).await?;
+        let answer = self.run(place.slot.as_str(), &HOLD, &keys, &args, (Kind::Write, deadline())).await?;
         let fence: Option<u64> = parse(answer, "a lock")?;
         Ok(fence.map(|fence| Hold { key: place.clone(), owner, fence }))
     }
@@ -228,28 +243,29 @@ impl Store for Redis {
         let keys = [key(&hold.key.slot, "#lock/", &hold.key.name)];
         let ttl = millis(ttl);
         let args: [&[u8]; 2] = [proof.as_bytes(), ttl.as_bytes()];
-        parse(self.run(hold.key.slot.as_str(), &RENEW, &keys, &args, Kind::Write).await?, "a lock")
+        parse(self.run(hold.key.slot.as_str(), &RENEW, &keys, &args, (Kind::Write, deadline())).await?, "a lock")
     }
 
     async fn release(&self, hold: &Hold) -> Result<(), StoreError> {
         let proof = format!("{}:{}", hold.owner, hold.fence);
         let keys = [key(&hold.key.slot, "#lock/", &hold.key.name)];
-        self.run(hold.key.slot.as_str(), &RENEW, &keys, &[proof.as_bytes(), b"0"], Kind::Write).await.map(|_| ())
+        self.run(hold.key.slot.as_str(), &RENEW, &keys, &[proof.as_bytes(), b"0"], (Kind::Write, deadline())).await.map(|_| ())
     }
 
     async fn push(&self, queue: &Key, id: &str, value: Bytes, delay: Duration) -> Result<(), StoreError> {
-        let slot = queue.slot.as_str();
-        let delay = micros(delay);
+        let (begun, end) = (Instant::now(), deadline());
+        let (slot, delay) = (queue.slot.as_str(), micros(delay));
         let args: [&[u8]; 3] = [id.as_bytes(), &value, delay.as_bytes()];
-        self.run(slot, &PUSH, &queue_keys(queue), &args, Kind::Write).await?;
-        self.confirm(slot).await
+        let witness = self.witness(slot, (begun, end)).await?;
+        self.run(slot, &PUSH, &queue_keys(queue), &args, (Kind::Write, end)).await?;
+        self.confirm(slot, witness).await
     }
 
     async fn claim(&self, queue: &Key, lease: Duration, limit: usize) -> Result<Vec<Claimed>, StoreError> {
         let proof = uuid::Uuid::now_v7().simple().to_string();
         let (lease, limit) = (micros(lease), limit.to_string());
         let args: [&[u8]; 3] = [proof.as_bytes(), lease.as_bytes(), limit.as_bytes()];
-        let answer = self.run(queue.slot.as_str(), &CLAIM, &queue_keys(queue), &args, Kind::Write).await?;
+        let answer = self.run(queue.slot.as_str(), &CLAIM, &queue_keys(queue), &args, (Kind::Write, deadline())).await?;
         let items: Vec<(String, Vec<u8>, u32)> = parse(answer, "a claim")?;
         let claimed = |(id, value, attempt)| Claimed { id, value: Bytes::from(value), attempt, lease: proof.clone() };
         Ok(items.into_iter().map(claimed).collect())
@@ -261,7 +277,7 @@ impl Store for Redis {
             Settle::Retry(delay) => micros(delay),
         };
         let args: [&[u8]; 3] = [item.id.as_bytes(), item.lease.as_bytes(), delay.as_bytes()];
-        parse(self.run(queue.slot.as_str(), &SETTLE, &queue_keys(queue), &args, Kind::Write).await?, "a settlement")
+        parse(self.run(queue.slot.as_str(), &SETTLE, &queue_keys(queue), &args, (Kind::Write, deadline())).await?, "a settlement")
     }
 
     async fn spend(&self, bucket: &Key, capacity: u32, period: Duration) -> Result<Spent, StoreError> {
@@ -272,7 +288,7 @@ impl Store for Redis {
         let keys = [key(&bucket.slot, "#bucket/", &bucket.name)];
         let capacity = capacity.to_string();
         let args: [&[u8]; 2] = [step.as_bytes(), capacity.as_bytes()];
-        let answer = self.run(bucket.slot.as_str(), &SPEND, &keys, &args, Kind::Write).await?;
+        let answer = self.run(bucket.slot.as_str(), &SPEND, &keys, &args, (Kind::Write, deadline())).await?;
         let (allowed, remaining, wait): (bool, u32, u64) = parse(answer, "a bucket")?;
         Ok(Spent { allowed, remaining, wait: Duration::from_micros(wait) })
     }
@@ -287,10 +303,11 @@ impl Store for Redis {
 impl Redis {
     /// One page of the index with the values; names whose value is gone are taken out of the index on the way.
     async fn scan_page(&self, slot: &Slot, from: &str, limit: usize) -> Result<Vec<(String, Option<Entry>)>, StoreError> {
+        let how = (Kind::Read, deadline());
         let index = key(slot, "#index", "");
         let mut command = redis::cmd("ZRANGE");
         command.arg(&index).arg(from).arg("+").arg("BYLEX").arg("LIMIT").arg(0).arg(limit);
-        let answer = self.link.call(slot.as_str(), &command, Kind::Read).await?.ok_or_else(|| odd("ZRANGE"))?;
+        let answer = self.link.call(slot.as_str(), &command, how).await?.ok_or_else(|| odd("ZRANGE"))?;
         let names: Vec<String> = parse(answer, "ZRANGE")?;
         if names.is_empty() {
             return Ok(Vec::new());
@@ -298,7 +315,7 @@ impl Redis {
         let keys: Vec<_> = names.iter().map(|name| key(slot, "/", name)).collect();
         let mut command = redis::cmd("MGET");
         command.arg(&keys);
-        let answer = self.link.call(slot.as_str(), &command, Kind::Read).await?.ok_or_else(|| odd("MGET"))?;
+        let answer = self.link.call(slot.as_str(), &command, how).await?.ok_or_else(|| odd("MGET"))?;
         let values: Vec<Option<Vec<u8>>> = parse(answer, "MGET")?;
         let dead: Vec<&str> =
             names.iter().zip(&values).filter(|(_, value)| value.is_none()).map(|(name, _)| name.as_str()).collect();
@@ -306,7 +323,7 @@ impl Redis {
             let keys: Vec<_> = std::iter::once(index).chain(dead.iter().map(|name| key(slot, "/", name))).collect();
             let args: Vec<&[u8]> = dead.iter().map(|name| name.as_bytes()).collect();
             // Tidying must not fail a read; what is left is tidied by the next one.
-            let _ = self.run(slot.as_str(), &FORGET, &keys, &args, Kind::Read).await;
+            let _ = self.run(slot.as_str(), &FORGET, &keys, &args, how).await;
         }
         let entries = values.into_iter().map(|value| value.map(|stored| read_entry(&stored)).transpose());
         names.into_iter().zip(entries).map(|(name, entry)| Ok((name, entry?))).collect()

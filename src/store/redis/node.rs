@@ -37,18 +37,35 @@ pub(super) enum Failure {
     Lost(String),
     /// The server said no; not executed.
     Said(StoreError),
+    /// There is no connection; not sent.
+    Unsent(StoreError),
+}
+
+impl From<Failure> for StoreError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Said(error) | Failure::Unsent(error) => error,
+            Failure::NotNow(text) | Failure::Lost(text) => Self::Unavailable(text),
+            Failure::Redirect { to, .. } => Self::Unavailable(format!("Redis says that {to} should be asked instead")),
+            Failure::NoScript => Self::Unavailable("Redis does not know a script".into()),
+        }
+    }
 }
 
 #[derive(Clone)]
 pub(super) struct Connection {
     pub id: u64,
+    /// When it was there at the latest.
+    pub since: Instant,
     inner: MultiplexedConnection,
 }
 
 /// One server.
 pub(super) struct Node {
     pub address: Address,
-    connection: Mutex<Option<Connection>>,
+    connection: Plain<Option<Connection>>,
+    /// Held while a connection is made, so that all who wait share one.
+    dialling: Mutex<()>,
     heard: Plain<Option<Instant>>,
     failed: Plain<Option<(Instant, String)>>,
     count: std::sync::atomic::AtomicU64,
@@ -100,7 +117,8 @@ impl Node {
     pub fn new(address: Address) -> Self {
         Self {
             address,
-            connection: Mutex::new(None),
+            connection: Plain::new(None),
+            dialling: Mutex::new(()),
             heard: Plain::new(None),
             failed: Plain::new(None),
             count: std::sync::atomic::AtomicU64::new(0),
@@ -109,25 +127,31 @@ impl Node {
 
     /// The connection, made now if there is none. `primary` demands that the server says it is one.
     pub async fn connect(&self, dialer: &Dialer, primary: bool, deadline: Instant) -> Result<Connection, StoreError> {
-        let late = || StoreError::Unavailable(format!("{} does not answer in time", self.address));
-        let mut current = timeout_at(deadline, self.connection.lock()).await.map_err(|_| late())?;
-        if let Some(connection) = current.as_ref() {
-            return Ok(connection.clone());
+        let made = || lock(&self.connection).clone();
+        if let Some(connection) = made() {
+            return Ok(connection);
+        }
+        let late = |_| StoreError::Unavailable(format!("{} does not answer in time", self.address));
+        let _alone = timeout_at(deadline, self.dialling.lock()).await.map_err(late)?;
+        if let Some(connection) = made() {
+            return Ok(connection);
         }
         if let Some((when, text)) = lock(&self.failed).clone()
             && when.elapsed() < REST
         {
             return Err(StoreError::Unavailable(text));
         }
-        let dialled = match dialer.dial(&self.address, dialer.login.clone()).await {
-            Ok(connection) if primary => check_primary(connection).await,
-            other => other,
+        let dialled = async {
+            match dialer.dial(&self.address, dialer.login.clone()).await {
+                Ok(connection) if primary => check_primary(connection).await,
+                other => other,
+            }
         };
-        match dialled {
+        match timeout_at(deadline, dialled).await.map_err(late)? {
             Ok(inner) => {
                 let id = self.count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                let connection = Connection { id, inner };
-                *current = Some(connection.clone());
+                let connection = Connection { id, since: Instant::now(), inner };
+                *lock(&self.connection) = Some(connection.clone());
                 *lock(&self.heard) = Some(Instant::now());
                 Ok(connection)
             }
@@ -140,17 +164,18 @@ impl Node {
     }
 
     /// Forgets this connection unless a newer one has taken its place already.
-    pub async fn forget(&self, id: u64) {
-        let mut current = self.connection.lock().await;
+    pub fn forget(&self, id: u64) {
+        let mut current = lock(&self.connection);
         if current.as_ref().is_some_and(|connection| connection.id == id) {
             *current = None;
         }
     }
 
     /// Asks a connection that was silent for a while whether it still lives.
-    pub async fn is_alive(&self, connection: &Connection) -> bool {
+    pub async fn is_alive(&self, connection: &Connection, deadline: Instant) -> bool {
         let recent = lock(&self.heard).is_some_and(|heard| heard.elapsed() < SILENT);
-        recent || self.send(connection, &redis::cmd("PING"), false, Instant::now() + SIGN_OF_LIFE).await.is_ok()
+        let end = deadline.min(Instant::now() + SIGN_OF_LIFE);
+        recent || self.send(connection, &redis::cmd("PING"), false, end).await.is_ok()
     }
 
     pub async fn send(

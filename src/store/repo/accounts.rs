@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
-use super::{account_slot, batch, decode, delete, encode, environment_slot, index, key, put, single};
+use super::{account_slot, batch, decode, delete, encode, index, key, put, single};
 use crate::{
     model::{Account, AccountId, EnvironmentId},
     store::{Expect, Store, StoreError, Write},
@@ -53,10 +53,9 @@ impl Accounts {
         Ok(self.store.get(&key(account_slot(account), RECORD)).await?.map(|entry| entry.version))
     }
 
-    /// Whether the account stands behind this wall; one small read that costs the same for missing and foreign ids.
+    /// Whether the account stands behind this wall, to be asked first.
     pub async fn listed(&self, environment: EnvironmentId, account: AccountId) -> Result<bool, StoreError> {
-        let entry = key(environment_slot(environment), format!("{KIND}{account}"));
-        Ok(self.store.get(&entry).await?.is_some())
+        index::has(&*self.store, environment, format!("{KIND}{account}")).await
     }
 
     /// The wrapped data key.

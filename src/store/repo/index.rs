@@ -5,7 +5,7 @@ use std::{future::Future, str::FromStr};
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
-use super::{batch, delete, environment_slot, put};
+use super::{batch, delete, environment_slot, key, put};
 use crate::{
     model::EnvironmentId,
     store::{Expect, Store, StoreError},
@@ -21,6 +21,11 @@ pub(super) async fn add(store: &dyn Store, environment: EnvironmentId, name: Str
 
 pub(super) async fn remove(store: &dyn Store, environment: EnvironmentId, name: String) -> Result<(), StoreError> {
     store.commit(batch(environment_slot(environment), vec![delete(name)])).await.map(|_| ())
+}
+
+/// Whether the environment has such an entry; one small read that costs the same for missing and foreign ids.
+pub(super) async fn has(store: &dyn Store, environment: EnvironmentId, name: String) -> Result<bool, StoreError> {
+    Ok(store.get(&key(environment_slot(environment), name)).await?.is_some())
 }
 
 /// Ids of one kind after one of them, in order; and whether there may be more.

@@ -54,6 +54,11 @@ impl Tokens {
         found.map(|entry| decode(&entry.value, "a token")).transpose()
     }
 
+    /// Whether the token stands behind this wall, to be asked first.
+    pub async fn listed(&self, environment: EnvironmentId, token: TokenId) -> Result<bool, StoreError> {
+        index::has(&*self.store, environment, format!("{KIND}{token}")).await
+    }
+
     /// Up to `limit` tokens of the environment after one of them, in id order.
     pub async fn list(
         &self,

@@ -21,3 +21,4 @@ mod overlay;
 mod redis;
 mod scim;
 pub mod vendor;
+mod vendor_tls;

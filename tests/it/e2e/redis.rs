@@ -1,6 +1,9 @@
 //! Everything in Redis: nodes without a disk of their own, and servers that would lose data.
 
-use std::time::{Duration, Instant};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use serde_json::json;
 
@@ -10,7 +13,7 @@ use super::{
 };
 use crate::support::{
     gateway::{ADMIN, Gateway, Kept, command, write_ring},
-    redis::{Cluster, SentinelSet, Server, free_port},
+    redis::{Certificates, Cluster, SentinelSet, Server, free_port},
 };
 
 const USERS: &str = "/unified/user-directory/users";
@@ -143,12 +146,13 @@ async fn another_key_ring_is_refused() {
 }
 
 /// Links, lists, stops, starts again and lists: on any form of Redis.
-async fn serves(store: &str) {
+async fn serves(store: &str, ca: Option<&Path>) {
     let (folder, vendor) = (tempfile::tempdir().unwrap(), Vendor::start());
     let ring = folder.path().join("keys.json");
     write_ring(&ring);
     let kept = Kept::Embedded(folder);
-    let settings = [("ROLLCALL_STORE", store), ("ROLLCALL_KEYS_FILE", ring.to_str().unwrap())];
+    let ca = ca.map_or("", |path| path.to_str().unwrap());
+    let settings = [("ROLLCALL_STORE", store), ("ROLLCALL_KEYS_FILE", ring.to_str().unwrap()), ("ROLLCALL_REDIS_CA_FILE", ca)];
     let gateway = Gateway::start_with(&kept, &vendor.authority(), &settings);
     let account = gateway.link("scim", "bearer", vendor.context()).await;
     let list = format!("{USERS}?integrated_account_id={account}&limit=2");
@@ -166,12 +170,25 @@ async fn serves(store: &str) {
 #[tokio::test]
 async fn sentinel_serves() {
     let set = SentinelSet::start();
-    serves(&format!("redis+sentinel://127.0.0.1:{}/mymaster", set.sentinel.port)).await;
+    serves(&set.address(), None).await;
+}
+
+#[tokio::test]
+async fn sentinel_serves_over_tls() {
+    let certificates = Certificates::make();
+    let set = SentinelSet::with(&certificates.args());
+    serves(&set.address(), Some(&certificates.ca())).await;
 }
 
 #[tokio::test]
 async fn a_cluster_serves() {
     let cluster = Cluster::start();
-    let hosts: Vec<String> = cluster.nodes.iter().map(|node| format!("127.0.0.1:{}", node.port)).collect();
-    serves(&format!("redis+cluster://{}", hosts.join(","))).await;
+    serves(&cluster.address(), None).await;
+}
+
+#[tokio::test]
+async fn a_cluster_serves_over_tls() {
+    let certificates = Certificates::make();
+    let cluster = Cluster::with(&certificates.args());
+    serves(&cluster.address(), Some(&certificates.ca())).await;
 }

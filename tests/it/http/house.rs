@@ -1,9 +1,14 @@
-//! The whole gateway in this process, over an embedded store, with two environments and a small SCIM vendor.
+//! The real binary on either store, with two environments and a small SCIM vendor. The interface can make one environment
+//! only, so both are laid out in the store before the gateway starts.
 
 use std::{
     collections::BTreeMap,
     net::{SocketAddr, TcpListener},
-    sync::{Arc, mpsc},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
     thread::JoinHandle,
     time::Duration,
 };
@@ -12,69 +17,47 @@ use actix_web::{HttpRequest, HttpResponse, dev::ServerHandle, web};
 use rollcall::{
     app::Core,
     config::{Environment, GlobalArgs, Purpose, Settings},
-    http::{Readiness, State, server},
+    http::server,
     model::{EnvironmentId, Scope, Scopes, SystemClock, environment_integration_id},
     service::{NewAccount, NewToken, Services},
 };
 use serde_json::{Value, json};
 
-use super::matrix::{Fixture, check_lists, check_passthrough, check_rights, check_timing, check_walls};
+use super::matrix::{Fixture, check_lists, check_passthrough, check_rights, check_timing, check_walls, foreign_side};
+use crate::support::{
+    gateway::{Gateway, Kept},
+    long,
+};
 
 /// A running gateway and its fixture.
 pub struct House {
     pub fixture: Fixture,
-    handles: Vec<ServerHandle>,
-    thread: Option<JoinHandle<()>>,
-    _folder: tempfile::TempDir,
+    vendor: Vendor,
+    gateway: Gateway,
+    _kept: Kept,
 }
 
 impl House {
-    pub fn open() -> House {
-        let folder = tempfile::tempdir().unwrap();
-        let store = format!("embedded:{}", folder.path().join("store").display());
-        let (tell, told) = mpsc::channel();
-        let thread = std::thread::spawn(move || {
-            let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-            actix_web::rt::System::new().block_on(async move {
-                let (vendor, vendor_addr) = vendor();
-                let get = move |name: &str| (name == "ROLLCALL_STORE").then(|| store.clone());
-                let environment = Environment::new(&get, vec!["ROLLCALL_STORE".to_owned()]);
-                let settings =
-                    Settings::load(&GlobalArgs::default(), &environment, Purpose::Tool).unwrap_or_else(|_| panic!("settings"));
-                let core = Core::open(&settings, Arc::new(SystemClock), None, &[vendor_addr.to_string()]).await.unwrap();
-                let state = State {
-                    services: core.services.clone(),
-                    guard: core.guard.clone(),
-                    public_host: None,
-                    metrics: server::metrics_recorder(),
-                    metrics_open: true,
-                    readiness: Arc::new(Readiness::default()),
-                };
-                let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-                let addr = listener.local_addr().unwrap();
-                let gateway = server::serve(listener, Arc::new(state), 1).unwrap();
-                let handles = vec![gateway.handle(), vendor.handle()];
-                actix_web::rt::spawn(vendor);
-                let running = actix_web::rt::spawn(gateway);
-                let fixture = fixture(&core.services, core.environment, addr, vendor_addr).await;
-                tell.send((fixture, handles)).unwrap();
-                running.await.unwrap().unwrap();
-            });
-        });
-        let (fixture, handles) = told.recv_timeout(Duration::from_secs(60)).expect("the gateway did not start");
-        House { fixture, handles, thread: Some(thread), _folder: folder }
+    pub fn open(kept: Kept) -> House {
+        let vendor = Vendor::start();
+        let seeded = actix_web::rt::System::new().block_on(seed(&kept, vendor.addr));
+        let gateway = Gateway::start(&kept, &vendor.addr.to_string());
+        let addr = gateway.base.trim_start_matches("http://").parse().unwrap();
+        House { fixture: Fixture { addr, ..seeded }, vendor, gateway, _kept: kept }
     }
 }
 
-impl Drop for House {
-    fn drop(&mut self) {
-        for handle in self.handles.drain(..) {
-            drop(handle.stop(false));
-        }
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
+/// Lays out both environments in the store, and leaves it.
+async fn seed(kept: &Kept, vendor: SocketAddr) -> Fixture {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let given = kept.settings();
+    let get = |name: &str| given.iter().find(|(known, _)| *known == name).map(|(_, value)| value.clone());
+    let environment = Environment::new(&get, given.iter().map(|(name, _)| (*name).to_owned()).collect());
+    let settings = Settings::load(&GlobalArgs::default(), &environment, Purpose::Tool).unwrap_or_else(|_| panic!("settings"));
+    let core = Core::open(&settings, Arc::new(SystemClock), None, &[vendor.to_string()]).await.unwrap();
+    let fixture = fixture(&core.services, core.environment, vendor).await;
+    assert!(core.tasks.wait(Duration::from_secs(10)).await);
+    fixture
 }
 
 async fn token(services: &Services, environment: EnvironmentId, scope: Scope) -> (String, String) {
@@ -83,7 +66,7 @@ async fn token(services: &Services, environment: EnvironmentId, scope: Scope) ->
     (text.expose().to_owned(), token.id.to_string())
 }
 
-async fn fixture(services: &Services, own: EnvironmentId, addr: SocketAddr, vendor: SocketAddr) -> Fixture {
+async fn fixture(services: &Services, own: EnvironmentId, vendor: SocketAddr) -> Fixture {
     let other = EnvironmentId::generate();
     let mut scoped = BTreeMap::new();
     for scope in Scope::ALL {
@@ -96,11 +79,11 @@ async fn fixture(services: &Services, own: EnvironmentId, addr: SocketAddr, vend
     let expired = services.tokens.create(own, new).await.unwrap().1.expose().to_owned();
     let (stranger, foreign_token) = token(services, other, Scope::Admin).await;
     let slug = "scim".parse().unwrap();
-    let account = import(services, own, vendor).await;
-    let foreign_account = import(services, other, vendor).await;
+    let account = import(services, own, vendor, VENDOR_KEY).await;
+    let foreign_account = import(services, other, vendor, FOREIGN_KEY).await;
     actix_web::rt::time::sleep(Duration::from_millis(1700)).await;
     Fixture {
-        addr,
+        addr: vendor,
         admin: scoped[&Scope::Admin].clone(),
         stranger,
         token: token(services, own, Scope::EventsRead).await.1,
@@ -116,8 +99,8 @@ async fn fixture(services: &Services, own: EnvironmentId, addr: SocketAddr, vend
     }
 }
 
-async fn import(services: &Services, environment: EnvironmentId, vendor: SocketAddr) -> String {
-    let context = json!({"base_url": format!("http://{vendor}/scim"), "token": VENDOR_KEY});
+async fn import(services: &Services, environment: EnvironmentId, vendor: SocketAddr, key: &str) -> String {
+    let context = json!({"base_url": format!("http://{vendor}/scim"), "token": key});
     let Value::Object(context) = context else { unreachable!() };
     let new = NewAccount {
         tenant_id: "acme".into(),
@@ -130,22 +113,62 @@ async fn import(services: &Services, environment: EnvironmentId, vendor: SocketA
     services.accounts.import(environment, new).await.unwrap().0.id.to_string()
 }
 
-/// What the vendor wants to see; must never leave the gateway in any other direction.
-pub const VENDOR_KEY: &str = "canary-key-of-the-vendor";
+/// What the vendor wants to see of the own account.
+const VENDOR_KEY: &str = "canary-key-of-the-vendor";
+/// And of the other environment's.
+const FOREIGN_KEY: &str = "canary-key-of-the-other-environment";
 
-fn vendor() -> (actix_web::dev::Server, SocketAddr) {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    let addr = listener.local_addr().unwrap();
-    let routes = |config: &mut web::ServiceConfig| {
-        config.default_service(web::to(scim));
-    };
-    (server::run(listener, 1, None, routes).unwrap(), addr)
+/// The vendor of both, which counts how often it was asked with the foreign key.
+struct Vendor {
+    addr: SocketAddr,
+    foreign: Arc<AtomicUsize>,
+    handle: ServerHandle,
+    thread: Option<JoinHandle<()>>,
 }
 
-async fn scim(request: HttpRequest) -> HttpResponse {
-    let key = request.headers().get("authorization").and_then(|v| v.to_str().ok());
-    if key != Some(&format!("Bearer {VENDOR_KEY}")) {
-        return HttpResponse::Unauthorized().finish();
+impl Vendor {
+    fn start() -> Vendor {
+        let (tell, told) = mpsc::channel();
+        let foreign = Arc::new(AtomicUsize::new(0));
+        let count = foreign.clone();
+        let thread = std::thread::spawn(move || {
+            actix_web::rt::System::new().block_on(async move {
+                let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+                let addr = listener.local_addr().unwrap();
+                let routes = move |config: &mut web::ServiceConfig| {
+                    config.app_data(web::Data::from(count.clone())).default_service(web::to(scim));
+                };
+                let server = server::run(listener, 1, None, routes).unwrap();
+                tell.send((addr, server.handle())).unwrap();
+                server.await.unwrap();
+            });
+        });
+        let (addr, handle) = told.recv_timeout(Duration::from_secs(20)).unwrap();
+        Vendor { addr, foreign, handle, thread: Some(thread) }
+    }
+
+    fn asked_for_foreign(&self) -> usize {
+        self.foreign.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Vendor {
+    fn drop(&mut self) {
+        drop(self.handle.stop(false));
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+async fn scim(request: HttpRequest, foreign: web::Data<AtomicUsize>) -> HttpResponse {
+    let key = request.headers().get("authorization").and_then(|v| v.to_str().ok()).and_then(|v| v.strip_prefix("Bearer "));
+    match key {
+        Some(VENDOR_KEY) => {}
+        Some(FOREIGN_KEY) => {
+            foreign.fetch_add(1, Ordering::SeqCst);
+        }
+        _ => return HttpResponse::Unauthorized().finish(),
     }
     let query: BTreeMap<String, String> = url::form_urlencoded::parse(request.query_string().as_bytes()).into_owned().collect();
     let number = |name: &str, otherwise: usize| query.get(name).and_then(|v| v.parse().ok()).unwrap_or(otherwise);
@@ -183,14 +206,27 @@ fn seen(request: &HttpRequest) -> Value {
 
 #[test]
 fn g_06_tenants_are_isolated_and_rights_are_kept() {
-    let house = House::open();
-    check_rights(&house.fixture);
-    check_walls(&house.fixture);
-    check_passthrough(&house.fixture);
-    check_timing(&house.fixture);
+    for kept in Kept::each() {
+        let house = House::open(kept);
+        let (foreign, asked) = (foreign_side(&house.fixture), house.vendor.asked_for_foreign());
+        check_rights(&house.fixture);
+        check_walls(&house.fixture);
+        check_passthrough(&house.fixture);
+        assert_eq!(foreign_side(&house.fixture), foreign, "something was changed on the other side of the wall");
+        assert_eq!(house.vendor.asked_for_foreign(), asked, "the foreign account's vendor was asked");
+        let said = house.gateway.said();
+        assert!(!said.contains(VENDOR_KEY) && !said.contains(FOREIGN_KEY) && !said.contains("panicked"), "{said}");
+    }
+}
+
+#[test]
+fn g_06_foreign_and_missing_take_the_same_time() {
+    for kept in if long() { Kept::each() } else { vec![Kept::embedded()] } {
+        check_timing(&House::open(kept).fixture);
+    }
 }
 
 #[test]
 fn lists_have_their_rules_in_common() {
-    check_lists(&House::open().fixture);
+    check_lists(&House::open(Kept::embedded()).fixture);
 }

@@ -1,13 +1,13 @@
 //! Bar G-06: every operation of the document × ids × rights, and what every list has in common. A new operation without an
 //! entry here fails.
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Instant};
+use std::{collections::BTreeMap, io::Write, net::SocketAddr, time::Instant};
 
 use rollcall::{http::openapi, model::Scope};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::wire::{Reply, request};
+use super::wire::{Reply, connect, read_reply, request};
 
 /// A gateway and what is needed to ask it everything.
 pub struct Fixture {
@@ -143,12 +143,32 @@ impl Operation {
         request(fixture.addr, &self.method, &self.target(id, account), &headers, self.body.map(str::as_bytes))
     }
 
+    /// The call with one of the ids that the walls are about.
+    fn ask(&self, fixture: &Fixture, token: Option<&str>, id: &str) -> Reply {
+        match self.in_query {
+            true => self.call(fixture, token, &fixture.user, id),
+            false => self.call(fixture, token, id, &fixture.account),
+        }
+    }
+
+    /// Whether it names something that belongs to an environment.
+    fn has_walls(&self) -> bool {
+        self.in_query || !matches!(self.id, Id::None | Id::Record)
+    }
+
     fn own_id<'f>(&self, fixture: &'f Fixture) -> &'f str {
         match self.id {
-            Id::Account => &fixture.account,
             Id::Token => &fixture.token,
             Id::Install => &fixture.install,
-            Id::Record | Id::None => &fixture.user,
+            Id::Account | Id::None | Id::Record => &fixture.account,
+        }
+    }
+
+    fn foreign_id<'f>(&self, fixture: &'f Fixture) -> &'f str {
+        match self.id {
+            Id::Token => &fixture.foreign_token,
+            Id::Install => &fixture.foreign_install,
+            Id::Account | Id::None | Id::Record => &fixture.foreign_account,
         }
     }
 }
@@ -161,55 +181,87 @@ fn comparable(reply: &Reply) -> (u16, Vec<(String, String)>, String) {
     (reply.status, headers, reply.text())
 }
 
-/// Who may do what.
+/// Who may do what: every id for every token.
 pub fn check_rights(fixture: &Fixture) {
-    let nobody = Uuid::now_v7().to_string();
     for operation in operations() {
-        let name = &operation.name;
-        // Whatever changes something is tried on an id that does not exist.
-        let id = if operation.changes() { nobody.as_str() } else { operation.own_id(fixture) };
         let Some(needed) = operation.scope else {
-            let reply = operation.call(fixture, None, id, &fixture.account);
-            assert!(reply.status < 400, "{name} without a token: {} {}", reply.status, reply.text());
+            let reply = operation.ask(fixture, None, operation.own_id(fixture));
+            assert!(reply.status < 400, "{} without a token: {} {}", operation.name, reply.status, reply.text());
             continue;
         };
         let near_miss = format!("{}x", &fixture.admin[..fixture.admin.len() - 1]);
         for token in [None, Some("nonsense"), Some(""), Some(near_miss.as_str()), Some(&fixture.revoked), Some(&fixture.expired)]
         {
-            let reply = operation.call(fixture, token, id, &fixture.account);
-            assert_eq!((reply.status, reply.code().as_str()), (401, "invalid_token"), "{name} {}", reply.text());
-            assert!(reply.header("www-authenticate").is_some_and(|w| w.starts_with("Bearer")), "{name}");
+            for reply in all_the_same(&operation, fixture, token) {
+                assert_eq!((reply.status, reply.code().as_str()), (401, "invalid_token"), "{} {}", operation.name, reply.text());
+                assert!(reply.header("www-authenticate").is_some_and(|w| w.starts_with("Bearer")), "{}", operation.name);
+            }
         }
         for (scope, token) in &fixture.scoped {
-            let reply = operation.call(fixture, Some(token), id, &fixture.account);
-            let refused = reply.status == 403 && reply.code() == "scope_missing";
-            assert_eq!(!refused, *scope == needed || *scope == Scope::Admin, "{name} with {scope}: {}", reply.text());
-            assert!(!refused || reply.json()["detail"].as_str().unwrap().contains(needed.as_str()), "{name}");
-            assert!(reply.status != 401 && reply.status < 500, "{name} with {scope}: {}", reply.text());
+            match *scope == needed || *scope == Scope::Admin {
+                true => check_allowed(&operation, fixture, *scope, token),
+                false => check_refused(&operation, fixture, (*scope, needed), token),
+            }
         }
     }
 }
 
-/// Foreign, missing and malformed ids are one and the same, to the byte, and nothing foreign is read or changed.
+/// Own, foreign, missing and malformed.
+fn ids(operation: &Operation, fixture: &Fixture) -> [String; 4] {
+    let (own, foreign) = (operation.own_id(fixture), operation.foreign_id(fixture));
+    [own.to_owned(), foreign.to_owned(), Uuid::now_v7().to_string(), "nonsense".to_owned()]
+}
+
+/// The answers for every id, which a token without the right cannot tell apart.
+fn all_the_same(operation: &Operation, fixture: &Fixture, token: Option<&str>) -> [Reply; 4] {
+    let replies = ids(operation, fixture).map(|id| operation.ask(fixture, token, &id));
+    for other in &replies[1..] {
+        assert_eq!(comparable(other), comparable(&replies[0]), "{} tells ids apart", operation.name);
+    }
+    replies
+}
+
+fn check_refused(operation: &Operation, fixture: &Fixture, (scope, needed): (Scope, Scope), token: &str) {
+    let name = &operation.name;
+    for reply in all_the_same(operation, fixture, Some(token)) {
+        assert_eq!((reply.status, reply.code().as_str()), (403, "scope_missing"), "{name} with {scope}: {}", reply.text());
+        assert!(reply.json()["detail"].as_str().unwrap().contains(needed.as_str()), "{name}");
+    }
+}
+
+fn check_allowed(operation: &Operation, fixture: &Fixture, scope: Scope, token: &str) {
+    let name = &operation.name;
+    let [own, foreign, missing, malformed] = ids(operation, fixture);
+    let answered = |id: &str| {
+        let reply = operation.ask(fixture, Some(token), id);
+        let refused = reply.status == 403 && reply.code() == "scope_missing";
+        assert!(!refused && reply.status != 401 && reply.status < 500, "{name} with {scope}: {}", reply.text());
+        comparable(&reply)
+    };
+    // What belongs to the fixture stays as it is.
+    if !operation.changes() || !operation.has_walls() {
+        answered(&own);
+    }
+    if operation.has_walls() {
+        let expected = answered(&missing);
+        assert_eq!(expected.0, 404, "{name} with {scope}: {}", expected.2);
+        assert_eq!(answered(&foreign), expected, "{name} with {scope}");
+        assert_eq!(answered(&malformed), expected, "{name} with {scope}");
+    }
+}
+
+/// Foreign, missing and malformed ids are one and the same, to the byte, and own ones are found.
 pub fn check_walls(fixture: &Fixture) {
     let missing = Uuid::now_v7().to_string();
-    for operation in operations().iter().filter(|o| o.in_query || !matches!(o.id, Id::None | Id::Record)) {
-        let name = &operation.name;
-        let foreign = match operation.id {
-            Id::Token => &fixture.foreign_token,
-            Id::Install => &fixture.foreign_install,
-            Id::Account | Id::None | Id::Record => &fixture.foreign_account,
-        };
-        let call = |id: &str| match operation.in_query {
-            true => operation.call(fixture, Some(&fixture.admin), &fixture.user, id),
-            false => operation.call(fixture, Some(&fixture.admin), id, &fixture.account),
-        };
+    for operation in operations().iter().filter(|o| o.has_walls()) {
+        let (name, foreign) = (&operation.name, operation.foreign_id(fixture));
+        let call = |id: &str| operation.ask(fixture, Some(&fixture.admin), id);
         let expected = comparable(&call(&missing));
         assert_eq!(expected.0, 404, "{name}: {}", expected.2);
         assert!(expected.2.contains("\"not_found\""), "{name}: {}", expected.2);
         let upper = foreign.to_uppercase();
         for id in [
-            foreign.as_str(),
+            foreign,
             &upper,
             "nonsense",
             "0",
@@ -228,20 +280,30 @@ pub fn check_walls(fixture: &Fixture) {
             assert_eq!(own.status, 200, "{name}: {}", own.text());
         }
         if operation.in_query {
-            let reply = operation.call(fixture, Some(&fixture.admin), &fixture.user, "");
+            let reply = call("");
             assert_eq!((reply.status, reply.code().as_str()), (400, "invalid_parameter"), "{name}");
             assert_eq!(reply.json()["field"], "integrated_account_id", "{name}");
         }
-    }
-    let stranger = format!("Bearer {}", fixture.stranger);
-    for path in [format!("/integrated-account/{}", fixture.foreign_account), format!("/api-token/{}", fixture.foreign_token)] {
-        let reply = request(fixture.addr, "GET", &path, &[("authorization", &stranger)], None);
-        assert_eq!(reply.status, 200, "{path} was touched from the other side of the wall");
     }
     for path in ["/integrated-account", "/api-token"] {
         let own = request(fixture.addr, "GET", path, &[("authorization", &format!("Bearer {}", fixture.admin))], None).text();
         assert!(!own.contains(&fixture.foreign_account) && !own.contains(&fixture.foreign_token), "{path}");
     }
+}
+
+/// What the other environment sees of its own: every account and token, to the byte.
+pub fn foreign_side(fixture: &Fixture) -> Vec<String> {
+    let stranger = format!("Bearer {}", fixture.stranger);
+    let (account, token) = (&fixture.foreign_account, &fixture.foreign_token);
+    let places = ["/integrated-account".to_owned(), "/api-token".to_owned(), format!("/integrated-account/{account}")];
+    let see = |path: String| {
+        let reply = request(fixture.addr, "GET", &path, &[("authorization", &stranger)], None);
+        assert_eq!(reply.status, 200, "{path}: {}", reply.text());
+        reply.text()
+    };
+    let seen: Vec<String> = places.into_iter().chain([format!("/api-token/{token}")]).map(see).collect();
+    assert!(seen[0].contains(account) && seen[1].contains(token), "{seen:?}");
+    seen
 }
 
 /// The transparent proxy is not in the document: the same walls and rights, in both ways to name the account.
@@ -289,7 +351,7 @@ pub fn check_lists(fixture: &Fixture) {
     let headers = [("authorization", bearer.as_str())];
     for operation in operations() {
         let (name, Some(max)) = (&operation.name, operation.limit) else { continue };
-        let target = operation.target(operation.own_id(fixture), &fixture.account);
+        let target = operation.target(&fixture.user, &fixture.account);
         let join = if target.contains('?') { '&' } else { '?' };
         let ask = |query: &str| request(fixture.addr, "GET", &format!("{target}{join}{query}"), &headers, None);
         for limit in ["0", "-1", "abc", "1.5", "", "1&limit=2", &format!("{}", max + 1)] {
@@ -331,26 +393,52 @@ fn walk(name: &str, mut page: Value, next: impl Fn(&str) -> Reply) {
     panic!("{name}: the walk does not end");
 }
 
-/// Foreign and missing take the same time.
+/// Foreign and missing take the same time, on every operation that has ids. A busy machine can move a median by as much as
+/// the bar allows, so there are three rounds; a difference of the gateway's making is there in each.
 pub fn check_timing(fixture: &Fixture) {
-    let tries = if crate::support::long() { 500 } else { 40 };
-    let bearer = format!("Bearer {}", fixture.admin);
-    let took = |id: &str| {
+    for operation in operations().iter().filter(|o| o.has_walls()) {
+        let mut ratios = Vec::new();
+        while ratios.last().is_none_or(|ratio: &f64| (ratio - 1.0).abs() > 0.05) {
+            assert!(ratios.len() < 3, "{}: foreign ids take {ratios:?} times as long as missing ones", operation.name);
+            ratios.push(timing_ratio(operation, fixture));
+        }
+        println!("{}: {ratios:.3?}", operation.name);
+    }
+}
+
+/// The median time of a foreign id by that of a missing one.
+fn timing_ratio(operation: &Operation, fixture: &Fixture) -> f64 {
+    let mut stream = connect(fixture.addr);
+    let mut took = |id: &str| {
+        let target = match operation.in_query {
+            true => operation.target(&fixture.user, id),
+            false => operation.target(id, &fixture.account),
+        };
+        let (method, body) = (&operation.method, operation.body.unwrap_or_default());
+        let (addr, token, length) = (fixture.addr, &fixture.admin, body.len());
+        let head = format!("{method} {target} HTTP/1.1\r\nhost: {addr}\r\nauthorization: Bearer {token}");
+        let ask = format!("{head}\r\ncontent-length: {length}\r\n\r\n{body}");
         let begun = Instant::now();
-        let reply = request(fixture.addr, "GET", &format!("/integrated-account/{id}"), &[("authorization", &bearer)], None);
+        stream.write_all(ask.as_bytes()).unwrap();
+        let reply = read_reply(&mut stream, false);
         assert_eq!(reply.status, 404);
         begun.elapsed().as_secs_f64()
     };
     let (mut foreign, mut missing) = (Vec::new(), Vec::new());
-    for _ in 0..tries {
-        missing.push(took(&Uuid::now_v7().to_string()));
-        foreign.push(took(&fixture.foreign_account));
+    for round in 0..500 {
+        let other = Uuid::now_v7().to_string();
+        let first = round % 2 == 0;
+        if first {
+            missing.push(took(&other));
+        }
+        foreign.push(took(operation.foreign_id(fixture)));
+        if !first {
+            missing.push(took(&other));
+        }
     }
     let median = |times: &mut Vec<f64>| {
         times.sort_by(f64::total_cmp);
         times[times.len() / 2]
     };
-    let ratio = median(&mut foreign) / median(&mut missing);
-    let tolerance = if crate::support::long() { 0.05 } else { 0.5 };
-    assert!((ratio - 1.0).abs() <= tolerance, "foreign ids take {ratio} times as long as missing ones");
+    median(&mut foreign) / median(&mut missing)
 }

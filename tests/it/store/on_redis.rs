@@ -15,7 +15,7 @@ use super::{
     clocks, concurrency, contract,
     fixture::{Fixture, put, put_for, run_all},
 };
-use crate::support::redis::{Certificates, Cluster, SentinelSet, Server, free_port};
+use crate::support::redis::{Certificates, Cluster, SentinelSet, Server, valkey};
 
 async fn run_contract(url: &RedisUrl, ca: Option<&Path>) {
     let store: Arc<dyn Store> = Arc::new(Redis::connect(url, ca).await.unwrap());
@@ -46,17 +46,31 @@ async fn the_contract_holds_on_a_cluster() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_contract_holds_over_tls() {
     let certificates = Certificates::make();
-    let server = certificates.server();
-    let url = RedisUrl::parse(&format!("rediss://127.0.0.1:{}", server.port)).unwrap();
-    run_contract(&url, Some(&certificates.ca())).await;
-    assert!(Redis::connect(&url, None).await.is_err(), "a certificate of an unknown authority must not be trusted");
+    let server = Server::with(&certificates.args());
+    over_tls(&server.url(), &certificates).await;
 }
 
-/// `tests/run` fetches Valkey.
-fn valkey(args: &[&str]) -> Server {
-    let server = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(".peers/bin/valkey-server");
-    assert!(server.is_file(), "there is no {}: run ./tests/run once, it installs the peers", server.display());
-    Server::of(server.into_os_string(), args, free_port())
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_contract_holds_behind_sentinel_over_tls() {
+    let certificates = Certificates::make();
+    let set = SentinelSet::with(&certificates.args());
+    over_tls(&set.url(), &certificates).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_contract_holds_on_a_cluster_over_tls() {
+    let certificates = Certificates::make();
+    let cluster = Cluster::with(&certificates.args());
+    over_tls(&cluster.url(), &certificates).await;
+}
+
+async fn over_tls(url: &RedisUrl, certificates: &Certificates) {
+    run_contract(url, Some(&certificates.ca())).await;
+    let stranger = Certificates::make();
+    for ca in [None, Some(stranger.ca())] {
+        let outcome = Redis::connect(url, ca.as_deref()).await;
+        assert!(outcome.is_err(), "a certificate of an unknown authority must not be trusted");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashSet,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -21,7 +22,7 @@ use super::fixture::{put, put_if};
 use crate::support::{
     fault_proxy::{Fault, FaultProxy},
     long,
-    redis::{Cluster, SentinelSet, Server},
+    redis::{Certificates, Cluster, SentinelSet, Server, valkey},
 };
 
 const NO_CALL_TAKES_LONGER: Duration = Duration::from_millis(2_500);
@@ -184,6 +185,17 @@ async fn error_or_correct_never_wrong() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
+/// The same where every commit waits for the disk.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn error_or_correct_never_wrong_with_commits_that_wait() {
+    let server = valkey(&["--save", "", "--appendonly", "yes", "--appendfsync", "everysec"]);
+    let proxy = FaultProxy::before(server.port);
+    let store: Arc<dyn Store> = Arc::new(Redis::connect(&through(&proxy), None).await.unwrap());
+    let direct: Arc<dyn Store> = Arc::new(Redis::connect(&server.url(), None).await.unwrap());
+    let wrong = break_things(store, direct, &proxy, &faults()).await;
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
 /// A store that takes silence for consent.
 struct Careless(Arc<dyn Store>);
 
@@ -294,6 +306,39 @@ async fn every_verb_ends_in_time_when_nothing_answers() {
     }
 }
 
+/// A write that got no answer gives its connection up while another call is busy making a new one.
+#[tokio::test]
+async fn no_call_waits_for_what_another_one_dials() {
+    let server = Server::start();
+    let proxy = FaultProxy::before(server.port);
+    let store = Arc::new(Redis::connect(&through(&proxy), None).await.unwrap());
+    let reads_after = |millis: u64| {
+        let store = store.clone();
+        async move {
+            tokio::time::sleep(Duration::from_millis(millis)).await;
+            timed(store.get(&key("s", "a")), &mut Vec::new()).await.is_err()
+        }
+    };
+    proxy.set(Fault::Stall);
+    let (reads, later) = (tokio::spawn(reads_after(0)), tokio::spawn(reads_after(2_120)));
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let mut wrong = Vec::new();
+    assert!(timed(store.commit(batch("s", vec![put("a", "1")])), &mut wrong).await.is_err());
+    assert!(wrong.is_empty() && reads.await.unwrap() && later.await.unwrap(), "{wrong:?}");
+}
+
+/// Whether commits wait for the disk is decided by what `CONFIG` says; a lost answer must not decide it.
+#[tokio::test]
+async fn health_without_an_answer_about_persistence_is_an_error() {
+    let server = Server::with(&["--save", "", "--appendonly", "yes", "--appendfsync", "everysec"]);
+    let proxy = FaultProxy::before(server.port);
+    let store = Redis::connect(&through(&proxy), None).await.unwrap();
+    proxy.set(Fault::LoseConfig);
+    let mut wrong = Vec::new();
+    let outcome = timed(store.health(), &mut wrong).await;
+    assert!(matches!(outcome, Err(StoreError::Unavailable(_))) && wrong.is_empty(), "{outcome:?} {wrong:?}");
+}
+
 /// Tries until a commit succeeds; answers how long that took.
 async fn back_after(store: &dyn Store, limit: Duration) -> Duration {
     let started = Instant::now();
@@ -320,8 +365,17 @@ async fn a_server_that_comes_back_is_used_again_with_all_it_had() {
 
 #[tokio::test]
 async fn a_sentinel_failover_is_followed() {
-    let mut set = SentinelSet::start();
-    let store = Redis::connect(&set.url(), None).await.unwrap();
+    follows(SentinelSet::start(), None).await;
+}
+
+#[tokio::test]
+async fn a_sentinel_failover_is_followed_over_tls() {
+    let certificates = Certificates::make();
+    follows(SentinelSet::with(&certificates.args()), Some(&certificates.ca())).await;
+}
+
+async fn follows(mut set: SentinelSet, ca: Option<&Path>) {
+    let store = Redis::connect(&set.url(), ca).await.unwrap();
     let version = store.commit(batch("s", vec![put("a", "1")])).await.unwrap()[0];
     let waited: i64 = ::redis::cmd("WAIT").arg(1).arg(2000).query(&mut set.primary.connection()).unwrap();
     assert_eq!(waited, 1);

@@ -21,10 +21,12 @@ pub enum Fault {
     Stall = 1,
     /// Connections are closed, new ones at once.
     Cut = 2,
-    /// Requests pass, answers are thrown away.
+    /// Requests pass, answers are thrown away, and whatever comes after them on that connection: a stream has no holes.
     Swallow = 3,
     /// The proxy is over.
     End = 4,
+    /// Requests that say `CONFIG` are thrown away, and whatever comes after them on that connection.
+    LoseConfig = 5,
 }
 
 /// Forwards to one server until dropped.
@@ -63,6 +65,7 @@ fn now(fault: &AtomicU8) -> Fault {
         2 => Fault::Cut,
         3 => Fault::Swallow,
         4 => Fault::End,
+        5 => Fault::LoseConfig,
         _ => Fault::None,
     }
 }
@@ -91,6 +94,7 @@ fn accept(listener: &TcpListener, target: u16, fault: &Arc<AtomicU8>) {
 
 fn pump(mut from: TcpStream, mut to: TcpStream, fault: &AtomicU8, answers: bool) {
     let mut buffer = vec![0; 64 * 1024];
+    let mut silent = false;
     loop {
         let mode = now(fault);
         if matches!(mode, Fault::Cut | Fault::End) {
@@ -109,8 +113,12 @@ fn pump(mut from: TcpStream, mut to: TcpStream, fault: &AtomicU8, answers: bool)
                 if now(fault) == Fault::Cut {
                     break;
                 }
-                let swallowed = answers && now(fault) == Fault::Swallow;
-                if !swallowed && to.write_all(&buffer[..count]).is_err() {
+                silent |= match now(fault) {
+                    Fault::Swallow => answers,
+                    Fault::LoseConfig => !answers && buffer[..count].windows(6).any(|word| word == b"CONFIG"),
+                    _ => false,
+                };
+                if !silent && to.write_all(&buffer[..count]).is_err() {
                     break;
                 }
             }

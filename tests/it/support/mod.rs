@@ -6,6 +6,7 @@ pub mod gateway;
 pub mod metrics;
 pub mod peers;
 pub mod redis;
+pub mod tls_front;
 
 /// Whether the long forms of the bars are asked for.
 pub fn long() -> bool {

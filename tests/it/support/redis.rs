@@ -24,6 +24,8 @@ pub struct Server {
     binary: OsString,
     args: Vec<String>,
     child: Child,
+    /// The authority of its certificate, if it speaks TLS.
+    ca: Option<PathBuf>,
 }
 
 impl Server {
@@ -48,13 +50,18 @@ impl Server {
         let dir = folder.path().to_str().unwrap().to_owned();
         let args: Vec<String> = args.iter().map(|arg| arg.replace("{dir}", &dir)).collect();
         let child = spawn(&binary, &args, port, folder.path());
-        let mut server = Self { port, folder, binary, args, child };
+        let ca = args.iter().position(|arg| arg == "--tls-ca-cert-file").map(|at| args[at + 1].clone().into());
+        let mut server = Self { port, folder, binary, args, child, ca };
         server.wait();
         server
     }
 
     pub fn url(&self) -> RedisUrl {
-        RedisUrl::parse(&format!("redis://127.0.0.1:{}", self.port)).unwrap()
+        RedisUrl::parse(&format!("{}://127.0.0.1:{}", self.scheme(), self.port)).unwrap()
+    }
+
+    fn scheme(&self) -> &'static str {
+        if self.ca.is_some() { "rediss" } else { "redis" }
     }
 
     /// Where it keeps its files.
@@ -76,7 +83,16 @@ impl Server {
 
     /// A plain connection beside the store, for setting things up.
     pub fn connection(&self) -> redis::Connection {
-        redis::Client::open(format!("redis://127.0.0.1:{}", self.port)).unwrap().get_connection().unwrap()
+        let url = format!("{}://127.0.0.1:{}", self.scheme(), self.port);
+        let client = match &self.ca {
+            Some(ca) => {
+                let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+                let root_cert = Some(fs::read(ca).unwrap());
+                redis::Client::build_with_tls(url, redis::TlsCertificates { client_tls: None, root_cert })
+            }
+            None => redis::Client::open(url),
+        };
+        client.unwrap().get_connection().unwrap()
     }
 
     fn wait(&mut self) {
@@ -114,6 +130,13 @@ fn spawn(binary: &OsStr, args: &[String], port: u16, folder: &Path) -> Child {
     command.spawn().expect("redis-server is needed: `apt-get install redis-server`")
 }
 
+/// A Valkey, which `tests/run` fetches.
+pub fn valkey(args: &[&str]) -> Server {
+    let server = Path::new(env!("CARGO_MANIFEST_DIR")).join(".peers/bin/valkey-server");
+    assert!(server.is_file(), "there is no {}: run ./tests/run once, it installs the peers", server.display());
+    Server::of(server.into_os_string(), args, free_port())
+}
+
 /// Waits until a condition holds.
 pub fn until(what: &str, seconds: u64, mut holds: impl FnMut() -> bool) {
     let end = Instant::now() + Duration::from_secs(seconds);
@@ -132,9 +155,15 @@ pub struct SentinelSet {
 
 impl SentinelSet {
     pub fn start() -> Self {
-        let primary = Server::start();
+        Self::with(&[])
+    }
+
+    /// All three with more arguments.
+    pub fn with(more: &[&str]) -> Self {
+        let primary = Server::with(&[&["--save", ""], more].concat());
         let follow = primary.port.to_string();
-        let replica = Server::with(&["--save", "", "--repl-diskless-sync-delay", "0", "--replicaof", "127.0.0.1", &follow]);
+        let following = ["--save", "", "--repl-diskless-sync-delay", "0", "--replicaof", "127.0.0.1", &follow];
+        let replica = Server::with(&[&following, more].concat());
         until("the replica follows", 10, || {
             let info: String = redis::cmd("INFO").arg("replication").query(&mut replica.connection()).unwrap();
             info.contains("master_link_status:up")
@@ -146,7 +175,7 @@ impl SentinelSet {
              sentinel failover-timeout mymaster 3000\n"
         );
         fs::write(&conf, text).unwrap();
-        let sentinel = Server::with(&[conf.to_str().unwrap(), "--sentinel"]);
+        let sentinel = Server::with(&[&[conf.to_str().unwrap(), "--sentinel"], more].concat());
         until("the Sentinel knows the replica", 15, || {
             let known: redis::RedisResult<Vec<redis::Value>> =
                 redis::cmd("SENTINEL").arg("replicas").arg("mymaster").query(&mut sentinel.connection());
@@ -157,7 +186,12 @@ impl SentinelSet {
     }
 
     pub fn url(&self) -> RedisUrl {
-        RedisUrl::parse(&format!("redis+sentinel://127.0.0.1:{}/mymaster", self.sentinel.port)).unwrap()
+        RedisUrl::parse(&self.address()).unwrap()
+    }
+
+    /// The same as text.
+    pub fn address(&self) -> String {
+        format!("{}+sentinel://127.0.0.1:{}/mymaster", self.sentinel.scheme(), self.sentinel.port)
     }
 }
 
@@ -168,12 +202,17 @@ pub struct Cluster {
 
 impl Cluster {
     pub fn start() -> Self {
+        Self::with(&[])
+    }
+
+    /// All three with more arguments.
+    pub fn with(more: &[&str]) -> Self {
         let started: Vec<(Server, u16)> = (0..3)
             .map(|_| {
                 let bus = free_port();
                 let text = bus.to_string();
                 let args = ["--save", "", "--cluster-enabled", "yes", "--cluster-port", &text, "--cluster-node-timeout", "2000"];
-                (Server::with(&args), bus)
+                (Server::with(&[&args, more].concat()), bus)
             })
             .collect();
         for (number, (node, _)) in started.iter().enumerate() {
@@ -197,20 +236,31 @@ impl Cluster {
     }
 
     pub fn url(&self) -> RedisUrl {
+        RedisUrl::parse(&self.address()).unwrap()
+    }
+
+    /// The same as text.
+    pub fn address(&self) -> String {
         let hosts: Vec<_> = self.nodes.iter().map(|node| format!("127.0.0.1:{}", node.port)).collect();
-        RedisUrl::parse(&format!("redis+cluster://{}", hosts.join(","))).unwrap()
+        format!("{}+cluster://{}", self.nodes[0].scheme(), hosts.join(","))
     }
 }
 
 /// A certificate authority and a certificate for 127.0.0.1, made by the openssl tool.
 pub struct Certificates {
-    pub folder: TempDir,
+    folder: TempDir,
+    args: Vec<String>,
 }
 
 impl Certificates {
     pub fn make() -> Self {
+        Self::of("IP:127.0.0.1,DNS:localhost")
+    }
+
+    /// For other names than those of this machine.
+    pub fn of(names: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("ext"), "subjectAltName=IP:127.0.0.1,DNS:localhost\n").unwrap();
+        fs::write(folder.path().join("ext"), format!("subjectAltName={names}\n")).unwrap();
         let steps = [
             "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=test-ca -keyout ca.key -out ca.crt",
             "req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=localhost -keyout server.key -out server.csr",
@@ -221,32 +271,30 @@ impl Certificates {
                 Command::new("openssl").args(step.split(' ')).current_dir(folder.path()).output().expect("openssl is needed");
             assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         }
-        Self { folder }
+        Self { args: tls_args(folder.path()), folder }
     }
 
     pub fn ca(&self) -> PathBuf {
         self.folder.path().join("ca.crt")
     }
 
-    /// A server that speaks TLS only.
-    pub fn server(&self) -> Server {
-        let file = |name: &str| self.folder.path().join(name).to_str().unwrap().to_owned();
-        let (cert, key, ca) = (file("server.crt"), file("server.key"), file("ca.crt"));
-        Server::with(&[
-            "--port",
-            "0",
-            "--tls-port",
-            "{port}",
-            "--save",
-            "",
-            "--tls-cert-file",
-            &cert,
-            "--tls-key-file",
-            &key,
-            "--tls-ca-cert-file",
-            &ca,
-            "--tls-auth-clients",
-            "no",
-        ])
+    /// The server's certificate and its key, PEM.
+    pub fn pair(&self) -> [PathBuf; 2] {
+        ["server.crt", "server.key"].map(|name| self.folder.path().join(name))
     }
+
+    /// Arguments of servers that speak TLS only, with their clients and with each other.
+    pub fn args(&self) -> Vec<&str> {
+        self.args.iter().map(String::as_str).collect()
+    }
+}
+
+fn tls_args(folder: &Path) -> Vec<String> {
+    let file = |name: &str| folder.join(name).to_str().unwrap().to_owned();
+    let fixed = "--port 0 --tls-port {port} --tls-auth-clients no --tls-replication yes --tls-cluster yes";
+    let mut args: Vec<String> = fixed.split(' ').map(str::to_owned).collect();
+    for (option, name) in [("cert", "server.crt"), ("key", "server.key"), ("ca-cert", "ca.crt")] {
+        args.extend([format!("--tls-{option}-file"), file(name)]);
+    }
+    args
 }

@@ -159,6 +159,13 @@ http {{ client_body_temp_path {prefix}; proxy_temp_path {prefix}; fastcgi_temp_p
             sys.exit(f'link: {status} {data!r}')
         return json.loads(data)['id']
 
+    def token(self, port):
+        """An API token as a customer's service has one."""
+        status, data = request(port, 'POST', '/api-token', {'name': 'bench', 'scopes': ['proxy:read']})
+        if status != 201:
+            sys.exit(f'token: {status} {data!r}')
+        return json.loads(data)['token']
+
     def wrk(self, url, connections, seconds, header=None):
         argv = ['taskset', '-c', '0', 'wrk', '-t1', f'-c{connections}', f'-d{seconds}s', '--latency', url]
         if header:
@@ -178,7 +185,7 @@ http {{ client_body_temp_path {prefix}; proxy_temp_path {prefix}; fastcgi_temp_p
     def ratios(self):
         process, port, _ = self.gateway(os.path.join(self.dir, 'data-ratio'))
         account = self.link(port)
-        auth = f'Authorization: Bearer {TOKEN}'
+        auth = f'Authorization: Bearer {self.token(port)}'
         targets = {'nginx': (self.ng_pid, f'http://127.0.0.1:{self.ng}', None),
                    'rollcall': (process.pid, f'http://127.0.0.1:{port}/passthrough/{account}', auth)}
         for size in SIZES:

@@ -377,7 +377,10 @@ async fn a_sentinel_failover_is_followed_over_tls() {
 async fn follows(mut set: SentinelSet, ca: Option<&Path>) {
     let store = Redis::connect(&set.url(), ca).await.unwrap();
     let version = store.commit(batch("s", vec![put("a", "1")])).await.unwrap()[0];
-    let waited: i64 = ::redis::cmd("WAIT").arg(1).arg(2000).query(&mut set.primary.connection()).unwrap();
+    // `WAIT` speaks for what its own connection wrote, and so for all that was written before.
+    let mut primary = set.primary.connection();
+    ::redis::cmd("SET").arg("mark").arg("1").exec(&mut primary).unwrap();
+    let waited: i64 = ::redis::cmd("WAIT").arg(1).arg(10_000).query(&mut primary).unwrap();
     assert_eq!(waited, 1);
     set.primary.kill();
     back_after(&store, Duration::from_secs(20)).await;

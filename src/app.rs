@@ -158,9 +158,9 @@ fn services(
 }
 
 fn allow(settings: &Settings, extra: &[String]) -> Result<Allow, StartError> {
-    let texts = settings.egress_allow.iter().chain(extra).filter(|text| !text.is_empty());
-    let list = texts.cloned().collect::<Vec<_>>().join(",");
-    Allow::parse(&list).map_err(|why| StartError::Other(format!("`ROLLCALL_EGRESS_ALLOW`: {why}")))
+    let mut allow = settings.egress_allow.clone();
+    allow.extend(Allow::parse(&extra.join(",")).map_err(StartError::Other)?);
+    Ok(allow)
 }
 
 async fn open_store(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Arc<dyn Store>, StartError> {

@@ -4,10 +4,13 @@ use std::{io::Read, path::PathBuf};
 
 use clap::{Args, Subcommand};
 use http::Method;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value, json};
 
-use super::{Failure, door::Door, print_data, print_json};
+use super::{
+    Failure,
+    door::{Door, Missing, encoded},
+    print_data, print_json,
+};
 use crate::config::GlobalArgs;
 
 /// What can be done with linked accounts.
@@ -51,7 +54,8 @@ pub struct AddArgs {
 
 /// Runs one of them.
 pub async fn run(command: AccountCommand, global: GlobalArgs) -> Result<(), Failure> {
-    let door = Door::open(&global).await?;
+    let missing = if matches!(command, AccountCommand::Add(_)) { Missing::IsMade } else { Missing::Fails };
+    let door = Door::open(&global, missing).await?;
     let done = act(&door, command, global.json).await;
     door.close().await.and(done)
 }
@@ -60,7 +64,7 @@ async fn act(door: &Door, command: AccountCommand, json: bool) -> Result<(), Fai
     match command {
         AccountCommand::Add(args) => add(door, args, json).await,
         AccountCommand::List => {
-            let list = read_all(door, "/integrated-account").await?;
+            let list = door.read_all("/integrated-account").await?;
             if json {
                 return print_json(&Value::Array(list));
             }
@@ -82,23 +86,32 @@ async fn act(door: &Door, command: AccountCommand, json: bool) -> Result<(), Fai
 }
 
 async fn add(door: &Door, args: AddArgs, json: bool) -> Result<(), Failure> {
-    let mut context = Map::new();
-    for field in &args.fields {
-        let (name, value) = split(field, "--field")?;
-        context.insert(name.to_owned(), Value::String(value.to_owned()));
-    }
-    for field in &args.field_files {
-        let (name, file) = split(field, "--field-file")?;
-        context.insert(name.to_owned(), Value::String(read_value(file)?));
-    }
     let body = json!({
-        "tenant_id": args.tenant, "integration": args.integration, "authentication_method": args.method, "context": context,
+        "tenant_id": args.tenant, "integration": args.integration, "authentication_method": args.method, "context": context(&args)?,
     });
     let account = door.call(Method::POST, "/integrated-account", Some(&body)).await?;
     for warning in account["warnings"].as_array().into_iter().flatten() {
         eprintln!("Warning: {}", warning["message"].as_str().unwrap_or_default());
     }
     if json { print_json(&account) } else { print_data(&line(&account)) }
+}
+
+/// The fields of the new account, each given once.
+fn context(args: &AddArgs) -> Result<Map<String, Value>, Failure> {
+    let mut context = Map::new();
+    let mut put = |name: &str, value: String| match context.insert(name.to_owned(), Value::String(value)) {
+        None => Ok(()),
+        Some(_) => Err(Failure::Usage(format!("the field `{name}` is given twice"))),
+    };
+    for field in &args.fields {
+        let (name, value) = split(field, "--field")?;
+        put(name, value.to_owned())?;
+    }
+    for field in &args.field_files {
+        let (name, file) = split(field, "--field-file")?;
+        put(name, read_value(file)?)?;
+    }
+    Ok(context)
 }
 
 fn split<'a>(field: &'a str, option: &str) -> Result<(&'a str, &'a str), Failure> {
@@ -123,21 +136,5 @@ fn line(account: &Value) -> String {
 }
 
 fn path(id: &str) -> String {
-    format!("/integrated-account/{}", utf8_percent_encode(id, NON_ALPHANUMERIC))
-}
-
-/// Every element of a platform list.
-pub async fn read_all(door: &Door, path: &str) -> Result<Vec<Value>, Failure> {
-    let mut all = Vec::new();
-    let mut cursor = String::new();
-    loop {
-        let page = door
-            .call(Method::GET, &format!("{path}?next_cursor={}", utf8_percent_encode(&cursor, NON_ALPHANUMERIC)), None)
-            .await?;
-        all.extend(page["result"].as_array().cloned().unwrap_or_default());
-        match page["next_cursor"].as_str() {
-            Some(next) => next.clone_into(&mut cursor),
-            None => return Ok(all),
-        }
-    }
+    format!("/integrated-account/{}", encoded(id))
 }

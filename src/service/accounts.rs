@@ -426,7 +426,7 @@ fn check_tenant(tenant_id: &str) -> Result<()> {
 }
 
 fn field_problems(problems: Vec<FieldProblem>) -> Error {
-    let detail = problems.iter().map(|p| format!("{}: {}", p.field, p.message)).collect::<Vec<_>>().join(" ");
+    let detail = problems.iter().map(|p| format!("{}: {}", p.field, p.message)).collect::<Vec<_>>().join("; ");
     let first = problems.into_iter().next().map(|p| p.field).unwrap_or_default();
     Error::new(Code::InvalidField, detail).field(format!("context.{first}"))
 }

@@ -4,7 +4,7 @@
 //! name resolves to when the socket is opened. The socket goes to an address that was judged, never to a second lookup.
 
 use std::{
-    io,
+    fmt, io,
     net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
@@ -31,16 +31,28 @@ pub struct Allow {
 }
 
 impl Allow {
-    /// Reads the comma list of `ROLLCALL_EGRESS_ALLOW`.
+    /// Reads the comma list of `ROLLCALL_EGRESS_ALLOW`; the error names every entry that is wrong.
     pub fn parse(text: &str) -> Result<Allow, String> {
-        let mut allow = Allow::default();
+        let (mut allow, mut wrong) = (Allow::default(), Vec::new());
         for entry in text.split(',').map(str::trim).filter(|e| !e.is_empty()) {
-            match entry.contains('/') {
-                true => allow.cidrs.push(cidr_entry(entry)?),
-                false => allow.hosts.push(host_entry(entry)?),
-            }
+            let read = match entry.contains('/') {
+                true => cidr_entry(entry).map(|cidr| allow.cidrs.push(cidr)),
+                false => host_entry(entry).map(|host| allow.hosts.push(host)),
+            };
+            wrong.extend(read.err());
         }
-        Ok(allow)
+        if wrong.is_empty() { Ok(allow) } else { Err(wrong.join("; ")) }
+    }
+
+    /// Allows what another list allows too.
+    pub fn extend(&mut self, other: Allow) {
+        self.hosts.extend(other.hosts);
+        self.cidrs.extend(other.cidrs);
+    }
+
+    /// Whether nothing private can be called.
+    pub fn is_empty(&self) -> bool {
+        self.hosts.is_empty() && self.cidrs.is_empty()
     }
 
     fn names(&self, host: &str, port: u16) -> bool {
@@ -49,6 +61,15 @@ impl Allow {
 
     fn holds(&self, ip: IpAddr) -> bool {
         self.cidrs.iter().any(|net| net.contains(&ip))
+    }
+}
+
+/// The list as it can be parsed again.
+impl fmt::Display for Allow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hosts = self.hosts.iter().map(|(host, port)| format!("{host}:{port}"));
+        let entries: Vec<_> = hosts.chain(self.cidrs.iter().map(ToString::to_string)).collect();
+        f.write_str(&entries.join(","))
     }
 }
 

@@ -14,6 +14,7 @@ mod bar_vendor;
 mod cli;
 mod clients;
 mod demo;
+mod operator;
 mod redis;
 mod scim;
 pub mod vendor;

@@ -382,7 +382,7 @@ fn the_operators_list_is_read_or_refused_with_a_reason() {
         ("a.example.:443", "host"),
     ] {
         let error = Allow::parse(bad).unwrap_err();
-        assert!(error.contains(word), "{bad}: {error}");
+        assert!(error.contains(word) && error.contains(&format!("`{bad}`")), "{bad}: {error}");
     }
     let guard = Guard::new(Allow::parse("A.example:8080").unwrap());
     assert!(guard.names(&Url::parse("http://a.EXAMPLE:8080/x").unwrap()));

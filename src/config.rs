@@ -18,7 +18,10 @@ pub use self::{
     layers::Environment,
     mistake::{ConfigError, Mistake, Source},
 };
-use crate::{model::Secret, upstream::Allow};
+use crate::{model::Secret, store::redis::RedisUrl, upstream::Allow};
+
+/// The web server's own lines about its workers tell an operator nothing.
+const DEFAULT_LOG: &str = "info,actix_server=warn";
 
 /// Options every command takes; they stand above the file and the environment.
 #[derive(clap::Args, Clone, Default)]
@@ -45,7 +48,7 @@ pub struct GlobalArgs {
     /// PEM file of the authority that signed Redis' certificate [env: ROLLCALL_REDIS_CA_FILE]
     #[arg(long, global = true, value_name = "FILE")]
     pub redis_ca_file: Option<String>,
-    /// Private addresses vendors may have: comma list of `host:port` and CIDR [env: ROLLCALL_EGRESS_ALLOW]
+    /// Private addresses vendors may have: comma list of `host:port` and CIDR; an array in the file [env: ROLLCALL_EGRESS_ALLOW]
     #[arg(long, global = true, value_name = "LIST")]
     pub egress_allow: Option<String>,
     /// What is logged, for example `info` or `rollcall=debug` [env: ROLLCALL_LOG]
@@ -140,7 +143,7 @@ impl Settings {
             admin_token: layers.checked("admin_token", admin_token),
             egress_allow: layers.checked("egress_allow", |given| Allow::parse(given.text())).unwrap_or_default(),
             connectors_dir: layers.checked("connectors_dir", existing_folder),
-            log: layers.checked("log", log_filter).unwrap_or_else(|| "info".to_owned()),
+            log: layers.checked("log", log_filter).unwrap_or_else(|| DEFAULT_LOG.to_owned()),
             log_format: layers.checked("log_format", log_format).unwrap_or(LogFormat::Json),
             warnings: Vec::new(),
             sources: Vec::new(),
@@ -154,6 +157,13 @@ impl Settings {
     /// Where a setting's value came from, for messages about it; `None` when it is the default.
     pub fn source(&self, key: &str) -> Option<&Source> {
         self.sources.iter().find(|(name, _)| *name == key).map(|(_, source)| source)
+    }
+
+    /// The `Host` that callers send, when the public address is known.
+    pub fn public_host(&self) -> Option<String> {
+        let url = self.public_url.as_ref()?;
+        let host = url.host_str()?;
+        Some(url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}")))
     }
 
     /// What only several settings together can get wrong.
@@ -229,7 +239,9 @@ fn store(given: &Given) -> Result<StoreSetting, String> {
         };
     }
     match text.split_once("://") {
-        Some((scheme, rest)) if SCHEMES.contains(&scheme) && !rest.is_empty() => Ok(StoreSetting::Redis(given.secret())),
+        Some((scheme, rest)) if SCHEMES.contains(&scheme) && !rest.is_empty() => {
+            RedisUrl::parse(text).map(|_| StoreSetting::Redis(given.secret()))
+        }
         _ => Err(format!(
             "must be `embedded:DIR` or an address that starts with one of {}",
             SCHEMES.map(|s| format!("`{s}://`")).join(", ")

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Failure,
-    door::{Door, encoded},
+    door::{Door, Missing, encoded},
     harmless, print_data, print_json,
 };
 use crate::config::GlobalArgs;
@@ -54,7 +54,8 @@ pub struct AddArgs {
 
 /// Runs one of them.
 pub async fn run(command: AccountCommand, global: GlobalArgs) -> Result<(), Failure> {
-    let door = Door::open(&global).await?;
+    let missing = if matches!(command, AccountCommand::Add(_)) { Missing::IsMade } else { Missing::Fails };
+    let door = Door::open(&global, missing).await?;
     let done = act(&door, command, global.json).await;
     door.close().await.and(done)
 }
@@ -85,23 +86,32 @@ async fn act(door: &Door, command: AccountCommand, json: bool) -> Result<(), Fai
 }
 
 async fn add(door: &Door, args: AddArgs, json: bool) -> Result<(), Failure> {
-    let mut context = Map::new();
-    for field in &args.fields {
-        let (name, value) = split(field, "--field")?;
-        context.insert(name.to_owned(), Value::String(value.to_owned()));
-    }
-    for field in &args.field_files {
-        let (name, file) = split(field, "--field-file")?;
-        context.insert(name.to_owned(), Value::String(read_value(file)?));
-    }
     let body = json!({
-        "tenant_id": args.tenant, "integration": args.integration, "authentication_method": args.method, "context": context,
+        "tenant_id": args.tenant, "integration": args.integration, "authentication_method": args.method, "context": context(&args)?,
     });
     let account = door.call(Method::POST, "/integrated-account", Some(&body)).await?;
     for warning in account["warnings"].as_array().into_iter().flatten() {
         eprintln!("Warning: {}", harmless(warning["message"].as_str().unwrap_or_default()));
     }
     if json { print_json(&account) } else { print_data(&line(&account)) }
+}
+
+/// The fields of the new account, each given once.
+fn context(args: &AddArgs) -> Result<Map<String, Value>, Failure> {
+    let mut context = Map::new();
+    let mut put = |name: &str, value: String| match context.insert(name.to_owned(), Value::String(value)) {
+        None => Ok(()),
+        Some(_) => Err(Failure::Usage(format!("the field `{name}` is given twice"))),
+    };
+    for field in &args.fields {
+        let (name, value) = split(field, "--field")?;
+        put(name, value.to_owned())?;
+    }
+    for field in &args.field_files {
+        let (name, file) = split(field, "--field-file")?;
+        put(name, read_value(file)?)?;
+    }
+    Ok(context)
 }
 
 fn split<'a>(field: &'a str, option: &str) -> Result<(&'a str, &'a str), Failure> {

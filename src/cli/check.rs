@@ -1,31 +1,43 @@
 //! `rollcall check [DIR]`.
 
-use std::path::Path;
+use std::path::PathBuf;
 
-use super::{Failure, print_data};
-use crate::connector::{Catalog, check};
+use super::{Failure, print_data, settings};
+use crate::{
+    config::{GlobalArgs, Purpose},
+    connector::{Catalog, check},
+};
 
-/// Checks a folder of connectors, or the built-in ones.
-pub fn check(dir: Option<&Path>, json: bool) -> Result<(), Failure> {
-    let loaded = match dir {
+/// Checks a folder of connectors, the overlay of the settings, or the built-in ones.
+pub fn check(dir: Option<PathBuf>, global: &GlobalArgs) -> Result<(), Failure> {
+    let dir = match dir {
         Some(dir) if !dir.is_dir() => return Err(Failure::Usage(format!("{} is not a folder", dir.display()))),
-        Some(dir) => Ok(Catalog::load_dir(dir)),
-        None => Catalog::load(None),
+        Some(dir) => Some(dir),
+        None => settings(global, Purpose::Tool)?.connectors_dir,
     };
-    let problems = match loaded {
-        Ok(catalog) if catalog.problems().is_empty() => {
-            eprintln!("{} connectors, no mistakes", catalog.all().count());
-            Vec::new()
+    let (count, problems) = match &dir {
+        Some(dir) => {
+            let (catalog, problems) = check::check_dir(dir);
+            (catalog.all().count(), problems)
         }
-        Ok(catalog) => catalog.problems().to_vec(),
-        Err(problems) => problems,
+        None => Catalog::load(None).map_or_else(|problems| (0, problems), |catalog| (catalog.all().count(), Vec::new())),
     };
-    if json || !problems.is_empty() {
-        print_data(check::report(&problems, json).trim_end())?;
+    if global.json || !problems.is_empty() {
+        print_data(check::report(&problems, global.json).trim_end())?;
     }
-    match problems.len() {
-        0 => Ok(()),
-        1 => Err(Failure::Failed("1 mistake".to_owned())),
-        many => Err(Failure::Failed(format!("{many} mistakes"))),
+    match (problems.len(), count, dir) {
+        (0, 0, Some(dir)) => {
+            let dir = dir.display();
+            Err(Failure::Failed(format!("{dir} holds no connector: a connector is a folder with a `connector.yaml`")))
+        }
+        (0, count, _) => {
+            eprintln!("{}, no mistakes", counted(count, "connector"));
+            Ok(())
+        }
+        (count, ..) => Err(Failure::Failed(counted(count, "mistake"))),
     }
+}
+
+fn counted(count: usize, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }

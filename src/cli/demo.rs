@@ -1,30 +1,37 @@
 //! `rollcall demo`: the gateway with sandbox vendors, linked and ready to be called.
 
-use std::{net::TcpListener, path::PathBuf};
+use std::{
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    path::PathBuf,
+};
 
 use clap::Args;
 use serde_json::{Map, Value, json};
 
 use super::{
     Failure, print_data, print_json,
-    serve::{Running, random_text, start_logs},
+    serve::{Running, reachable, start_logs, workers},
     settings,
+    signals::Signals,
 };
 use crate::{
-    config::{GlobalArgs, Purpose},
+    config::{GlobalArgs, Purpose, Settings},
     error::Error,
-    model::{Account, AccountId, EnvironmentId, Resource, Secret},
+    model::{Account, AccountId, EnvironmentId, Resource, Scope, Scopes, Secret},
     sandbox::{self, Kind, Sandbox},
-    service::{ListAccounts, ListQuery, NewAccount, Services},
-    vault::harden_process,
+    service::{ListAccounts, ListQuery, NewAccount, NewToken, Services},
+    vault::{TokenText, harden_process},
 };
+
+/// The name of the demo's own token; one of an earlier start is ended by it.
+const TOKEN_NAME: &str = "rollcall demo";
 
 /// Where the demo listens and what it keeps.
 #[derive(Args)]
 pub struct DemoArgs {
-    /// Port on 127.0.0.1; 0 chooses a free one
-    #[arg(long, default_value_t = 8080)]
-    port: u16,
+    /// Port on 127.0.0.1, 8080 when left out; 0 chooses a free one
+    #[arg(long)]
+    port: Option<u16>,
     /// Keep the state in this folder; a temporary one when left out
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
@@ -38,24 +45,66 @@ struct Linked {
 }
 
 /// Runs the demo until a signal.
-pub async fn demo(args: DemoArgs, mut global: GlobalArgs) -> Result<(), Failure> {
-    let listener = TcpListener::bind(("127.0.0.1", args.port)).map_err(|why| {
-        Failure::Failed(format!(
-            "cannot listen on 127.0.0.1:{}: {why}; choose another with --port, or --port 0 for a free one",
-            args.port
-        ))
-    })?;
+pub async fn demo(args: DemoArgs, global: GlobalArgs) -> Result<(), Failure> {
+    refuse_what_has_no_effect(&args, &global)?;
+    let mut signals = Signals::watch()?;
     let temporary = TemporaryFolder::unless(args.data.as_deref())?;
-    let folder = args.data.as_deref().unwrap_or(&temporary.0);
-    global.store = Some(Secret::new(format!("embedded:{}", folder.join("store").display())));
-    global.keys_file = None;
-    global.log.get_or_insert_with(|| "warn".to_owned());
-    let json = global.json;
-    let settings = settings(&global, Purpose::Tool)?;
+    let folder = args.data.clone().unwrap_or_else(|| temporary.0.clone());
+    let settings = settings_of(&args, &global, &folder)?;
     start_logs(&settings)?;
     let _ = harden_process();
-    let token = random_text();
-    let base_url = format!("http://{}", listener.local_addr()?);
+    let mut running = tokio::select! {
+        started = start(&settings, global.json) => started?,
+        () = signals.one() => return Ok(()),
+    };
+    let ended = running.serve_until_signal(&mut signals).await;
+    let stopped = running.stop().await;
+    ended.and(stopped)
+}
+
+/// What is the demo's own is not the operator's to set.
+fn refuse_what_has_no_effect(args: &DemoArgs, global: &GlobalArgs) -> Result<(), Failure> {
+    if args.port.is_some() && global.listen.is_some() {
+        return Err(Failure::Usage("`--port` and `--listen` say the same; give one of them".to_owned()));
+    }
+    let given = [
+        ("--store", global.store.is_some()),
+        ("--keys-file", global.keys_file.is_some()),
+        ("--redis-ca-file", global.redis_ca_file.is_some()),
+        ("--public-url", global.public_url.is_some()),
+    ];
+    match given.iter().find(|(_, is_given)| *is_given) {
+        Some((flag, _)) => Err(Failure::Usage(format!(
+            "`demo` takes no `{flag}`: it keeps its store and key ring in a temporary folder, or in `--data DIR`, and is called \
+             where it listens"
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// The operator's settings with a store, a key ring and an address of the demo's own.
+fn settings_of(args: &DemoArgs, global: &GlobalArgs, folder: &std::path::Path) -> Result<Settings, Failure> {
+    let mut own = global.clone();
+    let store = folder.join("store");
+    own.keys_file = Some(store.with_extension("keys").display().to_string());
+    own.store = Some(Secret::new(format!("embedded:{}", store.display())));
+    own.log.get_or_insert_with(|| "warn".to_owned());
+    own.listen.get_or_insert_with(|| SocketAddr::from((Ipv4Addr::LOCALHOST, args.port.unwrap_or(8080))).to_string());
+    let mut settings = settings(&own, Purpose::Tool)?;
+    settings.public_url = None;
+    Ok(settings)
+}
+
+/// Starts the gateway and its sandbox vendors, links them, and says how to call it.
+async fn start(settings: &Settings, json: bool) -> Result<Running, Failure> {
+    let listener = TcpListener::bind(settings.listen).map_err(|why| {
+        Failure::Failed(format!(
+            "cannot listen on {}: {why}; choose another with --port, or --port 0 for a free one",
+            settings.listen
+        ))
+    })?;
+    let base_url = format!("http://{}", reachable(listener.local_addr()?));
+    eprintln!("Starting on {base_url} and linking the sandbox vendors …");
     let mut sandboxes = Vec::new();
     for kind in Kind::ALL {
         let (sandbox, server) = sandbox::start(*kind)?;
@@ -63,25 +112,31 @@ pub async fn demo(args: DemoArgs, mut global: GlobalArgs) -> Result<(), Failure>
         sandboxes.push((*kind, sandbox));
     }
     let egress: Vec<String> = sandboxes.iter().map(|(_, sandbox)| sandbox.addr.to_string()).collect();
-    let workers = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut running = Running::start(&settings, listener, Some(&token), &egress, workers).await?;
-    let services = running.core.services.clone();
-    let environment = running.core.environment;
+    let running = Running::start(settings, listener, None, &egress, workers()).await?;
+    let (services, environment) = (&running.core.services, running.core.environment);
+    let token = new_token(services, environment).await?;
     let mut accounts = Vec::new();
     for (kind, sandbox) in &sandboxes {
-        accounts.push(link(&services, environment, *kind, sandbox).await?);
+        accounts.push(link(services, environment, *kind, sandbox).await?);
     }
     if json {
         let list: Vec<Value> =
             accounts.iter().map(|a| json!({"id": a.id, "integration": a.integration, "tenant_id": a.tenant_id})).collect();
         print_json(&json!({"base_url": base_url, "token": token.expose(), "accounts": list}))?;
     } else {
-        let lines = curl_lines(&services, environment, &base_url, &token, &accounts).await?;
-        print_data(&lines)?;
+        print_data(&curl_lines(services, environment, &base_url, &token, &accounts).await?)?;
     }
-    let ended = running.serve_until_signal().await;
-    let stopped = running.stop().await;
-    ended.and(stopped)
+    Ok(running)
+}
+
+/// An API token as any other. Its text cannot be read again, so a kept store gets a new one at each start.
+async fn new_token(services: &Services, environment: EnvironmentId) -> Result<TokenText, Error> {
+    let (tokens, _) = services.tokens.list(environment, 5_000, None).await?;
+    for old in tokens.iter().filter(|token| token.name == TOKEN_NAME) {
+        services.tokens.revoke(environment, &old.id.to_string()).await?;
+    }
+    let new = NewToken { name: TOKEN_NAME.to_owned(), scopes: Scopes([Scope::Admin].into()), expires_at: None };
+    Ok(services.tokens.create(environment, new).await?.1)
 }
 
 /// Links a sandbox, keeping the account's id from an earlier start.
@@ -108,7 +163,7 @@ async fn curl_lines(
     services: &Services,
     environment: EnvironmentId,
     base_url: &str,
-    token: &Secret,
+    token: &TokenText,
     accounts: &[Linked],
 ) -> Result<String, Failure> {
     let first = accounts.first().ok_or_else(|| Failure::Failed("no sandbox was linked".to_owned()))?;

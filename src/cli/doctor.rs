@@ -3,15 +3,15 @@
 use std::{net::IpAddr, os::unix::fs::MetadataExt, path::Path};
 
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Failure, print_data, print_json, serve_file::ServeFile, settings};
 use crate::{
     app::Core,
     config::{GlobalArgs, Purpose, Settings, StoreSetting},
     connector::Catalog,
-    model::{Secret, SystemClock},
-    upstream::own::OwnApi,
+    model::SystemClock,
+    store::embedded::Embedded,
 };
 
 #[derive(Clone, Copy, PartialEq, Eq, Serialize)]
@@ -33,6 +33,7 @@ struct Finding {
 pub async fn doctor(global: GlobalArgs) -> Result<(), Failure> {
     let settings = settings(&global, Purpose::Tool)?;
     let mut findings = vec![keys(&settings), exposure(&settings), egress(&settings)];
+    findings.extend(settings.warnings.iter().map(|warning| finding("settings", Verdict::Warning, warning)));
     findings.extend(connectors(&settings));
     findings.extend(store(&settings).await);
     if global.json {
@@ -125,10 +126,10 @@ fn connectors(settings: &Settings) -> Vec<Finding> {
 /// Asks the gateway that runs on this folder, else opens the store itself.
 async fn store(settings: &Settings) -> Vec<Finding> {
     if let Some(found) = running(settings).await {
-        return vec![found];
+        return found;
     }
     if let StoreSetting::Embedded(folder) = &settings.store
-        && !folder.exists()
+        && !Embedded::is_made(folder)
     {
         return vec![finding("store", Verdict::Good, format!("{} will be made at the first start", folder.display()))];
     }
@@ -139,10 +140,24 @@ async fn store(settings: &Settings) -> Vec<Finding> {
     }
 }
 
-async fn running(settings: &Settings) -> Option<Finding> {
+/// What the gateway that runs here says of itself.
+async fn running(settings: &Settings) -> Option<Vec<Finding>> {
     let file = ServeFile::read(settings)?;
-    let api = OwnApi::new(&file.url, Secret::new(file.token)).ok()?;
-    let (status, answer) = api.call(http::Method::GET, "/readyz", None).await.ok()?;
-    let verdict = if status == 200 { Verdict::Good } else { Verdict::Bad };
-    Some(finding("store", verdict, format!("a gateway runs at {}: {answer}", file.url)))
+    let url = file.url.clone();
+    let (status, answer) = file.api().ok()?.call(http::Method::GET, "/readyz", None).await.ok()?;
+    let (verdict, readiness) = if status == 200 { (Verdict::Good, "ready") } else { (Verdict::Bad, "not ready") };
+    let mut findings = vec![finding("gateway", verdict, format!("a gateway runs at {url} and is {readiness}"))];
+    findings.extend(["store", "keys", "connectors"].into_iter().flat_map(|part| part_findings(part, &answer[part])));
+    Some(findings)
+}
+
+/// One part of a readiness answer: how it is, and what the operator should mend all the same.
+fn part_findings(name: &str, part: &Value) -> Vec<Finding> {
+    let Some(ok) = part["ok"].as_bool() else { return Vec::new() };
+    let text = |value: &Value| format!("its {name}: {}", value.as_str().unwrap_or_default());
+    let verdict = if ok { Verdict::Good } else { Verdict::Bad };
+    let warnings = part["warnings"].as_array().into_iter().flatten();
+    let mut findings = vec![finding("gateway", verdict, text(&part["detail"]))];
+    findings.extend(warnings.map(|warning| finding("gateway", Verdict::Warning, text(warning))));
+    findings
 }

@@ -1,21 +1,22 @@
 //! How a command reaches a gateway: the one named by `ROLLCALL_URL`, the one that runs on this machine, or, when none runs,
 //! one opened for the command alone. In every case over the same API.
 
-use std::{net::TcpListener, time::Duration};
+use std::{net::TcpListener, path::Path, time::Duration};
 
 use http::Method;
 use percent_encoding::{NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
-    Failure,
-    serve::{Running, random_text, reachable},
+    Failure, print_json,
+    serve::{Patience, Running, announce_ring, random_text, reachable},
     serve_file::ServeFile,
     settings,
 };
 use crate::{
-    config::{Environment, GlobalArgs, Purpose, Remote, Settings},
+    config::{Environment, GlobalArgs, Purpose, Remote, Settings, StoreSetting},
     model::Secret,
+    store::embedded::Embedded,
     upstream::own::OwnApi,
 };
 
@@ -25,26 +26,46 @@ pub struct Door {
     own: Option<Running>,
 }
 
+/// What a command does to a store that is not there yet.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Missing {
+    /// It puts something into it, so one is made.
+    IsMade,
+    /// It only looks or takes away: making one would hide that it looks in the wrong place.
+    Fails,
+}
+
 impl Door {
     /// Finds or opens a gateway.
-    pub async fn open(global: &GlobalArgs) -> Result<Door, Failure> {
+    pub async fn open(global: &GlobalArgs, missing: Missing) -> Result<Door, Failure> {
         if let Some(remote) = Remote::load(&Environment::of_process()).map_err(|error| Failure::Usage(error.to_string()))? {
             return Ok(Door { api: OwnApi::new(remote.url.as_str(), remote.token)?, own: None });
         }
-        let settings = settings(global, Purpose::Tool)?;
-        if let Some(api) = running_here(&settings).await? {
-            return Ok(Door { api, own: None });
-        }
-        let token = random_text();
-        let listener = TcpListener::bind(("127.0.0.1", 0))?;
-        let url = format!("http://{}", listener.local_addr()?);
-        match Running::start(&settings, listener, Some(&token), &[], 1).await {
-            Ok(running) => Ok(Door { api: OwnApi::new(&url, token)?, own: Some(running) }),
-            // A gateway that is just starting holds the store a moment before it can be found.
-            Err(failure) => match found_late(&settings).await? {
-                Some(api) => Ok(Door { api, own: None }),
-                None => Err(failure),
-            },
+        let mut settings = settings(global, Purpose::Tool)?;
+        // Nobody but this command calls a gateway that is opened for it.
+        settings.public_url = None;
+        let mut patience = Patience::begin();
+        loop {
+            if let Some(api) = running_here(&settings).await? {
+                return Ok(Door { api, own: None });
+            }
+            if let StoreSetting::Embedded(folder) = &settings.store
+                && missing == Missing::Fails
+                && !Embedded::is_made(folder)
+            {
+                return Err(nothing_in(folder));
+            }
+            let token = random_text();
+            let listener = TcpListener::bind(("127.0.0.1", 0))?;
+            let url = format!("http://{}", listener.local_addr()?);
+            match Running::start(&settings, listener, Some(&token), &[], 1).await {
+                Ok(running) => {
+                    announce_ring(&running.core);
+                    return Ok(Door { api: OwnApi::new(&url, token)?, own: Some(running) });
+                }
+                // A gateway that is just starting holds the store a moment before it can be found.
+                Err(why) => patience.or_fail(why).await?,
+            }
         }
     }
 
@@ -89,24 +110,18 @@ pub fn encoded(text: &str) -> PercentEncode<'_> {
 /// The gateway that `serve.json` names, if it answers; a file left behind by a crash is no gateway.
 async fn running_here(settings: &Settings) -> Result<Option<OwnApi>, Failure> {
     let Some(file) = ServeFile::read(settings) else { return Ok(None) };
-    let api = OwnApi::new(&file.url, Secret::new(file.token))?;
+    let api = file.api()?;
     match api.call(Method::GET, "/ping", None).await {
         Ok((200, _)) => Ok(Some(api)),
         _ => Ok(None),
     }
 }
 
-async fn found_late(settings: &Settings) -> Result<Option<OwnApi>, Failure> {
-    if ServeFile::path(settings).is_none() {
-        return Ok(None);
-    }
-    for _ in 0..10 {
-        tokio::time::sleep(Duration::from_millis(200)).await;
-        if let Some(api) = running_here(settings).await? {
-            return Ok(Some(api));
-        }
-    }
-    Ok(None)
+fn nothing_in(folder: &Path) -> Failure {
+    Failure::Failed(format!(
+        "there is no store in {}; `rollcall serve` makes one, `ROLLCALL_STORE` or `--store` names another",
+        folder.display()
+    ))
 }
 
 /// `rollcall healthcheck`: asks `/healthz` of the configured address.
@@ -116,6 +131,7 @@ pub async fn healthcheck(global: GlobalArgs) -> Result<(), Failure> {
     let api = OwnApi::new(&format!("http://{address}"), Secret::new(String::new()))?;
     let asked = tokio::time::timeout(Duration::from_secs(5), api.call(Method::GET, "/healthz", None)).await;
     match asked {
+        Ok(Ok((200, _))) if global.json => print_json(&json!({"status": "ok", "address": address})),
         Ok(Ok((200, _))) => Ok(()),
         Ok(Ok((status, _))) => Err(Failure::Failed(format!("{address} answers {status}"))),
         Ok(Err(error)) => Err(error.into()),

@@ -8,16 +8,26 @@ mod door;
 mod log_line;
 mod serve;
 mod serve_file;
+mod signals;
 mod token;
 
 use std::{path::PathBuf, process::ExitCode};
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use serde_json::Value;
 
 use crate::config::{ConfigError, Environment, GlobalArgs, Purpose, Settings};
 
-/// Self-hosted unified directory and usage API gateway.
+/// What has no flag, because secrets stay off the command line.
+const ENVIRONMENT: &str = "\
+Environment without a flag:
+  ROLLCALL_ADMIN_TOKEN          The first administrator's token, 32 characters or more; required with Redis
+  ROLLCALL_URL, ROLLCALL_TOKEN  The gateway that `token` and `account` speak to, and a token of it; without them the one that
+                                runs on this store, or the store itself
+  ROLLCALL_STORE_FILE, ROLLCALL_ADMIN_TOKEN_FILE, ROLLCALL_TOKEN_FILE
+                                A file that holds the value instead";
+
+/// Self-hosted unified directory API gateway.
 #[derive(Parser)]
 #[command(name = "rollcall", version, about, propagate_version = true)]
 struct Cli {
@@ -35,7 +45,7 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Check connector folders: every mistake with file, line, column and a hint
     Check {
-        /// The folder that holds connector folders; the built-in connectors when left out
+        /// The folder that holds connector folders; `ROLLCALL_CONNECTORS_DIR`, else the built-in connectors, when left out
         dir: Option<PathBuf>,
     },
     /// API tokens
@@ -71,9 +81,17 @@ impl<E: std::error::Error> From<E> for Failure {
     }
 }
 
+/// The command line with its variables told wherever they count.
+fn command_line() -> clap::Command {
+    let told = |command: clap::Command| command.after_help(ENVIRONMENT);
+    ["token", "account"].iter().fold(told(Cli::command()).mut_subcommand("serve", told), |command, name| {
+        command.mut_subcommand(name, |command| told(command).mut_subcommands(told))
+    })
+}
+
 /// Runs the command of this process's arguments.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::from_arg_matches(&command_line().get_matches()).unwrap_or_else(|error| error.exit());
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Failed(why)) => {
@@ -92,14 +110,14 @@ fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Serve => on_runtime(serve::serve(settings(&global, Purpose::Serve)?)),
         Command::Demo(args) => on_runtime(demo::demo(args, global)),
-        Command::Check { dir } => check::check(dir.as_deref(), global.json),
+        Command::Check { dir } => check::check(dir, &global),
         Command::Token(command) => on_runtime(token::run(command, global)),
         Command::Account(command) => on_runtime(account::run(command, global)),
         Command::Doctor => on_runtime(doctor::doctor(global)),
         Command::Openapi => print_data(crate::http::openapi::document_text().trim_end()),
         Command::Healthcheck => on_runtime(door::healthcheck(global)),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "rollcall", &mut std::io::stdout());
+            clap_complete::generate(shell, &mut command_line(), "rollcall", &mut std::io::stdout());
             Ok(())
         }
     }

@@ -6,19 +6,19 @@ use std::{
     os::unix::fs::OpenOptionsExt,
     path::Path,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use actix_web::dev::{Server, ServerHandle};
-use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::{EnvFilter, fmt::format::JsonFields, layer::SubscriberExt, util::SubscriberInitExt};
 
-use super::{Failure, log_line::JsonLine, serve_file::ServeFile};
+use super::{Failure, log_line::JsonLine, serve_file::ServeFile, signals::Signals};
 use crate::{
-    app::Core,
+    app::{Core, StartError},
     config::{LogFormat, Settings, StoreSetting},
     http::{Readiness, State, server},
     model::{Secret, SystemClock},
+    store::StoreError,
     vault::{TokenText, harden_process},
 };
 
@@ -26,6 +26,10 @@ use crate::{
 const WATCH: Duration = Duration::from_millis(500);
 /// After SIGTERM.
 const SHUTDOWN_SECONDS: u64 = 25;
+/// How long another process may have the store open before that is a failure: a command that works on it alone is soon done.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Between two looks at a store that is in use.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// A gateway that answers.
 pub struct Running {
@@ -44,36 +48,29 @@ impl Running {
         run_token: Option<&Secret>,
         egress: &[String],
         workers: usize,
-    ) -> Result<Running, Failure> {
+    ) -> Result<Running, StartError> {
         // Whatever is opened makes its metrics at once: the recorder comes first.
         let metrics = server::metrics_recorder();
         let core = Core::open(settings, Arc::new(SystemClock), run_token, egress).await?;
         let readiness = Arc::new(Readiness::default());
-        let public_host = settings.public_url.as_ref().and_then(|url| {
-            let host = url.host_str()?;
-            Some(url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}")))
-        });
         let state = State {
             services: core.services.clone(),
             guard: core.guard.clone(),
-            public_host,
+            public_host: settings.public_host(),
             metrics,
-            metrics_open: listener.local_addr()?.ip().is_loopback(),
+            metrics_open: listener.local_addr().map_err(listening)?.ip().is_loopback(),
             readiness: readiness.clone(),
         };
-        let server: Server = server::serve(listener, Arc::new(state), workers)?;
+        let server: Server = server::serve(listener, Arc::new(state), workers).map_err(listening)?;
         let handle = server.handle();
         Ok(Running { core, readiness, handle, server: actix_web::rt::spawn(server) })
     }
 
     /// Keeps serving until a signal, looking at the key ring and the connectors meanwhile.
-    pub async fn serve_until_signal(&mut self) -> Result<(), Failure> {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
+    pub async fn serve_until_signal(&mut self, signals: &mut Signals) -> Result<(), Failure> {
         loop {
             tokio::select! {
-                _ = terminate.recv() => return Ok(()),
-                _ = interrupt.recv() => return Ok(()),
+                () = signals.one() => return Ok(()),
                 ended = &mut self.server => {
                     let why = ended.map_or_else(|why| why.to_string(), |result| format!("{result:?}"));
                     return Err(Failure::Failed(format!("the server ended by itself: {why}")));
@@ -118,8 +115,38 @@ impl Running {
     }
 }
 
+fn listening(why: std::io::Error) -> StartError {
+    StartError::Other(format!("cannot listen: {why}"))
+}
+
+/// Waits while another process has the store open.
+pub struct Patience {
+    until: Instant,
+    said: bool,
+}
+
+impl Patience {
+    /// The waiting begins now.
+    pub fn begin() -> Patience {
+        Patience { until: Instant::now() + PATIENCE, said: false }
+    }
+
+    /// After a moment gives back what can be tried again; a failure that will not pass is one at once.
+    pub async fn or_fail(&mut self, why: StartError) -> Result<(), Failure> {
+        if !matches!(why, StartError::Store(StoreError::InUse(_))) || Instant::now() > self.until {
+            return Err(why.into());
+        }
+        if !std::mem::replace(&mut self.said, true) {
+            tracing::info!("another process has the store open; waiting for it");
+        }
+        tokio::time::sleep(LOOK).await;
+        Ok(())
+    }
+}
+
 /// Runs the gateway.
 pub async fn serve(settings: Settings) -> Result<(), Failure> {
+    let mut signals = Signals::watch()?;
     start_logs(&settings)?;
     if let Err(why) = harden_process() {
         tracing::warn!(%why, "core dumps could not be switched off");
@@ -131,16 +158,19 @@ pub async fn serve(settings: Settings) -> Result<(), Failure> {
         .map_err(|why| Failure::Failed(format!("cannot listen on {}: {why}", settings.listen)))?;
     let address = listener.local_addr()?;
     let run_token = random_text();
-    let workers = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut running = Running::start(&settings, listener, Some(&run_token), &[], workers).await?;
+    let mut running = tokio::select! {
+        started = start_patiently(&settings, &listener, &run_token) => started?,
+        () = signals.one() => return Ok(()),
+    };
     announce(&settings, &running.core).await?;
     let serve_file = ServeFile::path(&settings);
     if let Some(path) = &serve_file {
-        let file = ServeFile { url: format!("http://{}", reachable(address)), token: run_token.expose().to_owned() };
+        let url = format!("http://{}", reachable(address));
+        let file = ServeFile { url, host: settings.public_host(), token: run_token.expose().to_owned() };
         write_private(path, &serde_json::to_string(&file)?)?;
     }
     tracing::info!(%address, store = %settings.store, "ready");
-    let ended = running.serve_until_signal().await;
+    let ended = running.serve_until_signal(&mut signals).await;
     tracing::info!("stopping");
     let stopped = running.stop().await;
     if let Some(path) = &serve_file {
@@ -149,20 +179,40 @@ pub async fn serve(settings: Settings) -> Result<(), Failure> {
     ended.and(stopped)
 }
 
+async fn start_patiently(settings: &Settings, listener: &TcpListener, run_token: &Secret) -> Result<Running, Failure> {
+    let (mut patience, workers) = (Patience::begin(), workers());
+    loop {
+        match Running::start(settings, listener.try_clone()?, Some(run_token), &[], workers).await {
+            Ok(running) => return Ok(running),
+            Err(why) => patience.or_fail(why).await?,
+        }
+    }
+}
+
+/// One worker for each core this process may use.
+pub fn workers() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
 /// What is said once on the console.
 async fn announce(settings: &Settings, core: &Core) -> Result<(), Failure> {
-    if core.made_ring {
-        let file = core.keys_file.display();
-        eprintln!(
-            "A new key ring was made: {file}. Without it the stored credentials cannot be read: back it up, apart from the store."
-        );
-    }
+    announce_ring(core);
     for warning in &core.warnings {
         tracing::warn!("{warning}");
     }
     match core.first_token(settings).await? {
         Some(token) => show_first_token(settings, &token),
         None => Ok(()),
+    }
+}
+
+/// Says that a key ring was made, whichever command made it: it is said at no other time.
+pub fn announce_ring(core: &Core) {
+    if core.made_ring {
+        let file = core.keys_file.display();
+        eprintln!(
+            "A new key ring was made: {file}. Without it the stored credentials cannot be read: back it up, apart from the store."
+        );
     }
 }
 
@@ -211,6 +261,7 @@ pub fn start_logs(settings: &Settings) -> Result<(), Failure> {
     let filter = EnvFilter::try_new(&settings.log).map_err(|why| Failure::Usage(format!("log: {why}")))?;
     let registry = tracing_subscriber::registry().with(filter);
     let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let layer = if std::io::stderr().is_terminal() { layer } else { layer.with_ansi(false) };
     let started = match settings.log_format {
         LogFormat::Json => registry.with(layer.event_format(JsonLine).fmt_fields(JsonFields::new())).try_init(),
         LogFormat::Text => registry.with(layer).try_init(),

@@ -4,13 +4,20 @@ use std::{io::Read, os::unix::fs::MetadataExt, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Settings, StoreSetting};
+use super::Failure;
+use crate::{
+    config::{Settings, StoreSetting},
+    model::Secret,
+    upstream::own::OwnApi,
+};
 
 /// `DIR/serve.json`: where this folder's gateway listens and a token for this run. Mode 0600, removed at the end.
 #[derive(Serialize, Deserialize)]
 pub struct ServeFile {
     /// The address.
     pub url: String,
+    /// The `Host` it wants to be called by, when that is not the address.
+    pub host: Option<String>,
     /// An administrator's token of this run.
     pub token: String,
 }
@@ -37,5 +44,10 @@ impl ServeFile {
         let mut text = String::new();
         file.read_to_string(&mut text).ok()?;
         serde_json::from_str(&text).ok()
+    }
+
+    /// The way to the gateway it names.
+    pub fn api(self) -> Result<OwnApi, Failure> {
+        Ok(OwnApi::new(&self.url, Secret::new(self.token))?.with_host(self.host))
     }
 }

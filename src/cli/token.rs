@@ -1,15 +1,23 @@
 //! `rollcall token …`.
 
-use clap::Subcommand;
+use clap::{
+    Subcommand,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
 use http::Method;
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{
     Failure,
-    door::{Door, encoded},
+    door::{Door, Missing, encoded},
     print_data, print_json,
 };
 use crate::{config::GlobalArgs, model::Scope};
+
+/// The scopes that open something today; others are kept for features to come.
+const OFFERED: [Scope; 6] =
+    [Scope::DirectoryRead, Scope::ProxyRead, Scope::ProxyWrite, Scope::AccountsRead, Scope::AccountsWrite, Scope::Admin];
 
 /// What can be done with tokens.
 #[derive(Subcommand)]
@@ -19,12 +27,12 @@ pub enum TokenCommand {
         /// The person or service that will use it
         #[arg(long)]
         name: String,
-        /// A scope, for example `directory:read`; repeat for several
-        #[arg(long = "scope", required = true, value_name = "SCOPE")]
+        /// A scope; repeat or separate by commas for several
+        #[arg(long = "scope", required = true, value_name = "SCOPE", value_delimiter = ',', value_parser = scopes())]
         scopes: Vec<Scope>,
-        /// When it ends by itself, RFC 3339
-        #[arg(long)]
-        expires_at: Option<String>,
+        /// When it ends by itself, for example `2027-01-31T00:00:00Z`
+        #[arg(long, value_name = "TIME", value_parser = moment)]
+        expires_at: Option<Timestamp>,
     },
     /// List tokens, without their secrets
     List,
@@ -35,9 +43,18 @@ pub enum TokenCommand {
     },
 }
 
+fn scopes() -> impl TypedValueParser<Value = Scope> {
+    PossibleValuesParser::new(OFFERED.map(Scope::as_str)).try_map(|text| text.parse::<Scope>())
+}
+
+fn moment(text: &str) -> Result<Timestamp, String> {
+    text.parse().map_err(|_| "write date, time and offset, for example `2027-01-31T00:00:00Z`".to_owned())
+}
+
 /// Runs one of them.
 pub async fn run(command: TokenCommand, global: GlobalArgs) -> Result<(), Failure> {
-    let door = Door::open(&global).await?;
+    let missing = if matches!(command, TokenCommand::Create { .. }) { Missing::IsMade } else { Missing::Fails };
+    let door = Door::open(&global, missing).await?;
     let done = act(&door, command, global.json).await;
     door.close().await.and(done)
 }
@@ -47,7 +64,7 @@ async fn act(door: &Door, command: TokenCommand, json: bool) -> Result<(), Failu
         TokenCommand::Create { name, scopes, expires_at } => {
             let mut body = json!({"name": name, "scopes": scopes});
             if let Some(end) = expires_at {
-                body["expires_at"] = Value::String(end);
+                body["expires_at"] = Value::String(end.to_string());
             }
             let made = door.call(Method::POST, "/api-token", Some(&body)).await?;
             if json {

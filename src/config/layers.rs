@@ -2,24 +2,32 @@
 
 use std::{fs, os::unix::fs::MetadataExt, path::Path};
 
-use toml::{Spanned, de::DeTable, de::DeValue};
+use toml::{
+    Spanned,
+    de::{DeArray, DeTable, DeValue},
+};
 
 use super::{ConfigError, GlobalArgs, Mistake, Source};
 use crate::model::{Secret, distance};
 
-/// A setting's names; `secret` ones may also be given as a file that holds the value.
+/// A setting's names; `secret` ones may also be given as a file that holds the value, a `list` as an array of texts.
 pub(super) struct Key {
     name: &'static str,
     variable: &'static str,
     secret: bool,
+    list: bool,
 }
 
 const fn key(name: &'static str, variable: &'static str) -> Key {
-    Key { name, variable, secret: false }
+    Key { name, variable, secret: false, list: false }
 }
 
 const fn secret(name: &'static str, variable: &'static str) -> Key {
-    Key { name, variable, secret: true }
+    Key { secret: true, ..key(name, variable) }
+}
+
+const fn list(name: &'static str, variable: &'static str) -> Key {
+    Key { list: true, ..key(name, variable) }
 }
 
 /// Every setting of the gateway.
@@ -30,7 +38,7 @@ const SETTINGS: [Key; 10] = [
     key("redis_ca_file", "ROLLCALL_REDIS_CA_FILE"),
     key("listen", "ROLLCALL_LISTEN"),
     key("public_url", "ROLLCALL_PUBLIC_URL"),
-    key("egress_allow", "ROLLCALL_EGRESS_ALLOW"),
+    list("egress_allow", "ROLLCALL_EGRESS_ALLOW"),
     key("connectors_dir", "ROLLCALL_CONNECTORS_DIR"),
     key("log", "ROLLCALL_LOG"),
     key("log_format", "ROLLCALL_LOG_FORMAT"),
@@ -278,12 +286,25 @@ impl Layers {
                     self.give(key.name, source, Secret::new(text.clone().into_owned()));
                 }
             }
+            (Some(key), DeValue::Array(entries)) if key.list => match texts(entries) {
+                Some(texts) => self.give(key.name, source, Secret::new(texts.join(","))),
+                None => self.mistake(source, "must hold texts in quotes only"),
+            },
             (Some(key), DeValue::String(path)) => self.add_secret_file(key.name, source, Path::new(path.as_ref())),
             (Some(_), other) => {
                 self.mistake(source, &format!("must be a text in quotes, not a value of type {}", other.type_str()))
             }
         }
     }
+}
+
+/// The elements, if all of them are texts.
+fn texts<'v>(entries: &'v DeArray<'_>) -> Option<Vec<&'v str>> {
+    let text = |entry: &'v Spanned<DeValue<'_>>| match entry.get_ref() {
+        DeValue::String(text) => Some(text.as_ref()),
+        _ => None,
+    };
+    entries.iter().map(text).collect()
 }
 
 /// The name with the fewest changed letters.

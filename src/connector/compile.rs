@@ -63,7 +63,11 @@ impl Scope<'_> {
 /// Compiles a parsed folder. `like` finds the folders that others lean on.
 pub(super) fn compile(parsed: &Parsed, like: &dyn Fn(&str) -> Option<Arc<Parsed>>) -> Result<Connector, Vec<Problem>> {
     let mut problems = parsed.problems.clone();
-    let Some(head) = &parsed.head else { return Err(tidy(problems)) };
+    let Some(head) = &parsed.head else {
+        let files = parsed.resources.iter();
+        problems.extend(files.flat_map(|r| resource::check_rules(r.source.top(), &r.source.file.map, r.resource)));
+        return Err(tidy(problems));
+    };
     let mut methods = Vec::new();
     let mut names = BTreeSet::new();
     for (i, link) in head.file.link.iter().enumerate() {

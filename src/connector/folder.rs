@@ -8,10 +8,11 @@ use serde_json::Value;
 use super::{
     Problem,
     file::{ConnectorFile, ResourceFile},
+    resource::check_rules,
     schema,
-    yaml::{self, Node, Place},
+    yaml::{self, Content, Entry, Node, Place},
 };
-use crate::model::Resource;
+use crate::{mapping::RuleFile, model::Resource};
 
 /// The head file's name.
 pub(super) const HEAD: &str = "connector.yaml";
@@ -86,7 +87,7 @@ impl Parsed {
         let path = format!("{}/{name}", self.name);
         let place = Place::folder(&path);
         match name {
-            HEAD => self.head = self.read_yaml(path, bytes, schema::connector(), LONGEST_HEAD),
+            HEAD => self.read_head(path, bytes),
             GUIDE => match std::str::from_utf8(bytes) {
                 Ok(text) if !text.trim().is_empty() => self.guide = text.to_owned(),
                 _ => self.problems.push(place.problem("the guide is empty or not UTF-8", GUIDE_HINT.to_owned())),
@@ -103,8 +104,17 @@ impl Parsed {
         }
     }
 
+    fn read_head(&mut self, path: String, bytes: &[u8]) {
+        let Some(root) = self.read_tree(&path, bytes, LONGEST_HEAD) else { return };
+        self.head = self.read_form(&path, &root, schema::connector()).map(|file| Source { path, file, root });
+    }
+
     fn read_resource(&mut self, path: String, bytes: &[u8], resource: Resource, method: Option<String>) {
-        let Some(source) = self.read_yaml::<ResourceFile>(path, bytes, schema::resource(), LONGEST_RESOURCE) else { return };
+        let Some(root) = self.read_tree(&path, bytes, LONGEST_RESOURCE) else { return };
+        let Some(file) = self.read_form::<ResourceFile>(&path, &root, schema::resource()) else {
+            return self.problems.extend(check_rules(Place::top(&path, &root), &rules(&root), resource));
+        };
+        let source = Source { path, file, root };
         if source.file.resource != resource {
             let message = format!("`resource` is not what the file's name says ({})", resource.plural());
             let hint = format!("name the file `{}.yaml`, or change `resource`", source.file.resource.plural());
@@ -113,42 +123,30 @@ impl Parsed {
         self.resources.push(ResourceSource { resource, method, source });
     }
 
-    fn read_yaml<T: DeserializeOwned>(
-        &mut self,
-        path: String,
-        bytes: &[u8],
-        schema: &Value,
-        longest: usize,
-    ) -> Option<Source<T>> {
+    /// The file as a tree, whatever stands in it.
+    fn read_tree(&mut self, path: &str, bytes: &[u8], longest: usize) -> Option<Node> {
         let Ok(text) = std::str::from_utf8(bytes) else {
-            self.problems.push(Place::folder(&path).problem("the file is not UTF-8", None));
+            self.problems.push(Place::folder(path).problem("the file is not UTF-8", None));
             return None;
         };
         let lines = text.lines().count();
         if lines > longest {
             let message = format!("the file has {lines} lines; at most {longest} are allowed");
             let hint = "what needs more is a transport of its own, or belongs into the guide".to_owned();
-            self.problems.push(Problem { line: longest as u64 + 1, ..Place::folder(&path).problem(message, hint) });
+            self.problems.push(Problem { line: longest as u64 + 1, ..Place::folder(path).problem(message, hint) });
         }
-        let root = match yaml::parse(&path, text) {
-            Ok(root) => root,
-            Err(problem) => {
-                self.problems.push(problem);
-                return None;
-            }
-        };
-        let problems = schema::check(schema, &path, &root);
+        yaml::parse(path, text).map_err(|problem| self.problems.push(problem)).ok()
+    }
+
+    /// The tree as what the file must be.
+    fn read_form<T: DeserializeOwned>(&mut self, path: &str, root: &Node, schema: &Value) -> Option<T> {
+        let problems = schema::check(schema, path, root);
         if !problems.is_empty() {
             self.problems.extend(problems);
             return None;
         }
-        match serde_json::from_value::<T>(root.to_json()) {
-            Ok(file) => Some(Source { path, file, root }),
-            Err(error) => {
-                self.problems.push(Place::top(&path, &root).problem(error.to_string(), None));
-                None
-            }
-        }
+        let file = serde_json::from_value::<T>(root.to_json());
+        file.map_err(|error| self.problems.push(Place::top(path, root).problem(error.to_string(), None))).ok()
     }
 
     fn check_presence(&mut self, folder: &Folder) {
@@ -185,6 +183,13 @@ impl Parsed {
         }
         self.problems.extend(problems);
     }
+}
+
+/// The rules of a resource file that have the form of one, whatever the rest of the file is.
+fn rules(root: &Node) -> BTreeMap<String, RuleFile> {
+    let Some(Content::Map(entries)) = root.get("map").map(|map| &map.content) else { return BTreeMap::new() };
+    let rule = |entry: &Entry| Some((entry.key.clone(), serde_json::from_value(entry.value.to_json()).ok()?));
+    entries.iter().filter_map(rule).collect()
 }
 
 const GUIDE_HINT: &str = "say where the customer finds the credential and which rights it needs";

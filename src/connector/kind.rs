@@ -154,7 +154,7 @@ pub(super) fn plain_url(text: &str, loose: Loose<'_>) -> Result<Url, String> {
         return Err("port 0 is not a port".into());
     }
     if url.scheme() == "http" && !loose(&url) {
-        return Err("http is refused; use https".into());
+        return Err("http is only for addresses the operator lists in `ROLLCALL_EGRESS_ALLOW`; use https".into());
     }
     Ok(url)
 }

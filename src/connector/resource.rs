@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    Get, List, ListSource, PageStyle, Request, ResourceDef, Transport, VendorFilter,
+    Get, List, ListSource, PageStyle, Problem, Request, ResourceDef, Transport, VendorFilter,
     compile::{Resources, Scope, is_word},
     file::{FilterFile, GetFile, ListFile, PageFile, ResourceFile},
     folder::{Parsed, ResourceSource},
@@ -15,7 +15,7 @@ use super::{
     yaml::Place,
 };
 use crate::{
-    mapping::{Path, RuleFile, SourceFile, Table},
+    mapping::{Path, RuleError, RuleFile, SourceFile, Table},
     model::{Kind, Resource, Shape},
 };
 
@@ -314,17 +314,34 @@ fn compile_table(scope: &mut Scope<'_>, layers: Layers<'_>, file: &ResourceFile,
     match Table::compile(&file.map, shape) {
         Ok(table) => Some(table),
         Err(errors) => {
-            for error in errors {
-                let written = file.map.keys().filter(|key| error.target.starts_with(key.as_str())).max_by_key(|key| key.len());
-                let place = match written {
+            let problem = |error: RuleError| {
+                let place = match written(&file.map, &error) {
                     Some(key) => layers.target(key),
                     None => layers.writer(|place| place.has("map")).name("map"),
                 };
-                scope.problems.push(place.problem(format!("{}: {}", error.target, error.message), error.hint));
-            }
+                rule_problem(place, error)
+            };
+            scope.problems.extend(errors.into_iter().map(problem));
             None
         }
     }
+}
+
+/// Mistakes in the rules of a map whose connector cannot be compiled for another reason. Whether a rule is missing is not
+/// asked: another file may give it.
+pub(super) fn check_rules(top: Place<'_>, map: &BTreeMap<String, RuleFile>, resource: Resource) -> Vec<Problem> {
+    let errors = Table::compile(map, resource.shape()).err().unwrap_or_default();
+    let place = |error: &RuleError| written(map, error).map(|key| top.key("map").name(key));
+    errors.into_iter().filter_map(|error| place(&error).map(|place| rule_problem(place, error))).collect()
+}
+
+/// The key of the map that an error is about.
+fn written<'m>(map: &'m BTreeMap<String, RuleFile>, error: &RuleError) -> Option<&'m str> {
+    map.keys().map(String::as_str).filter(|key| error.target.starts_with(key)).max_by_key(|key| key.len())
+}
+
+fn rule_problem(place: Place<'_>, error: RuleError) -> Problem {
+    place.problem(format!("{}: {}", error.target, error.message), error.hint)
 }
 
 /// The table of a resource the vendor does not have; never applied.

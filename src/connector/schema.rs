@@ -318,9 +318,14 @@ fn takes<'s>(schemas: impl IntoIterator<Item = &'s Schema>) -> String {
     names.join(" or ")
 }
 
+/// A number where a text belongs lacks its unit if the key's own words show one, else its quotes.
 fn hint_for(schema: &Schema, node: &Node) -> Option<String> {
     let text = types_of(schema)?.contains(&"string");
-    (text && matches!(node.content, Content::Bool(_) | Content::Number(_))).then(|| "put it in quotes".to_owned())
+    if !text || !matches!(node.content, Content::Bool(_) | Content::Number(_)) {
+        return None;
+    }
+    let example = schema.get("description").and_then(Value::as_str).filter(|words| words.contains("for example `"));
+    Some(example.map_or_else(|| "put it in quotes".to_owned(), |words| words.replace('\n', " ")))
 }
 
 /// The nearest known word, or all of them.

@@ -57,11 +57,13 @@ impl Kind {
     }
 }
 
-/// Starts a stand-in on a free port, without faults and with enough users for several pages.
+/// Starts a stand-in on a free port, without faults and with enough users for several pages. Commands run at once, without
+/// the queue: what is queued is looked at after a third of a second at the earliest, and a walk runs dozens of commands.
 pub fn start(kind: Kind) -> std::io::Result<(Sandbox, Server)> {
     match kind {
         Kind::KeeperCommander => {
-            keeper_commander::start(keeper_commander::Faults::default()).map(|(sandbox, _, server)| (sandbox, server))
+            let faults = keeper_commander::Faults { queue: false, ..keeper_commander::Faults::default() };
+            keeper_commander::start(faults).map(|(sandbox, _, server)| (sandbox, server))
         }
         Kind::Scim => scim::start(scim::Faults::default()),
     }

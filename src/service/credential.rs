@@ -60,7 +60,7 @@ pub(super) fn build_access(
 
 /// What is wrong with the fields of a link method, as one error that names the first of them.
 pub(super) fn field_problems(problems: Vec<FieldProblem>) -> Error {
-    let detail = problems.iter().map(|p| format!("{}: {}", p.field, p.message)).collect::<Vec<_>>().join(" ");
+    let detail = problems.iter().map(|p| format!("{}: {}", p.field, p.message)).collect::<Vec<_>>().join("; ");
     let first = problems.into_iter().next().map(|p| p.field).unwrap_or_default();
     Error::new(Code::InvalidField, detail).field(format!("context.{first}"))
 }

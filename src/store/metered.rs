@@ -40,7 +40,7 @@ fn outcome<T>(done: &Result<T, StoreError>) -> usize {
     match done {
         Ok(_) => 0,
         Err(StoreError::Conflict(_) | StoreError::Fenced) => 1,
-        Err(StoreError::Unavailable(_) | StoreError::Refused(_)) => 2,
+        Err(StoreError::Unavailable(_) | StoreError::InUse(_) | StoreError::Refused(_)) => 2,
         Err(StoreError::Damaged(_)) => 3,
     }
 }

@@ -175,6 +175,9 @@ pub enum StoreError {
     /// The backend is set up in a way that would lose data; start-up must end.
     #[error("{0}")]
     Refused(String),
+    /// Another process has it open; it can be had when that one ends.
+    #[error("{0}")]
+    InUse(String),
     /// A stored value is not what the repository wrote.
     #[error("a stored value is damaged: {0}")]
     Damaged(String),
@@ -186,7 +189,7 @@ impl StoreError {
         use crate::error::Code;
         match self {
             StoreError::Conflict(_) | StoreError::Fenced => Code::Conflict,
-            StoreError::Unavailable(_) | StoreError::Refused(_) => Code::StoreUnavailable,
+            StoreError::Unavailable(_) | StoreError::Refused(_) | StoreError::InUse(_) => Code::StoreUnavailable,
             StoreError::Damaged(_) => Code::Internal,
         }
     }

@@ -1,7 +1,7 @@
 //! The command line's way to a running Rollcall. The operator names the address, so the egress guard has no say here; the
 //! client follows no redirects and uses no proxy all the same.
 
-use std::time::Duration;
+use std::{error::Error, time::Duration};
 
 use http::Method;
 use serde_json::Value;
@@ -13,6 +13,7 @@ use crate::model::Secret;
 pub struct OwnApi {
     client: reqwest::Client,
     base: String,
+    host: Option<String>,
     token: Secret,
 }
 
@@ -28,7 +29,12 @@ impl OwnApi {
             .timeout(Duration::from_secs(180))
             .build()
             .map_err(|_| Failure::Unreachable("the http client cannot be set up".into()))?;
-        Ok(OwnApi { client, base: base.trim_end_matches('/').to_owned(), token })
+        Ok(OwnApi { client, base: base.trim_end_matches('/').to_owned(), host: None, token })
+    }
+
+    /// The `Host` a gateway wants to be called by when that is not its address on this machine.
+    pub fn with_host(self, host: Option<String>) -> OwnApi {
+        OwnApi { host, ..self }
     }
 
     /// One call; the status and the JSON answer (null when it is not JSON).
@@ -40,11 +46,24 @@ impl OwnApi {
         if let Some(body) = body {
             request = request.header(http::header::CONTENT_TYPE, "application/json").body(body.to_string());
         }
-        let unreachable =
-            |error: reqwest::Error| Failure::Unreachable(format!("{} does not answer: {}", self.base, error.without_url()));
+        if let Some(host) = &self.host {
+            request = request.header(http::header::HOST, host);
+        }
+        let unreachable = |error: reqwest::Error| {
+            Failure::Unreachable(format!("{} does not answer: {}", self.base, bottom(&error.without_url())))
+        };
         let answer = request.send().await.map_err(unreachable)?;
         let status = answer.status().as_u16();
         let bytes = answer.bytes().await.map_err(unreachable)?;
         Ok((status, serde_json::from_slice(&bytes).unwrap_or(Value::Null)))
     }
+}
+
+/// The error below all others: the system's own words.
+fn bottom(error: &(dyn Error + 'static)) -> String {
+    let mut error = error;
+    while let Some(below) = error.source() {
+        error = below;
+    }
+    error.to_string()
 }

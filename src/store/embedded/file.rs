@@ -27,12 +27,17 @@ pub(super) fn builder() -> Builder {
     builder
 }
 
+/// Where the file of a directory stands.
+pub(super) fn place(directory: &Path) -> PathBuf {
+    directory.join(NAME)
+}
+
 /// Makes the directory (0700) and the file (0600), both durable before anything is promised; answers the file's path.
 pub(super) fn prepare(directory: &Path) -> Result<PathBuf, StoreError> {
     let fail =
         |error: io::Error| StoreError::Refused(format!("The embedded store cannot be used: {}: {error}", directory.display()));
     fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(fail)?;
-    let file = directory.join(NAME);
+    let file = place(directory);
     OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&file).map_err(fail)?;
     sync_directory(directory).map_err(fail)?;
     Ok(file)

@@ -59,8 +59,13 @@ struct Shared {
 }
 
 impl Embedded {
+    /// Whether a store was ever made in this directory, for whoever must not make one by looking.
+    pub fn is_made(path: &Path) -> bool {
+        file::place(path).exists()
+    }
+
     /// Opens the store in this directory, making both when they are missing. Another process that has it open is
-    /// `Refused`, with a sentence for people.
+    /// `InUse`, with a sentence for people.
     pub fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<Embedded, StoreError> {
         let file = file::prepare(path)?;
         let shown = path.to_path_buf();
@@ -199,7 +204,7 @@ fn random() -> String {
 
 fn refusal(error: redb::Error) -> StoreError {
     match error {
-        redb::Error::DatabaseAlreadyOpen | redb::Error::LockProtocolMismatch => StoreError::Refused(
+        redb::Error::DatabaseAlreadyOpen | redb::Error::LockProtocolMismatch => StoreError::InUse(
             "The embedded store is already open in another process. Stop that process, or let it do the work: set \
              `ROLLCALL_URL` and `ROLLCALL_TOKEN`."
                 .into(),
@@ -215,6 +220,7 @@ fn refusal(error: redb::Error) -> StoreError {
 fn name_the_place(error: StoreError, path: &Path) -> StoreError {
     match error {
         StoreError::Refused(text) => StoreError::Refused(format!("{text} ({})", path.display())),
+        StoreError::InUse(text) => StoreError::InUse(format!("{text} ({})", path.display())),
         StoreError::Unavailable(text) => StoreError::Unavailable(format!("{}: {text}", path.display())),
         other => other,
     }

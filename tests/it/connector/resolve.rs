@@ -169,7 +169,8 @@ fn the_operator_may_allow_other_hosts_and_plain_http() {
     let method = method("url");
     let resolved = method.resolve(&url_fields(&[("url", "http://127.0.0.1:8900")]), &loose).unwrap();
     assert_eq!(resolved.base.as_str(), format!("http://127.0.0.1:8900/t/{TENANT}/12"));
-    assert!(method.resolve(&url_fields(&[("url", "http://127.0.0.1:8901")]), &loose).is_err());
+    let refused = method.resolve(&url_fields(&[("url", "http://127.0.0.1:8901")]), &loose).unwrap_err();
+    assert!(refused[0].message.contains("ROLLCALL_EGRESS_ALLOW"), "{}", refused[0].message);
 }
 
 #[test]

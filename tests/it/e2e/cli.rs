@@ -185,11 +185,24 @@ async fn accounts_and_tokens_of_a_gateway_elsewhere() {
 fn check_names_file_line_and_column() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().to_str().unwrap();
+    let (code, out, err) = run(&mut command(&["check", dir]));
+    assert!(code == Some(1) && out.is_empty() && err.contains("holds no connector"), "{code:?} {out}{err}");
     overlay(folder.path(), |_, text| text);
     let (code, out, err) = run(&mut command(&["check", dir]));
-    assert!(code == Some(0) && out.is_empty(), "{code:?} {out}{err}");
+    assert!(code == Some(1) && out.contains("no fixture of `bearer` hits"), "a level is a promise: {code:?} {out}{err}");
+    overlay(folder.path(), |_, text| text.replace("level: beta", "level: draft"));
+    let (code, out, err) = run(&mut command(&["check", dir]));
+    assert!(code == Some(0) && out.is_empty() && err.contains("1 connector, no mistakes"), "{code:?} {out}{err}");
     let (code, out, err) = run(command(&["check"]).current_dir(folder.path()));
-    assert!(code == Some(0) && out.is_empty(), "the built-in ones: {code:?} {out}{err}");
+    assert!(code == Some(0) && out.is_empty() && err.contains("connectors, no"), "the built-in ones: {code:?} {out}{err}");
+    let fixtures = folder.path().join("scim/fixtures");
+    std::fs::create_dir(&fixtures).unwrap();
+    std::fs::write(fixtures.join("users.list.json"), "{\n  \"source\": \"docs\",\n").unwrap();
+    for check in [command(&["check", dir]), command(&["check"])] {
+        let (code, out, _) = run({ check }.env("ROLLCALL_CONNECTORS_DIR", dir));
+        assert!(code == Some(1) && out.contains("scim/fixtures/users.list.json:3:"), "{code:?} {out}");
+    }
+    std::fs::remove_dir_all(&fixtures).unwrap();
     overlay(folder.path(), |name, text| match name {
         "users.yaml" => text.replace("style: scim", "style: telepathy"),
         "groups.yaml" => text.replace("resource: group", "resource: gruop"),
@@ -295,8 +308,10 @@ fn every_mistake_of_the_settings_is_said_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("rollcall.toml");
     std::fs::write(&file, "listen = \"127.0.0.1:8080\"\nlissten = \"x\"\n").unwrap();
-    let mut serve = command(&["serve", "--config", file.to_str().unwrap(), "--public-url", "ftp://x"]);
-    serve.env("ROLLCALL_STORE", "redis://user:a-password-of-redis@127.0.0.1:1").env("ROLLCALL_ADMIN_TOKEN", "too-short");
+    let mut serve = command(&["serve", "--config", file.to_str().unwrap(), "--public-url", "ftp://x", "--egress-allow", "foo"]);
+    serve
+        .env("ROLLCALL_STORE", "redis://user:a-password-of-redis@127.0.0.1:1/not-a-database")
+        .env("ROLLCALL_ADMIN_TOKEN", "too-short");
     serve.env("ROLLCALL_LISTEN", "nowhere").env("ROLLCALL_LOG_FORMAT", "xml").env("ROLLCALL_CONNECTORS_DIR", "/no/such/folder");
     let (code, out, err) = run(serve.current_dir(folder.path()));
     assert!(code == Some(2) && out.is_empty(), "{code:?} {out}");
@@ -304,11 +319,12 @@ fn every_mistake_of_the_settings_is_said_at_once() {
         "rollcall.toml:2",
         "lissten",
         "--public-url",
+        "--egress-allow",
+        "variable ROLLCALL_STORE: ",
         "ROLLCALL_ADMIN_TOKEN",
         "ROLLCALL_LISTEN",
         "ROLLCALL_LOG_FORMAT",
         "ROLLCALL_CONNECTORS_DIR",
-        "ROLLCALL_KEYS_FILE",
     ] {
         assert!(err.contains(named), "{named} is not in:\n{err}");
     }

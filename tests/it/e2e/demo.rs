@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use super::cli::run;
@@ -23,6 +24,8 @@ struct Demo {
 impl Demo {
     fn start(temporary: &Path, args: &[&str]) -> Demo {
         let mut command = command(&[&["demo", "--port", "0"], args].concat());
+        // What an operator's shell may hold is not the demo's.
+        command.env("ROLLCALL_PUBLIC_URL", "https://rollcall.example.com").env("ROLLCALL_KEYS_FILE", "no/such/folder/ring");
         command.env("TMPDIR", temporary).current_dir(temporary).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().unwrap();
         let (send, lines) = channel();
@@ -36,8 +39,12 @@ impl Demo {
     }
 
     /// Asks it to end; whether it ended well.
-    fn stop(mut self) -> bool {
-        rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), rustix::process::Signal::TERM).unwrap();
+    fn stop(self) -> bool {
+        self.end(Signal::TERM)
+    }
+
+    fn end(mut self, signal: Signal) -> bool {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
         let end = Instant::now() + Duration::from_secs(35);
         loop {
             match self.child.try_wait().unwrap() {
@@ -90,21 +97,25 @@ fn the_four_curl_lines_work_as_pasted() {
 async fn json_says_everything_in_one_line_and_kept_data_keeps_the_ids() {
     let (temporary, data) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let args = ["--json", "--data", data.path().to_str().unwrap()];
-    let mut known: Option<Value> = None;
+    let (mut known, mut tokens): (Option<Value>, Vec<String>) = (None, Vec::new());
     for _ in 0..2 {
         let demo = Demo::start(temporary.path(), &args);
         let said: Value = serde_json::from_str(&demo.line()).unwrap();
         let (base, token) = (said["base_url"].as_str().unwrap(), said["token"].as_str().unwrap());
         let accounts = said["accounts"].as_array().unwrap();
         assert!(accounts.iter().any(|a| a["integration"] == "keeper") && accounts.iter().any(|a| a["integration"] == "scim"));
+        assert!(token.starts_with("rck_"), "an API token as any other");
+        tokens.push(token.to_owned());
+        let list: Value = get(&format!("{base}/api-token"), token).await;
+        assert_eq!(list["result"].as_array().map(Vec::len), Some(1), "one token, however often it was started: {list}");
+        let started = Instant::now();
         for account in accounts {
             assert!(account["tenant_id"].is_string());
             let (mut cursor, mut count) = (String::new(), 0);
             loop {
                 let id = account["id"].as_str().unwrap();
                 let path = format!("{base}/unified/user-directory/users?integrated_account_id={id}&limit=7&next_cursor={cursor}");
-                let page: Value =
-                    client().get(path).bearer_auth(token).send().await.unwrap().text().await.unwrap().parse().unwrap();
+                let page = get(&path, token).await;
                 count += page["result"].as_array().unwrap_or_else(|| panic!("{page}")).len();
                 match page["next_cursor"].as_str() {
                     Some(next) => next.clone_into(&mut cursor),
@@ -113,7 +124,68 @@ async fn json_says_everything_in_one_line_and_kept_data_keeps_the_ids() {
             }
             assert!(count > 7, "several pages of users, not {count}");
         }
+        assert!(started.elapsed() < Duration::from_secs(6), "a sandbox keeps nobody waiting: {:?}", started.elapsed());
         assert_eq!(*known.get_or_insert_with(|| said["accounts"].clone()), said["accounts"], "the ids stay");
         assert!(demo.stop());
     }
+    assert_ne!(tokens[0], tokens[1]);
+}
+
+async fn get(url: &str, token: &str) -> Value {
+    client().get(url).bearer_auth(token).send().await.unwrap().text().await.unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_demo_whose_terminal_closes_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    for started in [false, true] {
+        let demo = Demo::start(folder.path(), &["--json"]);
+        match started {
+            true => drop(demo.line()),
+            false => crate::support::redis::until("it has a folder", 30, || folder.path().read_dir().unwrap().count() == 1),
+        }
+        assert!(demo.end(Signal::HUP), "{started}");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left behind");
+    }
+}
+
+#[test]
+fn what_the_demo_cannot_heed_it_refuses_and_the_address_it_heeds() {
+    let folder = tempfile::tempdir().unwrap();
+    for (flag, value) in
+        [("--store", "embedded:x"), ("--keys-file", "x"), ("--public-url", "https://x.example"), ("--redis-ca-file", "x")]
+    {
+        for args in [["demo", flag, value], [flag, value, "demo"]] {
+            let (code, out, err) = run(command(&args).current_dir(folder.path()));
+            assert!(
+                code == Some(2) && out.is_empty() && err.contains(flag) && err.contains("--data"),
+                "{args:?}: {code:?} {err}"
+            );
+        }
+    }
+    for args in [["demo", "--listen", "127.0.0.1:1", "--port", "0"], ["--listen", "127.0.0.1:1", "demo", "--port", "0"]] {
+        let (code, _, err) = run(command(&args).current_dir(folder.path()));
+        assert!(code == Some(2) && err.contains("--port") && err.contains("--listen"), "{args:?}: {code:?} {err}");
+    }
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let (code, _, err) = run(command(&["demo", "--listen", &address]).current_dir(folder.path()));
+    assert!(code == Some(1) && err.contains(&format!("cannot listen on {address}")), "{code:?} {err}");
+    drop(taken);
+    let mut child = command(&["demo", "--json", "--listen", &address]);
+    let mut child = child
+        .env("TMPDIR", folder.path())
+        .current_dir(folder.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();
+    assert!(line.starts_with("Starting on") && line.contains(&address), "{line}");
+    line.clear();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    assert!(child.wait().unwrap().success());
+    assert_eq!(serde_json::from_str::<Value>(&line).unwrap()["base_url"], format!("http://{address}"));
 }

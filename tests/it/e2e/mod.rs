@@ -17,6 +17,7 @@ mod demo;
 mod head;
 mod hostile;
 mod metrics;
+mod operator;
 mod overlay;
 mod redis;
 mod scim;

@@ -44,7 +44,7 @@ async fn a_second_opening_is_refused_with_a_sentence() {
     let folder = tempfile::tempdir().unwrap();
     let first = open(folder.path()).unwrap();
     match open(folder.path()) {
-        Err(StoreError::Refused(text)) => assert!(text.contains("already open") && text.contains("ROLLCALL_URL"), "{text}"),
+        Err(StoreError::InUse(text)) => assert!(text.contains("already open") && text.contains("ROLLCALL_URL"), "{text}"),
         Err(other) => panic!("{other}"),
         Ok(_) => panic!("two at once"),
     }

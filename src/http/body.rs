@@ -10,6 +10,7 @@ use actix_web::{FromRequest, HttpRequest, dev, web};
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt, future::LocalBoxFuture};
 use serde::de::DeserializeOwned;
+use serde_path_to_error::{Path, Segment};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::Problem;
@@ -157,19 +158,35 @@ impl<T: DeserializeOwned + 'static> FromRequest for JsonBody<T> {
     }
 }
 
-/// Reads JSON; the error names the member and the place, never a value, because values may be secrets.
+/// Reads a JSON object; the error names the member and the place, never a value, because values may be secrets.
 pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
     if body.is_empty() {
         return Err(Error::new(Code::InvalidBody, "The body is empty; a JSON object is expected."));
     }
-    serde_json::from_slice(body).map_err(|error| {
-        let text = error.to_string();
-        let problem = Error::new(Code::InvalidBody, without_values(&text));
-        match member(&text) {
-            Some(name) => problem.field(name),
-            None => problem,
-        }
-    })
+    if !body.trim_ascii_start().starts_with(b"{") {
+        return Err(Error::new(Code::InvalidBody, "The body is not a JSON object."));
+    }
+    let mut reader = serde_json::Deserializer::from_slice(body);
+    let read = serde_path_to_error::deserialize(&mut reader).map_err(|error| refused(error.inner(), field(error.path())))?;
+    reader.end().map_err(|error| refused(&error, None))?;
+    Ok(read)
+}
+
+/// `within` is where the reader stood, which says something only when it did not like what it read.
+fn refused(error: &serde_json::Error, within: Option<String>) -> Error {
+    let text = error.to_string();
+    let problem = Error::new(Code::InvalidBody, without_values(&text));
+    match member(&text).map(str::to_owned).or(within.filter(|_| error.is_data())) {
+        Some(name) => problem.field(name),
+        None => problem,
+    }
+}
+
+/// The members on the way to a value, down to the first list.
+fn field(path: &Path) -> Option<String> {
+    let keys = path.iter().map_while(|segment| if let Segment::Map { key } = segment { Some(key.as_str()) } else { None });
+    let names: Vec<_> = keys.collect();
+    (!names.is_empty()).then(|| names.join("."))
 }
 
 fn member(text: &str) -> Option<&str> {

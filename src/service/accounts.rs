@@ -6,7 +6,7 @@ use arc_swap::ArcSwap;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::{Map, Value};
 
-use super::open::Opened;
+use super::{context::check_labels, open::Opened};
 use crate::{
     connector::{Catalog, Connector, FieldKind, FieldProblem, LinkMethod, Resolved},
     error::{Code, Error, Result},
@@ -181,8 +181,10 @@ impl Accounts {
         let connector =
             self.catalog.load().get(account.connector.as_str()).cloned().ok_or_else(|| missing_connector(&account.connector))?;
         let method = find_method(&connector, &account.method)?;
+        let context = change.context.unwrap_or_default();
+        check_labels(&method, &context).map_err(field_problems)?;
         let mut fields_changed = BTreeMap::new();
-        for (name, value) in change.context.unwrap_or_default() {
+        for (name, value) in context {
             if method.field(&name).is_some() {
                 fields_changed.insert(name.clone(), field_text(&name, value)?);
             } else if value.is_null() {
@@ -393,6 +395,7 @@ fn find_method(connector: &Connector, name: &str) -> Result<Arc<LinkMethod>> {
 }
 
 fn split_context(method: &LinkMethod, context: Map<String, Value>) -> Result<(BTreeMap<String, String>, Map<String, Value>)> {
+    check_labels(method, &context).map_err(field_problems)?;
     let mut fields = BTreeMap::new();
     let mut free = Map::new();
     for (name, value) in context {

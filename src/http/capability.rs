@@ -320,24 +320,31 @@ fn proxy(connector: &Connector, methods: &[&LinkMethod], query: &CapabilityQuery
         if query.resource.as_deref().is_some_and(|r| r != name && r != plural) || verbs.is_empty() {
             continue;
         }
-        if let Some(known) = found.iter_mut().find(|known| known.resource == *name) {
-            known.link_methods.push(method.name.clone());
-            continue;
+        let stem = tool_stem(connector, name);
+        let mut offered: Vec<_> = verbs.into_iter().map(|verb| proxy_method(connector, name, &stem, verb)).collect();
+        match found.iter_mut().find(|known| known.resource == *name) {
+            Some(known) => {
+                known.link_methods.push(method.name.clone());
+                offered.retain(|tool| known.methods.iter().all(|other| other.method != tool.method));
+                known.methods.append(&mut offered);
+            }
+            None => {
+                found.push(ProxyCapability { resource: name.clone(), methods: offered, link_methods: vec![method.name.clone()] })
+            }
         }
-        let stem = tool_stem(connector, method, name);
-        let methods = verbs.into_iter().map(|verb| proxy_method(connector, name, &stem, verb)).collect();
-        found.push(ProxyCapability { resource: name.clone(), methods, link_methods: vec![method.name.clone()] });
     }
     found
 }
 
-/// What the names of a resource's tools are made of: connector and resource, and the link method where an earlier one already
-/// has a resource of that name but for case. Made from the whole connector, so that every document gives the same names.
-fn tool_stem(connector: &Connector, method: &LinkMethod, resource: &str) -> (String, String) {
+/// What the names of a resource's tools are made of: connector and resource, and the link method where an earlier one has
+/// another resource of that name but for case. Made from the whole connector, so that every document gives the same names.
+fn tool_stem(connector: &Connector, resource: &str) -> (String, String) {
     let lower = resource.to_lowercase();
-    let mut earlier = connector.methods.iter().take_while(|m| m.name != method.name).flat_map(|m| m.resources.values());
-    let taken = earlier.any(|def| def.none.is_none() && def.proxy_name != resource && def.proxy_name.to_lowercase() == lower);
-    let owner = if taken { format!("{}_{}", connector.slug, method.name) } else { connector.slug.to_string() };
+    let offered = connector.methods.iter().flat_map(|m| m.resources.values().map(move |def| (m, def)));
+    let alike = offered.filter(|(_, def)| def.none.is_none() && def.proxy_name.to_lowercase() == lower);
+    let first = alike.clone().next().filter(|(_, def)| def.proxy_name != resource);
+    let own = first.and_then(|_| alike.clone().find(|(_, def)| def.proxy_name == resource));
+    let owner = own.map_or_else(|| connector.slug.to_string(), |(method, _)| format!("{}_{}", connector.slug, method.name));
     (owner.replace('-', "_"), lower.replace('-', "_"))
 }
 

@@ -86,8 +86,10 @@ async fn act(door: &Door, command: AccountCommand, json: bool) -> Result<(), Fai
 }
 
 async fn add(door: &Door, args: AddArgs, json: bool) -> Result<(), Failure> {
+    let context = context(&args)?;
+    check_names(door, &args, &context).await?;
     let body = json!({
-        "tenant_id": args.tenant, "integration": args.integration, "authentication_method": args.method, "context": context(&args)?,
+        "tenant_id": args.tenant, "integration": args.integration, "authentication_method": args.method, "context": context,
     });
     let account = door.call(Method::POST, "/integrated-account", Some(&body)).await?;
     for warning in account["warnings"].as_array().into_iter().flatten() {
@@ -112,6 +114,28 @@ fn context(args: &AddArgs) -> Result<Map<String, Value>, Failure> {
         put(name, read_value(file)?)?;
     }
     Ok(context)
+}
+
+/// Refuses names that the link method does not have: they would be kept as labels, in the clear. What the gateway itself
+/// refuses (an unknown connector or method) is left to it.
+async fn check_names(door: &Door, args: &AddArgs, context: &Map<String, Value>) -> Result<(), Failure> {
+    let installed = door.read_all("/environment-integration").await?;
+    let is_meant = |entry: &&Value| {
+        [&entry["integration"]["name"], &entry["integration_id"], &entry["id"]].contains(&&json!(args.integration))
+    };
+    let Some(connector) = installed.iter().find(is_meant) else { return Ok(()) };
+    let slug = connector["integration"]["name"].as_str().unwrap_or_default();
+    let offer = door.call(Method::GET, &format!("/integration/{slug}/capabilities"), None).await?;
+    let methods = offer["link_methods"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let Some(method) = methods.iter().find(|method| method["method"] == args.method) else { return Ok(()) };
+    let fields: Vec<_> = method["fields"].as_array().into_iter().flatten().filter_map(|field| field["name"].as_str()).collect();
+    let strange: Vec<_> =
+        context.keys().filter(|name| !fields.contains(&name.as_str())).map(|name| format!("`{name}`")).collect();
+    if strange.is_empty() {
+        return Ok(());
+    }
+    let (strange, fields) = (strange.join(", "), fields.join(", "));
+    Err(Failure::Usage(format!("{slug} linked by `{}` has no field {strange}; its fields: {fields}", args.method)))
 }
 
 fn split<'a>(field: &'a str, option: &str) -> Result<(&'a str, &'a str), Failure> {

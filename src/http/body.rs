@@ -1,7 +1,6 @@
 //! Request bodies under a pace: how long a client may be silent, how slow it may be, how much it may send.
 
 use std::{
-    collections::BTreeMap,
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
@@ -11,7 +10,7 @@ use actix_web::{FromRequest, HttpRequest, dev, web};
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt, future::LocalBoxFuture};
 use serde::de::DeserializeOwned;
-use serde_json::value::RawValue;
+use serde_path_to_error::{Path, Segment};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::Problem;
@@ -166,31 +165,33 @@ pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
         Some(_) => return Err(Error::new(Code::InvalidBody, "The body is not a JSON object.")),
         None => return Err(Error::new(Code::InvalidBody, "The body is empty; a JSON object is expected.")),
     }
-    serde_json::from_slice(body).map_err(|error| {
-        let text = error.to_string();
-        let field = member(&text).map(str::to_owned).or_else(|| member_at(body, error.line(), error.column()));
-        let detail = match (&field, words(&text)) {
-            (Some(field), Some(words)) => format!("`{field}` takes {words}."),
-            _ => without_values(&text),
-        };
-        let problem = Error::new(Code::InvalidBody, detail);
-        field.into_iter().fold(problem, Error::field)
-    })
+    let mut reader = serde_json::Deserializer::from_slice(body);
+    let read = serde_path_to_error::deserialize(&mut reader).map_err(|error| refused(error.inner(), field(error.path())))?;
+    reader.end().map_err(|error| refused(&error, None))?;
+    Ok(read)
+}
+
+/// `within` is where the reader stood, which says something only when it did not like what it read.
+fn refused(error: &serde_json::Error, within: Option<String>) -> Error {
+    let text = error.to_string();
+    let field = member(&text).map(str::to_owned).or(within.filter(|_| error.is_data()));
+    let detail = match (&field, words(&text)) {
+        (Some(field), Some(words)) => format!("`{field}` takes {words}."),
+        _ => without_values(&text),
+    };
+    field.into_iter().fold(Error::new(Code::InvalidBody, detail), Error::field)
+}
+
+/// The members on the way to a value, down to the first list.
+fn field(path: &Path) -> Option<String> {
+    let keys = path.iter().map_while(|segment| if let Segment::Map { key } = segment { Some(key.as_str()) } else { None });
+    let names: Vec<_> = keys.collect();
+    (!names.is_empty()).then(|| names.join("."))
 }
 
 fn member(text: &str) -> Option<&str> {
     let named = ["missing field `", "unknown field `", "duplicate field `"].iter().find_map(|p| text.strip_prefix(p))?;
     named.split('`').next()
-}
-
-/// The member whose value was being read at this place.
-fn member_at(body: &[u8], line: usize, column: usize) -> Option<String> {
-    let members: BTreeMap<String, &RawValue> = serde_json::from_slice(body).ok()?;
-    let lines = body.split_inclusive(|byte| *byte == b'\n').take(line.saturating_sub(1));
-    let at = lines.map(<[u8]>::len).sum::<usize>() + column;
-    let start = |value: &RawValue| value.get().as_ptr() as usize - body.as_ptr() as usize;
-    let begun = members.into_iter().filter(|(_, value)| start(value) < at);
-    begun.max_by_key(|(_, value)| start(value)).map(|(name, _)| name)
 }
 
 /// The words there are, for one that is none of them.

@@ -11,7 +11,11 @@ use crate::{
     connector::{Connector, FieldKind, Level, LinkMethod, file::FieldFile},
     error::{Code, Error},
     model::{AccountId, AccountStatus, EnvironmentId, Field, Resource},
-    service::{Linked, filter::filterable},
+    service::{
+        Linked,
+        directory::{offered, offered_by_vendor_name},
+        filter::filterable,
+    },
 };
 
 /// What is asked of a resource.
@@ -78,6 +82,8 @@ pub struct ProxyCapability {
     pub resource: String,
     /// What can be done with it.
     pub methods: Vec<ProxyMethod>,
+    /// The link methods that offer it.
+    pub link_methods: Vec<String>,
 }
 
 /// One method of a connector's own resource.
@@ -285,9 +291,8 @@ fn one_unified(methods: &[&LinkMethod], resource: Resource, query: &CapabilityQu
             filters.push(FilterCapability { field: name.clone(), operators: filter.ops.clone(), evaluated_by: "vendor".into() });
         }
     }
-    for (name, operators) in filterable(resource) {
-        let is_mapped = mapped.contains(name.split('[').next().unwrap_or_default());
-        if is_mapped && filters.iter().all(|known| known.field != name) {
+    for (name, operators) in defs.iter().flat_map(|def| filterable(def)) {
+        if filters.iter().all(|known| known.field != name) {
             let operators = operators.iter().map(|o| (*o).to_owned()).collect();
             filters.push(FilterCapability { field: name, operators, evaluated_by: "gateway".into() });
         }
@@ -309,29 +314,56 @@ fn proxy(connector: &Connector, methods: &[&LinkMethod], query: &CapabilityQuery
     let mut found: Vec<ProxyCapability> = Vec::new();
     for (method, def) in methods.iter().flat_map(|m| m.resources.values().map(move |def| (m, def))) {
         let (name, plural) = (&def.proxy_name, def.resource.plural());
-        let asked = query.resource.as_deref().is_none_or(|r| r == name || r == plural);
-        if !asked || found.iter().any(|known| known.resource == *name) {
+        let verbs = wanted(query, verbs(method, def.resource));
+        if query.resource.as_deref().is_some_and(|r| r != name && r != plural) || verbs.is_empty() {
             continue;
         }
-        let verbs = wanted(query, verbs(method, def.resource));
-        let methods: Vec<_> = verbs.into_iter().map(|verb| proxy_method(connector, name, verb)).collect();
-        if !methods.is_empty() {
-            found.push(ProxyCapability { resource: name.clone(), methods });
+        let stem = tool_stem(connector, name);
+        let mut offered: Vec<_> = verbs.into_iter().map(|verb| proxy_method(connector, name, &stem, verb)).collect();
+        match found.iter_mut().find(|known| known.resource == *name) {
+            Some(known) => {
+                known.link_methods.push(method.name.clone());
+                offered.retain(|tool| known.methods.iter().all(|other| other.method != tool.method));
+                known.methods.append(&mut offered);
+            }
+            None => {
+                found.push(ProxyCapability { resource: name.clone(), methods: offered, link_methods: vec![method.name.clone()] })
+            }
         }
     }
     found
 }
 
-fn proxy_method(connector: &Connector, resource: &str, verb: Verb) -> ProxyMethod {
-    let (slug, title, lower) = (&connector.slug, &connector.file.title, resource.to_ascii_lowercase());
+/// What the names of a resource's tools are made of: connector and resource, and the link method where an earlier one has
+/// another resource of that name but for case. Made from the whole connector, so that every document gives the same names.
+fn tool_stem(connector: &Connector, resource: &str) -> (String, String) {
+    let lower = resource.to_lowercase();
+    let offered = connector.methods.iter().flat_map(|m| m.resources.values().map(move |def| (m, def)));
+    let alike = offered.filter(|(_, def)| def.none.is_none() && def.proxy_name.to_lowercase() == lower);
+    let first = alike.clone().next().filter(|(_, def)| def.proxy_name != resource);
+    let own = first.and_then(|_| alike.clone().find(|(_, def)| def.proxy_name == resource));
+    let owner = own.map_or_else(|| connector.slug.to_string(), |(method, _)| format!("{}_{}", connector.slug, method.name));
+    (owner.replace('-', "_"), lower.replace('-', "_"))
+}
+
+fn proxy_method(connector: &Connector, resource: &str, (owner, plural): &(String, String), verb: Verb) -> ProxyMethod {
+    let title = &connector.file.title;
     let (name, description) = match verb {
-        Verb::List => (format!("list_all_{slug}_{lower}"), format!("One page of `{resource}` as {title} sends it.")),
-        _ => (
-            format!("get_single_{slug}_{}_by_id", lower.strip_suffix('s').unwrap_or(&lower)),
-            format!("One of `{resource}` as {title} sends it."),
-        ),
+        Verb::List => (format!("list_all_{owner}_{plural}"), format!("One page of `{resource}` as {title} sends it.")),
+        _ => (format!("get_single_{owner}_{}_by_id", singular(plural)), format!("One of `{resource}` as {title} sends it.")),
     };
-    ProxyMethod { method: verb.word().into(), name: name.replace('-', "_"), description, has_description: true }
+    ProxyMethod { method: verb.word().into(), name, description, has_description: true }
+}
+
+/// Of an English plural in lower case.
+fn singular(plural: &str) -> String {
+    let sibilant = ["sses", "xes", "ches", "shes"].iter().any(|end| plural.ends_with(end));
+    match (plural.strip_suffix("ies"), plural.strip_suffix("es"), plural.strip_suffix('s')) {
+        (Some(stem), ..) => format!("{stem}y"),
+        (_, Some(stem), _) if sibilant => stem.to_owned(),
+        (.., Some(stem)) if !plural.ends_with("ss") => stem.to_owned(),
+        _ => plural.to_owned(),
+    }
 }
 
 fn not_supported(methods: &[&LinkMethod]) -> Vec<NotSupported> {
@@ -353,36 +385,41 @@ fn reason(method: &LinkMethod, resource: Resource) -> Option<String> {
 /// Refuses what the account's way of linking does not offer, naming the way that does.
 pub fn require(linked: &Linked, resource: Resource, verb: Verb) -> Result<(), Error> {
     let (connector, method) = (&linked.access.connector, &linked.access.method);
-    let offered = verbs(method, resource);
-    if offered.contains(&verb) {
+    offered(linked, resource)?;
+    if verbs(method, resource).contains(&verb) {
         return Ok(());
     }
-    let name = resource.plural();
     let able = connector.methods.iter().find(|other| verbs(other, resource).contains(&verb));
     let hint = able.map_or_else(String::new, |other| format!(" An account linked by `{}` can.", other.name));
-    if offered.is_empty() {
-        let reason = reason(method, resource).map_or_else(String::new, |reason| format!(" {reason}"));
-        let detail = format!("{}, linked by `{}`, has no `{name}`.{reason}{hint}", connector.file.title, method.name);
-        return Err(Error::new(Code::ResourceNotSupported, detail));
-    }
-    let detail =
-        format!("{}, linked by `{}`, has `{name}` but cannot {} them.{hint}", connector.file.title, method.name, verb.word());
+    let (title, name, verb_word) = (&connector.file.title, resource.plural(), verb.word());
+    let detail = format!("{title}, linked by `{}`, has `{name}` but cannot {verb_word} them.{hint}", method.name);
     let allow = if matches!(verb, Verb::List | Verb::Get) { "" } else { READ_ONLY };
     Err(Error::new(Code::MethodNotSupported, detail).allow(allow))
 }
 
-/// The definition behind `/proxy/{name}`, by the vendor's own name or ours.
+/// The same for `/proxy/{name}`.
 pub fn require_proxy(linked: &Linked, name: &str, verb: Verb) -> Result<(), Error> {
-    let method = &linked.access.method;
-    let def = method.proxy_resource(name).or_else(|| method.resources.values().find(|def| def.resource.plural() == name));
-    match def {
-        Some(def) => require(linked, def.resource, verb),
-        None => {
-            let known: Vec<_> = method.resources.values().map(|def| format!("`{}`", def.proxy_name)).collect();
-            let shown: String = name.chars().take(64).collect();
-            let detail =
-                format!("{} has no resource `{shown}` here; it has {}.", linked.access.connector.file.title, known.join(", "));
-            Err(Error::new(Code::ResourceNotSupported, detail))
+    require(linked, offered_by_vendor_name(linked, name)?.resource, verb)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::singular;
+
+    #[test]
+    fn one_of_many_is_called_as_in_english() {
+        for (plural, one) in [
+            ("users", "user"),
+            ("companies", "company"),
+            ("group_members", "group_member"),
+            ("addresses", "address"),
+            ("mailboxes", "mailbox"),
+            ("branches", "branch"),
+            ("roles", "role"),
+            ("access", "access"),
+            ("staff", "staff"),
+        ] {
+            assert_eq!(singular(plural), one);
         }
     }
 }

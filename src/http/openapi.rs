@@ -24,7 +24,7 @@ use crate::{
 };
 
 const ABOUT: &str = "Rollcall links customers' accounts at many vendors and answers for all of them in one schema.\n\n\
-    **Four ways to a vendor.** `/unified/user-directory/…` is one schema over all vendors. `/proxy/{resource}` is the \
+    **Three ways to a vendor.** `/unified/user-directory/…` is one schema over all vendors. `/proxy/{resource}` is the \
     connector's own named resources. `ANY /passthrough/{account_id}/{path}` is transparent: method, raw path, raw query, \
     end-to-end headers and body go to the vendor with its credential put in, and the answer comes back as it is, so that a \
     vendor's own SDK works with this address as its base and a token of this gateway as its key (as a bearer token, `SSWS`, \
@@ -33,9 +33,9 @@ const ABOUT: &str = "Rollcall links customers' accounts at many vendors and answ
     the scope `proxy:read`, other methods `proxy:write`. It is not part of the paths below, because its bodies are the \
     vendors'. Its own errors carry the header `rollcall-error`.\n\n\
     **Lists.** `limit` is a maximum; `next_cursor` is null at the end, and a page with a cursor is never empty. No filter is \
-    ever ignored: `filters` in the answer says whether the vendor or the gateway evaluated it. This document describes \
-    unified answers: `truto_key_by` makes `result` an object, and `truto_response_format` other than `unified` changes its \
-    records.\n\n**HEAD** answers like GET, without a body.\n\n**Errors** are RFC 9457 problems, the same shape everywhere.";
+    ever ignored: `filters` in the answer says whether the vendor or the gateway evaluated it, and one on a field that the \
+    account's connector never fills is refused. This document describes unified answers: `truto_key_by` makes `result` an \
+    object, and `truto_response_format` other than `unified` changes its records.\n\n**HEAD** answers like GET, without a body.\n\n**Errors** are RFC 9457 problems, the same shape everywhere; [`/errors`](/errors) explains each `code`.";
 
 const TAGS: &[(&str, &str)] = &[
     ("directory", "Users, groups, roles, organizations and workspaces of every vendor in one schema."),

@@ -3,7 +3,6 @@
 mod account;
 mod clock;
 mod directory;
-mod distance;
 mod ids;
 mod page;
 mod secret;
@@ -16,9 +15,10 @@ pub use directory::{
     Email, Field, Group, GroupStatus, GroupType, Kind, License, Me, Member, MemberType, NamedRef, Organization, Phone, Resource,
     Role, Shape, Shaped, User, UserGroup, UserRole, UserStatus, Workspace, WorkspaceStatus,
 };
-pub use distance::distance;
 pub use ids::{AccountId, EnvironmentId, Slug, TokenId, environment_integration_id, integration_id};
 pub use page::{FilterReport, Warning};
 pub use secret::Secret;
+/// How far two words are apart, for "did you mean": a letter more, less or other, or two swapped, is one step.
+pub use strsim::osa_distance as distance;
 pub use tasks::Tasks;
 pub use token::{ApiToken, Scope, Scopes};

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use super::{
+    context::check_labels,
     credential::{build_access, field_problems, open_fields, seal_fields, unreadable},
     open::Opened,
 };
@@ -396,6 +397,7 @@ fn find_method(connector: &Connector, name: &str) -> Result<Arc<LinkMethod>> {
 }
 
 fn split_context(method: &LinkMethod, context: Map<String, Value>) -> Result<(BTreeMap<String, String>, Map<String, Value>)> {
+    check_labels(method, &context).map_err(field_problems)?;
     let mut fields = BTreeMap::new();
     let mut free = Map::new();
     for (name, value) in context {
@@ -411,8 +413,9 @@ fn split_context(method: &LinkMethod, context: Map<String, Value>) -> Result<(BT
 /// The labels, and the link method's fields; a field that is null is to be removed.
 fn split_change(method: &LinkMethod, change: ChangeAccount) -> Result<(Labels, BTreeMap<String, Option<String>>)> {
     change.tenant_id.as_deref().map_or(Ok(()), check_tenant)?;
-    let (fields, context): (Map<_, _>, Map<_, _>) =
-        change.context.unwrap_or_default().into_iter().partition(|(name, _)| method.field(name).is_some());
+    let context = change.context.unwrap_or_default();
+    check_labels(method, &context).map_err(field_problems)?;
+    let (fields, context): (Map<_, _>, Map<_, _>) = context.into_iter().partition(|(name, _)| method.field(name).is_some());
     let text = |(name, value): (String, Value)| Ok((name.clone(), field_text(&name, value)?));
     let fields = fields.into_iter().map(text).collect::<Result<_>>()?;
     Ok((Labels { tenant_id: change.tenant_id, context }, fields))

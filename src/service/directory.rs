@@ -235,27 +235,37 @@ impl Directory {
 
 /// The resource of this account's link method, or why it has none.
 pub fn offered(linked: &Linked, resource: Resource) -> Result<&ResourceDef> {
+    let def = linked.access.method.resources.get(&resource);
+    let has_it = |method: &LinkMethod| method.resources.get(&resource).is_some_and(|def| def.none.is_none());
+    there(def).map_err(|reason| not_offered(linked, resource.plural(), &reason, has_it))
+}
+
+/// The resource the vendor calls by this name, or what there is instead.
+pub fn offered_by_vendor_name<'l>(linked: &'l Linked, name: &str) -> Result<&'l ResourceDef> {
     let method = &linked.access.method;
-    let def = method.resources.get(&resource).ok_or_else(|| not_offered(method, linked, resource.plural(), None))?;
-    match &def.none {
-        Some(reason) => Err(not_offered(method, linked, resource.plural(), Some(reason))),
-        None => Ok(def),
+    let has_it = |method: &LinkMethod| method.proxy_resource(name).is_some_and(|def| def.none.is_none());
+    let Some(def) = method.proxy_resource(name) else {
+        let known = method.resources.values().filter(|def| def.none.is_none());
+        let known: Vec<_> = known.map(|def| format!("`{}`", def.proxy_name)).collect();
+        return Err(not_offered(linked, name, &format!("; it has {}.", known.join(", ")), has_it));
+    };
+    there(Some(def)).map_err(|reason| not_offered(linked, name, &reason, has_it))
+}
+
+/// The definition, unless it only says why there is none.
+fn there(def: Option<&ResourceDef>) -> Result<&ResourceDef, String> {
+    match def {
+        Some(ResourceDef { none: Some(reason), .. }) => Err(format!(": {reason}")),
+        Some(def) => Ok(def),
+        None => Err(".".to_owned()),
     }
 }
 
-fn offered_by_vendor_name<'l>(linked: &'l Linked, name: &str) -> Result<&'l ResourceDef> {
-    let method = &linked.access.method;
-    let def = method.proxy_resource(name).filter(|def| def.none.is_none());
-    def.ok_or_else(|| not_offered(method, linked, name, None))
-}
-
-fn not_offered(method: &LinkMethod, linked: &Linked, name: &str, reason: Option<&str>) -> Error {
-    let connector = &linked.access.connector;
-    let other = connector.methods.iter().find(|m| m.resources.values().any(|r| r.resource.plural() == name && r.none.is_none()));
-    let mut detail =
-        format!("{} linked by `{}` has no `{}`", connector.file.title, method.name, name.chars().take(64).collect::<String>());
-    detail.push_str(&reason.map_or_else(|| ".".to_owned(), |reason| format!(": {reason}")));
-    if let Some(other) = other {
+fn not_offered(linked: &Linked, name: &str, reason: &str, has_it: impl Fn(&LinkMethod) -> bool) -> Error {
+    let (connector, method) = (&linked.access.connector, &linked.access.method);
+    let name: String = name.chars().take(64).collect();
+    let mut detail = format!("{}, linked by `{}`, has no `{name}`{reason}", connector.file.title, method.name);
+    if let Some(other) = connector.methods.iter().find(|other| other.name != method.name && has_it(other)) {
         detail.push_str(&format!(" Linking by `{}` offers it.", other.name));
     }
     Error::new(Code::ResourceNotSupported, detail)

@@ -1,7 +1,10 @@
 //! Filters: none is ever ignored. Each goes to the vendor where the connector declares it, and is evaluated on the mapped
 //! records in any case.
 
-use std::{borrow::Cow, collections::BTreeSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -10,6 +13,7 @@ use super::Linked;
 use crate::{
     connector::{Position, ResourceDef, VendorFilter},
     error::{Code, Error, Result},
+    mapping::RuleFile,
     model::{FilterReport, Kind, Resource, Shape},
 };
 
@@ -81,6 +85,10 @@ const ALIASES: &[(Resource, &str, &str)] = &[
 /// Texts that people write in any case.
 const ANY_CASE: &[&str] = &["email", "emails", "username", "aliases"];
 
+const TIME: &[&str] = &["eq", "gt", "gte", "lt", "lte"];
+const TEXT: &[&str] = &["eq", "in"];
+const BOOL: &[&str] = &["eq"];
+
 /// Filters made ready for one list.
 #[derive(Debug, Default)]
 pub struct Plan {
@@ -89,6 +97,13 @@ pub struct Plan {
     pub pushed: Vec<(String, String)>,
     /// Who does what.
     pub report: FilterReport,
+}
+
+/// The unified field a filter means.
+struct Target {
+    name: String,
+    path: Vec<String>,
+    kind: Kind,
 }
 
 #[derive(Debug)]
@@ -112,10 +127,13 @@ impl Plan {
     pub fn new(filters: &[Filter], def: &ResourceDef, linked: &Linked) -> Result<Plan> {
         let mut plan = Plan::default();
         for filter in filters {
-            let name = canonical(def.resource, &filter.field);
-            let test = Test::new(&name, filter, def.resource.shape())?;
-            plan.tests.push(test);
-            match vendor_filter(def, linked, &name, filter.op) {
+            let target = Target::of(filter, def)?;
+            if !is_filled(&def.map, &target.path) {
+                return Err(never_filled(filter, def, linked));
+            }
+            let vendor = vendor_filter(def, linked, &target.name, filter.op);
+            plan.tests.push(Test::new(target, filter)?);
+            match vendor {
                 Some(vendor) => {
                     plan.pushed.extend(render(vendor, filter)?);
                     plan.report.vendor.push(filter.field.clone());
@@ -163,13 +181,17 @@ impl Plan {
     }
 }
 
-/// Every field of the resource that can be filtered, with its operators; for discovery and for messages.
-pub fn filterable(resource: Resource) -> Vec<(String, &'static [&'static str])> {
-    const TIME: &[&str] = &["eq", "gt", "gte", "lt", "lte"];
-    const TEXT: &[&str] = &["eq", "in"];
-    const BOOL: &[&str] = &["eq"];
+/// Every field that can be filtered because the connector fills it, with its operators; for discovery and for messages.
+pub fn filterable(def: &ResourceDef) -> Vec<(String, &'static [&'static str])> {
+    let mut found = leaves(def.resource.shape());
+    found.extend(aliases(def.resource).map(|(_, alias, _)| ((*alias).to_owned(), TEXT)));
+    found.retain(|(name, _)| is_filled(&def.map, &steps(&canonical(def.resource, name))));
+    found
+}
+
+fn leaves(shape: &Shape) -> Vec<(String, &'static [&'static str])> {
     let mut found = Vec::new();
-    for field in resource.shape().fields {
+    for field in shape.fields {
         let mut add = |name: String, kind: Kind| match kind {
             Kind::Text | Kind::Enum(_) => found.push((name, TEXT)),
             Kind::Time => found.push((name, TIME)),
@@ -184,14 +206,37 @@ pub fn filterable(resource: Resource) -> Vec<(String, &'static [&'static str])> 
             kind => add(field.name.to_owned(), kind),
         }
     }
-    let aliases = ALIASES.iter().filter(|(r, ..)| *r == resource || (resource == Resource::Me && *r == Resource::User));
-    found.extend(aliases.map(|(_, alias, _)| ((*alias).to_owned(), TEXT)));
     found
 }
 
-fn canonical<'f>(resource: Resource, field: &'f str) -> Cow<'f, str> {
-    let alias = ALIASES.iter().find(|(r, alias, _)| *r == resource && *alias == field);
+fn aliases(resource: Resource) -> impl Iterator<Item = &'static (Resource, &'static str, &'static str)> {
+    ALIASES.iter().filter(move |(r, ..)| *r == resource || (resource == Resource::Me && *r == Resource::User))
+}
+
+fn canonical(resource: Resource, field: &str) -> Cow<'_, str> {
+    let alias = aliases(resource).find(|(_, alias, _)| *alias == field);
     alias.map_or(Cow::Borrowed(field), |(_, _, target)| Cow::Borrowed(*target))
+}
+
+/// The members a filter's name leads through.
+fn steps(name: &str) -> Vec<String> {
+    name.split(['[', ']']).filter(|part| !part.is_empty()).map(str::to_owned).collect()
+}
+
+/// Whether a rule of the map writes this field: `emails[0].email` and `emails` with an inner `email` both write
+/// `emails[email]`.
+fn is_filled(map: &BTreeMap<String, RuleFile>, path: &[String]) -> bool {
+    map.iter().any(|(target, rule)| {
+        let members = target.split('.').map(|step| step.split('[').next().unwrap_or_default());
+        let written: Vec<&str> = members.collect();
+        let is_above = written.len() <= path.len() && written.iter().zip(path).all(|(member, step)| member == step);
+        let rest = path.get(written.len()..).unwrap_or_default();
+        is_above
+            && match rule {
+                RuleFile::Full(full) if !rest.is_empty() => full.map.as_ref().is_none_or(|inner| is_filled(inner, rest)),
+                _ => true,
+            }
+    })
 }
 
 fn vendor_filter<'d>(def: &'d ResourceDef, linked: &Linked, name: &str, op: FilterOp) -> Option<&'d VendorFilter> {
@@ -212,12 +257,19 @@ fn render(vendor: &VendorFilter, filter: &Filter) -> Result<Vec<(String, String)
     vendor.query.iter().map(parameter).collect()
 }
 
+impl Target {
+    fn of(filter: &Filter, def: &ResourceDef) -> Result<Target> {
+        let name = canonical(def.resource, &filter.field).into_owned();
+        let path = steps(&name);
+        let kind = leaf(def.resource.shape(), &path).ok_or_else(|| unknown(filter, def))?;
+        Ok(Target { name, path, kind })
+    }
+}
+
 impl Test {
-    fn new(name: &str, filter: &Filter, shape: &'static Shape) -> Result<Test> {
-        let path: Vec<String> = name.split(['[', ']']).filter(|part| !part.is_empty()).map(str::to_owned).collect();
-        let kind = leaf(shape, &path).ok_or_else(|| unknown(filter, shape))?;
-        let values = Values::new(kind, &path, filter)?;
-        Ok(Test { name: name.to_owned(), path, op: filter.op, values })
+    fn new(target: Target, filter: &Filter) -> Result<Test> {
+        let values = Values::new(target.kind, &target.path, filter)?;
+        Ok(Test { name: target.name, path: target.path, op: filter.op, values })
     }
 
     fn holds(&self, record: &Value) -> bool {
@@ -298,11 +350,22 @@ fn any_leaf(value: &Value, path: &[String], test: &dyn Fn(&Value) -> bool) -> bo
     }
 }
 
-fn unknown(filter: &Filter, shape: &Shape) -> Error {
-    let resource = Resource::ALL.iter().find(|r| std::ptr::eq(r.shape(), shape)).copied().unwrap_or(Resource::User);
-    let names: Vec<String> = filterable(resource).into_iter().map(|(name, _)| name).collect();
-    let detail = format!("`{}` is not a filter or parameter here. Filters: {}.", filter.field, names.join(", "));
+fn unknown(filter: &Filter, def: &ResourceDef) -> Error {
+    let detail = format!("`{}` is not a filter or parameter here. {}", filter.field, filters_of(def));
     Error::new(Code::InvalidFilter, detail).field(&filter.field)
+}
+
+/// A field no record can have would answer "nobody", which is not what the vendor says.
+fn never_filled(filter: &Filter, def: &ResourceDef, linked: &Linked) -> Error {
+    let (title, method) = (&linked.access.connector.file.title, &linked.access.method.name);
+    let (field, plural) = (&filter.field, def.resource.plural());
+    let detail = format!("{title}, linked by `{method}`, does not say the `{field}` of its {plural}. {}", filters_of(def));
+    Error::new(Code::InvalidFilter, detail).field(field)
+}
+
+fn filters_of(def: &ResourceDef) -> String {
+    let names: Vec<String> = filterable(def).into_iter().map(|(name, _)| name).collect();
+    format!("Filters: {}.", names.join(", "))
 }
 
 #[cfg(test)]
@@ -310,10 +373,13 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::connector::Catalog;
 
     fn test_of(field: &str, op: FilterOp, values: &[&str]) -> Result<Test> {
         let filter = Filter { field: field.into(), op, values: values.iter().map(|v| (*v).to_owned()).collect() };
-        Test::new(&canonical(Resource::User, field), &filter, Resource::User.shape())
+        let catalog = Catalog::load(None).unwrap();
+        let def = &catalog.get("scim").unwrap().method("bearer").unwrap().resources[&Resource::User];
+        Test::new(Target::of(&filter, def)?, &filter)
     }
 
     #[test]
@@ -343,6 +409,28 @@ mod tests {
             let error = test_of(field, op, &[value]).unwrap_err();
             assert_eq!(error.code(), Code::InvalidFilter);
             assert_eq!(error.field_name(), Some(field));
+        }
+    }
+
+    #[test]
+    fn a_field_is_filled_when_a_rule_writes_it_at_any_depth() {
+        let map: BTreeMap<String, RuleFile> = serde_json::from_value(json!({
+            "id": "id", "aliases": "alias", "emails[0].email": "mail", "phones": {"each": "tel", "map": {"number": "."}},
+            "organizations[0].name": "org"
+        }))
+        .unwrap();
+        for (field, filled) in [
+            ("id", true),
+            ("aliases", true),
+            ("emails[email]", true),
+            ("emails[type]", false),
+            ("phones[number]", true),
+            ("phones[type]", false),
+            ("organizations[name]", true),
+            ("organizations[id]", false),
+            ("timezone", false),
+        ] {
+            assert_eq!(is_filled(&map, &steps(field)), filled, "{field}");
         }
     }
 }

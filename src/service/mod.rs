@@ -1,6 +1,7 @@
 //! The product: what the ways in call. No web server, no network client here.
 
 pub mod accounts;
+mod context;
 mod credential;
 pub mod cursor;
 pub mod directory;

@@ -50,5 +50,5 @@ pub fn documented(config: &mut ServiceConfig) {
     config.service(unified::list_workspaces).service(unified::get_workspace);
     config.service(unified::list_me).service(unified_other::get_meta);
     config.service(proxy::list_proxy_resource).service(proxy::get_proxy_resource);
-    config.service(documents::get_openapi).service(documents::get_error_page);
+    config.service(documents::get_openapi).service(documents::list_error_pages).service(documents::get_error_page);
 }

@@ -17,8 +17,8 @@ use crate::{
         envelope,
         extract::{ACCOUNT_PARAMETER, AnyToken, Caller, LinkedAccount, ReadDirectory, open},
         openapi,
-        problem::READ_ONLY,
         query::{AnyQuery, NoQuery},
+        routes::unmatched,
     },
     model::Resource,
     service::Linked,
@@ -109,6 +109,10 @@ pub fn configure(config: &mut web::ServiceConfig) {
 async fn refuse(request: HttpRequest, caller: Caller<AnyToken, AnyQuery>) -> Answer {
     let (model, name) = (request.match_info().query("model"), request.match_info().query("resource"));
     let resource = known(model, name)?;
+    let methods = unmatched::methods_of(request.path());
+    if methods.is_empty() {
+        return Err(unmatched::no_route().into());
+    }
     let item = request.match_info().get("rest");
     let linked = match caller.query.one(ACCOUNT_PARAMETER) {
         Some(id) => Some(open(&request, &caller, id).await?),
@@ -126,7 +130,8 @@ async fn refuse(request: HttpRequest, caller: Caller<AnyToken, AnyQuery>) -> Ans
         capability::require(linked, resource, verb)?;
     }
     let detail = format!("No connector of this gateway answers {} here.", request.method());
-    Err(Error::new(Code::MethodNotSupported, detail).allow(READ_ONLY).into())
+    let allow: Vec<_> = methods.into_iter().collect();
+    Err(Error::new(Code::MethodNotSupported, detail).allow(allow.join(", ")).into())
 }
 
 fn known(model: &str, resource: &str) -> Result<Resource> {

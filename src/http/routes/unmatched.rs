@@ -13,11 +13,16 @@ use crate::{
 pub async fn answer(request: HttpRequest) -> Answer {
     let methods = methods_of(request.path());
     if methods.is_empty() {
-        return Err(Error::new(Code::RouteNotFound, "There is no such route.").into());
+        return Err(no_route().into());
     }
     let detail = format!("This route does not answer {}.", request.method());
     let allow: Vec<_> = methods.into_iter().collect();
     Err(Error::new(Code::MethodNotAllowed, detail).allow(allow.join(", ")).into())
+}
+
+/// The answer where there is nothing for any method.
+pub fn no_route() -> Error {
+    Error::new(Code::RouteNotFound, "There is no such route; `/docs` shows every one.")
 }
 
 /// The methods of every documented route this path fits.
@@ -32,7 +37,7 @@ pub fn methods_of(path: &str) -> BTreeSet<&'static str> {
             }
         }
     };
-    let documents = [("/docs".to_owned(), vec!["GET"]), ("/docs/{file}".to_owned(), vec!["GET"])];
+    let documents = ["/", "/docs", "/docs/", "/docs/{file}"].map(|path| (path.to_owned(), vec!["GET"]));
     let mut methods: BTreeSet<_> = openapi::ROUTES.iter().filter(fits).flat_map(|(_, m)| m.iter().copied()).collect();
     methods.extend(documents.iter().filter(fits).flat_map(|(_, m)| m.iter().copied()));
     if methods.contains("GET") {

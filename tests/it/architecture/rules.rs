@@ -86,6 +86,8 @@ const CRATES: &[(&str, &[&str])] = &[
     ("jiff", &["*"]),
     ("serde", &["*"]),
     ("serde_json", &["*"]),
+    ("serde_path_to_error", &["http"]),
+    ("strsim", &["model"]),
     ("thiserror", &["*"]),
     ("uuid", &["*"]),
 ];

@@ -394,14 +394,21 @@ async fn a_body_that_is_wrong_says_where() {
         (changed(&|b| b["context"]["base_url"] = json!("not an address")), 422, "invalid_field", Some("context.base_url")),
         (changed(&|b| b["context"]["base_url"] = json!("https://10.1.2.3/scim")), 422, "egress_refused", None),
         (changed(&|b| b["context"]["base_url"] = json!("http://169.254.169.254/latest")), 422, "", None),
-        (changed(&|b| b["surprise"] = json!(1)), 400, "invalid_body", None),
+        (changed(&|b| b["surprise"] = json!(1)), 400, "invalid_body", Some("surprise")),
+        (changed(&|b| b["tenant_id"] = json!(5)), 400, "invalid_body", Some("tenant_id")),
+        (changed(&|b| b["context"] = json!(["x"])), 400, "invalid_body", Some("context")),
         (json!([]), 400, "invalid_body", None),
+        (json!(["acme", "scim", null, "bearer", {}]), 400, "invalid_body", None),
+        (json!("text"), 400, "invalid_body", None),
     ] {
         let answer = gateway.call("POST", "/integrated-account", Some(&body)).await;
+        assert!(!answer.text().contains("struct"), "{}", answer.text());
         let code = if code.is_empty() { answer.code() } else { code.to_owned() };
         let document = problem(&answer, status, &code, "gateway");
         assert!(field.is_none_or(|field| document["field"] == field), "{document}");
     }
+    let token = json!({"name": "x", "scopes": ["directory:read"], "expires_at": "tomorrow"});
+    names(&gateway.call("POST", "/api-token", Some(&token)).await, 400, "invalid_body", "expires_at");
     assert_eq!(vendor.asked(), asked);
     assert_eq!(accounts(&gateway).await, [account]);
     is_sound(&gateway);
@@ -427,6 +434,86 @@ async fn a_scope_that_does_not_exist_is_answered_with_those_that_do() {
     }
     assert_eq!(gateway.get("/api-token").await.json()["result"], json!([]), "nothing was made");
     is_sound(&gateway);
+}
+
+/// What is no field of the link method is the caller's own and kept readable: nothing that may be a slip or a secret.
+#[tokio::test]
+async fn a_misspelt_field_or_a_secret_is_not_kept_as_a_label() {
+    let kept = Kept::embedded();
+    let (vendor, gateway, account) = linked(&kept).await;
+    let asked = vendor.asked();
+    let path = format!("/integrated-account/{account}");
+    for (context, field, hint) in [
+        (json!({"baseUrl": SECRET}), "context.baseUrl", "`base_url`"),
+        (json!({"base-url": SECRET}), "context.base-url", "`base_url`"),
+        (json!({"base_ulr": SECRET}), "context.base_ulr", "`base_url`"),
+        (json!({"Token": SECRET}), "context.Token", "`token`"),
+        (json!({"tokne": SECRET}), "context.tokne", "`token`"),
+        (json!({"apikey": SECRET}), "context.apikey", "base_url, token"),
+        (json!({"webhook_secret": SECRET}), "context.webhook_secret", "base_url, token"),
+        (json!({"crm": {"logins": [{"password": SECRET}]}}), "context.crm.logins.password", "base_url, token"),
+    ] {
+        let mut import = vendor.import();
+        import["context"].as_object_mut().unwrap().extend(context.as_object().unwrap().clone());
+        for answer in [
+            gateway.call("POST", "/integrated-account", Some(&import)).await,
+            gateway.call("PATCH", &path, Some(&json!({"context": context}))).await,
+        ] {
+            let document = names(&answer, 422, "invalid_field", field);
+            assert!(document["detail"].as_str().unwrap().contains(hint), "{document}");
+        }
+    }
+    assert_eq!(vendor.asked(), asked);
+    assert_eq!(accounts(&gateway).await, std::slice::from_ref(&account));
+
+    let labels = json!({"crm_id": "c-1", "plan": {"tier": "gold", "seats": 5}, "shipping": "north", "tokne": null});
+    let answer = gateway.call("PATCH", &path, Some(&json!({"context": labels}))).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let context = gateway.get(&path).await.json()["context"].clone();
+    assert_eq!(
+        (&context["crm_id"], &context["plan"]["tier"], &context["shipping"]),
+        (&json!("c-1"), &json!("gold"), &json!("north"))
+    );
+    assert_eq!(context["tokne"], Value::Null);
+    is_sound(&gateway);
+}
+
+#[tokio::test]
+async fn what_the_vendor_calls_otherwise_is_answered_with_its_names() {
+    let kept = Kept::embedded();
+    let (_vendor, gateway, account) = linked(&kept).await;
+    for (path, own) in [("/proxy/users", "users"), ("/proxy/users/1", "users"), ("/proxy/nonsense", "nonsense")] {
+        let answer = gateway.get(&format!("{path}?integrated_account_id={account}")).await;
+        let document = problem(&answer, 404, "resource_not_supported", "gateway");
+        let expected = format!("SCIM 2.0, linked by `bearer`, has no `{own}`; it has `Users`, `Groups`, `group_members`.");
+        assert_eq!(document["detail"], expected);
+    }
+    let answer = gateway.get(&format!("/proxy/roles?integrated_account_id={account}")).await;
+    let document = problem(&answer, 404, "resource_not_supported", "gateway");
+    assert!(document["detail"].as_str().unwrap().starts_with("SCIM 2.0, linked by `bearer`, has no `roles`: "), "{document}");
+}
+
+#[tokio::test]
+async fn a_path_that_is_no_route_is_not_found_and_a_route_names_its_methods() {
+    let kept = Kept::embedded();
+    let (vendor, gateway, account) = linked(&kept).await;
+    let asked = vendor.asked();
+    let directory = "/unified/user-directory";
+    for with_account in [true, false] {
+        let query = if with_account { format!("?integrated_account_id={account}") } else { String::new() };
+        for path in ["groups//members", "groups/x/members/y", "users/1/groups", "me/1", "roles/r/members", "users/1/meta/list"] {
+            for method in ["GET", "POST", "DELETE"] {
+                let answer = gateway.call(method, &format!("{directory}/{path}{query}"), None).await;
+                problem(&answer, 404, "route_not_found", "gateway");
+            }
+        }
+        for (method, path) in [("POST", "users"), ("PATCH", "users/1"), ("DELETE", "groups/1"), ("POST", "groups/1/members")] {
+            let answer = gateway.call(method, &format!("{directory}/{path}{query}"), None).await;
+            problem(&answer, 405, "method_not_supported", "gateway");
+            assert_eq!(answer.header("allow"), Some("GET, HEAD"), "{method} {path}");
+        }
+    }
+    assert_eq!(vendor.asked(), asked);
 }
 
 fn mistaken(folder: &Path) {

@@ -89,6 +89,26 @@ impl Shell<'_> {
         account["id"].as_str().unwrap().to_owned()
     }
 
+    /// A field the link method does not have is refused, however far from the ones it has.
+    fn refuses_strange_fields(&self) {
+        let base = format!("base_url={}", self.vendor.base());
+        let file = self.kept.folder().join("secret");
+        for (connector, method, status, named) in [
+            ("scim", "bearer", 2, "base_url, token"),
+            ("nonsense", "bearer", 1, "No connector"),
+            ("scim", "nonsense", 1, "bearer"),
+        ] {
+            let (label, secret) = ("colour=blue", format!("apikey={}", file.display()));
+            let fields = ["--field", &base, "--field", label, "--field-file", &secret];
+            let args = ["account", "add", "--integration", connector, "--method", method, "--tenant", "acme"];
+            let (code, out, err) = run(&mut self.command(&[&args[..], &fields].concat()));
+            assert!(code == Some(status) && err.contains(named) && out.is_empty(), "{code:?} {err}");
+            assert!(status == 1 || (err.contains("`colour`") && err.contains("`apikey`")), "{err}");
+            assert!(!err.contains(SECRET), "{err}");
+        }
+        assert_eq!(self.json(&["account", "list"]).as_array().unwrap().len(), 1);
+    }
+
     /// Everything that can be done with accounts and tokens; a token that was left, and an account.
     fn walk(&self) -> (String, String) {
         let account = self.add();
@@ -102,6 +122,7 @@ impl Shell<'_> {
         let (code, _, err) =
             run(&mut self.command(&["account", "add", "--integration", "scim", "--method", "bearer", "--tenant", "acme"]));
         assert!(code == Some(1) && err.contains("invalid_field"), "{code:?} {err}");
+        self.refuses_strange_fields();
 
         let made = self.json(&["token", "create", "--name", "script", "--scope", "directory:read", "--scope", "accounts:read"]);
         let (id, token) = (made["id"].as_str().unwrap(), made["token"].as_str().unwrap());

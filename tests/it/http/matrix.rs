@@ -58,6 +58,7 @@ const ENTRIES: &[(&str, Id, bool, Option<&str>)] = &[
     ("GET /api-token/{id}", Id::Token, false, None),
     ("GET /environment-integration", Id::None, false, None),
     ("GET /environment-integration/{id}", Id::Install, false, None),
+    ("GET /errors", Id::None, false, None),
     ("GET /errors/{code}", Id::None, false, None),
     ("GET /healthz", Id::None, false, None),
     ("GET /integrated-account", Id::None, false, None),

@@ -1,5 +1,6 @@
 //! Tests of the http side.
 
+mod documents;
 mod framing;
 mod house;
 pub mod matrix;

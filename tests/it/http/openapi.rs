@@ -87,6 +87,7 @@ fn only_the_named_routes_are_described_in_text_alone() {
         assert_eq!(registered, text.matches("#[utoipa::path(").count());
     }
     let known = [
+        "/",
         "/docs",
         "/docs/{file:.*}",
         "/passthrough",

@@ -12,6 +12,7 @@ GET /api-token Admin
 GET /api-token/{id} Admin
 GET /environment-integration ReadAccounts
 GET /environment-integration/{id} ReadAccounts
+GET /errors -
 GET /errors/{code} -
 GET /healthz -
 GET /integrated-account ReadAccounts

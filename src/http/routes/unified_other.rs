@@ -15,7 +15,7 @@ use crate::{
         Answer,
         capability::{self, Verb},
         envelope,
-        extract::{ACCOUNT_PARAMETER, AnyToken, Caller, LinkedAccount, ReadDirectory, open},
+        extract::{ACCOUNT_PARAMETER, Caller, LinkedAccount, ReadDirectory, Right, WriteDirectory, open},
         openapi,
         problem::READ_ONLY,
         query::{AnyQuery, NoQuery},
@@ -102,11 +102,15 @@ fn meta(linked: &Linked, resource: Resource, method: String) -> MethodMeta {
 
 /// Everything else below `/unified/`: says why not, and agrees with `/capabilities`.
 pub fn configure(config: &mut web::ServiceConfig) {
-    config.route("/unified/{model}/{resource}", web::to(refuse));
-    config.route("/unified/{model}/{resource}/{rest:.+}", web::to(refuse));
+    for path in ["/unified/{model}/{resource}", "/unified/{model}/{resource}/{rest:.+}"] {
+        config.route(path, web::get().to(refuse::<ReadDirectory>));
+        config.route(path, web::head().to(refuse::<ReadDirectory>));
+        config.route(path, web::to(refuse::<WriteDirectory>));
+    }
 }
 
-async fn refuse(request: HttpRequest, caller: Caller<AnyToken, AnyQuery>) -> Answer {
+/// Asks for the right the call would need: it opens the account and tells what it is like.
+async fn refuse<R: Right>(request: HttpRequest, caller: Caller<R, AnyQuery>) -> Answer {
     let (model, name) = (request.match_info().query("model"), request.match_info().query("resource"));
     let resource = known(model, name)?;
     let item = request.match_info().get("rest");

@@ -55,11 +55,12 @@ pub async fn get_proxy_resource(
 
 /// Methods that no connector offers on its named resources yet.
 pub fn configure(config: &mut web::ServiceConfig) {
-    for path in ["/proxy/{resource}", "/proxy/{resource}/{rest:.+}"] {
-        config.route(path, web::get().to(refuse::<ReadProxy>));
-        config.route(path, web::head().to(refuse::<ReadProxy>));
-        config.route(path, web::to(refuse::<WriteProxy>));
-    }
+    config.route("/proxy/{resource}", web::get().to(refuse::<ReadProxy>));
+    config.route("/proxy/{resource}", web::head().to(refuse::<ReadProxy>));
+    config.route("/proxy/{resource}", web::to(refuse::<WriteProxy>));
+    config.route("/proxy/{resource}/{rest:.+}", web::get().to(refuse::<ReadProxy>));
+    config.route("/proxy/{resource}/{rest:.+}", web::head().to(refuse::<ReadProxy>));
+    config.route("/proxy/{resource}/{rest:.+}", web::to(refuse::<WriteProxy>));
 }
 
 async fn refuse<R: Right>(request: HttpRequest, caller: Caller<R, AnyQuery>) -> Answer {

@@ -102,11 +102,12 @@ fn meta(linked: &Linked, resource: Resource, method: String) -> MethodMeta {
 
 /// Everything else below `/unified/`: says why not, and agrees with `/capabilities`.
 pub fn configure(config: &mut web::ServiceConfig) {
-    for path in ["/unified/{model}/{resource}", "/unified/{model}/{resource}/{rest:.+}"] {
-        config.route(path, web::get().to(refuse::<ReadDirectory>));
-        config.route(path, web::head().to(refuse::<ReadDirectory>));
-        config.route(path, web::to(refuse::<WriteDirectory>));
-    }
+    config.route("/unified/{model}/{resource}", web::get().to(refuse::<ReadDirectory>));
+    config.route("/unified/{model}/{resource}", web::head().to(refuse::<ReadDirectory>));
+    config.route("/unified/{model}/{resource}", web::to(refuse::<WriteDirectory>));
+    config.route("/unified/{model}/{resource}/{rest:.+}", web::get().to(refuse::<ReadDirectory>));
+    config.route("/unified/{model}/{resource}/{rest:.+}", web::head().to(refuse::<ReadDirectory>));
+    config.route("/unified/{model}/{resource}/{rest:.+}", web::to(refuse::<WriteDirectory>));
 }
 
 /// Asks for the right the call would need: it opens the account and tells what it is like.

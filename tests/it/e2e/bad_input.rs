@@ -136,7 +136,7 @@ async fn a_missing_scope_is_named_and_nothing_happens() {
         let document = problem(&gateway.call_as(Some(token), method, &path, body).await, 403, "scope_missing", "gateway");
         assert!(document["detail"].as_str().unwrap().contains(scope), "{method} {path}: {document}");
     }
-    for path in [format!("{USERS}/1/more"), format!("/proxy/Users/1/more")] {
+    for path in [&format!("{USERS}/1/more"), "/proxy/Users/1/more"] {
         let head = gateway.call_as(Some(&clerk), "HEAD", &format!("{path}?integrated_account_id={account}"), None).await;
         assert_eq!((head.status, head.header("rollcall-error")), (403, Some("scope_missing")), "{path}");
     }

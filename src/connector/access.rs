@@ -244,6 +244,7 @@ impl<'p> AccessCompiler<'_, '_, 'p> {
             paths: self.patterns(place.key("words").key("paths"), &words.paths),
             member: words.member.clone(),
             allow: words.allow.clone(),
+            deny_arguments: self.arguments(place.key("words").key("deny_arguments"), &words.deny_arguments),
             max_body: self.size(place.key("words").key("max_body"), &words.max_body),
         });
         let methods = proxy.methods.is_some().then_some(methods);
@@ -259,6 +260,20 @@ impl<'p> AccessCompiler<'_, '_, 'p> {
                 Some(Deny { path: one(self, place.key("path"), path)?, body, because: because.clone() })
             }
         }
+    }
+
+    fn arguments(&mut self, place: Place<'_>, texts: &[String]) -> Vec<super::Argument> {
+        let mut arguments = Vec::new();
+        for (i, text) in texts.iter().enumerate() {
+            match units::argument(text) {
+                Ok(argument) => arguments.push(argument),
+                Err(hint) => {
+                    let message = format!("`{text}` is not an option");
+                    self.scope.problems.push(place.index(i).problem(message, hint.to_owned()));
+                }
+            }
+        }
+        arguments
     }
 
     fn patterns(&mut self, place: Place<'_>, texts: &[String]) -> Vec<super::PathPattern> {

@@ -342,6 +342,12 @@ pub struct WordsRule {
     pub member: String,
     /// First words that pass.
     pub allow: Vec<String>,
+    /// Options that never pass behind an allowed word, `--output` or `-o`: 403 `denied_by_connector`, in every spelling that
+    /// a command line's parser could take for one (`--output=x`, every beginning such as `--out`, `-ox`, the letter among
+    /// others behind one dash). With such a list an option must be written plainly up to its `=`, and what a shell or an HTML
+    /// reader would replace is refused; quotes stay possible around values.
+    #[serde(default)]
+    pub deny_arguments: Vec<String>,
     /// The largest body that is read, for example `64KiB`.
     pub max_body: String,
 }

@@ -215,8 +215,19 @@ pub struct Words {
     pub member: String,
     /// First words that pass.
     pub allow: Vec<String>,
+    /// Options that do not.
+    pub deny_arguments: Vec<Argument>,
     /// Largest body read, bytes.
     pub max_body: usize,
+}
+
+/// An option of a command line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Argument {
+    /// `--name`, without the dashes.
+    Long(String),
+    /// `-n`.
+    Short(char),
 }
 
 /// How a credential is verified.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::Method;
 
-use super::PathPattern;
+use super::{Argument, PathPattern};
 
 /// `250ms`, `60s`, `5m`, `1h`; at most an hour.
 pub(super) fn duration(text: &str) -> Result<Duration, &'static str> {
@@ -76,6 +76,19 @@ fn plain_path(path: &str) -> Result<(), String> {
         return Err("a path is plain: no blanks, percent signs, backslashes, dot segments or empty segments".into());
     }
     Ok(())
+}
+
+/// `--output`, `-o`.
+pub(super) fn argument(text: &str) -> Result<Argument, &'static str> {
+    let short = text.strip_prefix('-').filter(|letter| letter.len() == 1).and_then(|letter| letter.chars().next());
+    if let Some(letter) = short.filter(char::is_ascii_alphanumeric) {
+        return Ok(Argument::Short(letter));
+    }
+    let name = text.strip_prefix("--").filter(|name| name.starts_with(|first: char| first.is_ascii_alphanumeric()));
+    match name.filter(|name| name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')) {
+        Some(name) => Ok(Argument::Long(name.to_owned())),
+        None => Err("an option is written `--output` or `-o`, without its value"),
+    }
 }
 
 /// `/api/v2/*`, `/files/**`.

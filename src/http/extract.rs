@@ -19,8 +19,8 @@ use crate::{
 
 /// A right a handler can ask for.
 pub trait Right: 'static {
-    /// The scope; none when any live token will do.
-    const SCOPE: Option<Scope>;
+    /// The scope.
+    const SCOPE: Scope;
 }
 
 macro_rules! rights {
@@ -29,28 +29,26 @@ macro_rules! rights {
         #[derive(Clone, Copy, Debug)]
         pub struct $name;
         impl Right for $name {
-            const SCOPE: Option<Scope> = $scope;
+            const SCOPE: Scope = $scope;
         }
     )*};
 }
 
 rights! {
-    /// Any live token.
-    AnyToken = None;
     /// `directory:read`.
-    ReadDirectory = Some(Scope::DirectoryRead);
+    ReadDirectory = Scope::DirectoryRead;
     /// `directory:write`.
-    WriteDirectory = Some(Scope::DirectoryWrite);
+    WriteDirectory = Scope::DirectoryWrite;
     /// `proxy:read`.
-    ReadProxy = Some(Scope::ProxyRead);
+    ReadProxy = Scope::ProxyRead;
     /// `proxy:write`.
-    WriteProxy = Some(Scope::ProxyWrite);
+    WriteProxy = Scope::ProxyWrite;
     /// `accounts:read`.
-    ReadAccounts = Some(Scope::AccountsRead);
+    ReadAccounts = Scope::AccountsRead;
     /// `accounts:write`.
-    WriteAccounts = Some(Scope::AccountsWrite);
+    WriteAccounts = Scope::AccountsWrite;
     /// `admin`.
-    Admin = Some(Scope::Admin);
+    Admin = Scope::Admin;
 }
 
 /// The caller of one of our own routes, holding the right `R`, and what its query asks for.
@@ -121,9 +119,7 @@ async fn admit<R: Right, T>(
     take: impl FnOnce(&mut Pairs) -> Result<T, Error>,
 ) -> Result<(Arc<service::Caller>, T), Error> {
     let caller = state(request)?.services.tokens.authenticate(token::bearer(request.headers())?).await?;
-    if let Some(scope) = R::SCOPE {
-        caller.require(scope)?;
-    }
+    caller.require(R::SCOPE)?;
     let mut pairs = Pairs::parse(request.query_string())?;
     let taken = take(&mut pairs)?;
     pairs.finish(names)?;

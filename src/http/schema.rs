@@ -381,12 +381,16 @@ macro_rules! parameters {
 
 parameters! {
     /// Parameters of every data call.
-    DataParams {
+    CallParams {
         /// The linked account.
         integrated_account_id: Uuid,
         /// Query parameters for the vendor, sent as they are: `remote_query[name]=value`.
         #[param(style = DeepObject, explode, value_type = Option<Object>)]
         remote_query: Option<Map<String, Value>>,
+    }
+
+    /// More of them for records of the unified model.
+    DataParams {
         /// How records are written.
         #[param(inline)]
         truto_response_format: Option<ResponseFormatWord>,
@@ -397,20 +401,34 @@ parameters! {
     }
 
     /// More of them for lists.
-    ListParams {
+    PagingParams {
         /// The most records on one page; a page may be shorter.
         #[param(minimum = 1, maximum = 1000, default = 100)]
         limit: Option<usize>,
         /// `next_cursor` of the page before; account, filters and limit must stay the same. Empty means the first page.
         next_cursor: Option<String>,
-        /// Makes `result` an object keyed by this field. (This document describes the form without it.)
-        truto_key_by: Option<String>,
         /// Up to 10,000 records at once.
         truto_ignore_limit: Option<bool>,
     }
 
+    /// More of them for lists of a vendor's own records.
+    ProxyListParams {
+        /// The vendor's records are raw in any case; `debug` adds how the page came about.
+        #[param(pattern = "^(raw|debug)$")]
+        truto_response_format: Option<String>,
+    }
+
+    /// More of them for one of a vendor's own records.
+    ProxyOneParams {
+        /// The vendor's record is raw in any case.
+        #[param(pattern = "^raw$")]
+        truto_response_format: Option<String>,
+    }
+
     /// More of them for lists of the unified model.
-    FilterParams {
+    ListParams {
+        /// Makes `result` an object keyed by this field. (This document describes the form without it.)
+        truto_key_by: Option<String>,
         /// Filters by unified field, `filters[field]=value` or `field=value`; `field[in]=a,b` for one of several, `field[gte]=…`
         /// and the like for times. `/capabilities` lists them. None is ever ignored.
         #[param(style = DeepObject, explode, value_type = Option<Object>)]

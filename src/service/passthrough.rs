@@ -1,11 +1,16 @@
 //! The transparent proxy: what may pass, where it goes, what is held meanwhile.
 
+mod arguments;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 
-use super::{Linked, accounts::Accounts};
+use super::{
+    Linked,
+    accounts::{Accounts, cut_short},
+};
 use crate::{
     connector::{Deny, PathPattern, Proxy, Words},
     error::{Code, Error, Result},
@@ -44,12 +49,13 @@ impl Passthrough {
     }
 
     /// Makes a call while nobody else uses the service, within the company of the account or, if that has none, the one the
-    /// caller names. The call gives its value and the vendor's whole answer.
-    pub async fn exclusively<T>(
+    /// caller names. The call gives its value and the vendor's whole answer. It is finished even if the caller leaves,
+    /// because it holds the service's lock and must give it back.
+    pub async fn exclusively<T: 'static>(
         &self,
         linked: &Linked,
         asked: Option<&str>,
-        call: impl Future<Output = Result<(T, Bytes), Failure>>,
+        call: impl Future<Output = Result<(T, Bytes), Failure>> + 'static,
     ) -> Result<(T, Bytes)> {
         let own = linked.account.fields.get(COMPANY).map(String::as_str);
         if let (Some(own), Some(asked)) = (own, asked)
@@ -63,11 +69,16 @@ impl Passthrough {
             let id = submitted_request_id(&body);
             Ok(((head, body), id))
         };
-        let around = Box::pin(self.upstream.exclusively(&linked.access, own.or(asked), Box::pin(queued))).await?;
-        if let Some(tail) = around.tail {
-            self.tasks.spawn(tail);
-        }
-        Ok(around.value)
+        let (upstream, access, tasks) = (Arc::clone(&self.upstream), Arc::clone(&linked.access), self.tasks.clone());
+        let company = own.or(asked).map(str::to_owned);
+        let work = async move {
+            let around = upstream.exclusively(&access, company.as_deref(), Box::pin(queued)).await?;
+            if let Some(tail) = around.tail {
+                tasks.spawn(tail);
+            }
+            Ok::<_, Failure>(around.value)
+        };
+        Ok(self.tasks.finish_here(Box::pin(work)).await.ok_or_else(cut_short)??)
     }
 
     /// First look, by method and path: refuses what never passes and says whether the body must be read.
@@ -148,7 +159,28 @@ impl Words {
         let (word, rest) = text.split_at(end);
         let ends_plainly = rest.is_empty() || rest.starts_with(' ');
         let is_one_line = !text.chars().any(char::is_control);
-        if ends_plainly && is_one_line && self.allow.iter().any(|allowed| allowed == word) { Ok(()) } else { Err(outside()) }
+        if !(ends_plainly && is_one_line && self.allow.iter().any(|allowed| allowed == word)) {
+            return Err(outside());
+        }
+        if self.deny_arguments.is_empty() { Ok(()) } else { self.check_arguments(rest) }
+    }
+
+    fn check_arguments(&self, text: &str) -> Result<()> {
+        let refused = |detail: &str| denied(detail).field(&self.member);
+        let plain = || {
+            refused(
+                "The command is not written plainly: it holds `${`, `&` before a letter or `#`, a backslash before a quote or a \
+                 blank, a quote without its end, or an option with quotes or backslashes.",
+            )
+        };
+        for argument in arguments::split(text).ok_or_else(plain)? {
+            let Some(option) = argument.option().map_err(|arguments::NotPlain| plain())? else { continue };
+            if self.deny_arguments.iter().any(|denied| denied.is_meant_by(option)) {
+                let shown: String = option.chars().take(64).collect();
+                return Err(refused(&format!("The option `{shown}` does not pass.")));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -226,13 +258,20 @@ impl PathPattern {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::connector::Argument;
 
     fn pattern(text: &str) -> PathPattern {
         PathPattern(text.trim_start_matches('/').split('/').map(str::to_owned).collect())
     }
 
     fn words() -> Words {
-        Words { paths: Vec::new(), member: "command".into(), allow: vec!["whoami".into(), "msp-info".into()], max_body: 1024 }
+        Words {
+            paths: Vec::new(),
+            member: "command".into(),
+            allow: vec!["whoami".into(), "msp-info".into()],
+            deny_arguments: vec![Argument::Long("output".into()), Argument::Short('o')],
+            max_body: 1024,
+        }
     }
 
     #[test]
@@ -243,6 +282,57 @@ mod tests {
         assert!(pattern("/ExecOffboardUser").matches_decoded("/%45xecoffboarduser"));
         assert!(pattern("/a/*/c").matches_raw("/a/b/c"));
         assert!(!pattern("/a/*/c").matches_raw("/a/b/d"));
+    }
+
+    #[test]
+    fn denied_options_do_not_pass_in_any_spelling() {
+        let check = |line: &str| {
+            words().check(&Bytes::from(serde_json::json!({ "command": line }).to_string())).map_err(|error| error.code())
+        };
+        for line in [
+            "msp-info --output x",
+            "msp-info --output=x",
+            "msp-info --o x",
+            "msp-info --outp=x",
+            "msp-info -- --output x",
+            "msp-info -o x",
+            "msp-info -ox",
+            "msp-info -vox",
+            "msp-info -o=x",
+            "msp-info '--output' x",
+            r#"msp-info "--output=x""#,
+            r#"msp-info --out"put" x"#,
+            "msp-info --out'put'=x",
+            "msp-info ''--output x",
+            "msp-info '-'o x",
+            r"msp-info \--output x",
+            r"msp-info --ou\tput x",
+            r"msp-info -\o x",
+            r"msp-info a\ --output x",
+            r#"msp-info "a\" --output "x"#,
+            "msp-info 'a",
+            "msp-info a\\",
+            "msp-info ${x}",
+            "msp-info &#45;-output x",
+            "msp-info &#x2d;o x",
+            "msp-info &hyphen;-output",
+            "msp-info a&Tab;--output",
+            "msp-info a&quot --output",
+        ] {
+            assert_eq!(check(line), Err(Code::DeniedByConnector), "{line}");
+        }
+        for line in [
+            "msp-info",
+            "msp-info -v --format json",
+            "msp-info  --format=json  -p",
+            "msp-info --name='Jane -o Doe' a@b.example",
+            "msp-info --name 'output --out' \"it's\" R & D",
+            "msp-info --node 'Root\\Sub' --limit -1 --created '>=2026-01-01'",
+            "msp-info 'O'\"'\"'Neil' --outputs",
+            "msp-info - output o",
+        ] {
+            assert_eq!(check(line), Ok(()), "{line}");
+        }
     }
 
     #[test]

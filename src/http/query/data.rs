@@ -19,6 +19,9 @@ const FORMATS: &[(&str, ResponseFormat)] = &[
     ("debug", ResponseFormat::Debug),
 ];
 
+/// How a vendor's own records can be written: as they are.
+const PROXY_FORMATS: &[(&str, ResponseFormat)] = &[("raw", ResponseFormat::Raw), ("debug", ResponseFormat::Debug)];
+
 /// A list of the unified model: everything that is not a parameter is a filter.
 #[derive(Debug)]
 pub struct DataList(pub ListQuery);
@@ -36,7 +39,9 @@ impl Query for DataList {
     ];
 
     fn take(pairs: &mut Pairs) -> Result<Self> {
-        let mut query = take_paging(pairs)?;
+        let OneQuery { format, exclude, ignore_remote_data, .. } = take_one_query(pairs)?;
+        let key_by = pairs.take_one("truto_key_by")?.filter(|name| !name.is_empty());
+        let mut query = ListQuery { key_by, format, exclude, ignore_remote_data, ..take_paging(pairs)? };
         query.remote_query = pairs.take_tree("remote_query")?;
         if let Some(pair) = pairs.rest().iter().find(|pair| mistyped(pair, Self::NAMES)) {
             return Err(unknown(&pair.key, Self::NAMES.iter().copied()));
@@ -71,10 +76,12 @@ impl Query for DataOne {
 pub struct ProxyList(pub ListQuery);
 
 impl Query for ProxyList {
-    const NAMES: &'static [&'static str] = DataList::NAMES;
+    const NAMES: &'static [&'static str] =
+        &["limit", "next_cursor", "remote_query", "truto_ignore_limit", "truto_response_format"];
 
     fn take(pairs: &mut Pairs) -> Result<Self> {
-        let mut query = take_paging(pairs)?;
+        let format = pairs.take_choice("truto_response_format", PROXY_FORMATS)?.unwrap_or(ResponseFormat::Raw);
+        let mut query = ListQuery { format, ..take_paging(pairs)? };
         query.remote_query = take_remote(pairs, Self::NAMES)?;
         Ok(Self(query))
     }
@@ -85,26 +92,20 @@ impl Query for ProxyList {
 pub struct ProxyOne(pub OneQuery);
 
 impl Query for ProxyOne {
-    const NAMES: &'static [&'static str] =
-        &["remote_query", "truto_exclude_fields", "truto_ignore_remote_data", "truto_response_format"];
+    const NAMES: &'static [&'static str] = &["remote_query", "truto_response_format"];
 
     fn take(pairs: &mut Pairs) -> Result<Self> {
-        let mut query = take_one_query(pairs)?;
-        query.remote_query = take_remote(pairs, Self::NAMES)?;
-        Ok(Self(query))
+        let format = pairs.take_choice("truto_response_format", &PROXY_FORMATS[..1])?.unwrap_or(ResponseFormat::Raw);
+        let remote_query = take_remote(pairs, Self::NAMES)?;
+        Ok(Self(OneQuery { format, remote_query, ..OneQuery::default() }))
     }
 }
 
 fn take_paging(pairs: &mut Pairs) -> Result<ListQuery> {
-    let one = take_one_query(pairs)?;
     Ok(ListQuery {
         limit: pairs.take_limit(MAX_LIMIT)?,
         cursor: pairs.take_one("next_cursor")?.filter(|cursor| !cursor.is_empty()),
-        key_by: pairs.take_one("truto_key_by")?.filter(|name| !name.is_empty()),
         ignore_limit: pairs.take_bool("truto_ignore_limit")?,
-        format: one.format,
-        exclude: one.exclude,
-        ignore_remote_data: one.ignore_remote_data,
         ..ListQuery::default()
     })
 }

@@ -23,7 +23,7 @@ use crate::{
         token::{self, Found},
     },
     model::Scope,
-    service::{COMPANY_HEADER, Linked, Look, Passthrough},
+    service::{COMPANY_HEADER, Linked, Look},
     upstream::{
         Failure,
         headers::{request_headers, response_headers},
@@ -86,12 +86,13 @@ async fn forward_read(
     let raw_path = read_call(&request)?.raw_path;
     passthrough.admit_body(&linked, raw_path, outgoing.headers(), &whole)?;
     let is_exclusive = passthrough.is_exclusive(&linked, &whole);
-    let sent = pool(&request)?.send(&linked.access, outgoing.map(|()| RequestBody::whole(whole)));
+    let outgoing = outgoing.map(|()| RequestBody::whole(whole));
     if is_exclusive {
-        let reply = exclusively(passthrough, &linked, company(&request)?, sent).await?;
-        return answer(&request, &linked, reply);
+        let call = call_whole(pool(&request)?.clone(), Arc::clone(&linked), outgoing);
+        let (head, body) = passthrough.exclusively(&linked, company(&request)?, call).await?;
+        return answer(&request, &linked, http::Response::from_parts(head, Full::new(body)));
     }
-    let reply = sent.await.map_err(Error::from)?;
+    let reply = pool(&request)?.send(&linked.access, outgoing).await.map_err(Error::from)?;
     if reply.status() == http::StatusCode::UNAUTHORIZED {
         state(&request)?.services.accounts.doubt(Arc::clone(&linked));
     }
@@ -121,25 +122,15 @@ fn pool(request: &HttpRequest) -> Result<&Pool> {
 }
 
 /// A call that nobody else's may come between; its answer is read whole, so that the lock ends before the client's reading.
-async fn exclusively<B>(
-    passthrough: &Passthrough,
-    linked: &Linked,
-    company: Option<&str>,
-    sent: impl Future<Output = std::result::Result<http::Response<B>, Failure>>,
-) -> Result<http::Response<Full<Bytes>>>
-where
-    B: http_body::Body<Data = Bytes>,
-    B::Error: std::fmt::Display,
-{
-    let limit = linked.access.method.limits.max_body;
-    let call = async {
-        let (head, body) = sent.await?.into_parts();
-        let read = Limited::new(body.map_err(|why| why.to_string()), limit).collect().await;
-        let body = read.map_err(|why| Failure::BadAnswer(format!("the vendor's answer could not be read: {why}")))?.to_bytes();
-        Ok((head, body))
-    };
-    let (head, body) = passthrough.exclusively(linked, company, call).await?;
-    Ok(http::Response::from_parts(head, Full::new(body)))
+async fn call_whole(
+    pool: Pool,
+    linked: Arc<Linked>,
+    request: http::Request<RequestBody>,
+) -> std::result::Result<(http::response::Parts, Bytes), Failure> {
+    let (head, body) = pool.send(&linked.access, request).await?.into_parts();
+    let read = Limited::new(body, linked.access.method.limits.max_body).collect().await;
+    let body = read.map_err(|why| Failure::BadAnswer(format!("the vendor's answer could not be read: {why}")))?.to_bytes();
+    Ok((head, body))
 }
 
 /// The company a command shall run in.

@@ -11,16 +11,21 @@ use crate::{
         Answer, State,
         capability::{self, Verb},
         envelope,
-        extract::{ACCOUNT_PARAMETER, Caller, LinkedAccount, ReadProxy, WriteProxy, open},
+        extract::{ACCOUNT_PARAMETER, Caller, LinkedAccount, ReadProxy, Right, WriteProxy, open},
         problem::READ_ONLY,
         query::{AnyQuery, ProxyList, ProxyOne},
-        schema::{DataParams, ListParams, ProxyPage},
+        schema::{CallParams, PagingParams, ProxyListParams, ProxyOneParams, ProxyPage},
     },
 };
 
 /// A page of a vendor's own resource. Parameters that are not the gateway's go to the vendor.
 #[utoipa::path(tag = "proxy", security(("bearer" = ["proxy:read"])),
-    params(("resource" = String, Path, description = "The vendor's name of it; see `/capabilities`."), DataParams, ListParams),
+    params(
+        ("resource" = String, Path, description = "The vendor's name of it; see `/capabilities`."),
+        CallParams,
+        PagingParams,
+        ProxyListParams
+    ),
     responses((status = 200, description = "A page of the vendor's records.", body = ProxyPage)))]
 #[get("/proxy/{resource}")]
 pub async fn list_proxy_resource(call: LinkedAccount<ReadProxy, ProxyList>, name: Path<String>, state: Data<State>) -> Answer {
@@ -33,7 +38,8 @@ pub async fn list_proxy_resource(call: LinkedAccount<ReadProxy, ProxyList>, name
     params(
         ("resource" = String, Path, description = "The vendor's name of it; see `/capabilities`."),
         ("id" = String, Path, description = "The vendor's id, percent-encoded."),
-        DataParams
+        CallParams,
+        ProxyOneParams
     ),
     responses((status = 200, description = "The vendor's record.", body = Object)))]
 #[get("/proxy/{resource}/{id}")]
@@ -49,11 +55,15 @@ pub async fn get_proxy_resource(
 
 /// Methods that no connector offers on its named resources yet.
 pub fn configure(config: &mut web::ServiceConfig) {
-    config.route("/proxy/{resource}", web::to(refuse));
-    config.route("/proxy/{resource}/{rest:.+}", web::to(refuse));
+    config.route("/proxy/{resource}", web::get().to(refuse::<ReadProxy>));
+    config.route("/proxy/{resource}", web::head().to(refuse::<ReadProxy>));
+    config.route("/proxy/{resource}", web::to(refuse::<WriteProxy>));
+    config.route("/proxy/{resource}/{rest:.+}", web::get().to(refuse::<ReadProxy>));
+    config.route("/proxy/{resource}/{rest:.+}", web::head().to(refuse::<ReadProxy>));
+    config.route("/proxy/{resource}/{rest:.+}", web::to(refuse::<WriteProxy>));
 }
 
-async fn refuse(request: HttpRequest, caller: Caller<WriteProxy, AnyQuery>) -> Answer {
+async fn refuse<R: Right>(request: HttpRequest, caller: Caller<R, AnyQuery>) -> Answer {
     if let Some(id) = caller.query.one(ACCOUNT_PARAMETER) {
         let linked = open(&request, &caller, id).await?;
         capability::require_proxy(&linked, request.match_info().query("resource"), Verb::List)?;

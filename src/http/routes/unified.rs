@@ -13,8 +13,8 @@ use crate::{
         extract::{LinkedAccount, ReadDirectory},
         query::{DataList, DataOne},
         schema::{
-            DataParams, EnvelopeParams, FilterParams, GroupPage, ListParams, MemberPage, OrganizationPage, RolePage, UserPage,
-            WorkspacePage,
+            CallParams, DataParams, EnvelopeParams, GroupPage, ListParams, MemberPage, OrganizationPage, PagingParams, RolePage,
+            UserPage, WorkspacePage,
         },
     },
     model::{Group, Organization, Resource, Role, User, Workspace},
@@ -35,7 +35,7 @@ async fn record(call: Gets, state: &State, resource: Resource, id: &str) -> Answ
 }
 
 /// A page of the vendor's users.
-#[utoipa::path(tag = "directory", security(("bearer" = ["directory:read"])), params(DataParams, ListParams, FilterParams), responses(
+#[utoipa::path(tag = "directory", security(("bearer" = ["directory:read"])), params(CallParams, DataParams, PagingParams, ListParams), responses(
     (status = 200, description = "A page of users.", body = UserPage)
 ))]
 #[get("/unified/user-directory/users")]
@@ -45,7 +45,7 @@ pub async fn list_users(call: Lists, state: Data<State>) -> Answer {
 
 /// One user.
 #[utoipa::path(tag = "directory", security(("bearer" = ["directory:read"])),
-    params(("id" = String, Path, description = "The vendor's id, percent-encoded."), DataParams, EnvelopeParams),
+    params(("id" = String, Path, description = "The vendor's id, percent-encoded."), CallParams, DataParams, EnvelopeParams),
     responses((status = 200, description = "The user.", body = User)))]
 #[get("/unified/user-directory/users/{id}")]
 pub async fn get_user(call: Gets, id: Path<String>, state: Data<State>) -> Answer {
@@ -53,7 +53,7 @@ pub async fn get_user(call: Gets, id: Path<String>, state: Data<State>) -> Answe
 }
 
 /// A page of the vendor's groups.
-#[utoipa::path(tag = "directory", security(("bearer" = ["directory:read"])), params(DataParams, ListParams, FilterParams), responses(
+#[utoipa::path(tag = "directory", security(("bearer" = ["directory:read"])), params(CallParams, DataParams, PagingParams, ListParams), responses(
     (status = 200, description = "A page of groups.", body = GroupPage)
 ))]
 #[get("/unified/user-directory/groups")]
@@ -63,7 +63,7 @@ pub async fn list_groups(call: Lists, state: Data<State>) -> Answer {
 
 /// One group.
 #[utoipa::path(tag = "directory", security(("bearer" = ["directory:read"])),
-    params(("id" = String, Path, description = "The vendor's id, percent-encoded."), DataParams, EnvelopeParams),
+    params(("id" = String, Path, description = "The vendor's id, percent-encoded."), CallParams, DataParams, EnvelopeParams),
     responses((status = 200, description = "The group.", body = Group)))]
 #[get("/unified/user-directory/groups/{id}")]
 pub async fn get_group(call: Gets, id: Path<String>, state: Data<State>) -> Answer {
@@ -72,7 +72,7 @@ pub async fn get_group(call: Gets, id: Path<String>, state: Data<State>) -> Answ
 
 /// A page of a group's members.
 #[utoipa::path(tag = "directory", security(("bearer" = ["directory:read"])),
-    params(("id" = String, Path, description = "The group's id, percent-encoded."), DataParams, ListParams, FilterParams),
+    params(("id" = String, Path, description = "The group's id, percent-encoded."), CallParams, DataParams, PagingParams, ListParams),
     responses((status = 200, description = "A page of members.", body = MemberPage)))]
 #[get("/unified/user-directory/groups/{id}/members")]
 pub async fn list_group_members(call: Lists, id: Path<String>, state: Data<State>) -> Answer {
@@ -80,7 +80,7 @@ pub async fn list_group_members(call: Lists, id: Path<String>, state: Data<State
 }
 
 /// A page of the vendor's roles.
-#[utoipa::path(tag = "directory", security(("bearer" = ["directory:read"])), params(DataParams, ListParams, FilterParams), responses(
+#[utoipa::path(tag = "directory", security(("bearer" = ["directory:read"])), params(CallParams, DataParams, PagingParams, ListParams), responses(
     (status = 200, description = "A page of roles.", body = RolePage)
 ))]
 #[get("/unified/user-directory/roles")]
@@ -90,7 +90,7 @@ pub async fn list_roles(call: Lists, state: Data<State>) -> Answer {
 
 /// One role.
 #[utoipa::path(tag = "directory", security(("bearer" = ["directory:read"])),
-    params(("id" = String, Path, description = "The vendor's id, percent-encoded."), DataParams, EnvelopeParams),
+    params(("id" = String, Path, description = "The vendor's id, percent-encoded."), CallParams, DataParams, EnvelopeParams),
     responses((status = 200, description = "The role.", body = Role)))]
 #[get("/unified/user-directory/roles/{id}")]
 pub async fn get_role(call: Gets, id: Path<String>, state: Data<State>) -> Answer {
@@ -98,7 +98,7 @@ pub async fn get_role(call: Gets, id: Path<String>, state: Data<State>) -> Answe
 }
 
 /// A page of the vendor's organizations: the enterprise and the companies it manages.
-#[utoipa::path(tag = "directory", security(("bearer" = ["directory:read"])), params(DataParams, ListParams, FilterParams), responses(
+#[utoipa::path(tag = "directory", security(("bearer" = ["directory:read"])), params(CallParams, DataParams, PagingParams, ListParams), responses(
     (status = 200, description = "A page of organizations.", body = OrganizationPage)
 ))]
 #[get("/unified/user-directory/organizations")]
@@ -108,7 +108,7 @@ pub async fn list_organizations(call: Lists, state: Data<State>) -> Answer {
 
 /// One organization.
 #[utoipa::path(tag = "directory", security(("bearer" = ["directory:read"])),
-    params(("id" = String, Path, description = "The vendor's id, percent-encoded."), DataParams, EnvelopeParams),
+    params(("id" = String, Path, description = "The vendor's id, percent-encoded."), CallParams, DataParams, EnvelopeParams),
     responses((status = 200, description = "The organization.", body = Organization)))]
 #[get("/unified/user-directory/organizations/{id}")]
 pub async fn get_organization(call: Gets, id: Path<String>, state: Data<State>) -> Answer {
@@ -116,7 +116,7 @@ pub async fn get_organization(call: Gets, id: Path<String>, state: Data<State>) 
 }
 
 /// A page of the vendor's workspaces: nodes or units within organizations.
-#[utoipa::path(tag = "directory", security(("bearer" = ["directory:read"])), params(DataParams, ListParams, FilterParams), responses(
+#[utoipa::path(tag = "directory", security(("bearer" = ["directory:read"])), params(CallParams, DataParams, PagingParams, ListParams), responses(
     (status = 200, description = "A page of workspaces.", body = WorkspacePage)
 ))]
 #[get("/unified/user-directory/workspaces")]
@@ -126,7 +126,7 @@ pub async fn list_workspaces(call: Lists, state: Data<State>) -> Answer {
 
 /// One workspace.
 #[utoipa::path(tag = "directory", security(("bearer" = ["directory:read"])),
-    params(("id" = String, Path, description = "The vendor's id, percent-encoded."), DataParams, EnvelopeParams),
+    params(("id" = String, Path, description = "The vendor's id, percent-encoded."), CallParams, DataParams, EnvelopeParams),
     responses((status = 200, description = "The workspace.", body = Workspace)))]
 #[get("/unified/user-directory/workspaces/{id}")]
 pub async fn get_workspace(call: Gets, id: Path<String>, state: Data<State>) -> Answer {
@@ -134,7 +134,7 @@ pub async fn get_workspace(call: Gets, id: Path<String>, state: Data<State>) -> 
 }
 
 /// The user the credential belongs to, as a page of one.
-#[utoipa::path(tag = "directory", security(("bearer" = ["directory:read"])), params(DataParams, ListParams, FilterParams), responses(
+#[utoipa::path(tag = "directory", security(("bearer" = ["directory:read"])), params(CallParams, DataParams, PagingParams, ListParams), responses(
     (status = 200, description = "A page with that user.", body = UserPage)
 ))]
 #[get("/unified/user-directory/me")]

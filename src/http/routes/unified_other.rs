@@ -15,7 +15,7 @@ use crate::{
         Answer,
         capability::{self, Verb},
         envelope,
-        extract::{ACCOUNT_PARAMETER, AnyToken, Caller, LinkedAccount, ReadDirectory, open},
+        extract::{ACCOUNT_PARAMETER, Caller, LinkedAccount, ReadDirectory, Right, WriteDirectory, open},
         openapi,
         query::{AnyQuery, NoQuery},
         routes::unmatched,
@@ -102,11 +102,16 @@ fn meta(linked: &Linked, resource: Resource, method: String) -> MethodMeta {
 
 /// Everything else below `/unified/`: says why not, and agrees with `/capabilities`.
 pub fn configure(config: &mut web::ServiceConfig) {
-    config.route("/unified/{model}/{resource}", web::to(refuse));
-    config.route("/unified/{model}/{resource}/{rest:.+}", web::to(refuse));
+    config.route("/unified/{model}/{resource}", web::get().to(refuse::<ReadDirectory>));
+    config.route("/unified/{model}/{resource}", web::head().to(refuse::<ReadDirectory>));
+    config.route("/unified/{model}/{resource}", web::to(refuse::<WriteDirectory>));
+    config.route("/unified/{model}/{resource}/{rest:.+}", web::get().to(refuse::<ReadDirectory>));
+    config.route("/unified/{model}/{resource}/{rest:.+}", web::head().to(refuse::<ReadDirectory>));
+    config.route("/unified/{model}/{resource}/{rest:.+}", web::to(refuse::<WriteDirectory>));
 }
 
-async fn refuse(request: HttpRequest, caller: Caller<AnyToken, AnyQuery>) -> Answer {
+/// Asks for the right the call would need: it opens the account and tells what it is like.
+async fn refuse<R: Right>(request: HttpRequest, caller: Caller<R, AnyQuery>) -> Answer {
     let (model, name) = (request.match_info().query("model"), request.match_info().query("resource"));
     let resource = known(model, name)?;
     let methods = unmatched::methods_of(request.path());

@@ -61,6 +61,10 @@ impl Hosts {
         }
         let bad = |_| Failure::Egress("the host cannot stand in a header".into());
         let header = HeaderValue::from_str(authority).map_err(bad)?;
+        // Nobody looks after hosts of which nothing waits, such as those that never answered.
+        if !self.sweeping.get() {
+            hosts.clear();
+        }
         hosts.insert(authority.into(), Host { header: header.clone(), idle: Vec::new() });
         Ok(header)
     }
@@ -145,5 +149,20 @@ impl Drop for Lease {
         if let Some(connection) = &self.connection {
             connection.close();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_that_never_answer_are_forgotten() {
+        let hosts = Hosts::default();
+        for n in 0..100 {
+            hosts.host_header(n % 2 == 0, &format!("host-{n}.example")).unwrap();
+        }
+        let kept = hosts.plain.borrow().len() + hosts.tls.borrow().len();
+        assert!(kept <= 2, "{kept} hosts are kept");
     }
 }

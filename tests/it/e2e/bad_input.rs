@@ -126,12 +126,76 @@ async fn a_missing_scope_is_named_and_nothing_happens() {
         (&clerk, "GET", format!("{USERS}?integrated_account_id={account}"), None, "directory:read"),
         (&clerk, "POST", format!("/passthrough/{account}/Users"), None, "proxy:write"),
         (&clerk, "DELETE", format!("/integrated-account/{account}"), None, "accounts:write"),
+        (&clerk, "GET", format!("/unified/user-directory/users/1/more?integrated_account_id={account}"), None, "directory:read"),
+        (&clerk, "GET", format!("/unified/nonsense/users?integrated_account_id={account}"), None, "directory:read"),
+        (&reader, "POST", format!("{USERS}?integrated_account_id={account}"), None, "directory:write"),
+        (&clerk, "DELETE", format!("{USERS}/1?integrated_account_id={account}"), None, "directory:write"),
+        (&reader, "GET", format!("/proxy/Users/1/more?integrated_account_id={account}"), None, "proxy:read"),
+        (&reader, "POST", format!("/proxy/Users?integrated_account_id={account}"), None, "proxy:write"),
     ] {
         let document = problem(&gateway.call_as(Some(token), method, &path, body).await, 403, "scope_missing", "gateway");
         assert!(document["detail"].as_str().unwrap().contains(scope), "{method} {path}: {document}");
     }
+    for path in [&format!("{USERS}/1/more"), "/proxy/Users/1/more"] {
+        let head = gateway.call_as(Some(&clerk), "HEAD", &format!("{path}?integrated_account_id={account}"), None).await;
+        assert_eq!((head.status, head.header("rollcall-error")), (403, Some("scope_missing")), "{path}");
+    }
+    let more = gateway.call_as(Some(&reader), "GET", &format!("{USERS}/1/more?integrated_account_id={account}"), None).await;
+    problem(&more, 405, "method_not_supported", "gateway");
     assert_eq!(vendor.asked(), asked);
     assert_eq!(accounts(&gateway).await, [account]);
+}
+
+#[tokio::test]
+async fn a_token_without_the_directory_does_not_learn_an_accounts_state() {
+    let kept = Kept::embedded();
+    let (vendor, gateway, account) = linked(&kept).await;
+    vendor.set(Mood::Unauthorized);
+    let list = format!("{USERS}?integrated_account_id={account}");
+    problem(&gateway.get(&list).await, 401, "reauth_required", "vendor");
+    let reader = gateway.token(&["directory:read"]).await;
+    let clerk = gateway.token(&["accounts:read"]).await;
+    for (method, path) in [("GET", format!("{USERS}/1/more?integrated_account_id={account}")), ("DELETE", list)] {
+        for token in [&clerk, &reader] {
+            let answer = gateway.call_as(Some(token), method, &path, None).await;
+            match token == &reader && method == "GET" {
+                true => problem(&answer, 401, "reauth_required", "vendor"),
+                false => problem(&answer, 403, "scope_missing", "gateway"),
+            };
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_only_unified_records_have_is_refused_on_a_vendors_own() {
+    let kept = Kept::embedded();
+    let (vendor, gateway, account) = linked(&kept).await;
+    let asked = vendor.asked();
+    for (query, field) in [
+        ("truto_key_by=id", "truto_key_by"),
+        ("truto_exclude_fields=emails", "truto_exclude_fields"),
+        ("truto_exclude_fields[]=emails", "truto_exclude_fields[]"),
+        ("truto_ignore_remote_data=true", "truto_ignore_remote_data"),
+        ("truto_response_format=unified", "truto_response_format"),
+        ("truto_response_format=normalized", "truto_response_format"),
+    ] {
+        for path in ["/proxy/Users", "/proxy/Users/1"] {
+            names(
+                &gateway.get(&format!("{path}?integrated_account_id={account}&{query}")).await,
+                400,
+                "invalid_parameter",
+                field,
+            );
+        }
+    }
+    let debug = format!("/proxy/Users/1?integrated_account_id={account}&truto_response_format=debug");
+    names(&gateway.get(&debug).await, 400, "invalid_parameter", "truto_response_format");
+    assert_eq!(vendor.asked(), asked);
+    let list = format!("/proxy/Users?integrated_account_id={account}");
+    let whole = gateway.get(&format!("{list}&truto_response_format=debug&truto_ignore_limit=true")).await.json();
+    assert_eq!((&whole["result_count"], whole["debug"].is_object()), (&json!(5), true), "{whole}");
+    let raw = gateway.get(&format!("{list}&truto_response_format=raw")).await.json();
+    assert_eq!(raw["result"], whole["result"]);
 }
 
 #[tokio::test]

@@ -4,10 +4,15 @@ use std::{
     io::Write,
     net::TcpStream,
     os::unix::fs::PermissionsExt,
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
+use rollcall::sandbox::{
+    Sandbox,
+    keeper_commander::{self, Control, Faults},
+};
 use serde_json::{Value, json};
 
 use super::{
@@ -83,6 +88,74 @@ async fn a_caller_who_leaves_does_not_leave_the_service_locked() {
     let refused = gateway.call("POST", "/integrated-account", Some(&import(&service, KEY))).await;
     problem(&refused, 422, "credential_refused", "vendor");
     assert!(started.elapsed() < Duration::from_secs(15), "the lock was held for {:?}", started.elapsed());
+}
+
+/// A Keeper account at a stand-in.
+async fn keeper(faults: Faults) -> (Sandbox, Arc<Control>, Gateway, String) {
+    let (sandbox, control, server) = keeper_commander::start(faults).unwrap();
+    actix_web::rt::spawn(server);
+    let gateway = Gateway::start(&Kept::embedded(), &sandbox.base.replace("http://", ""));
+    let context = json!({"service_url": sandbox.base, "api_key": sandbox.token});
+    let account = gateway.link("keeper", "service_mode", context).await;
+    (sandbox, control, gateway, account)
+}
+
+#[actix_web::test]
+async fn a_caller_who_leaves_his_own_command_does_not_leave_the_service_locked() {
+    let slow = Faults { users: 0, queue: false, delay: Duration::from_millis(1500), ..Faults::default() };
+    let (_sandbox, control, gateway, account) = keeper(slow).await;
+    let path = format!("/passthrough/{account}/api/v1/executecommand");
+    let body = json!({"command": "enterprise-info --users --format json"});
+    let (runs, text) = (control.runs(), body.to_string());
+    let mut stream = TcpStream::connect(gateway.base.trim_start_matches("http://")).unwrap();
+    let command_now = format!(
+        "POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {ADMIN}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{text}",
+        text.len()
+    );
+    // The unread answer to the first request makes the system reset the connection when it is closed.
+    write!(stream, "GET /ping HTTP/1.1\r\nHost: x\r\n\r\n{command_now}").unwrap();
+    let end = Instant::now() + Duration::from_secs(10);
+    while control.runs() == runs {
+        assert!(Instant::now() < end, "the service was never asked");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    drop(stream);
+    let started = Instant::now();
+    let answer = gateway.call("POST", &path, Some(&body)).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert!(started.elapsed() < Duration::from_secs(12), "the lock was held for {:?}", started.elapsed());
+}
+
+#[actix_web::test]
+async fn a_command_does_not_write_on_the_services_machine() {
+    let (_sandbox, control, gateway, account) = keeper(Faults { users: 0, ..Faults::default() }).await;
+    let runs = control.runs();
+    let run = async |route: &str, command: &str| {
+        let path = format!("/passthrough/{account}/api/{route}");
+        gateway.call("POST", &path, Some(&json!({"command": command}))).await
+    };
+    for command in [
+        "audit-report --format csv --output /tmp/x",
+        "audit-report --format csv --output=/tmp/x",
+        "audit-report --format csv --outp /tmp/x",
+        "audit-report --format csv --ou=/tmp/x",
+        "audit-report --format csv '--output' /tmp/x",
+        r#"audit-report --format csv --out"put"=/tmp/x"#,
+        r"audit-report --format csv \--output /tmp/x",
+        "audit-report --format csv &#45;-output /tmp/x",
+        "audit-report --format csv ${x}",
+        "enterprise-info -u -o/tmp/x",
+    ] {
+        for route in ["v1/executecommand", "v2/executecommand-async"] {
+            let answer = run(route, command).await;
+            names(&answer, 403, "denied_by_connector", "command");
+        }
+    }
+    assert_eq!(control.runs(), runs, "a refused command reached the service");
+    for command in ["enterprise-info --users --format json", "enterprise-info --users --format=json --columns 'name,status'"] {
+        let answer = run("v1/executecommand", command).await;
+        assert_eq!(answer.status, 200, "{command}: {}", answer.text());
+    }
 }
 
 #[tokio::test]

@@ -66,7 +66,7 @@ fn the_reference_page_is_whole_offline_and_our_own() {
         assert_eq!(get(addr, &format!("/docs/{file}")).status, 404, "{file}");
     }
     let refused = request(addr, "POST", "/", &[], None);
-    assert_eq!((refused.status, refused.header("allow")), (405, Some("GET")));
+    assert_eq!((refused.status, refused.header("allow")), (405, Some("GET, HEAD")));
 }
 
 #[test]

@@ -41,8 +41,14 @@ struct Fields<'w> {
 impl Fields<'_> {
     fn add(&mut self, field: &Field, value: impl FnOnce(&mut Writer<'_>) -> fmt::Result) {
         if self.done.is_ok() {
-            self.done = write!(self.writer, ",\"{}\":", field.name()).and_then(|()| value(&mut self.writer));
+            self.done = self.begin(field).and_then(|()| value(&mut self.writer));
         }
+    }
+
+    fn begin(&mut self, field: &Field) -> fmt::Result {
+        self.writer.write_str(",\"")?;
+        self.writer.write_str(field.name())?;
+        self.writer.write_str("\":")
     }
 }
 

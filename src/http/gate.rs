@@ -11,7 +11,7 @@ use std::{
 };
 
 use actix_web::{
-    Error as ActixError, HttpMessage, ResponseError,
+    Error as ActixError, ResponseError,
     body::{BoxBody, EitherBody, MessageBody},
     dev::{Service, ServiceRequest, ServiceResponse, Transform, forward_ready},
     http::{
@@ -29,10 +29,6 @@ use super::{
     watch::{Entry, Meters, Watched},
 };
 use crate::error::{Code, Error};
-
-/// The id of the request, in its extensions.
-#[derive(Clone, Debug)]
-pub struct RequestId(pub Rc<str>);
 
 /// Whether a request on this connection was refused: what came with it in the same packets must reach no handler either.
 #[derive(Clone, Debug, Default)]
@@ -127,7 +123,6 @@ where
             let response = request.into_response(response).map_into_right_body();
             return Box::pin(ready(Ok(response.map_body(|_, body| Watched::new(body, entry)))));
         }
-        request.extensions_mut().insert(RequestId(Rc::clone(&id)));
         let answer = self.service.call(request);
         Box::pin(async move {
             let answer = match AssertUnwindSafe(answer).catch_unwind().await {

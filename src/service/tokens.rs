@@ -1,9 +1,13 @@
 //! API tokens: made, shown once, stored as keyed hashes, revoked everywhere within a second.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use jiff::Timestamp;
+use zeroize::Zeroizing;
 
 use super::{Caller, fresh::Fresh};
 use crate::{
@@ -41,6 +45,14 @@ struct Known {
     caller: Arc<Caller>,
     hash: [u8; 32],
     expires_at: Option<Timestamp>,
+    /// The text that was found to have this hash. While a node knows the token, comparing takes the place of hashing.
+    shown: OnceLock<Secret>,
+}
+
+impl Known {
+    fn is_shown(&self, text: &str) -> bool {
+        self.shown.get().is_some_and(|shown| same_secret(shown.expose().as_bytes(), text.as_bytes()))
+    }
 }
 
 /// An administrator that is not in the store: the configuration's, or the one of this run. Kept as a hash only.
@@ -70,13 +82,25 @@ impl Tokens {
 
     /// Who this token belongs to; `invalid_token` for everything that is not a live token.
     pub async fn authenticate(&self, token: &str) -> Result<Arc<Caller>> {
-        let Some((id, secret)) = TokenText::parse(token) else {
-            return self.authenticate_administrator(token);
+        let at_hand = TokenText::named_id(token).and_then(|id| self.known.at_hand(&id));
+        let known = match at_hand.filter(|known| known.is_shown(token)) {
+            Some(known) => known,
+            None => match TokenText::parse(token) {
+                Some((id, secret)) => Box::pin(self.verify(token, id, secret)).await?,
+                None => return self.authenticate_administrator(token),
+            },
         };
-        let known = self.known.get(&id, |_| self.load(id)).await?;
-        let same = same_secret(&self.keys.token_hash(&*secret), &known.hash);
         let live = known.expires_at.is_none_or(|end| self.clock.now() < end);
-        if same && live { Ok(Arc::clone(&known.caller)) } else { Err(invalid()) }
+        if live { Ok(Arc::clone(&known.caller)) } else { Err(invalid()) }
+    }
+
+    async fn verify(&self, text: &str, id: TokenId, secret: Zeroizing<[u8; 32]>) -> Result<Arc<Known>> {
+        let known = self.known.get(&id, |_| self.load(id)).await?;
+        if !same_secret(&self.keys.token_hash(&*secret), &known.hash) {
+            return Err(invalid());
+        }
+        known.shown.get_or_init(|| Secret::new(text.to_owned()));
+        Ok(known)
     }
 
     fn authenticate_administrator(&self, token: &str) -> Result<Arc<Caller>> {
@@ -95,7 +119,7 @@ impl Tokens {
         let hash = BASE64_STANDARD.decode(hash).ok().and_then(|hash| hash.try_into().ok());
         let hash = hash.ok_or_else(|| Error::internal("a token's stored hash is damaged"))?;
         let caller = Caller { environment: token.environment_id, token: id, actor: token.name, scopes: token.scopes };
-        Ok(Arc::new(Known { caller: Arc::new(caller), hash, expires_at: token.expires_at }))
+        Ok(Arc::new(Known { caller: Arc::new(caller), hash, expires_at: token.expires_at, shown: OnceLock::new() }))
     }
 
     /// Makes a token; its text is never shown again.

@@ -65,7 +65,7 @@ pub(super) fn may_inject(name: &HeaderName) -> bool {
 /// The headers of the vendor's request, from those of the client in any order.
 pub fn request_headers<'a>(client: impl Iterator<Item = (&'a str, &'a [u8])>, access: &Access) -> HeaderMap {
     let mut named = Vec::new();
-    let mut headers = HeaderMap::with_capacity(16);
+    let mut headers = HeaderMap::with_capacity(client.size_hint().1.unwrap_or(8) + access.headers.len() + 1);
     for (name, value) in client {
         let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else { continue };
         let text = name.as_str();

@@ -43,6 +43,13 @@ impl TokenText {
         TokenText(text)
     }
 
+    /// The id a text names, if it has the form of a token. It proves nothing: the secret is not looked at.
+    pub fn named_id(text: &str) -> Option<TokenId> {
+        let rest = text.strip_prefix(PREFIX).filter(|_| text.len() == TEXT_LEN)?;
+        let (id, _) = rest.split_at_checked(ID_LEN).filter(|(_, rest)| rest.starts_with('_'))?;
+        read_base62::<16>(id).map(|id| TokenId(Uuid::from_bytes(*id)))
+    }
+
     /// Reads a token's text; only what [`TokenText::generate`] can have made is taken.
     pub fn parse(text: &str) -> Option<(TokenId, Zeroizing<[u8; 32]>)> {
         if text.len() != TEXT_LEN || !text.is_ascii() {
@@ -98,7 +105,7 @@ fn read_base62<const N: usize>(digits: &str) -> Option<Zeroizing<[u8; N]>> {
     let mut limbs = Zeroizing::new([0u64; 4]);
     for digit in digits.bytes() {
         let mut carry = u128::from(value_of(digit)?);
-        for limb in limbs.iter_mut() {
+        for limb in &mut limbs[..N.div_ceil(8)] {
             let value = u128::from(*limb) * 62 + carry;
             *limb = value as u64;
             carry = value >> 64;

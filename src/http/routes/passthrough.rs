@@ -4,11 +4,14 @@ use std::{borrow::Cow, sync::Arc};
 
 use actix_web::{
     HttpRequest, HttpResponseBuilder,
-    http::{Method, header::HeaderMap},
+    http::{
+        Method,
+        header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue},
+    },
     web,
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full, Limited};
 
 use crate::{
@@ -151,10 +154,21 @@ where
     let headers = response_headers(head.headers, &linked.access, |below| format!("{place}{below}"));
     let body = ReplyBody::new(body, &headers, *request.method() == Method::HEAD, status);
     let mut response = HttpResponseBuilder::new(status);
-    for (name, value) in headers.iter().filter(|(name, _)| **name != http::header::CONTENT_LENGTH) {
-        response.append_header((name.as_str(), value.as_bytes()));
+    for header in retyped(&headers).filter(|(name, _)| *name != CONTENT_LENGTH) {
+        response.append_header(header);
     }
     Ok(response.body(body))
+}
+
+/// The headers in the words of the server's library, their values in one piece of memory.
+fn retyped(headers: &http::HeaderMap) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
+    let mut values = BytesMut::with_capacity(headers.values().map(http::HeaderValue::len).sum());
+    headers.values().for_each(|value| values.extend_from_slice(value.as_bytes()));
+    let mut values = values.freeze();
+    headers.iter().filter_map(move |(name, value)| {
+        let value = values.split_to(value.len());
+        Some((HeaderName::from_bytes(name.as_str().as_bytes()).ok()?, HeaderValue::from_maybe_shared(value).ok()?))
+    })
 }
 
 /// GET, HEAD and OPTIONS read; everything else may change something.
@@ -213,6 +227,6 @@ fn cut<'r>(raw: Option<&'r str>, own: &[&str], tokens: &[String]) -> Option<Cow<
 }
 
 fn kept<'a>(headers: &'a HeaderMap, found: &Found<'_>) -> impl Iterator<Item = (&'a str, &'a [u8])> {
-    let ours = |name: &actix_web::http::header::HeaderName| found.headers.contains(name) || name.as_str() == COMPANY_HEADER;
+    let ours = |name: &HeaderName| found.headers.contains(name) || name.as_str() == COMPANY_HEADER;
     headers.iter().filter(move |(name, _)| !ours(name)).map(|(name, value)| (name.as_str(), value.as_bytes()))
 }

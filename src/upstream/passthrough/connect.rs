@@ -11,9 +11,6 @@ use tokio_rustls::TlsConnector;
 use super::{body::Upload, idle::Connection};
 use crate::upstream::{Failure, egress::CONNECT_TIMEOUT, tls};
 
-/// Header fields an answer may have; hyper bounds their bytes by about 400 kB.
-const MAX_HEADERS: usize = 256;
-
 static CONFIG: OnceLock<Arc<ClientConfig>> = OnceLock::new();
 
 /// Shakes hands and starts the task that drives the connection on this thread.
@@ -44,7 +41,9 @@ async fn shake<T>(io: T) -> Result<Connection, Failure>
 where
     T: rt::Read + rt::Write + Unpin + Send + 'static,
 {
-    let shaken = http1::Builder::new().max_headers(MAX_HEADERS).handshake::<T, Upload>(io).await;
+    // Of header fields hyper takes a hundred; asked for another number it allocates room for them at every answer. A vectored
+    // write costs the kernel more than a plain one, and a request without a body has nothing to gain from it.
+    let shaken = http1::Builder::new().writev(false).handshake::<T, Upload>(io).await;
     let (sender, connection) = shaken.map_err(|_| Failure::Unreachable("the connection closed at once".into()))?;
     let task = tokio::task::spawn_local(async move {
         // Its errors reach whoever waits for the answer.

@@ -67,6 +67,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("futures_util", &["store", "upstream", "service", "http", "sandbox", "jobs", "app", "cli"]),
     ("arc_swap", &["vault", "connector", "upstream", "service", "http", "jobs", "app"]),
     ("moka", &["service"]),
+    ("thread_local", &["service"]),
     // Words of the web.
     ("http", &["connector", "upstream", "service", "http", "sandbox", "app", "cli"]),
     ("percent_encoding", &["store/redis", "connector", "upstream", "service", "http", "sandbox", "cli"]),

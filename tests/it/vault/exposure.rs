@@ -18,7 +18,11 @@ const REVIEWED: &[(&str, usize, &str)] = &[
     ("src/service/accounts.rs", 1, "a kept secret joins the changed fields to be verified"),
     ("src/service/credential.rs", 1, "a given secret is sealed"),
     ("src/service/open.rs", 1, "opened secrets join the stored fields for resolving, which wraps them again"),
-    ("src/service/tokens.rs", 2, "an administrator's text is hashed; a new token's text is split for its hash"),
+    (
+        "src/service/tokens.rs",
+        3,
+        "an administrator's text is hashed; a new token's text is split for its hash; a text that was verified is compared",
+    ),
     ("src/upstream/access.rs", 5, "headers (marked sensitive) and query of the vendor's requests"),
     ("src/upstream/headers.rs", 2, "a query credential that is cut out of a vendor's links"),
     ("src/upstream/own.rs", 2, "the command line's own token, into the header for the gateway the operator named"),

@@ -7,7 +7,7 @@ use rollcall::{
     config::{Environment, GlobalArgs, Purpose, Settings},
     connector::Meaning,
     error::{Code, Error, VendorAnswer},
-    model::{AccountStatus, Resource, Scope, Scopes, Secret, Warning},
+    model::{AccountStatus, Clock, Resource, Scope, Scopes, Secret, Warning},
     service::{
         ChangeAccount, Filter, FilterOp, Linked, ListQuery, NewAccount, NewToken,
         cursor::{Cursor, Cursors, Position},
@@ -317,4 +317,40 @@ async fn a_walk_that_lost_many_companies_has_a_cursor_that_fits_a_url() {
     let text = cursors.seal(Cursor { at: Position::Start, seen: 0, first: None, previous: None, lost }).unwrap();
     assert!(text.len() < 8 << 10, "{} bytes", text.len());
     assert!(!cursors.open(&text).unwrap().lost.is_empty(), "the walk is still known to be incomplete");
+}
+
+/// A token that was verified is compared by its text while the node knows it: near texts, its end and its revocation hold all
+/// the same.
+#[tokio::test]
+async fn g_07_a_token_at_hand_is_still_checked_whole() {
+    let vendor = Vendor::start();
+    let (_folder, clock, core) = inside(&vendor).await;
+    let tokens = &core.services.tokens;
+    let make = |name: &str, end: Option<jiff::Timestamp>| {
+        let new = NewToken { name: name.to_owned(), scopes: Scopes([Scope::AccountsRead].into()), expires_at: end };
+        async move { tokens.create(core.environment, new).await.unwrap() }
+    };
+    let (token, text) = make("first", None).await;
+    let (_, other) = make("other", None).await;
+    let (text, other) = (text.expose(), other.expose());
+    let refused = async |text: &str| tokens.authenticate(text).await.unwrap_err().code() == Code::InvalidToken;
+
+    for _ in 0..3 {
+        assert_eq!(tokens.authenticate(text).await.unwrap().token, token.id);
+    }
+    let foreign_secret = format!("{}{}", &text[..27], &other[27..]);
+    let cut = &text[..text.len() - 1];
+    let longer = format!("{text}0");
+    for near in [&foreign_secret, cut, &longer, &text.to_lowercase(), &text[4..]] {
+        assert!(refused(near).await, "{near}");
+    }
+    assert_eq!(tokens.authenticate(text).await.unwrap().token, token.id);
+    tokens.revoke(core.environment, &token.id.to_string()).await.unwrap();
+    assert!(refused(text).await, "revoked, and forgotten at once on the node that revoked it");
+
+    let end = clock.now() + jiff::SignedDuration::from_secs(60);
+    let (_, ending) = make("ending", Some(end)).await;
+    assert!(tokens.authenticate(ending.expose()).await.is_ok());
+    clock.advance(Duration::from_secs(61));
+    assert!(refused(ending.expose()).await, "its end counts, though it is at hand");
 }

@@ -3,9 +3,9 @@
 
     cargo build --profile dist && python3 tests/bench/load.py [--rounds 7] [--binary target/dist/rollcall]
 
-Needs nginx and wrk (Debian: nginx-light, wrk). Everything stays on loopback. CPU per request is the run time of all the proxy's
+Needs nginx and wrk (Debian: nginx-light, wrk), and what `tests/run` installs for the proxy of express and axios. Everything stays on loopback. CPU per request is the run time of all the proxy's
 threads (/proc/PID/task/*/schedstat) divided by the requests that wrk completed. The gateway runs as shipped: key check, metrics
-and an access-log line per request; nginx with its access log on. Both have one worker on CPU 1, upstream and load on CPU 0.
+and an access-log line per request; nginx with its access log on. All have one worker on CPU 1, upstream and load on CPU 0.
 """
 import argparse
 import concurrent.futures
@@ -23,6 +23,7 @@ import time
 
 TOKEN = 'bench-administrator-token-0123456789abcdef'
 SIZES = {'1k': 1024, '10k': 10_240, '100k': 102_400}
+PEERS = os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', '..')
 
 
 def free_port():
@@ -111,14 +112,28 @@ http {{ client_body_temp_path {prefix}; proxy_temp_path {prefix}; fastcgi_temp_p
         for name, size in SIZES.items():
             with open(os.path.join(root, name), 'w') as f:
                 f.write('{"data":"' + 'x' * (size - 11) + '"}')
-        user = {'id': 'u1', 'userName': 'ada@bench.example', 'active': True}
-        page = {'schemas': ['urn:ietf:params:scim:api:messages:2.0:ListResponse'], 'totalResults': 1, 'startIndex': 1,
-                'itemsPerPage': 1, 'Resources': [user]}
+        users = [{'id': f'u{n}', 'userName': f'ada.{n}@bench.example', 'active': True, 'displayName': f'Ada {n}',
+                  'name': {'givenName': 'Ada', 'familyName': f'Number {n}'},
+                  'emails': [{'value': f'ada.{n}@bench.example', 'type': 'work', 'primary': True}],
+                  'meta': {'resourceType': 'User', 'created': '2026-01-02T03:04:05Z', 'lastModified': '2026-02-03T04:05:06Z'}}
+                 for n in range(100)]
+        page = {'schemas': ['urn:ietf:params:scim:api:messages:2.0:ListResponse'], 'totalResults': len(users), 'startIndex': 1,
+                'itemsPerPage': len(users), 'Resources': users}
         with open(os.path.join(root, 'Users'), 'w') as f:
             json.dump(page, f)
         p = self.nginx('upstream', 0, f'''access_log off; server {{ listen 127.0.0.1:{self.up} backlog=4096; root {root};
             if ($http_authorization = "") {{ return 401; }} location / {{ try_files $uri =404; }} }}''')
         wait_for(self.up, p)
+
+    def express(self):
+        """The proxy of express and axios, or nothing where its packages are not installed."""
+        node, script = (os.path.join(PEERS, p) for p in ('.peers/bin/node', 'tests/peers/node/express-axios/proxy.mjs'))
+        if not (os.path.exists(node) and os.path.exists(os.path.join(os.path.dirname(script), 'node_modules'))):
+            return print('      express + axios: not installed, run tests/run once')
+        port = free_port()
+        p = self.start([node, script, str(port), f'http://127.0.0.1:{self.up}'], 1, dict(os.environ, NODE_ENV='production'))
+        wait_for(port, p)
+        return p.pid, f'http://127.0.0.1:{port}', f'Authorization: Bearer {TOKEN}'
 
     def proxy(self):
         self.ng = free_port()
@@ -161,7 +176,7 @@ http {{ client_body_temp_path {prefix}; proxy_temp_path {prefix}; fastcgi_temp_p
 
     def token(self, port):
         """An API token as a customer's service has one."""
-        status, data = request(port, 'POST', '/api-token', {'name': 'bench', 'scopes': ['proxy:read']})
+        status, data = request(port, 'POST', '/api-token', {'name': 'bench', 'scopes': ['proxy:read', 'directory:read']})
         if status != 201:
             sys.exit(f'token: {status} {data!r}')
         return json.loads(data)['token']
@@ -174,13 +189,22 @@ http {{ client_body_temp_path {prefix}; proxy_temp_path {prefix}; fastcgi_temp_p
         if 'Non-2xx' in text:
             sys.exit(f'{url}: not every answer was 2xx\n{text}')
         done = int(next(l for l in text.splitlines() if ' requests in ' in l).split()[0])
-        latency = {l.split()[0]: l.split()[1] for l in text.splitlines() if l.strip().startswith(('50%', '99%'))}
+        latency = {l.split()[0]: milliseconds(l.split()[1]) for l in text.splitlines() if l.strip().startswith(('50%', '99%'))}
         return done, latency
 
-    def check(self, name, value, bound, unit):
-        good = value <= bound
+    def cost(self, target, path, connections=64):
+        """One round: microseconds of CPU per request, requests per second, milliseconds at the median and the 99th hundredth."""
+        pid, base, header = target
+        self.wrk(base + path, connections, 1, header)
+        before = cpu_ns(pid)
+        done, latency = self.wrk(base + path, connections, 2, header)
+        return (cpu_ns(pid) - before) / done / 1000, done / 2, latency['50%'], latency['99%']
+
+    def check(self, name, value, bound, unit, least=False):
+        good = value >= bound if least else value <= bound
         self.results.append(good)
-        print(f'{"ok  " if good else "OVER"}  {name}: {value:.2f} {unit} (bound {bound} {unit})', flush=True)
+        word = 'at least' if least else 'bound'
+        print(f'{"ok  " if good else "OVER"}  {name}: {value:.2f} {unit} ({word} {bound} {unit})', flush=True)
 
     def ratios(self):
         process, port, _ = self.gateway(os.path.join(self.dir, 'data-ratio'))
@@ -193,25 +217,25 @@ http {{ client_body_temp_path {prefix}; proxy_temp_path {prefix}; fastcgi_temp_p
             for _, base, _ in targets.values():
                 bodies.add(request_raw(base + '/' + size))
             assert len(bodies) == 1, 'the bodies differ'
-        for size, bound in (('1k', 1.7), ('100k', 1.6)):
+        for size in ('1k', '100k'):
             rounds = []
             for n in range(self.args.rounds):
-                order = list(targets) if n % 2 == 0 else list(targets)[::-1]
-                cpu = {}
-                for name in order:
-                    pid, base, header = targets[name]
-                    self.wrk(f'{base}/{size}', 64, 1, header)
-                    before = cpu_ns(pid)
-                    done, latency = self.wrk(f'{base}/{size}', 64, 2, header)
-                    cpu[name] = (cpu_ns(pid) - before) / done / 1000
-                    print(f'      {size} {name}: {cpu[name]:.1f} us/request, {done / 2:.0f} req/s, p50 {latency.get("50%")}, p99 {latency.get("99%")}', flush=True)
-                rounds.append(cpu['rollcall'] / cpu['nginx'])
-            median = statistics.median(rounds)
-            print(f'      {size} ratios: {" ".join(f"{r:.2f}" for r in rounds)}')
+                cost = {}
+                for name in list(targets)[:: 1 if n % 2 == 0 else -1]:
+                    cost[name] = self.cost(targets[name], f'/{size}')
+                    cpu, rate, p50, p99 = cost[name]
+                    print(f'      {size} {name}: {cpu:.1f} us/request, {rate:.0f} req/s, p50 {p50:.2f} ms, p99 {p99:.2f} ms', flush=True)
+                rounds.append([ours / theirs for ours, theirs in zip(cost['rollcall'], cost['nginx'])])
+            print(f'      {size} CPU ratios: {" ".join(f"{r[0]:.2f}" for r in rounds)}')
+            cpu, rate, p50, p99 = (statistics.median(column) for column in zip(*rounds))
+            self.check(f'passthrough {size}, 64 connections: CPU per request beside nginx', cpu, 1.6, 'x')
             if size == '1k':
-                self.check('passthrough 1 kB, 64 connections: CPU per request beside nginx', median, bound, 'x')
-            else:
-                print(f'      passthrough {size}: {median:.2f} x nginx (floor of the product {bound})')
+                self.check('  requests/s of one core beside nginx', rate, 0.65, 'x', least=True)
+                self.check('  median latency beside nginx', p50, 1.7, 'x')
+                self.check('  99th hundredth of latency beside nginx', p99, 1.3, 'x')
+        self.beside_express(targets['rollcall'])
+        self.mapped(process.pid, port, account, auth)
+        self.idle_connections(process.pid, port, account)
         slowest = 0.0
         for size in (1, 100, 1000, 1460, 4096, 16_384, 65_536, 262_144, 1_048_576):
             with open(os.path.join(self.dir, 'files', f's{size}'), 'w') as f:
@@ -221,6 +245,40 @@ http {{ client_body_temp_path {prefix}; proxy_temp_path {prefix}; fastcgi_temp_p
         self.check('one connection, 1 B to 1 MB: slowest median', slowest * 1000, 20, 'ms')
         self.big_body(process.pid, port, account)
         self.stop(process)
+
+    def beside_express(self, rollcall):
+        express = self.express()
+        if express:
+            rounds = [self.cost(rollcall, '/1k')[0] / self.cost(express, '/1k')[0] for _ in range(3)]
+            self.check('passthrough 1 kB: CPU per request beside express + axios', statistics.median(rounds), 0.125, 'x')
+
+    def mapped(self, pid, port, account, auth):
+        """A mapped list of 100 users beside the passthrough of the same page."""
+        base = f'http://127.0.0.1:{port}'
+        paths = {'passthrough': f'/passthrough/{account}/Users?count=100',
+                 'mapped': f'/unified/user-directory/users?integrated_account_id={account}&limit=100'}
+        status, page = request(port, 'GET', paths['mapped'])
+        assert status == 200 and len(json.loads(page)['result']) == 100, (status, page[:500])
+        rounds = [[self.cost((pid, base, auth), paths[name], 16)[0] for name in paths] for _ in range(5)]
+        print(f'      100 users: {" ".join(f"{mapped:.0f}/{passed:.0f}" for passed, mapped in rounds)} us mapped/passed')
+        ratio = statistics.median(mapped / passed for passed, mapped in rounds)
+        self.check('mapped list of 100: CPU per request beside our passthrough of the page', ratio, 9, 'x')
+
+    def idle_connections(self, pid, port, account, count=2000):
+        before = rss_mb(pid)
+        head = f'GET /passthrough/{account}/1k HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {TOKEN}\r\n\r\n'.encode()
+        waiting = []
+        for _ in range(count):
+            s = socket.create_connection(('127.0.0.1', port), 10)
+            s.sendall(head)
+            got = b''
+            while len(got.partition(b'\r\n\r\n')[2]) < SIZES['1k']:
+                got += s.recv(65536)
+            waiting.append(s)
+        growth = (rss_mb(pid) - before) * 1024 / count
+        for s in waiting:
+            s.close()
+        self.check('memory of an idle connection', growth, 24, 'kB')
 
     def big_body(self, pid, port, account):
         size = 1 << 30
@@ -241,7 +299,7 @@ http {{ client_body_temp_path {prefix}; proxy_temp_path {prefix}; fastcgi_temp_p
                 peak = max(peak, rss_mb(pid))
         c.close()
         os.remove(path)
-        self.check('1 GB body streamed: growth of memory', max(peak, rss_mb(pid)) - before, 32, 'MiB')
+        self.check('1 GB body streamed: growth of memory', max(peak, rss_mb(pid)) - before, 4, 'MiB')
 
     def start_up(self):
         data = os.path.join(self.dir, 'data-many')
@@ -271,6 +329,14 @@ http {{ client_body_temp_path {prefix}; proxy_temp_path {prefix}; fastcgi_temp_p
         for p in self.processes:
             p.wait(10)
         shutil.rmtree(self.dir, ignore_errors=True)
+
+
+def milliseconds(text):
+    """What wrk writes of a time: `850.00us`, `1.32ms`, `1.02s`."""
+    for unit, scale in (('us', 0.001), ('ms', 1), ('s', 1000)):
+        if text.endswith(unit):
+            return float(text.removesuffix(unit)) * scale
+    raise ValueError(text)
 
 
 def request_raw(url):

@@ -257,7 +257,8 @@ async fn i_01_tokens_survive_kills_at_any_moment_once_each() {
             let (key, name) = (format!("moment-{round}"), format!("moment-{round}"));
             let body = new_token(&name);
             let before = {
-                let call = gateway.try_call_with(ADMIN, &[(KEY, &key)], "POST", "/api-token", Some(&body));
+                let headers = [(KEY, key.as_str())];
+                let call = gateway.try_call_with(ADMIN, &headers, "POST", "/api-token", Some(&body));
                 let moment = tokio::time::sleep(Duration::from_micros(700 * round));
                 tokio::select! { answer = call => answer, () = moment => None }
             };
@@ -277,8 +278,17 @@ async fn i_01_tokens_survive_kills_at_any_moment_once_each() {
     }
 }
 
+/// Waits until the gateway has found its store again.
+async fn until_ready(gateway: &Gateway) {
+    let begun = Instant::now();
+    while gateway.get("/readyz").await.status != 200 {
+        assert!(begun.elapsed() < Duration::from_secs(5), "the store is not found again");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
 #[tokio::test]
-async fn without_the_store_nothing_runs() {
+async fn without_the_store_nothing_runs_and_one_that_goes_in_the_middle_doubles_nothing() {
     let (mut kept, vendor) = (Kept::redis(), Vendor::start());
     let gateway = Gateway::start(&kept, &vendor.authority());
     let import = vendor.import();
@@ -291,9 +301,26 @@ async fn without_the_store_nothing_runs() {
     assert!(answer.header("retry-after").is_some());
     assert_eq!(vendor.asked(), asked, "the vendor is not asked");
     server.restart();
+    until_ready(&gateway).await;
     let answer = until_answered(&gateway, "away", "POST", "/integrated-account", Some(&import)).await;
-    assert_eq!(answer.status, 201, "{}", answer.text());
-    assert_eq!(accounts(&gateway).await.len(), 1);
+    assert!(answer.status == 201 && !replayed(&answer), "{}", answer.text());
+
+    vendor.set(Mood::Slow);
+    let asked = vendor.asked();
+    let lost = async {
+        while vendor.asked() == asked {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        server.kill();
+    };
+    let (answer, ()) = tokio::join!(send(&gateway, "lost", "POST", "/integrated-account", Some(&import)), lost);
+    problem(&answer, 503, "store_unavailable", "gateway");
+    server.restart();
+    until_ready(&gateway).await;
+    let answer = until_answered(&gateway, "lost", "POST", "/integrated-account", Some(&import)).await;
+    assert!(answer.status == 201 && restarted(&answer), "{}", answer.text());
+    assert_eq!(accounts(&gateway).await.len(), 2);
+    is_sound(&gateway);
 }
 
 #[tokio::test]

@@ -247,6 +247,26 @@ async fn i_01_a_killed_node_frees_its_key_and_nothing_is_made_twice() {
     }
 }
 
+/// A vendor that takes longer than the lease of a lost node does not look like one.
+#[tokio::test]
+async fn i_01_a_long_run_keeps_its_key() {
+    let checks = Kept::each().into_iter().map(|kept| async move {
+        let vendor = Vendor::start();
+        let gateway = Gateway::start(&kept, &vendor.authority());
+        vendor.set(Mood::Silent);
+        let import = vendor.import();
+        let later = async {
+            tokio::time::sleep(Duration::from_secs(17)).await;
+            let refused = send(&gateway, "long", "POST", "/integrated-account", Some(&import)).await;
+            names(&refused, 409, "idempotency_in_progress", KEY);
+        };
+        let (answer, ()) = tokio::join!(send(&gateway, "long", "POST", "/integrated-account", Some(&import)), later);
+        assert!(answer.status == 201 && !restarted(&answer), "{}", answer.text());
+        assert_eq!(accounts(&gateway).await.len(), 1);
+    });
+    join_all(checks).await;
+}
+
 /// Killed at any moment of a short write, the tokens that are there are those whose replies came or come.
 #[tokio::test]
 async fn i_01_tokens_survive_kills_at_any_moment_once_each() {

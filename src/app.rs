@@ -12,7 +12,10 @@ use crate::{
     config::{Settings, StoreSetting},
     connector::{Catalog, Overlay, Problem},
     model::{Clock, EnvironmentId, Scope, Scopes, Secret, Tasks},
-    service::{Accounts, Administrator, Directory, NewToken, Opened, Passthrough, PlatformCursors, Services, Snapshots, Tokens},
+    service::{
+        Accounts, Administrator, Directory, Idempotency, NewToken, Opened, Passthrough, PlatformCursors, Services, Snapshots,
+        Tokens,
+    },
     store::{
         Store, StoreError,
         embedded::Embedded,
@@ -205,9 +208,10 @@ fn services(
     let snapshots = Snapshots::new(repo::Snapshots::new(store.clone()));
     let blobs = repo::Blobs::new(store.clone());
     let cursors = PlatformCursors::new(keys.clone());
-    let directory = Directory::new(accounts.clone(), upstream.clone(), snapshots, blobs, keys, clock);
+    let directory = Directory::new(accounts.clone(), upstream.clone(), snapshots, blobs, keys.clone(), clock);
+    let idempotency = Idempotency::new(repo::Idempotency::new(store.clone()), keys, tasks.clone());
     let passthrough = Passthrough { accounts: accounts.clone(), upstream, tasks };
-    Services { tokens, accounts, directory, passthrough, cursors, catalog, store }
+    Services { tokens, accounts, directory, passthrough, idempotency, cursors, catalog, store }
 }
 
 fn allow(settings: &Settings, extra: &[String]) -> Result<Allow, StartError> {

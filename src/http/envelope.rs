@@ -10,11 +10,11 @@ use super::{Answer, Problem, query::PlatformList};
 use crate::{
     error::Error,
     model::{EnvironmentId, FilterReport, Warning},
-    service::{ListPage, OneRecord, PlatformCursors, Services},
+    service::{ListPage, OneRecord, PlatformCursors, Reply, Services},
 };
 
 /// The media type of everything but errors.
-const JSON: &str = "application/json";
+pub const JSON: &str = "application/json";
 
 /// Names warnings of an answer that has no place for them.
 pub const WARNING_HEADER: &str = "rollcall-warning";
@@ -118,14 +118,23 @@ pub fn object<T: Serialize>(value: &T) -> Answer {
     json_answer(StatusCode::OK, value)
 }
 
-/// A new object of ours.
-pub fn created<T: Serialize>(value: &T) -> Answer {
-    json_answer(StatusCode::CREATED, value)
+/// What a write that made an object answers.
+pub fn created<T: Serialize>(value: &T) -> Result<Reply, Error> {
+    reply(StatusCode::CREATED, value)
+}
+
+/// What a write that changed an object answers.
+pub fn changed<T: Serialize>(value: &T) -> Result<Reply, Error> {
+    reply(StatusCode::OK, value)
 }
 
 /// What a delete answers.
-pub fn deleted(id: &str) -> Answer {
-    object(&json!({ "id": id }))
+pub fn deleted(id: &str) -> Result<Reply, Error> {
+    reply(StatusCode::OK, &json!({ "id": id }))
+}
+
+fn reply<T: Serialize>(status: StatusCode, value: &T) -> Result<Reply, Error> {
+    Ok(Reply { status: status.as_u16(), body: serde_json::to_vec(value).map_err(Error::internal)? })
 }
 
 fn json_answer<T: Serialize>(status: StatusCode, value: &T) -> Answer {

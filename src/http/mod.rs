@@ -17,6 +17,7 @@ pub mod server;
 pub mod state;
 pub mod token;
 pub mod watch;
+pub mod write;
 
 pub use problem::{Answer, Problem};
 pub use server::serve;

@@ -37,7 +37,7 @@ pub struct NewAccount {
     pub context: Map<String, Value>,
     /// A stand-in vendor of this gateway.
     pub is_sandbox: bool,
-    /// Re-link this account, keeping its id, instead of making a new one.
+    /// The id it shall have; the account that has it is linked anew.
     pub id: Option<AccountId>,
 }
 

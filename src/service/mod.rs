@@ -7,6 +7,7 @@ pub mod cursor;
 pub mod directory;
 pub mod filter;
 mod fresh;
+pub mod idempotency;
 mod meters;
 pub mod open;
 pub mod passthrough;
@@ -24,6 +25,7 @@ pub use accounts::{Accounts, ChangeAccount, Linked, ListAccounts, NewAccount};
 pub use cursor::PlatformCursors;
 pub use directory::{Directory, ListPage, ListQuery, OneQuery, OneRecord, ResponseFormat};
 pub use filter::{Filter, FilterOp};
+pub use idempotency::{Asked, Idempotency, IdempotencyKey, KEY_HEADER, Reply, Run, Told};
 pub use open::Opened;
 pub use passthrough::{COMPANY_HEADER, Look, Passthrough};
 pub use snapshot::Snapshots;
@@ -46,6 +48,8 @@ pub struct Services {
     pub directory: Directory,
     /// The transparent proxy.
     pub passthrough: Passthrough,
+    /// Writes that can be repeated.
+    pub idempotency: Idempotency,
     /// Where lists of the gateway's own objects go on.
     pub cursors: PlatformCursors,
     /// The connectors; replaced when the overlay changes.

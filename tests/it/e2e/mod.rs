@@ -16,6 +16,7 @@ mod clients;
 mod demo;
 mod head;
 mod hostile;
+mod idempotency;
 mod metrics;
 mod operator;
 mod overlay;

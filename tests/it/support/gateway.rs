@@ -156,14 +156,54 @@ impl Gateway {
 
     /// A call with any token, or none.
     pub async fn call_as(&self, token: Option<&str>, method: &str, path: &str, body: Option<&Value>) -> Answer {
+        Answer::read(self.request(token, method, path, body).send().await.unwrap()).await
+    }
+
+    /// A call with more headers.
+    pub async fn call_with(
+        &self,
+        token: &str,
+        headers: &[(&str, &str)],
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Answer {
+        self.try_call_with(token, headers, method, path, body).await.unwrap()
+    }
+
+    /// The same; nothing when the connection ends before the whole answer is there.
+    pub async fn try_call_with(
+        &self,
+        token: &str,
+        headers: &[(&str, &str)],
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Option<Answer> {
+        let mut request = self.request(Some(token), method, path, body);
+        for (name, value) in headers {
+            request = request.header(*name, reqwest::header::HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        }
+        let response = request.send().await.ok()?;
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        Some(Answer { status, headers, body: response.bytes().await.ok()?.to_vec() })
+    }
+
+    fn request(&self, token: Option<&str>, method: &str, path: &str, body: Option<&Value>) -> reqwest::RequestBuilder {
         let mut request = self.client.request(method.parse().unwrap(), format!("{}{path}", self.base));
         if let Some(token) = token {
             request = request.bearer_auth(token);
         }
-        if let Some(body) = body {
-            request = request.header("content-type", "application/json").body(body.to_string());
+        match body {
+            Some(body) => request.header("content-type", "application/json").body(body.to_string()),
+            None => request,
         }
-        Answer::read(request.send().await.unwrap()).await
+    }
+
+    /// Ends it as a crash does.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
     }
 
     /// Links an account and gives its id; anything but 201 fails the test.

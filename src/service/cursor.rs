@@ -20,7 +20,7 @@ const LIFE_SECONDS: i64 = 24 * 3600;
 pub const MAX_INLINE: usize = 1_000;
 
 /// Losses that a cursor remembers, so that it stays short enough for a URL; each page names its own.
-const MAX_LOST: usize = 10;
+pub const MAX_LOST: usize = 10;
 
 /// Where a walk stands.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

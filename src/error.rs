@@ -130,6 +130,8 @@ error_table! {
         "Try again after `Retry-After` seconds.";
     Busy "busy" 503 Gateway true "Too much is waiting for the same account"
         "Try again after `Retry-After` seconds.";
+    ShuttingDown "shutting_down" 503 Gateway true "The gateway is being stopped"
+        "Send the request again; a list that was given out as lines goes on with the `next_cursor` of its last line.";
     Internal "internal" 500 Gateway false "Something went wrong inside the gateway"
         "Report the `request_id` to the operator.";
 }

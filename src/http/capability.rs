@@ -285,9 +285,8 @@ fn one_unified(methods: &[&LinkMethod], resource: Resource, query: &CapabilityQu
             filters.push(FilterCapability { field: name.clone(), operators: filter.ops.clone(), evaluated_by: "vendor".into() });
         }
     }
-    for (name, operators) in filterable(resource) {
-        let is_mapped = mapped.contains(name.split('[').next().unwrap_or_default());
-        if is_mapped && filters.iter().all(|known| known.field != name) {
+    for (name, operators) in defs.iter().flat_map(|def| filterable(def)) {
+        if filters.iter().all(|known| known.field != name) {
             let operators = operators.iter().map(|o| (*o).to_owned()).collect();
             filters.push(FilterCapability { field: name, operators, evaluated_by: "gateway".into() });
         }

@@ -1,7 +1,10 @@
 //! Filters: none is ever ignored. Each goes to the vendor where the connector declares it, and is evaluated on the mapped
 //! records in any case.
 
-use std::{borrow::Cow, collections::BTreeSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -10,6 +13,7 @@ use super::Linked;
 use crate::{
     connector::{Position, ResourceDef, VendorFilter},
     error::{Code, Error, Result},
+    mapping::RuleFile,
     model::{FilterReport, Kind, Resource, Shape},
 };
 
@@ -28,6 +32,8 @@ pub enum FilterOp {
     Lt,
     /// Less or equal.
     Lte,
+    /// A part of the text, in any case.
+    Contains,
 }
 
 impl FilterOp {
@@ -40,14 +46,14 @@ impl FilterOp {
             FilterOp::Gte => "gte",
             FilterOp::Lt => "lt",
             FilterOp::Lte => "lte",
+            FilterOp::Contains => "contains",
         }
     }
 
     /// The operator of this word.
     pub fn parse(word: &str) -> Option<FilterOp> {
-        [FilterOp::Eq, FilterOp::In, FilterOp::Gt, FilterOp::Gte, FilterOp::Lt, FilterOp::Lte]
-            .into_iter()
-            .find(|op| op.as_str() == word)
+        use FilterOp::{Contains, Eq, Gt, Gte, In, Lt, Lte};
+        [Eq, In, Gt, Gte, Lt, Lte, Contains].into_iter().find(|op| op.as_str() == word)
     }
 }
 
@@ -81,6 +87,11 @@ const ALIASES: &[(Resource, &str, &str)] = &[
 /// Texts that people write in any case.
 const ANY_CASE: &[&str] = &["email", "emails", "username", "aliases"];
 
+const TIME: &[&str] = &["eq", "in", "gt", "gte", "lt", "lte"];
+const TEXT: &[&str] = &["eq", "in", "contains"];
+const WORD: &[&str] = &["eq", "in"];
+const BOOL: &[&str] = &["eq"];
+
 /// Filters made ready for one list.
 #[derive(Debug, Default)]
 pub struct Plan {
@@ -89,6 +100,13 @@ pub struct Plan {
     pub pushed: Vec<(String, String)>,
     /// Who does what.
     pub report: FilterReport,
+}
+
+/// The unified field a filter means.
+struct Target {
+    name: String,
+    path: Vec<String>,
+    kind: Kind,
 }
 
 #[derive(Debug)]
@@ -103,8 +121,9 @@ struct Test {
 enum Values {
     Texts(BTreeSet<String>),
     AnyCase(BTreeSet<String>),
+    Part(String),
     Bool(bool),
-    Time(Timestamp),
+    Times(Vec<Timestamp>),
 }
 
 impl Plan {
@@ -112,10 +131,13 @@ impl Plan {
     pub fn new(filters: &[Filter], def: &ResourceDef, linked: &Linked) -> Result<Plan> {
         let mut plan = Plan::default();
         for filter in filters {
-            let name = canonical(def.resource, &filter.field);
-            let test = Test::new(&name, filter, def.resource.shape())?;
-            plan.tests.push(test);
-            match vendor_filter(def, linked, &name, filter.op) {
+            let target = Target::of(filter, def)?;
+            if !is_filled(&def.map, &target.path) {
+                return Err(never_filled(filter, def, linked));
+            }
+            let vendor = vendor_filter(def, linked, &target.name, filter.op);
+            plan.tests.push(Test::new(target, filter)?);
+            match vendor.filter(|vendor| !plan.asks(vendor)) {
                 Some(vendor) => {
                     plan.pushed.extend(render(vendor, filter)?);
                     plan.report.vendor.push(filter.field.clone());
@@ -123,7 +145,13 @@ impl Plan {
                 None => plan.report.gateway.push(filter.field.clone()),
             }
         }
+        plan.tests.sort_by(|a, b| a.path.first().cmp(&b.path.first()));
         Ok(plan)
+    }
+
+    /// Whether a parameter of this vendor filter is taken already: sent twice, it would mean something else or nothing.
+    fn asks(&self, vendor: &VendorFilter) -> bool {
+        vendor.query.iter().any(|(name, _)| self.pushed.iter().any(|(taken, _)| taken == name))
     }
 
     /// Whether nothing is filtered.
@@ -136,9 +164,10 @@ impl Plan {
         self.tests.iter().map(|t| t.name.as_str()).collect::<Vec<_>>().join(", ")
     }
 
-    /// Whether a mapped record satisfies all.
+    /// Whether a mapped record satisfies all. What is asked of members of one list, one element of it must satisfy together.
     pub fn holds(&self, record: &Value) -> bool {
-        self.tests.iter().all(|test| test.holds(record))
+        let of_one_list = |a: &Test, b: &Test| a.path.len() > 1 && b.path.len() > 1 && a.path[0] == b.path[0];
+        self.tests.chunk_by(of_one_list).all(|tests| hold_together(tests, record))
     }
 
     /// The one company this plan is limited to, when a filter names exactly one.
@@ -163,18 +192,20 @@ impl Plan {
     }
 }
 
-/// Every field of the resource that can be filtered, with its operators; for discovery and for messages.
-pub fn filterable(resource: Resource) -> Vec<(String, &'static [&'static str])> {
-    const TIME: &[&str] = &["eq", "gt", "gte", "lt", "lte"];
-    const TEXT: &[&str] = &["eq", "in"];
-    const BOOL: &[&str] = &["eq"];
+/// Every field that can be filtered because the connector fills it, with its operators; for discovery and for messages.
+pub fn filterable(def: &ResourceDef) -> Vec<(String, &'static [&'static str])> {
+    let mut found = leaves(def.resource.shape());
+    found.extend(aliases(def.resource).map(|(_, alias, _)| ((*alias).to_owned(), TEXT)));
+    found.retain(|(name, _)| is_filled(&def.map, &steps(&canonical(def.resource, name))));
+    found
+}
+
+fn leaves(shape: &Shape) -> Vec<(String, &'static [&'static str])> {
     let mut found = Vec::new();
-    for field in resource.shape().fields {
-        let mut add = |name: String, kind: Kind| match kind {
-            Kind::Text | Kind::Enum(_) => found.push((name, TEXT)),
-            Kind::Time => found.push((name, TIME)),
-            Kind::Bool => found.push((name, BOOL)),
-            Kind::Object(_) | Kind::List(_) => {}
+    for field in shape.fields {
+        let mut add = |name: String, kind: Kind| match operators(kind) {
+            [] => {}
+            operators => found.push((name, operators)),
         };
         match field.kind {
             Kind::List(&Kind::Object(inner)) | Kind::Object(inner) => {
@@ -184,14 +215,48 @@ pub fn filterable(resource: Resource) -> Vec<(String, &'static [&'static str])> 
             kind => add(field.name.to_owned(), kind),
         }
     }
-    let aliases = ALIASES.iter().filter(|(r, ..)| *r == resource || (resource == Resource::Me && *r == Resource::User));
-    found.extend(aliases.map(|(_, alias, _)| ((*alias).to_owned(), TEXT)));
     found
 }
 
-fn canonical<'f>(resource: Resource, field: &'f str) -> Cow<'f, str> {
-    let alias = ALIASES.iter().find(|(r, alias, _)| *r == resource && *alias == field);
+/// What a field of this kind can be compared by.
+fn operators(kind: Kind) -> &'static [&'static str] {
+    match kind {
+        Kind::Text => TEXT,
+        Kind::Enum(_) => WORD,
+        Kind::Time => TIME,
+        Kind::Bool => BOOL,
+        Kind::Object(_) | Kind::List(_) => &[],
+    }
+}
+
+fn aliases(resource: Resource) -> impl Iterator<Item = &'static (Resource, &'static str, &'static str)> {
+    ALIASES.iter().filter(move |(r, ..)| *r == resource || (resource == Resource::Me && *r == Resource::User))
+}
+
+fn canonical(resource: Resource, field: &str) -> Cow<'_, str> {
+    let alias = aliases(resource).find(|(_, alias, _)| *alias == field);
     alias.map_or(Cow::Borrowed(field), |(_, _, target)| Cow::Borrowed(*target))
+}
+
+/// The members a filter's name leads through.
+fn steps(name: &str) -> Vec<String> {
+    name.split(['[', ']']).filter(|part| !part.is_empty()).map(str::to_owned).collect()
+}
+
+/// Whether a rule of the map writes this field: `emails[0].email` and `emails` with an inner `email` both write
+/// `emails[email]`.
+fn is_filled(map: &BTreeMap<String, RuleFile>, path: &[String]) -> bool {
+    map.iter().any(|(target, rule)| {
+        let members = target.split('.').map(|step| step.split('[').next().unwrap_or_default());
+        let written: Vec<&str> = members.collect();
+        let is_above = written.len() <= path.len() && written.iter().zip(path).all(|(member, step)| member == step);
+        let rest = path.get(written.len()..).unwrap_or_default();
+        is_above
+            && match rule {
+                RuleFile::Full(full) if !rest.is_empty() => full.map.as_ref().is_none_or(|inner| is_filled(inner, rest)),
+                _ => true,
+            }
+    })
 }
 
 fn vendor_filter<'d>(def: &'d ResourceDef, linked: &Linked, name: &str, op: FilterOp) -> Option<&'d VendorFilter> {
@@ -212,16 +277,34 @@ fn render(vendor: &VendorFilter, filter: &Filter) -> Result<Vec<(String, String)
     vendor.query.iter().map(parameter).collect()
 }
 
+impl Target {
+    fn of(filter: &Filter, def: &ResourceDef) -> Result<Target> {
+        let name = canonical(def.resource, &filter.field).into_owned();
+        let path = steps(&name);
+        let kind = leaf(def.resource.shape(), &path).ok_or_else(|| unknown(filter, def))?;
+        Ok(Target { name, path, kind })
+    }
+}
+
 impl Test {
-    fn new(name: &str, filter: &Filter, shape: &'static Shape) -> Result<Test> {
-        let path: Vec<String> = name.split(['[', ']']).filter(|part| !part.is_empty()).map(str::to_owned).collect();
-        let kind = leaf(shape, &path).ok_or_else(|| unknown(filter, shape))?;
-        let values = Values::new(kind, &path, filter)?;
-        Ok(Test { name: name.to_owned(), path, op: filter.op, values })
+    fn new(target: Target, filter: &Filter) -> Result<Test> {
+        let values = Values::new(target.kind, &target.path, filter)?;
+        Ok(Test { name: target.name, path: target.path, op: filter.op, values })
     }
 
-    fn holds(&self, record: &Value) -> bool {
-        any_leaf(record, &self.path, &|leaf| self.values.compare(leaf, self.op))
+    /// Whether an element of the list that the path begins with satisfies this.
+    fn holds(&self, element: &Value) -> bool {
+        any_leaf(element, &self.path[1..], &|leaf| self.values.compare(leaf, self.op))
+    }
+}
+
+/// Tests whose paths begin with the same member.
+fn hold_together(tests: &[Test], record: &Value) -> bool {
+    let first = tests.first().and_then(|test| test.path.first());
+    match first.and_then(|member| record.get(member)) {
+        Some(Value::Array(elements)) => elements.iter().any(|element| tests.iter().all(|test| test.holds(element))),
+        Some(value) => tests.iter().all(|test| test.holds(value)),
+        None => false,
     }
 }
 
@@ -229,17 +312,20 @@ impl Values {
     fn new(kind: Kind, path: &[String], filter: &Filter) -> Result<Values> {
         let bad = |detail: String| Err(Error::new(Code::InvalidFilter, detail).field(&filter.field));
         let ordered = matches!(filter.op, FilterOp::Gt | FilterOp::Gte | FilterOp::Lt | FilterOp::Lte);
-        if ordered && !matches!(kind, Kind::Time) {
-            return bad(format!("`{}` takes eq and in, not {}.", filter.field, filter.op.as_str()));
+        let is_part = filter.op == FilterOp::Contains;
+        if ordered && !matches!(kind, Kind::Time) || is_part && !matches!(kind, Kind::Text) {
+            return bad(format!("`{}` takes {}, not {}.", filter.field, operators(kind).join(", "), filter.op.as_str()));
         }
         let Some(first) = filter.values.first() else {
             return bad(format!("`{}` needs a value.", filter.field));
         };
         match kind {
-            Kind::Time => match parse_time(first) {
-                Some(time) if filter.op != FilterOp::In => Ok(Values::Time(time)),
-                _ => bad(format!("`{}` takes one RFC 3339 time, for example 2026-01-31T00:00:00Z.", filter.field)),
+            Kind::Time => match filter.values.iter().map(|value| parse_time(value)).collect() {
+                Some(times) => Ok(Values::Times(times)),
+                None => bad(format!("`{}` takes RFC 3339 times, for example 2026-01-31T00:00:00Z.", filter.field)),
             },
+            _ if is_part && first.is_empty() => bad(format!("`{}` needs a text to look for.", filter.field)),
+            _ if is_part => Ok(Values::Part(first.to_lowercase())),
             Kind::Bool => match (first.as_str(), filter.op) {
                 ("true", FilterOp::Eq) => Ok(Values::Bool(true)),
                 ("false", FilterOp::Eq) => Ok(Values::Bool(false)),
@@ -260,13 +346,16 @@ impl Values {
         match (self, leaf) {
             (Values::Texts(texts), Value::String(text)) => texts.contains(text),
             (Values::AnyCase(texts), Value::String(text)) => texts.contains(&text.to_lowercase()),
+            (Values::Part(part), Value::String(text)) => text.to_lowercase().contains(part),
             (Values::Bool(wanted), Value::Bool(flag)) => wanted == flag,
-            (Values::Time(wanted), Value::String(text)) => text.parse::<Timestamp>().is_ok_and(|time| match op {
-                FilterOp::Eq | FilterOp::In => time == *wanted,
-                FilterOp::Gt => time > *wanted,
-                FilterOp::Gte => time >= *wanted,
-                FilterOp::Lt => time < *wanted,
-                FilterOp::Lte => time <= *wanted,
+            (Values::Times(wanted), Value::String(text)) => text.parse::<Timestamp>().is_ok_and(|time| {
+                wanted.iter().any(|wanted| match op {
+                    FilterOp::Eq | FilterOp::In | FilterOp::Contains => time == *wanted,
+                    FilterOp::Gt => time > *wanted,
+                    FilterOp::Gte => time >= *wanted,
+                    FilterOp::Lt => time < *wanted,
+                    FilterOp::Lte => time <= *wanted,
+                })
             }),
             _ => false,
         }
@@ -298,11 +387,22 @@ fn any_leaf(value: &Value, path: &[String], test: &dyn Fn(&Value) -> bool) -> bo
     }
 }
 
-fn unknown(filter: &Filter, shape: &Shape) -> Error {
-    let resource = Resource::ALL.iter().find(|r| std::ptr::eq(r.shape(), shape)).copied().unwrap_or(Resource::User);
-    let names: Vec<String> = filterable(resource).into_iter().map(|(name, _)| name).collect();
-    let detail = format!("`{}` is not a filter or parameter here. Filters: {}.", filter.field, names.join(", "));
+fn unknown(filter: &Filter, def: &ResourceDef) -> Error {
+    let detail = format!("`{}` is not a filter or parameter here. {}", filter.field, filters_of(def));
     Error::new(Code::InvalidFilter, detail).field(&filter.field)
+}
+
+/// A field no record can have would answer "nobody", which is not what the vendor says.
+fn never_filled(filter: &Filter, def: &ResourceDef, linked: &Linked) -> Error {
+    let (title, method) = (&linked.access.connector.file.title, &linked.access.method.name);
+    let (field, plural) = (&filter.field, def.resource.plural());
+    let detail = format!("{title}, linked by `{method}`, does not say the `{field}` of its {plural}. {}", filters_of(def));
+    Error::new(Code::InvalidFilter, detail).field(field)
+}
+
+fn filters_of(def: &ResourceDef) -> String {
+    let names: Vec<String> = filterable(def).into_iter().map(|(name, _)| name).collect();
+    format!("Filters: {}.", names.join(", "))
 }
 
 #[cfg(test)]
@@ -310,24 +410,44 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::connector::Catalog;
 
     fn test_of(field: &str, op: FilterOp, values: &[&str]) -> Result<Test> {
         let filter = Filter { field: field.into(), op, values: values.iter().map(|v| (*v).to_owned()).collect() };
-        Test::new(&canonical(Resource::User, field), &filter, Resource::User.shape())
+        let catalog = Catalog::load(None).unwrap();
+        let def = &catalog.get("scim").unwrap().method("bearer").unwrap().resources[&Resource::User];
+        Test::new(Target::of(&filter, def)?, &filter)
     }
 
     #[test]
     fn nested_fields_and_aliases_reach_their_leaves() {
-        let user = json!({"id": "1", "emails": [{"email": "Ada@x.example"}], "groups": [{"id": "g1"}], "is_2fa_enabled": true,
+        let user = json!({"id": "1", "emails": [{"email": "Ada@x.example"}], "groups": [{"id": "g1"}], "is_2fa_enabled": true, "username": "Lovelace",
             "created_at": "2026-01-02T03:04:05Z", "status": "active"});
-        let holds = |field, op, values: &[&str]| test_of(field, op, values).unwrap().holds(&user);
+        let holds = |field, op, values: &[&str]| hold_together(&[test_of(field, op, values).unwrap()], &user);
         assert!(holds("emails[email]", FilterOp::Eq, &["ada@X.example"]));
         assert!(holds("group_id", FilterOp::In, &["g0", "g1"]));
         assert!(!holds("group_id", FilterOp::Eq, &["G1"]));
         assert!(holds("is_2fa_enabled", FilterOp::Eq, &["true"]));
         assert!(holds("created_at", FilterOp::Gte, &["2026-01-02"]));
         assert!(!holds("created_at", FilterOp::Lt, &["2026-01-02T03:04:05Z"]));
+        assert!(holds("created_at", FilterOp::In, &["2025-01-01", "2026-01-02T04:04:05+01:00"]));
         assert!(!holds("status", FilterOp::Eq, &["inactive"]));
+        assert!(holds("username", FilterOp::Contains, &["LOVE"]));
+        assert!(holds("group_id", FilterOp::Contains, &["G"]));
+        assert!(!holds("username", FilterOp::Contains, &["lace."]));
+    }
+
+    #[test]
+    fn what_is_asked_of_a_list_one_element_satisfies() {
+        let tests = [("emails[email]", "ada@x.example"), ("emails[is_primary]", "true"), ("status", "active")];
+        let tests = tests.map(|(field, value)| test_of(field, FilterOp::Eq, &[value]).unwrap());
+        let plan = Plan { tests: tests.into(), ..Plan::default() };
+        let user = |main: bool| {
+            json!({"status": "active", "emails": [{"email": "ada@x.example", "is_primary": main},
+                {"email": "other@x.example", "is_primary": !main}]})
+        };
+        assert!(plan.holds(&user(true)));
+        assert!(!plan.holds(&user(false)), "the address is not the main one");
     }
 
     #[test]
@@ -339,10 +459,35 @@ mod tests {
             ("status", FilterOp::Gt, "active"),
             ("is_2fa_enabled", FilterOp::Eq, "maybe"),
             ("created_at", FilterOp::Gt, "yesterday"),
+            ("created_at", FilterOp::Contains, "2026-01-01"),
+            ("status", FilterOp::Contains, "act"),
+            ("name", FilterOp::Contains, ""),
         ] {
             let error = test_of(field, op, &[value]).unwrap_err();
             assert_eq!(error.code(), Code::InvalidFilter);
             assert_eq!(error.field_name(), Some(field));
+        }
+    }
+
+    #[test]
+    fn a_field_is_filled_when_a_rule_writes_it_at_any_depth() {
+        let map: BTreeMap<String, RuleFile> = serde_json::from_value(json!({
+            "id": "id", "aliases": "alias", "emails[0].email": "mail", "phones": {"each": "tel", "map": {"number": "."}},
+            "organizations[0].name": "org"
+        }))
+        .unwrap();
+        for (field, filled) in [
+            ("id", true),
+            ("aliases", true),
+            ("emails[email]", true),
+            ("emails[type]", false),
+            ("phones[number]", true),
+            ("phones[type]", false),
+            ("organizations[name]", true),
+            ("organizations[id]", false),
+            ("timezone", false),
+        ] {
+            assert_eq!(is_filled(&map, &steps(field)), filled, "{field}");
         }
     }
 }

@@ -47,9 +47,10 @@ struct Streamed {
 pub fn are_wanted(request: &HttpRequest, query: &ListQuery) -> bool {
     let preferred = || {
         let accept = Accept::parse(request).ok()?;
-        accept.ranked().into_iter().find(|kind| {
-            matches!(kind.essence_str(), MEDIA_TYPE | "application/json" | "application/*" | "*/*")
-        })
+        accept
+            .ranked()
+            .into_iter()
+            .find(|kind| matches!(kind.essence_str(), MEDIA_TYPE | "application/json" | "application/*" | "*/*"))
     };
     query.format == ResponseFormat::Stream || preferred().is_some_and(|kind| kind.essence_str() == MEDIA_TYPE)
 }

@@ -35,7 +35,12 @@ const ABOUT: &str = "Rollcall links customers' accounts at many vendors and answ
     **Lists.** `limit` is a maximum; `next_cursor` is null at the end, and a page with a cursor is never empty. No filter is \
     ever ignored: `filters` in the answer says whether the vendor or the gateway evaluated it. This document describes \
     unified answers: `truto_key_by` makes `result` an object, and `truto_response_format` other than `unified` changes its \
-    records.\n\n**HEAD** answers like GET, without a body.\n\n**Errors** are RFC 9457 problems, the same shape everywhere.";
+    records (`debug` answers `{\"result\", \"debug\", …}`).\n\n\
+    **Whole lists.** With `Accept: application/x-ndjson` or `truto_response_format=stream` a list of the unified model is \
+    given out whole, one record per line, as fast as it is read. The last line, and no other, is about the list: \
+    `{\"complete\", \"result_count\", \"next_cursor\", \"is_partial_response\", \"warnings\", \"filters\"}`. What goes wrong before the \
+    first line is an error like any other; later it ends the list with `\"complete\": false` and the error as `problem`, and \
+    `next_cursor`, where there is one, goes on with the same parameters. Without a last line the list was cut.\n\n**HEAD** answers like GET, without a body.\n\n**Errors** are RFC 9457 problems, the same shape everywhere.";
 
 const TAGS: &[(&str, &str)] = &[
     ("directory", "Users, groups, roles, organizations and workspaces of every vendor in one schema."),

@@ -420,8 +420,9 @@ parameters! {
         /// The direction of `sort_by`.
         #[param(pattern = "^(asc|desc)$", default = "asc")]
         sort_direction: Option<String>,
-        /// Filters by unified field, `filters[field]=value` or `field=value`; `field[in]=a,b` for one of several, `field[gte]=…`
-        /// and the like for times. `/capabilities` lists them. None is ever ignored.
+        /// Filters by unified field, `filters[field]=value` or `field=value`; `field[in]=a,b` for one of several, `field[contains]=a`
+        /// for a part in any case, `field[gte]=…` and the like for times. What is asked of the members of a list, one element
+        /// satisfies together. `/capabilities` lists the filters. None is ever ignored.
         #[param(style = DeepObject, explode, value_type = Option<Object>)]
         filters: Option<Map<String, Value>>,
     }

@@ -3,7 +3,6 @@
 
 use bytes::Bytes;
 use serde::Serialize;
-use utoipa::ToSchema;
 
 use super::{
     Directory, Linked, ListQuery, ResponseFormat,
@@ -19,14 +18,13 @@ use crate::{
 };
 
 /// The last line of a list given out as lines: whether it is whole.
-#[derive(Debug, Default, Serialize, ToSchema)]
+#[derive(Debug, Default, Serialize)]
 pub struct ListEnd {
     /// Everything was read, without known loss. False beside `problem`, or beside a warning naming what is missing.
     pub complete: bool,
     /// Lines before this one.
     pub result_count: u64,
     /// Where to go on after a `problem`; null at the end.
-    #[schema(required = true)]
     pub next_cursor: Option<String>,
     /// Records lack fields that `get` has.
     pub is_partial_response: bool,
@@ -50,10 +48,8 @@ pub struct Lines {
 impl Lines {
     /// Refuses what only makes sense for a page.
     pub fn new(resource: Resource, parent: Option<String>, query: ListQuery) -> Result<Self> {
-        let refused = [
-            ("truto_key_by", query.key_by.is_some()),
-            ("truto_response_format", query.format == ResponseFormat::Debug),
-        ];
+        let refused =
+            [("truto_key_by", query.key_by.is_some()), ("truto_response_format", query.format == ResponseFormat::Debug)];
         if let Some((name, _)) = refused.iter().find(|(_, is_asked)| *is_asked) {
             let detail = format!("`{name}` changes how one page is written; it cannot be asked for together with lines.");
             return Err(Error::new(Code::InvalidParameter, detail).field(*name));

@@ -16,6 +16,7 @@ mod clients;
 mod demo;
 mod head;
 mod hostile;
+mod lists;
 mod metrics;
 mod overlay;
 mod redis;

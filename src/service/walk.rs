@@ -98,7 +98,7 @@ impl<'a> Walk<'a> {
         self.cursors().seal(Cursor { at: self.source.shrink(cursor.at).await?, ..cursor })
     }
 
-    /// Reads one piece, of whatever size, and writes all of it; where to go on.
+    /// Reads one piece, of whatever size, and writes all of it, also if that is nothing; where to go on.
     pub async fn read_piece(&self, cursor: &mut Cursor, writer: &mut Writer<'_>) -> Result<Option<Position>> {
         if let Some(order) = &self.query.order {
             return self.read_in_order(order, cursor, writer, MAX_LIMIT).await;

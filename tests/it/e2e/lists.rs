@@ -221,6 +221,14 @@ async fn a_list_is_sorted_as_a_whole_and_paged_from_what_was_read() {
         let raw = gateway.get(&format!("{path}&next_cursor={cursor}&truto_response_format=raw")).await.json();
         assert_eq!(raw["result"][0], person(expected[0], 0), "the vendor's own");
         assert_eq!(vendor.count(), asked, "the rest comes from what was read");
+        if matches!(kept, Kept::Redis(..)) {
+            let other = Gateway::start(&kept, &vendor.authority());
+            assert_eq!(
+                other.get(&format!("{path}&next_cursor={cursor}")).await.json()["result"],
+                gateway.get(&format!("{path}&next_cursor={cursor}")).await.json()["result"]
+            );
+            assert_eq!(vendor.count(), asked, "on any node");
+        }
         let filtered = gateway.walk(&format!("{list}&sort_by=name&sort_direction=desc&status=inactive&limit=7")).await;
         assert_eq!(ids(&filtered), in_order("name", true, (1..=250).filter(|n| n % 5 == 0)));
         let whole = gateway.get(&format!("{list}&sort_by=name&truto_ignore_limit=true")).await.json();
@@ -244,6 +252,10 @@ async fn a_list_that_is_too_long_to_sort_is_refused_by_name() {
     }
     let few = gateway.walk(&format!("{list}&sort_by=id&sort_direction=desc&id[in]=10001,5")).await;
     assert_eq!(ids(&few), [5, 10_001], "as texts");
+    let large = Arc::new(People { padding: 20_000, ..People::of(2_000) });
+    let (_vendor, gateway, list) = before(&Kept::embedded(), large).await;
+    let document = names(&gateway.get(&format!("{list}&sort_by=name")).await, 400, "invalid_parameter", "sort_by");
+    assert!(document["detail"].as_str().unwrap().contains("32 MiB"), "{document}");
 }
 
 #[tokio::test]

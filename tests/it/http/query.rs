@@ -128,12 +128,13 @@ fn truto_parameters_are_exactly_those_of_the_contract() {
         "truto_response_format=debug&truto_key_by=id&truto_ignore_limit=true&truto_ignore_remote_data=true&remote_query[a]=1&remote_query[b][c]=2",
     );
     assert_eq!(all.format, ResponseFormat::Debug);
+    assert_eq!(list("truto_response_format=stream").format, ResponseFormat::Stream);
     assert_eq!(all.key_by.as_deref(), Some("id"));
     assert!(all.ignore_limit && all.ignore_remote_data);
     assert_eq!(all.remote_query, [("a".to_owned(), "1".to_owned()), ("b[c]".to_owned(), "2".to_owned())]);
     for raw in [
         "truto_super_query=apac",
-        "truto_response_format=stream",
+        "truto_response_format=xml",
         "truto_ignore_limit=maybe",
         "truto_exclude_fields[a]=1",
         "remote_query=1",

@@ -118,10 +118,10 @@ async fn json_says_everything_in_one_line_and_kept_data_keeps_the_ids() {
     }
 }
 
-/// A text of an account's list of users, in lines or as a page.
-async fn users(base: &str, token: &str, account: &Value, query: &str, accept: &str) -> String {
+/// A text of an account's list, in lines or as a page.
+async fn listed(base: &str, token: &str, account: &Value, resource: &str, query: &str, accept: &str) -> String {
     let id = account["id"].as_str().unwrap();
-    let path = format!("{base}/unified/user-directory/users?integrated_account_id={id}&{query}");
+    let path = format!("{base}/unified/user-directory/{resource}?integrated_account_id={id}&{query}");
     let answer = client().get(path).bearer_auth(token).header("accept", accept).send().await.unwrap();
     assert_eq!(answer.status().as_u16(), 200);
     answer.text().await.unwrap()
@@ -135,25 +135,25 @@ async fn lines_and_order_go_over_every_company() {
     let said: Value = serde_json::from_str(&demo.line()).unwrap();
     let (base, token) = (said["base_url"].as_str().unwrap(), said["token"].as_str().unwrap());
     for account in said["accounts"].as_array().unwrap() {
-        let whole: Value = users(base, token, account, "truto_ignore_limit=true", "*/*").await.parse().unwrap();
-        let lines = async |query: &str| -> Vec<Value> {
-            let text = users(base, token, account, query, "application/x-ndjson").await;
+        let whole: Value = listed(base, token, account, "users", "truto_ignore_limit=true", "*/*").await.parse().unwrap();
+        let lines = async |resource: &str, query: &str| -> Vec<Value> {
+            let text = listed(base, token, account, resource, query, "application/x-ndjson").await;
             let mut lines: Vec<Value> = text.lines().map(|line| line.parse().unwrap()).collect();
             let last = lines.pop().unwrap();
             assert_eq!((&last["complete"], &last["result_count"]), (&Value::Bool(true), &lines.len().into()), "{last}");
             lines
         };
-        let mut expected = lines("").await;
+        let mut expected = lines("users", "").await;
         assert!(expected.len() > 7, "{}", expected.len());
         assert_eq!(whole["result"].as_array().unwrap()[..7], expected[..7]);
         let address = |user: &Value| user["username"].as_str().unwrap().to_lowercase();
         expected.sort_by_key(|user| std::cmp::Reverse(address(user)));
-        let sorted = lines("sort_by[username]=desc").await;
+        let sorted = lines("users", "sort_by[username]=desc").await;
         assert_eq!(sorted.iter().map(address).collect::<Vec<_>>(), expected.iter().map(address).collect::<Vec<_>>());
         let (mut paged, mut cursor) = (Vec::new(), String::new());
         loop {
             let query = format!("sort_by=username&sort_direction=desc&limit=4&next_cursor={cursor}");
-            let page: Value = users(base, token, account, &query, "*/*").await.parse().unwrap();
+            let page: Value = listed(base, token, account, "users", &query, "*/*").await.parse().unwrap();
             paged.extend(page["result"].as_array().unwrap().iter().cloned());
             match page["next_cursor"].as_str() {
                 Some(next) => next.clone_into(&mut cursor),
@@ -161,6 +161,14 @@ async fn lines_and_order_go_over_every_company() {
             }
         }
         assert_eq!(paged, sorted, "the records themselves, with their companies");
+        let name = |group: &Value| group["name"].as_str().unwrap().to_lowercase();
+        let mut groups = lines("groups", "").await;
+        assert!(!groups.is_empty());
+        let part = name(&groups[0])[..3].to_uppercase();
+        groups.sort_by_key(name);
+        assert_eq!(lines("groups", "sort_by=name").await, groups);
+        groups.retain(|group| name(group).contains(&part.to_lowercase()));
+        assert_eq!(lines("groups", &format!("sort_by=name&name[contains]={part}")).await, groups);
     }
     assert!(demo.stop());
 }

@@ -223,10 +223,8 @@ async fn a_list_is_sorted_as_a_whole_and_paged_from_what_was_read() {
         assert_eq!(vendor.count(), asked, "the rest comes from what was read");
         if matches!(kept, Kept::Redis(..)) {
             let other = Gateway::start(&kept, &vendor.authority());
-            assert_eq!(
-                other.get(&format!("{path}&next_cursor={cursor}")).await.json()["result"],
-                gateway.get(&format!("{path}&next_cursor={cursor}")).await.json()["result"]
-            );
+            let page = other.get(&format!("{path}&next_cursor={cursor}")).await.json();
+            assert_eq!(ids(page["result"].as_array().unwrap()), expected);
             assert_eq!(vendor.count(), asked, "on any node");
         }
         let filtered = gateway.walk(&format!("{list}&sort_by=name&sort_direction=desc&status=inactive&limit=7")).await;

@@ -79,7 +79,7 @@ error_table! {
     FilterTooBroad "filter_too_broad" 422 Gateway false "No match was found in the time one call may take"
         "Filter by a field the vendor can evaluate (see `/capabilities`), or read the list unfiltered page by page.";
     InvalidCursor "invalid_cursor" 400 Gateway false "The cursor is damaged, expired or belongs to another list"
-        "Start again without `next_cursor`; keep account, filters and limit the same while paging.";
+        "Start again without `next_cursor`; keep account, filters, order and limit the same while paging.";
     InvalidBody "invalid_body" 400 Gateway false "The request body is not what this route takes"
         "`detail` and `field` say where.";
     InvalidPath "invalid_path" 400 Gateway false "The path could leave the vendor's base address"

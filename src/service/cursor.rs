@@ -110,7 +110,9 @@ impl<'a> Cursors<'a> {
             return Err(invalid("`next_cursor` is older than 24 hours."));
         }
         if sealed.query != self.query {
-            return Err(invalid("`next_cursor` was made with other filters or another limit; keep them the same while paging."));
+            return Err(invalid(
+                "`next_cursor` was made with other filters, another order or limit; keep them the same while paging.",
+            ));
         }
         Ok(sealed.cursor)
     }

@@ -417,8 +417,8 @@ parameters! {
         /// counts, else the first, by its address, name or id. Also `sort_by[field]=desc`. The gateway sorts lists of up to 10,000
         /// records; a longer one is refused, naming this parameter.
         sort_by: Option<String>,
-        /// The direction of `sort_by`.
-        #[param(pattern = "^(asc|desc)$", default = "asc")]
+        /// The direction of `sort_by`, ascending when left out; not allowed without it.
+        #[param(pattern = "^(asc|desc)$")]
         sort_direction: Option<String>,
         /// Filters by unified field, `filters[field]=value` or `field=value`; `field[in]=a,b` for one of several, `field[contains]=a`
         /// for a part in any case, `field[gte]=…` and the like for times. What is asked of the members of a list, one element

@@ -22,6 +22,9 @@ use crate::support::{
 const USERS: &str = "/unified/user-directory/users";
 const LINES: &str = "application/x-ndjson";
 
+/// What the vendor answers in place of a page.
+type Fault = fn() -> Act;
+
 /// What the vendor has and how it behaves.
 #[derive(Default)]
 struct People {
@@ -34,7 +37,7 @@ struct People {
     pretty: bool,
     /// The index from which on pages are as `fault` says; 0 for never.
     fault_from: AtomicUsize,
-    fault: Option<fn() -> Act>,
+    fault: Option<Fault>,
     /// Pages from 201 on wait until this is true.
     held: AtomicBool,
 }
@@ -342,7 +345,7 @@ async fn debug_tells_how_an_answer_came_about() {
     assert_eq!(gateway.get(&format!("{one}&truto_response_format=raw")).await.json(), person(3, 0));
 }
 
-fn broken_pages() -> [(&'static str, fn() -> Act); 6] {
+fn broken_pages() -> [(&'static str, Fault); 6] {
     [
         ("vendor_error", || json_answer(400, &json!({"detail": "no more"}))),
         ("reauth_required", || json_answer(401, &json!({"detail": "the token has ended"}))),

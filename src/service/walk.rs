@@ -66,7 +66,7 @@ impl<'a> Walk<'a> {
         let mut cursor = self.begin()?;
         let mut writer = Writer::new(self.source.def, self.writing.clone(), &self.plan);
         let (next, pages) = match &self.query.order {
-            Some(order) => (self.read_in_order(order, &mut cursor, &mut writer, self.limit).await?, 1),
+            Some(order) => self.read_in_order(order, &mut cursor, &mut writer, self.limit).await?,
             None => self.read_page(&mut cursor, &mut writer).await?,
         };
         let lost = cursor.lost.clone();
@@ -101,7 +101,7 @@ impl<'a> Walk<'a> {
     /// Reads one piece, of whatever size, and writes all of it, also if that is nothing; where to go on.
     pub async fn read_piece(&self, cursor: &mut Cursor, writer: &mut Writer<'_>) -> Result<Option<Position>> {
         if let Some(order) = &self.query.order {
-            return self.read_in_order(order, cursor, writer, MAX_LIMIT).await;
+            return Ok(self.read_in_order(order, cursor, writer, MAX_LIMIT).await?.0);
         }
         let batch = self.source.read(&cursor.at, self.limit.min(MAX_LIMIT)).await?;
         cursor.lost.extend(batch.lost.iter().cloned());
@@ -134,29 +134,29 @@ impl<'a> Walk<'a> {
         Ok((next, pages))
     }
 
-    /// Writes up to `limit` records of the list in the order that is asked for; where to go on.
+    /// Writes up to `limit` records of the list in the order that is asked for; where to go on, and how much was read.
     async fn read_in_order(
         &self,
         order: &Order,
         cursor: &mut Cursor,
         writer: &mut Writer<'_>,
         limit: usize,
-    ) -> Result<Option<Position>> {
+    ) -> Result<(Option<Position>, usize)> {
         let (directory, linked, resource) = (self.source.directory, self.source.linked, self.source.def.resource);
-        let (manifest, mut offset) = match cursor.at {
+        let (manifest, mut offset, pages) = match cursor.at {
             Position::Snapshot { id, offset } => {
-                (directory.snapshots.manifest(linked, id).await?.ok_or_else(snapshot::ended)?, offset)
+                (directory.snapshots.manifest(linked, id).await?.ok_or_else(snapshot::ended)?, offset, 0)
             }
             _ => {
-                let list = self.read_all(order, cursor).await?;
+                let (list, pages) = self.read_all(order, cursor).await?;
                 let records = snapshot::records_of(&list)?;
                 if records.len() <= limit {
                     records.into_iter().try_for_each(|range| writer.take_placed(&list[range]))?;
                     cursor.seen += writer.count as u64;
-                    return Ok(None);
+                    return Ok((None, pages));
                 }
                 let visit = Visit { company: None, records: [(resource, list)].into(), rest: Vec::new(), refused: None };
-                (directory.snapshots.keep(linked, visit, &[]).await?, 0)
+                (directory.snapshots.keep(linked, visit, &[]).await?, 0, pages)
             }
         };
         let part = manifest.parts.get(&resource).cloned().unwrap_or_default();
@@ -168,15 +168,16 @@ impl<'a> Walk<'a> {
             }
         }
         cursor.seen += writer.count as u64;
-        Ok((offset < part.total()).then_some(Position::Snapshot { id: manifest.id, offset }))
+        Ok(((offset < part.total()).then_some(Position::Snapshot { id: manifest.id, offset }), pages))
     }
 
     /// The whole list, in order; refused when it is longer than the gateway sorts.
-    async fn read_all(&self, order: &Order, cursor: &mut Cursor) -> Result<Bytes> {
-        let started = Instant::now();
+    async fn read_all(&self, order: &Order, cursor: &mut Cursor) -> Result<(Bytes, usize)> {
+        let (started, mut pages) = (Instant::now(), 0);
         let mut writer = Writer::placing(self.source.def, &self.plan, order.clone());
         loop {
             let batch = self.source.read(&cursor.at, MAX_LIMIT).await?;
+            pages += 1;
             cursor.lost.extend(batch.lost.iter().cloned());
             let next = take_batch(&self.source, &mut writer, cursor, batch, usize::MAX)?;
             if writer.count > order::MAX_RECORDS {
@@ -194,7 +195,7 @@ impl<'a> Walk<'a> {
         if self.source.must_not_be_empty() && writer.count == 0 && self.plan.is_empty() {
             return Err(empty());
         }
-        Ok(writer.in_order())
+        Ok((writer.in_order(), pages))
     }
 
     fn check_not_empty(&self, cursor: &Cursor, next: Option<&Position>) -> Result<()> {

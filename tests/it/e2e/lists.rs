@@ -234,6 +234,10 @@ async fn a_list_is_sorted_as_a_whole_and_paged_from_what_was_read() {
         assert_eq!(ids(&filtered), in_order("name", true, (1..=250).filter(|n| n % 5 == 0)));
         let whole = gateway.get(&format!("{list}&sort_by=name&truto_ignore_limit=true")).await.json();
         assert_eq!((&whole["result_count"], &whole["next_cursor"]), (&json!(250), &Value::Null));
+        for (query, pages) in [(format!("{list}&sort_by=name&limit=60"), 3), (format!("{path}&next_cursor={cursor}"), 0)] {
+            let page = gateway.get(&format!("{query}&truto_response_format=debug")).await.json();
+            assert_eq!(page["debug"]["vendorPages"], pages);
+        }
         for other in ["sort_by=last_name", "sort_by=name&sort_direction=desc", "status=active&sort_by=name", "limit=60"] {
             let other = format!("{list}&limit=60&next_cursor={cursor}&{}", other.trim_start_matches("limit=60"));
             names(&gateway.get(&other).await, 400, "invalid_cursor", "next_cursor");

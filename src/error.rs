@@ -79,7 +79,7 @@ error_table! {
     FilterTooBroad "filter_too_broad" 422 Gateway false "No match was found in the time one call may take"
         "Filter by a field the vendor can evaluate (see `/capabilities`), or read the list unfiltered page by page.";
     InvalidCursor "invalid_cursor" 400 Gateway false "The cursor is damaged, expired or belongs to another list"
-        "Start again without `next_cursor`; keep account, filters and limit the same while paging.";
+        "Start again without `next_cursor`; keep account, filters, order and limit the same while paging.";
     InvalidBody "invalid_body" 400 Gateway false "The request body is not what this route takes"
         "`detail` and `field` say where.";
     InvalidPath "invalid_path" 400 Gateway false "The path could leave the vendor's base address"
@@ -136,6 +136,8 @@ error_table! {
         "Try again after `Retry-After` seconds.";
     Busy "busy" 503 Gateway true "Too much is waiting for the same account"
         "Try again after `Retry-After` seconds.";
+    ShuttingDown "shutting_down" 503 Gateway true "The gateway is being stopped"
+        "Send the request again; a list that was given out as lines goes on with the `next_cursor` of its last line.";
     Internal "internal" 500 Gateway false "Something went wrong inside the gateway"
         "Report the `request_id` to the operator.";
 }

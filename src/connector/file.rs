@@ -561,7 +561,7 @@ pub enum FromList {
 pub struct FilterFile {
     /// Query parameters; `{value}` is the caller's value.
     pub query: BTreeMap<String, String>,
-    /// Operators it takes: `eq`, `in`, `gt`, `gte`, `lt`, `lte`.
+    /// Operators it takes: `eq`, `in`, `gt`, `gte`, `lt`, `lte`, `contains` (in any case).
     pub ops: Vec<String>,
     /// A fact of the account (`facts.<name>`) that must be true for the vendor to be trusted with it.
     pub needs: Option<String>,

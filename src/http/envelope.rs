@@ -54,21 +54,23 @@ pub fn list(page: ListPage) -> Answer {
     Ok(HttpResponse::Ok().content_type(JSON).body(body))
 }
 
-/// One record: bare, because Truto's SDKs read it so, or in an envelope.
+/// One record: bare, because Truto's SDKs read it so, or in an envelope, which `debug` always has.
 pub fn one(record: OneRecord, envelope: bool) -> Answer {
     let mut response = HttpResponse::Ok();
     for warning in &record.warnings {
         response.append_header((WARNING_HEADER, warning.code.as_str()));
     }
     response.content_type(JSON);
-    if !envelope {
+    if !envelope && record.debug.is_none() {
         return Ok(response.body(record.body));
     }
     let warnings = serde_json::to_vec(&record.warnings).map_err(Error::internal)?;
-    let mut body = Vec::with_capacity(record.body.len() + warnings.len() + 32);
-    for part in [b"{\"result\":".as_slice(), &record.body, b",\"warnings\":", &warnings, b"}"] {
-        body.extend_from_slice(part);
+    let mut body = [b"{\"result\":".as_slice(), &record.body, b",\"warnings\":", &warnings].concat();
+    if let Some(debug) = &record.debug {
+        body.extend_from_slice(b",\"debug\":");
+        body.extend_from_slice(debug);
     }
+    body.push(b'}');
     Ok(response.body(body))
 }
 

@@ -207,8 +207,8 @@ fn after_panic(panic: &(dyn std::any::Any + Send), id: &Rc<str>) -> Problem {
     Problem::from(error).for_request(Rc::clone(id))
 }
 
-/// The one place where errors are logged.
-fn log(error: &Error, id: &str) {
+/// The one place where errors are logged; those of an answer that has begun already come here by themselves.
+pub fn log(error: &Error, id: &str) {
     let (code, status, detail) = (error.code().row().name, error.http_status(), error.detail());
     let cause: &dyn Display = match error.cause() {
         Some(cause) => &{ cause },

@@ -7,6 +7,7 @@ pub mod envelope;
 pub mod extract;
 pub mod framing;
 pub mod gate;
+pub mod lines;
 pub mod openapi;
 pub mod problem;
 pub mod query;

@@ -36,7 +36,13 @@ const ABOUT: &str = "Rollcall links customers' accounts at many vendors and answ
     **Lists.** `limit` is a maximum; `next_cursor` is null at the end, and a page with a cursor is never empty. No filter is \
     ever ignored: `filters` in the answer says whether the vendor or the gateway evaluated it, and one on a field that the \
     account's connector never fills is refused. This document describes unified answers: `truto_key_by` makes `result` an \
-    object, and `truto_response_format` other than `unified` changes its records.\n\n**HEAD** answers like GET, without a body.\n\n\
+    object, and `truto_response_format` other than `unified` changes its records (`debug` answers \
+    `{\"result\", \"debug\", …}`).\n\n\
+    **Whole lists.** With `Accept: application/x-ndjson` or `truto_response_format=stream` a list of the unified model is \
+    given out whole, one record per line, as fast as it is read. The last line, and no other, is about the list: \
+    `{\"complete\", \"result_count\", \"next_cursor\", \"is_partial_response\", \"warnings\", \"filters\"}`. What goes wrong before the \
+    first line is an error like any other; later it ends the list with `\"complete\": false` and the error as `problem`, and \
+    `next_cursor`, where there is one, goes on with the same parameters. Without a last line the list was cut.\n\n**HEAD** answers like GET, without a body.\n\n\
     **Writes** of this gateway's own objects take `Idempotency-Key`, 1 to 255 printable ASCII characters of the caller's choice. \
     While the first call runs, repetitions are 409 `idempotency_in_progress`; another method, path or body under the key is 422 \
     `idempotency_key_reused`; else the first reply is given again, with `idempotent-replayed: true`. Replies that a repetition may \

@@ -190,6 +190,12 @@ enum Raw<'a> {
     Text(std::borrow::Cow<'a, str>),
 }
 
+/// The problem as JSON, for an answer that has begun already.
+pub fn text(error: &Error, request_id: Option<&str>) -> Vec<u8> {
+    let status = StatusCode::from_u16(error.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    document(error, status, request_id)
+}
+
 fn document(error: &Error, status: StatusCode, request_id: Option<&str>) -> Vec<u8> {
     let row = error.code().row();
     let vendor = error.vendor_answer();

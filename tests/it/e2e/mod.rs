@@ -17,6 +17,7 @@ mod demo;
 mod head;
 mod hostile;
 mod idempotency;
+mod lists;
 mod metrics;
 mod operator;
 mod overlay;

@@ -18,7 +18,10 @@ pub use self::{
     layers::Environment,
     mistake::{ConfigError, Mistake, Source},
 };
-use crate::{model::Secret, upstream::Allow};
+use crate::{
+    model::Secret,
+    upstream::{Allow, EgressProxy},
+};
 
 /// Options every command takes; they stand above the file and the environment.
 #[derive(clap::Args, Clone, Default)]
@@ -104,6 +107,8 @@ pub struct Settings {
     pub admin_token: Option<Secret>,
     /// The private addresses vendors may have.
     pub egress_allow: Allow,
+    /// The proxy that every call to a vendor goes through.
+    pub egress_proxy: Option<EgressProxy>,
     /// The folder laid over the built-in connectors.
     pub connectors_dir: Option<PathBuf>,
     /// The log filter.
@@ -139,6 +144,7 @@ impl Settings {
             public_url: layers.checked("public_url", public_url),
             admin_token: layers.checked("admin_token", admin_token),
             egress_allow: layers.checked("egress_allow", |given| Allow::parse(given.text())).unwrap_or_default(),
+            egress_proxy: layers.checked("egress_proxy", |given| EgressProxy::parse(given.text())),
             connectors_dir: layers.checked("connectors_dir", existing_folder),
             log: layers.checked("log", log_filter).unwrap_or_else(|| "info".to_owned()),
             log_format: layers.checked("log_format", log_format).unwrap_or(LogFormat::Json),

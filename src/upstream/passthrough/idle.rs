@@ -1,7 +1,7 @@
 //! Connections that wait for the next request, and the lease that brings them back.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, RefCell, RefMut},
     collections::HashMap,
     rc::Rc,
     time::Duration,
@@ -12,7 +12,7 @@ use hyper::client::conn::http1::SendRequest;
 use tokio::{task::AbortHandle, time::Instant};
 
 use super::body::{Progress, Upload};
-use crate::upstream::Failure;
+use crate::upstream::{Access, Failure};
 
 /// Connections kept per host and worker.
 const MAX_IDLE: usize = 256;
@@ -40,22 +40,44 @@ struct Host {
     idle: Vec<Connection>,
 }
 
-/// Idle connections by authority; http and https apart.
+/// Whose connections a request may use: those whose server was trusted as it would be.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Side {
+    /// http.
+    Plain,
+    /// https by the public authorities.
+    Public,
+    /// https by an account's own trust.
+    Own([u8; 32]),
+}
+
+impl Side {
+    pub(super) fn of(access: &Access) -> Side {
+        match (access.base.scheme(), &access.trust) {
+            ("https", Some(trust)) => Side::Own(trust.id),
+            ("https", None) => Side::Public,
+            _ => Side::Plain,
+        }
+    }
+}
+
+type ByAuthority = HashMap<Box<str>, Host>;
+
+/// Idle connections by side and authority.
 #[derive(Default)]
 pub(super) struct Hosts {
-    plain: RefCell<HashMap<Box<str>, Host>>,
-    tls: RefCell<HashMap<Box<str>, Host>>,
+    sides: RefCell<HashMap<Side, ByAuthority>>,
     sweeping: Cell<bool>,
 }
 
 impl Hosts {
-    fn of(&self, https: bool) -> &RefCell<HashMap<Box<str>, Host>> {
-        if https { &self.tls } else { &self.plain }
+    fn of(&self, side: Side) -> RefMut<'_, ByAuthority> {
+        RefMut::map(self.sides.borrow_mut(), |sides| sides.entry(side).or_default())
     }
 
     /// The `Host` header of an authority, made once.
-    pub(super) fn host_header(&self, https: bool, authority: &str) -> Result<HeaderValue, Failure> {
-        let mut hosts = self.of(https).borrow_mut();
+    pub(super) fn host_header(&self, side: Side, authority: &str) -> Result<HeaderValue, Failure> {
+        let mut hosts = self.of(side);
         if let Some(host) = hosts.get(authority) {
             return Ok(host.header.clone());
         }
@@ -66,8 +88,8 @@ impl Hosts {
     }
 
     /// The connection that waited least and is still open.
-    pub(super) fn take(&self, https: bool, authority: &str) -> Option<Connection> {
-        let mut hosts = self.of(https).borrow_mut();
+    pub(super) fn take(&self, side: Side, authority: &str) -> Option<Connection> {
+        let mut hosts = self.of(side);
         let idle = &mut hosts.get_mut(authority)?.idle;
         while let Some(connection) = idle.pop() {
             if !connection.sender.is_closed() && connection.since.elapsed() < IDLE {
@@ -77,10 +99,10 @@ impl Hosts {
         None
     }
 
-    fn put(self: &Rc<Self>, https: bool, header: &HeaderValue, mut connection: Connection) {
+    fn put(self: &Rc<Self>, side: Side, header: &HeaderValue, mut connection: Connection) {
         connection.since = Instant::now();
         let Ok(authority) = header.to_str() else { return };
-        let mut hosts = self.of(https).borrow_mut();
+        let mut hosts = self.of(side);
         match hosts.get_mut(authority) {
             Some(host) if host.idle.len() >= MAX_IDLE => {}
             Some(host) => host.idle.push(connection),
@@ -104,13 +126,15 @@ impl Hosts {
 
     /// Drops what waited too long; false when nothing is left to look after.
     fn sweep(&self) -> bool {
-        for hosts in [&self.plain, &self.tls] {
-            hosts.borrow_mut().retain(|_, host| {
+        let mut sides = self.sides.borrow_mut();
+        sides.retain(|_, hosts| {
+            hosts.retain(|_, host| {
                 host.idle.retain(|connection| !connection.sender.is_closed() && connection.since.elapsed() < IDLE);
                 !host.idle.is_empty()
             });
-        }
-        let left = !(self.plain.borrow().is_empty() && self.tls.borrow().is_empty());
+            !hosts.is_empty()
+        });
+        let left = !sides.is_empty();
         self.sweeping.set(left);
         left
     }
@@ -120,14 +144,14 @@ impl Hosts {
 pub(super) struct Lease {
     connection: Option<Connection>,
     hosts: Rc<Hosts>,
-    https: bool,
+    side: Side,
     authority: HeaderValue,
     upload: Progress,
 }
 
 impl Lease {
-    pub(super) fn new(connection: Connection, hosts: Rc<Hosts>, https: bool, authority: HeaderValue, upload: Progress) -> Self {
-        Self { connection: Some(connection), hosts, https, authority, upload }
+    pub(super) fn new(connection: Connection, hosts: Rc<Hosts>, side: Side, authority: HeaderValue, upload: Progress) -> Self {
+        Self { connection: Some(connection), hosts, side, authority, upload }
     }
 
     /// Back to the pool, unless the request is still being sent.
@@ -135,7 +159,7 @@ impl Lease {
         if self.upload.is_over()
             && let Some(connection) = self.connection.take()
         {
-            self.hosts.put(self.https, &self.authority, connection);
+            self.hosts.put(self.side, &self.authority, connection);
         }
     }
 }

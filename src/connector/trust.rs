@@ -73,7 +73,10 @@ pub(super) fn too_much(fields: &BTreeMap<String, String>) -> Option<FieldProblem
 /// Trust that would never be asked for.
 pub(super) fn without_tls(fields: &BTreeMap<String, String>, base: &Url) -> Option<FieldProblem> {
     let field = fields.keys().find(|name| is_field(name)).filter(|_| base.scheme() != "https")?;
-    Some(FieldProblem { field: field.clone(), message: "does nothing: the address is http, where no certificate is shown".into() })
+    Some(FieldProblem {
+        field: field.clone(),
+        message: "does nothing: the address is http, where no certificate is shown".into(),
+    })
 }
 
 /// The certificates alone, each in PEM as everybody writes it.

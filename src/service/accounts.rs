@@ -324,7 +324,10 @@ impl Accounts {
         let absent: Vec<&str> =
             secrets.iter().copied().filter(|name| account.sealed.contains_key(*name) && !changed.contains_key(*name)).collect();
         if moved && !absent.is_empty() {
-            let detail = format!("A change of the address, or of whom its server is trusted by, needs all secrets again; missing: {}.", absent.join(", "));
+            let detail = format!(
+                "A change of the address, or of whom its server is trusted by, needs all secrets again; missing: {}.",
+                absent.join(", ")
+            );
             return Err(Error::new(Code::SecretsRequired, detail).field(absent[0]));
         }
         let mut fields = account.fields.clone();

@@ -77,7 +77,21 @@ impl Access {
         }
         let trust = Trust::of(&resolved.fields)?;
         let Resolved { fields, secrets, base, hosts, .. } = resolved;
-        Ok(Access { account, environment, connector, method, generation, base, hosts, headers, query, fields, secrets, trust, facts })
+        Ok(Access {
+            account,
+            environment,
+            connector,
+            method,
+            generation,
+            base,
+            hosts,
+            headers,
+            query,
+            fields,
+            secrets,
+            trust,
+            facts,
+        })
     }
 }
 

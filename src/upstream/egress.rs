@@ -249,7 +249,8 @@ impl Guard {
 
     async fn addresses(&self, host: &str, named: bool) -> Result<Vec<IpAddr>, DialError> {
         check_name(host).map_err(DialError::Refused)?;
-        let found = self.look_up(host).await.ok_or_else(|| DialError::Unreachable(format!("the name {host} does not resolve")))?;
+        let found =
+            self.look_up(host).await.ok_or_else(|| DialError::Unreachable(format!("the name {host} does not resolve")))?;
         for ip in &found {
             if let Some(range) = ranges::blocked(*ip)
                 && !(named && self.allow.holds(*ip))

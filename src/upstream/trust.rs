@@ -54,9 +54,11 @@ impl Trust {
     pub(super) fn failure(&self, error: &CertificateError) -> Failure {
         let reason = match error {
             CertificateError::Other(other) => other.to_string(),
-            CertificateError::UnknownIssuer => "it signed neither the server's certificate nor is it that certificate".to_owned(),
+            CertificateError::UnknownIssuer => "the server's certificate is neither this one nor signed by it".to_owned(),
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-                format!("the server's certificate is not for this host ({error}); names are read from its subject alternative names")
+                format!(
+                    "the server's certificate is not for this host ({error}); names are read from its subject alternative names"
+                )
             }
             error => format!("the server's certificate is refused: {error}"),
         };
@@ -133,6 +135,15 @@ fn verify_same(shown: &CertificateDer<'_>, name: &ServerName<'_>, now: UnixTime)
     Ok(ServerCertVerified::assertion())
 }
 
+/// Whether an authority has nothing to say about a certificate: it did not sign it, or it signed itself.
+fn is_of_another(error: &Error) -> bool {
+    match error {
+        Error::InvalidCertificate(CertificateError::UnknownIssuer) => true,
+        Error::InvalidCertificate(CertificateError::Other(other)) => other.to_string().contains("CaUsedAsEndEntity"),
+        _ => false,
+    }
+}
+
 impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
@@ -157,8 +168,7 @@ impl ServerCertVerifier for Verifier {
                     Ok(()) => return Ok(verified),
                     Err(error) => last = error,
                 },
-                // Whoever did not sign it has nothing to say about it.
-                Err(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {}
+                Err(error) if is_of_another(&error) => {}
                 Err(error) => last = error,
             }
         }

@@ -178,11 +178,9 @@ pub enum FieldKind {
     /// The name of an HTTP header.
     HeaderName,
     /// X.509 certificates in PEM; only of a field the loader adds.
-    #[serde(skip_deserializing)]
     #[schemars(skip)]
     Certificates,
     /// The SHA-256 fingerprint of a certificate; only of a field the loader adds.
-    #[serde(skip_deserializing)]
     #[schemars(skip)]
     Fingerprint,
 }

@@ -159,10 +159,6 @@ fn check_fields(scope: &mut Scope<'_>, place: Place<'_>) {
 }
 
 fn field_problem(field: &FieldFile, place: Place<'_>) -> Option<Problem> {
-    if matches!(field.kind, FieldKind::Certificates | FieldKind::Fingerprint) {
-        let hint = "every method with an address has `ca_certificate` and `certificate_sha256`, without saying so".to_owned();
-        return Some(place.key("kind").problem("fields of this kind are added by the loader", hint));
-    }
     let address = field.kind.is_address();
     let choice = field.kind == FieldKind::Choice;
     if choice == field.values.is_empty() {

@@ -18,7 +18,11 @@ pub use self::{
     layers::Environment,
     mistake::{ConfigError, Mistake, Source},
 };
-use crate::{model::Secret, store::redis::RedisUrl, upstream::Allow};
+use crate::{
+    model::Secret,
+    store::redis::RedisUrl,
+    upstream::{Allow, EgressProxy},
+};
 
 /// The web server's own lines about its workers tell an operator nothing.
 const DEFAULT_LOG: &str = "info,actix_server=warn";
@@ -107,6 +111,8 @@ pub struct Settings {
     pub admin_token: Option<Secret>,
     /// The private addresses vendors may have.
     pub egress_allow: Allow,
+    /// The proxy that every call to a vendor goes through.
+    pub egress_proxy: Option<EgressProxy>,
     /// The folder laid over the built-in connectors.
     pub connectors_dir: Option<PathBuf>,
     /// The log filter.
@@ -142,6 +148,7 @@ impl Settings {
             public_url: layers.checked("public_url", public_url),
             admin_token: layers.checked("admin_token", admin_token),
             egress_allow: layers.checked("egress_allow", |given| Allow::parse(given.text())).unwrap_or_default(),
+            egress_proxy: layers.checked("egress_proxy", |given| EgressProxy::parse(given.text())),
             connectors_dir: layers.checked("connectors_dir", existing_folder),
             log: layers.checked("log", log_filter).unwrap_or_else(|| DEFAULT_LOG.to_owned()),
             log_format: layers.checked("log_format", log_format).unwrap_or(LogFormat::Json),

@@ -31,7 +31,7 @@ const fn list(name: &'static str, variable: &'static str) -> Key {
 }
 
 /// Every setting of the gateway.
-const SETTINGS: [Key; 10] = [
+const SETTINGS: [Key; 11] = [
     secret("store", "ROLLCALL_STORE"),
     secret("admin_token", "ROLLCALL_ADMIN_TOKEN"),
     key("keys_file", "ROLLCALL_KEYS_FILE"),
@@ -39,6 +39,7 @@ const SETTINGS: [Key; 10] = [
     key("listen", "ROLLCALL_LISTEN"),
     key("public_url", "ROLLCALL_PUBLIC_URL"),
     list("egress_allow", "ROLLCALL_EGRESS_ALLOW"),
+    secret("egress_proxy", "ROLLCALL_EGRESS_PROXY"),
     key("connectors_dir", "ROLLCALL_CONNECTORS_DIR"),
     key("log", "ROLLCALL_LOG"),
     key("log_format", "ROLLCALL_LOG_FORMAT"),
@@ -262,7 +263,8 @@ impl Layers {
         let inline = |given: &Given, name: &str| matches!(&given.source, Source::File { key: Some(key), .. } if key == name);
         let holds_secret = self.given.iter().any(|(name, given)| match *name {
             "admin_token" => inline(given, name),
-            _ => inline(given, "store") && given.text().contains('@'),
+            "store" | "egress_proxy" => inline(given, name) && given.text().contains('@'),
+            _ => false,
         });
         if holds_secret && fs::metadata(path).is_ok_and(|metadata| metadata.mode() & 0o077 != 0) {
             self.warn(format!("`{0}` holds a secret and can be read by others; run `chmod 600 {0}`", path.display()));

@@ -7,7 +7,7 @@ use http::HeaderName;
 use super::{
     Auth, Deny, ErrorRule, Limits, Proxy, Template, TestRequest, TextTest, Transport, Words,
     compile::Scope,
-    file::{self, AuthFile, DenyRule, FieldKind, Meaning},
+    file::{self, AuthFile, DenyRule, Meaning},
     kind, resource, units,
     yaml::Place,
 };
@@ -99,7 +99,7 @@ impl<'p> AccessCompiler<'_, '_, 'p> {
         let first = text.strip_prefix('{').and_then(|rest| rest.split_once('}')).map(|(name, _)| name);
         let field = first.and_then(|name| self.scope.link.fields.iter().find(|field| field.name == name));
         let good = match field {
-            Some(field) => matches!(field.kind, FieldKind::Origin | FieldKind::BaseUrl),
+            Some(field) => field.kind.is_address(),
             None => text.starts_with("https://") && !text.ends_with('/') || first.is_some(),
         };
         if !good {

@@ -177,6 +177,19 @@ pub enum FieldKind {
     Choice,
     /// The name of an HTTP header.
     HeaderName,
+    /// X.509 certificates in PEM; only of a field the loader adds.
+    #[schemars(skip)]
+    Certificates,
+    /// The SHA-256 fingerprint of a certificate; only of a field the loader adds.
+    #[schemars(skip)]
+    Fingerprint,
+}
+
+impl FieldKind {
+    /// Whether it takes an address.
+    pub const fn is_address(self) -> bool {
+        matches!(self, FieldKind::Origin | FieldKind::BaseUrl)
+    }
 }
 
 /// Where the credential goes; templates over the fields.

@@ -14,6 +14,7 @@ pub mod resolve;
 mod resource;
 pub mod schema;
 pub mod template;
+pub mod trust;
 mod units;
 mod yaml;
 
@@ -71,7 +72,7 @@ pub struct LinkMethod {
     pub level: Level,
     /// The protocol.
     pub transport: Transport,
-    /// What the customer fills in.
+    /// What the customer fills in; beside an address, whom its server is trusted by.
     pub fields: Vec<FieldFile>,
     /// Exactly one group must be whole.
     pub one_of: Vec<Vec<String>>,

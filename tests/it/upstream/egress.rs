@@ -185,12 +185,12 @@ fn recording(allow: &str) -> (Arc<Guard>, Arc<Names>, Arc<Recorder>) {
     (Arc::new(guard), names, recorder)
 }
 
-async fn through_unified(guard: &Arc<Guard>, access: &Access) -> Failure {
+pub async fn through_unified(guard: &Arc<Guard>, access: &Access) -> Failure {
     let upstream = Upstream::new(guard.clone(), Arc::new(NoStore));
     upstream.list(access, &users("[*]", PageStyle::None), &ListAsk::default()).await.unwrap_err()
 }
 
-async fn through_pool(guard: &Arc<Guard>, access: &Access) -> Failure {
+pub async fn through_pool(guard: &Arc<Guard>, access: &Access) -> Failure {
     let pool = Pool::new(guard.clone());
     let target = PathAndQuery::from_static("/x");
     match pool.send(access, http_request(Method::GET, target, HeaderMap::new(), Empty::new())).await {

@@ -3,6 +3,7 @@
 mod answers;
 mod bounds;
 mod egress;
+mod egress_proxy;
 mod headers;
 mod listing;
 mod paging;
@@ -10,3 +11,4 @@ mod pool;
 mod redirects;
 mod support;
 mod target;
+mod trust;

@@ -57,6 +57,7 @@ pub fn access(base: &str) -> Access {
         headers: vec![(http::header::AUTHORIZATION, authorization)],
         query: Vec::new(),
         fields: BTreeMap::new(),
+        trust: None,
         secrets: BTreeMap::from([("token".to_owned(), Secret::new(CANARY.to_owned()))]),
         facts: serde_json::Map::new(),
     }

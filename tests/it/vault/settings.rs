@@ -361,3 +361,22 @@ fn the_process_environment_is_read() {
     assert!(environment.get("PATH").is_some_and(|path| !path.is_empty()));
     assert_eq!(environment.get("ROLLCALL_NOT_SET_ANYWHERE"), None);
 }
+
+#[test]
+fn the_egress_proxy_is_a_secret_of_its_own() {
+    const PROXY: &str = "http://operator:hidden-word@proxy.internal:3128";
+    assert!(machine().settings().egress_proxy.is_none());
+    assert!(machine().set("ROLLCALL_EGRESS_PROXY", PROXY).settings().egress_proxy.is_some());
+    let mut of_file = machine();
+    let path = of_file.file("proxy", &format!("{PROXY}\n"));
+    assert!(of_file.set("ROLLCALL_EGRESS_PROXY_FILE", path.to_str().unwrap()).settings().egress_proxy.is_some());
+    let inline = machine().config(&format!("egress_proxy = \"{PROXY}\""));
+    assert!(inline.settings().egress_proxy.is_some() && inline.settings().warnings.is_empty());
+    fs::set_permissions(&inline.flags[1], fs::Permissions::from_mode(0o644)).unwrap();
+    assert!(inline.settings().warnings[0].contains("chmod 600"), "{:?}", inline.settings().warnings);
+    for wrong in ["https://operator:hidden-word@proxy", "http://operator:hidden-word@proxy/x", "operator:hidden-word@proxy:1"] {
+        let wrong = machine().set("ROLLCALL_EGRESS_PROXY", wrong);
+        wrong.mistake(&["ROLLCALL_EGRESS_PROXY", "http://host:port"]);
+        assert!(!wrong.mistakes()[0].contains("hidden-word"), "{:?}", wrong.mistakes());
+    }
+}

@@ -64,7 +64,7 @@ pub async fn demo(args: DemoArgs, mut global: GlobalArgs) -> Result<(), Failure>
     }
     let egress: Vec<String> = sandboxes.iter().map(|(_, sandbox)| sandbox.addr.to_string()).collect();
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut running = Running::start(&settings, listener, Some(&token), &egress, workers).await?;
+    let mut running = Running::start(&settings, listener, None, Some(&token), &egress, workers).await?;
     let services = running.core.services.clone();
     let environment = running.core.environment;
     let mut accounts = Vec::new();

@@ -10,8 +10,7 @@ use crate::{
     app::Core,
     config::{GlobalArgs, Purpose, Settings, StoreSetting},
     connector::Catalog,
-    model::{Secret, SystemClock},
-    upstream::own::OwnApi,
+    model::SystemClock,
 };
 
 #[derive(Clone, Copy, PartialEq, Eq, Serialize)]
@@ -141,8 +140,9 @@ async fn store(settings: &Settings) -> Vec<Finding> {
 
 async fn running(settings: &Settings) -> Option<Finding> {
     let file = ServeFile::read(settings)?;
-    let api = OwnApi::new(&file.url, Secret::new(file.token)).ok()?;
+    let url = file.url.clone();
+    let api = file.api().ok()?;
     let (status, answer) = api.call(http::Method::GET, "/readyz", None).await.ok()?;
     let verdict = if status == 200 { Verdict::Good } else { Verdict::Bad };
-    Some(finding("store", verdict, format!("a gateway runs at {}: {answer}", file.url)))
+    Some(finding("store", verdict, format!("a gateway runs at {}: {answer}", url)))
 }

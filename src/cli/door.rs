@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::{
     Failure,
     serve::{Running, random_text, reachable},
-    serve_file::ServeFile,
+    serve_file::{ServeFile, own_url},
     settings,
 };
 use crate::{
@@ -38,7 +38,7 @@ impl Door {
         let token = random_text();
         let listener = TcpListener::bind(("127.0.0.1", 0))?;
         let url = format!("http://{}", listener.local_addr()?);
-        match Running::start(&settings, listener, Some(&token), &[], 1).await {
+        match Running::start(&settings, listener, None, Some(&token), &[], 1).await {
             Ok(running) => Ok(Door { api: OwnApi::new(&url, token)?, own: Some(running) }),
             // A gateway that is just starting holds the store a moment before it can be found.
             Err(failure) => match found_late(&settings).await? {
@@ -89,7 +89,7 @@ pub fn encoded(text: &str) -> PercentEncode<'_> {
 /// The gateway that `serve.json` names, if it answers; a file left behind by a crash is no gateway.
 async fn running_here(settings: &Settings) -> Result<Option<OwnApi>, Failure> {
     let Some(file) = ServeFile::read(settings) else { return Ok(None) };
-    let api = OwnApi::new(&file.url, Secret::new(file.token))?;
+    let api = file.api()?;
     match api.call(Method::GET, "/ping", None).await {
         Ok((200, _)) => Ok(Some(api)),
         _ => Ok(None),
@@ -113,7 +113,8 @@ async fn found_late(settings: &Settings) -> Result<Option<OwnApi>, Failure> {
 pub async fn healthcheck(global: GlobalArgs) -> Result<(), Failure> {
     let settings = settings(&global, Purpose::Tool)?;
     let address = reachable(settings.listen);
-    let api = OwnApi::new(&format!("http://{address}"), Secret::new(String::new()))?;
+    let certificate = settings.tls.as_ref().map(|files| files.certificate.as_path());
+    let api = OwnApi::here(&own_url(&settings, address), Secret::new(String::new()), certificate)?;
     let asked = tokio::time::timeout(Duration::from_secs(5), api.call(Method::GET, "/healthz", None)).await;
     match asked {
         Ok(Ok((200, _))) => Ok(()),

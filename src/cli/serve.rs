@@ -17,7 +17,7 @@ use super::{Failure, log_line::JsonLine, serve_file::ServeFile};
 use crate::{
     app::Core,
     config::{LogFormat, Settings, StoreSetting},
-    http::{Readiness, State, server},
+    http::{Readiness, State, server, tls::Identity},
     model::{Secret, SystemClock},
     vault::{TokenText, harden_process},
 };
@@ -32,15 +32,17 @@ pub struct Running {
     /// What was opened.
     pub core: Core,
     readiness: Arc<Readiness>,
+    identity: Option<Arc<Identity>>,
     handle: ServerHandle,
     server: actix_web::rt::task::JoinHandle<std::io::Result<()>>,
 }
 
 impl Running {
-    /// Opens everything and answers on the listener.
+    /// Opens everything and answers on the listener, over TLS when there is an identity to show.
     pub async fn start(
         settings: &Settings,
         listener: TcpListener,
+        identity: Option<Arc<Identity>>,
         run_token: Option<&Secret>,
         egress: &[String],
         workers: usize,
@@ -56,14 +58,15 @@ impl Running {
         let state = State {
             services: core.services.clone(),
             guard: core.guard.clone(),
+            public_origin: settings.public_url.as_ref().map(|url| url.origin().ascii_serialization().into()),
             public_host,
             metrics,
             metrics_open: listener.local_addr()?.ip().is_loopback(),
             readiness: readiness.clone(),
         };
-        let server: Server = server::serve(listener, Arc::new(state), workers)?;
+        let server: Server = server::serve(listener, identity.as_ref(), Arc::new(state), workers)?;
         let handle = server.handle();
-        Ok(Running { core, readiness, handle, server: actix_web::rt::spawn(server) })
+        Ok(Running { core, readiness, identity, handle, server: actix_web::rt::spawn(server) })
     }
 
     /// Keeps serving until a signal, looking at the key ring and the connectors meanwhile.
@@ -80,6 +83,7 @@ impl Running {
                 }
                 () = tokio::time::sleep(WATCH) => {
                     self.watch_ring();
+                    self.watch_identity();
                     self.watch_connectors().await;
                     // Samples pile up until somebody folds them into their buckets.
                     if let Some(metrics) = server::metrics_recorder() {
@@ -97,6 +101,14 @@ impl Running {
                 tracing::error!(%why, "the key ring cannot be used; the one in memory stays");
             }
             self.readiness.set_keys(problem);
+        }
+    }
+
+    fn watch_identity(&self) {
+        match self.identity.as_ref().map(|identity| identity.refresh()) {
+            Some(Ok(true)) => tracing::info!("a new certificate is shown to callers"),
+            Some(Err(why)) => tracing::error!(%why, "the new certificate cannot be used; the one in memory is still shown"),
+            _ => {}
         }
     }
 
@@ -127,16 +139,18 @@ pub async fn serve(settings: Settings) -> Result<(), Failure> {
     for warning in &settings.warnings {
         tracing::warn!("{warning}");
     }
+    let identity = settings.tls.as_ref().map(|files| Identity::load(&files.certificate, &files.key)).transpose();
+    let identity = identity.map_err(|why| Failure::Failed(format!("TLS cannot be offered: {why}")))?;
     let listener = TcpListener::bind(settings.listen)
         .map_err(|why| Failure::Failed(format!("cannot listen on {}: {why}", settings.listen)))?;
     let address = listener.local_addr()?;
     let run_token = random_text();
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut running = Running::start(&settings, listener, Some(&run_token), &[], workers).await?;
+    let mut running = Running::start(&settings, listener, identity, Some(&run_token), &[], workers).await?;
     announce(&settings, &running.core).await?;
     let serve_file = ServeFile::path(&settings);
     if let Some(path) = &serve_file {
-        let file = ServeFile { url: format!("http://{}", reachable(address)), token: run_token.expose().to_owned() };
+        let file = ServeFile::of(&settings, reachable(address), &run_token)?;
         write_private(path, &serde_json::to_string(&file)?)?;
     }
     tracing::info!(%address, store = %settings.store, "ready");

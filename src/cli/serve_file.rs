@@ -1,21 +1,39 @@
 //! How the commands of this machine find the gateway that runs here.
 
-use std::{io::Read, os::unix::fs::MetadataExt, path::PathBuf};
+use std::{io::Read, net::SocketAddr, os::unix::fs::MetadataExt, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Settings, StoreSetting};
+use crate::{
+    config::{Settings, StoreSetting},
+    model::Secret,
+    upstream::{Failure, own::OwnApi},
+};
 
 /// `DIR/serve.json`: where this folder's gateway listens and a token for this run. Mode 0600, removed at the end.
 #[derive(Serialize, Deserialize)]
 pub struct ServeFile {
     /// The address.
     pub url: String,
+    /// The certificate it shows, when it speaks https: the only one that is taken for its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<PathBuf>,
     /// An administrator's token of this run.
     pub token: String,
 }
 
 impl ServeFile {
+    /// Of the gateway that listens there.
+    pub fn of(settings: &Settings, address: SocketAddr, token: &Secret) -> std::io::Result<ServeFile> {
+        let certificate = settings.tls.as_ref().map(|files| files.certificate.canonicalize()).transpose()?;
+        Ok(ServeFile { url: own_url(settings, address), certificate, token: token.expose().to_owned() })
+    }
+
+    /// Its API.
+    pub fn api(self) -> Result<OwnApi, Failure> {
+        OwnApi::here(&self.url, Secret::new(self.token), self.certificate.as_deref())
+    }
+
     /// Where it stands for this store.
     pub fn path(settings: &Settings) -> Option<PathBuf> {
         match &settings.store {
@@ -38,4 +56,10 @@ impl ServeFile {
         file.read_to_string(&mut text).ok()?;
         serde_json::from_str(&text).ok()
     }
+}
+
+/// The address of a gateway with these settings that listens there.
+pub fn own_url(settings: &Settings, address: SocketAddr) -> String {
+    let scheme = if settings.tls.is_some() { "https" } else { "http" };
+    format!("{scheme}://{address}")
 }

@@ -42,7 +42,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("http_body_util", &["upstream", "http/routes/passthrough"]),
     ("ipnet", &["upstream"]),
     ("reqwest", &["upstream"]),
-    ("rustls", &["upstream", "store", "app"]),
+    ("rustls", &["upstream", "store", "http/tls", "app"]),
     ("rustls_native_certs", &["upstream", "store"]),
     ("tokio_rustls", &["upstream", "store"]),
     ("webpki_roots", &["upstream", "store"]),

@@ -174,7 +174,7 @@ fn read(reader: &mut impl BufRead) -> Option<Asked> {
     Some(asked)
 }
 
-fn line(reader: &mut impl BufRead) -> Option<String> {
+pub fn line(reader: &mut impl BufRead) -> Option<String> {
     let mut bytes = Vec::new();
     reader.read_until(b'\n', &mut bytes).ok().filter(|count| *count > 0)?;
     while bytes.last().is_some_and(|b| matches!(b, b'\r' | b'\n')) {

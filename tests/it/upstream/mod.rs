@@ -4,6 +4,7 @@ mod answers;
 mod bounds;
 mod egress;
 mod headers;
+mod json_links;
 mod listing;
 mod paging;
 mod pool;

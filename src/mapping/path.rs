@@ -90,8 +90,8 @@ impl Path {
     pub fn plain_steps(&self) -> Option<impl Iterator<Item = PlainStep<'_>>> {
         let is_plain = self.reads_record() && !self.steps.iter().any(|step| matches!(step, Step::Where { .. }));
         let plain = |step| match step {
-            &Step::Key(ref name) => Some(PlainStep::Member(name)),
-            &Step::Index(index) => Some(PlainStep::Element(index)),
+            Step::Key(name) => Some(PlainStep::Member(name)),
+            Step::Index(index) => Some(PlainStep::Element(*index)),
             Step::All => Some(PlainStep::Elements),
             Step::Where { .. } => None,
         };

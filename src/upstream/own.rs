@@ -54,11 +54,21 @@ impl OwnApi {
         if let Some(body) = body {
             request = request.header(http::header::CONTENT_TYPE, "application/json").body(body.to_string());
         }
-        let unreachable =
-            |error: reqwest::Error| Failure::Unreachable(format!("{} does not answer: {}", self.base, error.without_url()));
+        let unreachable = |error: reqwest::Error| {
+            Failure::Unreachable(format!("{} does not answer: {}", self.base, cause(&error.without_url())))
+        };
         let answer = request.send().await.map_err(unreachable)?;
         let status = answer.status().as_u16();
         let bytes = answer.bytes().await.map_err(unreachable)?;
         Ok((status, serde_json::from_slice(&bytes).unwrap_or(Value::Null)))
     }
+}
+
+/// What went wrong at the bottom: the client's own words only say that something did.
+fn cause(error: &dyn std::error::Error) -> String {
+    let mut last = error;
+    while let Some(deeper) = last.source() {
+        last = deeper;
+    }
+    last.to_string()
 }

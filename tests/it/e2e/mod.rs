@@ -18,6 +18,7 @@ mod demo;
 mod differential;
 mod head;
 mod hostile;
+mod links;
 mod metrics;
 mod overlay;
 mod redis;

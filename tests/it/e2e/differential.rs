@@ -5,7 +5,7 @@ use std::{
     collections::BTreeMap,
     io::{BufReader, Read, Write},
     net::TcpStream,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde_json::json;
@@ -425,4 +425,38 @@ fn without_ours(mut came: Came, direct: &Came) -> Came {
         assert_eq!(came.headers.remove("content-security-policy").unwrap(), ["sandbox"]);
     }
     came
+}
+
+#[tokio::test]
+async fn events_arrive_while_the_vendor_goes_on() {
+    let pause = Duration::from_secs(3);
+    let vendor = Vendor::start(move |asked| match asked.path() {
+        "/v2/events" => {
+            let head = b"HTTP/1.1 200 X\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
+            let event = |text: &str| format!("{:x}\r\n{text}\r\n", text.len()).into_bytes();
+            Act::Pieces(
+                vec![[head, event("data: 1\n\n")].concat(), [event("data: 2\n\n"), b"0\r\n\r\n".to_vec()].concat()],
+                pause,
+            )
+        }
+        _ => scim(asked, 1),
+    });
+    let gateway = Gateway::start(&Kept::embedded(), &vendor.authority());
+    let account = gateway.link("scim", "bearer", json!({"base_url": vendor.at("/v2"), "token": SECRET})).await;
+    let ours = gateway.base.strip_prefix("http://").unwrap();
+    let mut stream = TcpStream::connect(ours).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream.write_all(&Case::new("GET", "/events").bytes(&format!("/passthrough/{account}"), ours, ADMIN)).unwrap();
+    let (begun, mut came, mut buffer) = (Instant::now(), Vec::new(), [0; 4096]);
+    let mut first = None;
+    while !came.ends_with(b"0\r\n\r\n") {
+        let count = stream.read(&mut buffer).unwrap();
+        assert!(count > 0, "{}", String::from_utf8_lossy(&came));
+        came.extend_from_slice(&buffer[..count]);
+        if came.windows(7).any(|part| part == b"data: 1") {
+            first.get_or_insert_with(|| begun.elapsed());
+        }
+    }
+    assert!(first.is_some_and(|first| first < pause - Duration::from_secs(1)), "{first:?}");
+    assert!(came.windows(7).any(|part| part == b"data: 2"));
 }

@@ -89,13 +89,14 @@ impl Path {
     /// Its steps into the record, for whoever follows them elsewhere; `None` when it has a condition or another root.
     pub fn plain_steps(&self) -> Option<impl Iterator<Item = PlainStep<'_>>> {
         let is_plain = self.reads_record() && !self.steps.iter().any(|step| matches!(step, Step::Where { .. }));
-        let plain = |step| match step {
-            Step::Key(name) => Some(PlainStep::Member(name)),
-            Step::Index(index) => Some(PlainStep::Element(*index)),
-            Step::All => Some(PlainStep::Elements),
-            Step::Where { .. } => None,
-        };
-        is_plain.then(|| self.steps.iter().filter_map(plain))
+        is_plain.then(|| {
+            self.steps.iter().filter_map(|step| match step {
+                Step::Key(name) => Some(PlainStep::Member(name)),
+                Step::Index(index) => Some(PlainStep::Element(*index)),
+                Step::All => Some(PlainStep::Elements),
+                Step::Where { .. } => None,
+            })
+        })
     }
 
     pub(super) fn root(&self) -> Root {

@@ -31,13 +31,15 @@ const fn list(name: &'static str, variable: &'static str) -> Key {
 }
 
 /// Every setting of the gateway.
-const SETTINGS: [Key; 11] = [
+const SETTINGS: [Key; 13] = [
     secret("store", "ROLLCALL_STORE"),
     secret("admin_token", "ROLLCALL_ADMIN_TOKEN"),
     key("keys_file", "ROLLCALL_KEYS_FILE"),
     key("redis_ca_file", "ROLLCALL_REDIS_CA_FILE"),
     key("listen", "ROLLCALL_LISTEN"),
     key("public_url", "ROLLCALL_PUBLIC_URL"),
+    key("tls_cert_file", "ROLLCALL_TLS_CERT_FILE"),
+    key("tls_key_file", "ROLLCALL_TLS_KEY_FILE"),
     list("egress_allow", "ROLLCALL_EGRESS_ALLOW"),
     secret("egress_proxy", "ROLLCALL_EGRESS_PROXY"),
     key("connectors_dir", "ROLLCALL_CONNECTORS_DIR"),
@@ -180,6 +182,8 @@ impl Layers {
         let texts = [
             ("listen", "--listen", &args.listen),
             ("public_url", "--public-url", &args.public_url),
+            ("tls_cert_file", "--tls-cert-file", &args.tls_cert_file),
+            ("tls_key_file", "--tls-key-file", &args.tls_key_file),
             ("connectors_dir", "--connectors-dir", &args.connectors_dir),
             ("keys_file", "--keys-file", &args.keys_file),
             ("redis_ca_file", "--redis-ca-file", &args.redis_ca_file),

@@ -217,7 +217,7 @@ pub(super) fn is_word(text: &str) -> bool {
         && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
 }
 
-fn is_host(text: &str) -> bool {
+pub(super) fn is_host(text: &str) -> bool {
     let labels = || text.split('.');
     text.contains('.')
         && labels().all(|label| {

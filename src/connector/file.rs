@@ -315,6 +315,14 @@ pub struct ProxyFile {
     /// Whether `%2F` may stand in a path.
     #[serde(default)]
     pub encoded_slashes: bool,
+    /// Where JSON answers hold absolute links that clients follow, for example `'"@odata.nextLink"'`, `next` or
+    /// `items[*].href`; links to the vendor are rewritten to the passthrough. Answers are asked for uncompressed then.
+    #[serde(default)]
+    pub links: Vec<String>,
+    /// Other hosts that redirects and links may lead to, by https: `files.example.com[:port]`, or `*.example.com` for all
+    /// below. For downloads whose address carries its own right; clients go there without us.
+    #[serde(default)]
+    pub downloads: Vec<String>,
     /// Hold the account's exclusive service lock around each call that carries a body.
     #[serde(default)]
     pub exclusive: bool,

@@ -16,6 +16,7 @@ pub mod routes;
 pub mod schema;
 pub mod server;
 pub mod state;
+pub mod tls;
 pub mod token;
 pub mod watch;
 pub mod write;

@@ -32,7 +32,9 @@ const ABOUT: &str = "Rollcall links customers' accounts at many vendors and answ
     basic password, or the vendor's own key header or query parameter). `/passthrough/-/{path}` takes the account from the \
     header `rollcall-account` or the query parameter `integrated_account_id`; both are removed. GET, HEAD and OPTIONS need \
     the scope `proxy:read`, other methods `proxy:write`. It is not part of the paths below, because its bodies are the \
-    vendors'. Its own errors carry the header `rollcall-error`.\n\n\
+    vendors'. Links to the vendor in `Link`, `Location`, `Content-Location` and in body fields the connector names lead to this \
+    gateway; what leads elsewhere is withheld and `rollcall-location-withheld` or `rollcall-link-withheld` says so, unless the \
+    connector names its host for downloads. Its own errors carry the header `rollcall-error`.\n\n\
     **Lists.** `limit` is a maximum; `next_cursor` is null at the end, and a page with a cursor is never empty. No filter is \
     ever ignored: `filters` in the answer says whether the vendor or the gateway evaluated it, and one on a field that the \
     account's connector never fills is refused. This document describes unified answers: `truto_key_by` makes `result` an \

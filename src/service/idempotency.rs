@@ -134,7 +134,8 @@ struct Start {
 }
 
 impl Idempotency {
-    /// Over the records; runs are started among `tasks`, so that they end although whoever asked goes away.
+    /// Over the records; runs are started among `tasks`, so that they end although whoever asked goes away. One that is cut
+    /// short there, because it would have gone on too long for nobody, frees its key as that of a lost node does.
     pub fn new(records: repo::Idempotency, keys: Arc<SystemKeys>, tasks: Tasks) -> Self {
         Self { records, keys, tasks }
     }

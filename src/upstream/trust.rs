@@ -1,7 +1,7 @@
 //! An account's own trust in its server, in place of the public authorities. Who is trusted changes, nothing else: host
 //! names, dates and signatures are checked as ever.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, path::Path, sync::Arc};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use rustls::{
@@ -76,6 +76,8 @@ enum Accepted {
     Authorities(Vec<Authority>),
     /// SHA-256 of the server's certificate.
     Pin([u8; 32]),
+    /// The gateway's own certificate, whatever it says: its file says whose it is.
+    Own(CertificateDer<'static>),
 }
 
 struct Verifier {
@@ -85,8 +87,17 @@ struct Verifier {
 
 impl fmt::Debug for Verifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an account's own trust")
+        f.write_str("trust in certificates that are named")
     }
+}
+
+/// A configuration that takes the first certificate of a file for the server's, and no other; for a gateway of this machine.
+pub(super) fn only(file: &Path) -> Result<ClientConfig, Failure> {
+    let certificate = CertificateDer::from_pem_file(file)
+        .map_err(|_| Failure::Unreachable(format!("{} is not a PEM certificate", file.display())))?;
+    let provider = tls::provider();
+    let verifier = Arc::new(Verifier { accepted: Accepted::Own(certificate), provider: provider.clone() });
+    tls::trusting(provider, verifier).map_err(|reason| Failure::Unreachable(format!("TLS cannot be set up: {reason}")))
 }
 
 fn authorities(pem: &str, provider: &Arc<CryptoProvider>) -> Result<Vec<Authority>, String> {
@@ -156,6 +167,8 @@ impl ServerCertVerifier for Verifier {
         let authorities = match &self.accepted {
             Accepted::Pin(pin) if digest(&SHA256, shown).as_ref() == pin => return verify_same(shown, name, now),
             Accepted::Pin(_) => return Err(refuse("the server shows another certificate than this one")),
+            Accepted::Own(own) if own == shown => return Ok(ServerCertVerified::assertion()),
+            Accepted::Own(_) => return Err(Error::General("another certificate than the gateway's own".to_owned())),
             Accepted::Authorities(authorities) => authorities,
         };
         if authorities.iter().any(|authority| authority.der == *shown) {

@@ -42,7 +42,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("http_body_util", &["upstream", "http/routes/passthrough"]),
     ("ipnet", &["upstream"]),
     ("reqwest", &["upstream"]),
-    ("rustls", &["upstream", "store", "app"]),
+    ("rustls", &["upstream", "store", "http/tls", "app"]),
     ("rustls_native_certs", &["upstream", "store"]),
     ("tower_service", &["upstream"]),
     ("x509_parser", &["connector", "upstream"]),

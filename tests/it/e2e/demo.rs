@@ -152,9 +152,14 @@ fn a_demo_whose_terminal_closes_leaves_nothing_behind() {
 #[test]
 fn what_the_demo_cannot_heed_it_refuses_and_the_address_it_heeds() {
     let folder = tempfile::tempdir().unwrap();
-    for (flag, value) in
-        [("--store", "embedded:x"), ("--keys-file", "x"), ("--public-url", "https://x.example"), ("--redis-ca-file", "x")]
-    {
+    for (flag, value) in [
+        ("--store", "embedded:x"),
+        ("--keys-file", "x"),
+        ("--public-url", "https://x.example"),
+        ("--redis-ca-file", "x"),
+        ("--tls-cert-file", "x"),
+        ("--tls-key-file", "x"),
+    ] {
         for args in [["demo", flag, value], [flag, value, "demo"]] {
             let (code, out, err) = run(command(&args).current_dir(folder.path()));
             assert!(

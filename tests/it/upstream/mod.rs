@@ -5,6 +5,7 @@ mod bounds;
 mod egress;
 mod egress_proxy;
 mod headers;
+mod json_links;
 mod listing;
 mod paging;
 mod pool;

@@ -25,6 +25,7 @@ use rollcall::{
     upstream::{
         Access, Allow, Guard, Upstream,
         egress::{Dial, Resolve},
+        links::Place,
     },
 };
 use url::Url;
@@ -61,6 +62,11 @@ pub fn access(base: &str) -> Access {
         secrets: BTreeMap::from([("token".to_owned(), Secret::new(CANARY.to_owned()))]),
         facts: serde_json::Map::new(),
     }
+}
+
+/// Where an account's passthrough stands, without a public address, and what of the base was asked.
+pub fn place<'p>(access: &'p Arc<Access>, path: &'p str) -> Place<'p> {
+    Place { origin: None, access, path }
 }
 
 /// The same with a header of the vendor's own.
@@ -123,7 +129,16 @@ fn method() -> LinkMethod {
             tries: 3,
         },
         errors: Vec::<ErrorRule>::new(),
-        proxy: Proxy { methods: None, allow: None, deny: Vec::new(), words: None, encoded_slashes: false, exclusive: false },
+        proxy: Proxy {
+            methods: None,
+            allow: None,
+            deny: Vec::new(),
+            words: None,
+            encoded_slashes: false,
+            links: Vec::new(),
+            downloads: Vec::new(),
+            exclusive: false,
+        },
         test: None,
         resources: BTreeMap::new(),
     }

@@ -12,7 +12,10 @@ use crate::{
     config::{Settings, StoreSetting},
     connector::{Catalog, Overlay, Problem},
     model::{Clock, EnvironmentId, Scope, Scopes, Secret, Tasks},
-    service::{Accounts, Administrator, Directory, NewToken, Opened, Passthrough, PlatformCursors, Services, Snapshots, Tokens},
+    service::{
+        Accounts, Administrator, Directory, Idempotency, NewToken, Opened, Passthrough, PlatformCursors, Services, Snapshots,
+        Tokens,
+    },
     store::{
         Store, StoreError,
         embedded::Embedded,
@@ -68,15 +71,15 @@ pub struct Core {
 }
 
 impl Core {
-    /// Opens store, keys and connectors. `run_token` is an administrator for this run only; `egress` is added to what the
-    /// operator allows.
+    /// Opens store, keys and connectors. `run_token` is an administrator for this run only; `own` are stand-ins for
+    /// vendors that this process serves, called beside what the operator allows.
     pub async fn open(
         settings: &Settings,
         clock: Arc<dyn Clock>,
         run_token: Option<&Secret>,
-        egress: &[String],
+        own: &[String],
     ) -> Result<Core, StartError> {
-        let guard = Arc::new(Guard::new(allow(settings, egress)?));
+        let guard = Arc::new(guard(settings, own)?);
         let overlay = settings.connectors_dir.as_deref().map(|dir| Arc::new(Mutex::new(Overlay::watch(dir))));
         let catalog = Catalog::load(settings.connectors_dir.as_deref()).map_err(StartError::Connectors)?;
         begin_with(&catalog);
@@ -205,15 +208,17 @@ fn services(
     let snapshots = Snapshots::new(repo::Snapshots::new(store.clone()));
     let blobs = repo::Blobs::new(store.clone());
     let cursors = PlatformCursors::new(keys.clone());
-    let directory = Directory::new(accounts.clone(), upstream.clone(), snapshots, blobs, keys, clock);
+    let directory = Directory::new(accounts.clone(), upstream.clone(), snapshots, blobs, keys.clone(), clock);
+    let idempotency = Idempotency::new(repo::Idempotency::new(store.clone()), keys, tasks.clone());
     let passthrough = Passthrough { accounts: accounts.clone(), upstream, tasks };
-    Services { tokens, accounts, directory, passthrough, cursors, catalog, store }
+    Services { tokens, accounts, directory, passthrough, idempotency, cursors, catalog, store }
 }
 
-fn allow(settings: &Settings, extra: &[String]) -> Result<Allow, StartError> {
+fn guard(settings: &Settings, own: &[String]) -> Result<Guard, StartError> {
+    let own = Allow::parse(&own.join(",")).map_err(StartError::Other)?;
     let mut allow = settings.egress_allow.clone();
-    allow.extend(Allow::parse(&extra.join(",")).map_err(StartError::Other)?);
-    Ok(allow)
+    allow.extend(own.clone());
+    Ok(Guard::new(allow).through(settings.egress_proxy.clone(), own))
 }
 
 async fn open_store(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Arc<dyn Store>, StartError> {

@@ -18,7 +18,11 @@ pub use self::{
     layers::Environment,
     mistake::{ConfigError, Mistake, Source},
 };
-use crate::{model::Secret, store::redis::RedisUrl, upstream::Allow};
+use crate::{
+    model::Secret,
+    store::redis::RedisUrl,
+    upstream::{Allow, EgressProxy},
+};
 
 /// The web server's own lines about its workers tell an operator nothing.
 const DEFAULT_LOG: &str = "info,actix_server=warn";
@@ -39,6 +43,13 @@ pub struct GlobalArgs {
     /// Address callers use, for example `https://rollcall.example.com` [env: ROLLCALL_PUBLIC_URL]
     #[arg(long, global = true, value_name = "URL")]
     pub public_url: Option<String>,
+    /// PEM file of the certificate shown to callers, with those that vouch for it; https instead of http then
+    /// [env: ROLLCALL_TLS_CERT_FILE]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub tls_cert_file: Option<String>,
+    /// PEM file of its private key [env: ROLLCALL_TLS_KEY_FILE]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub tls_key_file: Option<String>,
     /// Folder whose connectors replace the built-in ones of the same name [env: ROLLCALL_CONNECTORS_DIR]
     #[arg(long, global = true, value_name = "DIR")]
     pub connectors_dir: Option<String>,
@@ -80,6 +91,15 @@ pub enum StoreSetting {
     Redis(Secret),
 }
 
+/// What makes our own door https.
+#[derive(Clone, Debug)]
+pub struct TlsFiles {
+    /// The certificate and those that vouch for it, PEM.
+    pub certificate: PathBuf,
+    /// Its private key, PEM.
+    pub key: PathBuf,
+}
+
 /// How logs are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
@@ -103,10 +123,14 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// The address callers use: scheme, host and port.
     pub public_url: Option<Url>,
+    /// Certificate and private key of our own door; plain http without.
+    pub tls: Option<TlsFiles>,
     /// The first administrator's token.
     pub admin_token: Option<Secret>,
     /// The private addresses vendors may have.
     pub egress_allow: Allow,
+    /// The proxy that every call to a vendor goes through.
+    pub egress_proxy: Option<EgressProxy>,
     /// The folder laid over the built-in connectors.
     pub connectors_dir: Option<PathBuf>,
     /// The log filter.
@@ -133,6 +157,7 @@ impl Settings {
         let store = layers.checked("store", store).unwrap_or(StoreSetting::Embedded(PathBuf::from("./rollcall-data")));
         let keys_file = layers.checked("keys_file", path);
         let redis_ca_file = layers.checked("redis_ca_file", existing_file);
+        let tls = tls_files(&mut layers);
         let listen = layers.checked("listen", listen).or_else(|| port(&mut layers, environment));
         let settings = Settings {
             keys_file_given: keys_file.is_some(),
@@ -140,8 +165,10 @@ impl Settings {
             redis_ca_file,
             listen: listen.unwrap_or(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080)),
             public_url: layers.checked("public_url", public_url),
+            tls,
             admin_token: layers.checked("admin_token", admin_token),
             egress_allow: layers.checked("egress_allow", |given| Allow::parse(given.text())).unwrap_or_default(),
+            egress_proxy: layers.checked("egress_proxy", |given| EgressProxy::parse(given.text())),
             connectors_dir: layers.checked("connectors_dir", existing_folder),
             log: layers.checked("log", log_filter).unwrap_or_else(|| DEFAULT_LOG.to_owned()),
             log_format: layers.checked("log_format", log_format).unwrap_or(LogFormat::Json),
@@ -267,6 +294,17 @@ fn default_keys_file(store: &StoreSetting, layers: &mut Layers) -> Option<PathBu
     let mut name = name.to_owned();
     name.push(".keys");
     Some(folder.with_file_name(name))
+}
+
+/// Both files or none.
+fn tls_files(layers: &mut Layers) -> Option<TlsFiles> {
+    let certificate = layers.checked("tls_cert_file", existing_file);
+    let key = layers.checked("tls_key_file", existing_file);
+    if layers.absent("tls_cert_file") != layers.absent("tls_key_file") {
+        let missing = if layers.absent("tls_cert_file") { "ROLLCALL_TLS_CERT_FILE" } else { "ROLLCALL_TLS_KEY_FILE" };
+        layers.mistake(Source::Missing(missing), "a certificate and its private key only work together; set both or neither");
+    }
+    certificate.zip(key).map(|(certificate, key)| TlsFiles { certificate, key })
 }
 
 fn port(layers: &mut Layers, environment: &Environment<'_>) -> Option<SocketAddr> {

@@ -79,13 +79,15 @@ error_table! {
     FilterTooBroad "filter_too_broad" 422 Gateway false "No match was found in the time one call may take"
         "Filter by a field the vendor can evaluate (see `/capabilities`), or read the list unfiltered page by page.";
     InvalidCursor "invalid_cursor" 400 Gateway false "The cursor is damaged, expired or belongs to another list"
-        "Start again without `next_cursor`; keep account, filters and limit the same while paging.";
+        "Start again without `next_cursor`; keep account, filters, order and limit the same while paging.";
     InvalidBody "invalid_body" 400 Gateway false "The request body is not what this route takes"
         "`detail` and `field` say where.";
     InvalidPath "invalid_path" 400 Gateway false "The path could leave the vendor's base address"
         "Remove dot segments, backslashes, encoded slashes and leading double slashes.";
     InvalidRequest "invalid_request" 400 Gateway false "The request is framed in a way that is not safe to forward"
         "Send one plain HTTP/1.1 request: origin-form target, one `Host`, no `Upgrade`.";
+    InvalidHeader "invalid_header" 400 Gateway false "A header has a value that is not allowed"
+        "`detail` and `field` name the header and what it takes.";
     UnknownHost "unknown_host" 400 Gateway false "The `Host` header is not the public address"
         "Call the address in `ROLLCALL_PUBLIC_URL`.";
     BodyTooLarge "body_too_large" 413 Gateway false "The request body is larger than this route takes"
@@ -94,6 +96,10 @@ error_table! {
         "Send the request again.";
     Conflict "conflict" 409 Gateway true "Somebody else changed the object at the same time"
         "Read it again and repeat the change.";
+    IdempotencyInProgress "idempotency_in_progress" 409 Gateway true "A call with this idempotency key is still running"
+        "Send the same request again after a moment; it is answered with the reply of the call that runs.";
+    IdempotencyKeyReused "idempotency_key_reused" 422 Gateway false "The idempotency key belongs to another request"
+        "Use a new key for every new request; repeat a key only with the same method, path and body.";
     ReauthRequired "reauth_required" 401 Vendor false "The vendor no longer accepts this account's credential"
         "Let the customer link the account again; its id stays.";
     CredentialRefused "credential_refused" 422 Vendor false "The vendor refused the new credential"
@@ -130,6 +136,8 @@ error_table! {
         "Try again after `Retry-After` seconds.";
     Busy "busy" 503 Gateway true "Too much is waiting for the same account"
         "Try again after `Retry-After` seconds.";
+    ShuttingDown "shutting_down" 503 Gateway true "The gateway is being stopped"
+        "Send the request again; a list that was given out as lines goes on with the `next_cursor` of its last line.";
     Internal "internal" 500 Gateway false "Something went wrong inside the gateway"
         "Report the `request_id` to the operator.";
 }

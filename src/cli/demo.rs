@@ -72,6 +72,8 @@ fn refuse_what_has_no_effect(args: &DemoArgs, global: &GlobalArgs) -> Result<(),
         ("--keys-file", global.keys_file.is_some()),
         ("--redis-ca-file", global.redis_ca_file.is_some()),
         ("--public-url", global.public_url.is_some()),
+        ("--tls-cert-file", global.tls_cert_file.is_some()),
+        ("--tls-key-file", global.tls_key_file.is_some()),
     ];
     match given.iter().find(|(_, is_given)| *is_given) {
         Some((flag, _)) => Err(Failure::Usage(format!(
@@ -92,6 +94,7 @@ fn settings_of(args: &DemoArgs, global: &GlobalArgs, folder: &std::path::Path) -
     own.listen.get_or_insert_with(|| SocketAddr::from((Ipv4Addr::LOCALHOST, args.port.unwrap_or(8080))).to_string());
     let mut settings = settings(&own, Purpose::Tool)?;
     settings.public_url = None;
+    settings.tls = None;
     Ok(settings)
 }
 
@@ -112,7 +115,7 @@ async fn start(settings: &Settings, json: bool) -> Result<Running, Failure> {
         sandboxes.push((*kind, sandbox));
     }
     let egress: Vec<String> = sandboxes.iter().map(|(_, sandbox)| sandbox.addr.to_string()).collect();
-    let running = Running::start(settings, listener, None, &egress, workers()).await?;
+    let running = Running::start(settings, listener, None, None, &egress, workers()).await?;
     let (services, environment) = (&running.core.services, running.core.environment);
     let token = new_token(services, environment).await?;
     let mut accounts = Vec::new();

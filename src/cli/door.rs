@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{
     Failure, print_json,
     serve::{Patience, Running, announce_ring, random_text, reachable},
-    serve_file::ServeFile,
+    serve_file::{ServeFile, own_url},
     settings,
 };
 use crate::{
@@ -58,7 +58,7 @@ impl Door {
             let token = random_text();
             let listener = TcpListener::bind(("127.0.0.1", 0))?;
             let url = format!("http://{}", listener.local_addr()?);
-            match Running::start(&settings, listener, Some(&token), &[], 1).await {
+            match Running::start(&settings, listener, None, Some(&token), &[], 1).await {
                 Ok(running) => {
                     announce_ring(&running.core);
                     return Ok(Door { api: OwnApi::new(&url, token)?, own: Some(running) });
@@ -128,7 +128,8 @@ fn nothing_in(folder: &Path) -> Failure {
 pub async fn healthcheck(global: GlobalArgs) -> Result<(), Failure> {
     let settings = settings(&global, Purpose::Tool)?;
     let address = reachable(settings.listen);
-    let api = OwnApi::new(&format!("http://{address}"), Secret::new(String::new()))?;
+    let certificate = settings.tls.as_ref().map(|files| files.certificate.as_path());
+    let api = OwnApi::here(&own_url(&settings, address), Secret::new(String::new()), certificate)?;
     let asked = tokio::time::timeout(Duration::from_secs(5), api.call(Method::GET, "/healthz", None)).await;
     match asked {
         Ok(Ok((200, _))) if global.json => print_json(&json!({"status": "ok", "address": address})),

@@ -16,7 +16,7 @@ use super::{Failure, log_line::JsonLine, serve_file::ServeFile, signals::Signals
 use crate::{
     app::{Core, StartError},
     config::{LogFormat, Settings, StoreSetting},
-    http::{Readiness, State, server},
+    http::{Readiness, State, server, tls::Identity},
     model::{Secret, SystemClock},
     store::StoreError,
     vault::{TokenText, harden_process},
@@ -36,15 +36,17 @@ pub struct Running {
     /// What was opened.
     pub core: Core,
     readiness: Arc<Readiness>,
+    identity: Option<Arc<Identity>>,
     handle: ServerHandle,
     server: actix_web::rt::task::JoinHandle<std::io::Result<()>>,
 }
 
 impl Running {
-    /// Opens everything and answers on the listener.
+    /// Opens everything and answers on the listener, over TLS when there is an identity to show.
     pub async fn start(
         settings: &Settings,
         listener: TcpListener,
+        identity: Option<Arc<Identity>>,
         run_token: Option<&Secret>,
         egress: &[String],
         workers: usize,
@@ -56,14 +58,15 @@ impl Running {
         let state = State {
             services: core.services.clone(),
             guard: core.guard.clone(),
+            public_origin: settings.public_url.as_ref().map(|url| url.origin().ascii_serialization().into()),
             public_host: settings.public_host(),
             metrics,
             metrics_open: listener.local_addr().map_err(listening)?.ip().is_loopback(),
             readiness: readiness.clone(),
         };
-        let server: Server = server::serve(listener, Arc::new(state), workers).map_err(listening)?;
+        let server: Server = server::serve(listener, identity.as_ref(), Arc::new(state), workers).map_err(listening)?;
         let handle = server.handle();
-        Ok(Running { core, readiness, handle, server: actix_web::rt::spawn(server) })
+        Ok(Running { core, readiness, identity, handle, server: actix_web::rt::spawn(server) })
     }
 
     /// Keeps serving until a signal, looking at the key ring and the connectors meanwhile.
@@ -77,6 +80,7 @@ impl Running {
                 }
                 () = tokio::time::sleep(WATCH) => {
                     self.watch_ring();
+                    self.watch_identity();
                     self.watch_connectors().await;
                     // Samples pile up until somebody folds them into their buckets.
                     if let Some(metrics) = server::metrics_recorder() {
@@ -94,6 +98,14 @@ impl Running {
                 tracing::error!(%why, "the key ring cannot be used; the one in memory stays");
             }
             self.readiness.set_keys(problem);
+        }
+    }
+
+    fn watch_identity(&self) {
+        match self.identity.as_ref().map(|identity| identity.refresh()) {
+            Some(Ok(true)) => tracing::info!("a new certificate is shown to callers"),
+            Some(Err(why)) => tracing::error!(%why, "the new certificate cannot be used; the one in memory is still shown"),
+            _ => {}
         }
     }
 
@@ -154,19 +166,20 @@ pub async fn serve(settings: Settings) -> Result<(), Failure> {
     for warning in &settings.warnings {
         tracing::warn!("{warning}");
     }
+    let identity = settings.tls.as_ref().map(|files| Identity::load(&files.certificate, &files.key)).transpose();
+    let identity = identity.map_err(|why| Failure::Failed(format!("TLS cannot be offered: {why}")))?;
     let listener = TcpListener::bind(settings.listen)
         .map_err(|why| Failure::Failed(format!("cannot listen on {}: {why}", settings.listen)))?;
     let address = listener.local_addr()?;
     let run_token = random_text();
     let mut running = tokio::select! {
-        started = start_patiently(&settings, &listener, &run_token) => started?,
+        started = start_patiently(&settings, &listener, identity, &run_token) => started?,
         () = signals.one() => return Ok(()),
     };
     announce(&settings, &running.core).await?;
     let serve_file = ServeFile::path(&settings);
     if let Some(path) = &serve_file {
-        let url = format!("http://{}", reachable(address));
-        let file = ServeFile { url, host: settings.public_host(), token: run_token.expose().to_owned() };
+        let file = ServeFile::of(&settings, reachable(address), &run_token)?;
         write_private(path, &serde_json::to_string(&file)?)?;
     }
     tracing::info!(%address, store = %settings.store, "ready");
@@ -179,10 +192,15 @@ pub async fn serve(settings: Settings) -> Result<(), Failure> {
     ended.and(stopped)
 }
 
-async fn start_patiently(settings: &Settings, listener: &TcpListener, run_token: &Secret) -> Result<Running, Failure> {
+async fn start_patiently(
+    settings: &Settings,
+    listener: &TcpListener,
+    identity: Option<Arc<Identity>>,
+    run_token: &Secret,
+) -> Result<Running, Failure> {
     let (mut patience, workers) = (Patience::begin(), workers());
     loop {
-        match Running::start(settings, listener.try_clone()?, Some(run_token), &[], workers).await {
+        match Running::start(settings, listener.try_clone()?, identity.clone(), Some(run_token), &[], workers).await {
             Ok(running) => return Ok(running),
             Err(why) => patience.or_fail(why).await?,
         }

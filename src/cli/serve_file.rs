@@ -1,6 +1,6 @@
 //! How the commands of this machine find the gateway that runs here.
 
-use std::{io::Read, os::unix::fs::MetadataExt, path::PathBuf};
+use std::{io::Read, net::SocketAddr, os::unix::fs::MetadataExt, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -18,11 +18,21 @@ pub struct ServeFile {
     pub url: String,
     /// The `Host` it wants to be called by, when that is not the address.
     pub host: Option<String>,
+    /// The certificate it shows, when it speaks https: the only one that is taken for its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<PathBuf>,
     /// An administrator's token of this run.
     pub token: String,
 }
 
 impl ServeFile {
+    /// Of the gateway that listens there.
+    pub fn of(settings: &Settings, address: SocketAddr, token: &Secret) -> std::io::Result<ServeFile> {
+        let certificate = settings.tls.as_ref().map(|files| files.certificate.canonicalize()).transpose()?;
+        let (url, host) = (own_url(settings, address), settings.public_host());
+        Ok(ServeFile { url, host, certificate, token: token.expose().to_owned() })
+    }
+
     /// Where it stands for this store.
     pub fn path(settings: &Settings) -> Option<PathBuf> {
         match &settings.store {
@@ -48,6 +58,13 @@ impl ServeFile {
 
     /// The way to the gateway it names.
     pub fn api(self) -> Result<OwnApi, Failure> {
-        Ok(OwnApi::new(&self.url, Secret::new(self.token))?.with_host(self.host))
+        let api = OwnApi::here(&self.url, Secret::new(self.token), self.certificate.as_deref())?;
+        Ok(api.with_host(self.host))
     }
+}
+
+/// The address of a gateway with these settings that listens there.
+pub fn own_url(settings: &Settings, address: SocketAddr) -> String {
+    let scheme = if settings.tls.is_some() { "https" } else { "http" };
+    format!("{scheme}://{address}")
 }

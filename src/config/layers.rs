@@ -31,14 +31,17 @@ const fn list(name: &'static str, variable: &'static str) -> Key {
 }
 
 /// Every setting of the gateway.
-const SETTINGS: [Key; 10] = [
+const SETTINGS: [Key; 13] = [
     secret("store", "ROLLCALL_STORE"),
     secret("admin_token", "ROLLCALL_ADMIN_TOKEN"),
     key("keys_file", "ROLLCALL_KEYS_FILE"),
     key("redis_ca_file", "ROLLCALL_REDIS_CA_FILE"),
     key("listen", "ROLLCALL_LISTEN"),
     key("public_url", "ROLLCALL_PUBLIC_URL"),
+    key("tls_cert_file", "ROLLCALL_TLS_CERT_FILE"),
+    key("tls_key_file", "ROLLCALL_TLS_KEY_FILE"),
     list("egress_allow", "ROLLCALL_EGRESS_ALLOW"),
+    secret("egress_proxy", "ROLLCALL_EGRESS_PROXY"),
     key("connectors_dir", "ROLLCALL_CONNECTORS_DIR"),
     key("log", "ROLLCALL_LOG"),
     key("log_format", "ROLLCALL_LOG_FORMAT"),
@@ -179,6 +182,8 @@ impl Layers {
         let texts = [
             ("listen", "--listen", &args.listen),
             ("public_url", "--public-url", &args.public_url),
+            ("tls_cert_file", "--tls-cert-file", &args.tls_cert_file),
+            ("tls_key_file", "--tls-key-file", &args.tls_key_file),
             ("connectors_dir", "--connectors-dir", &args.connectors_dir),
             ("keys_file", "--keys-file", &args.keys_file),
             ("redis_ca_file", "--redis-ca-file", &args.redis_ca_file),
@@ -262,7 +267,8 @@ impl Layers {
         let inline = |given: &Given, name: &str| matches!(&given.source, Source::File { key: Some(key), .. } if key == name);
         let holds_secret = self.given.iter().any(|(name, given)| match *name {
             "admin_token" => inline(given, name),
-            _ => inline(given, "store") && given.text().contains('@'),
+            "store" | "egress_proxy" => inline(given, name) && given.text().contains('@'),
+            _ => false,
         });
         if holds_secret && fs::metadata(path).is_ok_and(|metadata| metadata.mode() & 0o077 != 0) {
             self.warn(format!("`{0}` holds a secret and can be read by others; run `chmod 600 {0}`", path.display()));

@@ -5,13 +5,14 @@ use std::{collections::BTreeMap, time::Duration};
 use http::HeaderName;
 
 use super::{
-    Auth, Deny, ErrorRule, Limits, Proxy, Template, TestRequest, TextTest, Transport, Words,
+    Auth, Deny, DownloadHost, ErrorRule, Limits, LinkPath, LinkStep, MAX_LINKS, Proxy, Template, TestRequest, TextTest,
+    Transport, Words,
     compile::Scope,
-    file::{self, AuthFile, DenyRule, FieldKind, Meaning},
+    file::{self, AuthFile, DenyRule, Meaning},
     kind, resource, units,
     yaml::Place,
 };
-use crate::mapping::{OneOrMany, Path};
+use crate::mapping::{OneOrMany, Path, PlainStep};
 
 /// The compiled access keys.
 pub(super) struct Access {
@@ -99,7 +100,7 @@ impl<'p> AccessCompiler<'_, '_, 'p> {
         let first = text.strip_prefix('{').and_then(|rest| rest.split_once('}')).map(|(name, _)| name);
         let field = first.and_then(|name| self.scope.link.fields.iter().find(|field| field.name == name));
         let good = match field {
-            Some(field) => matches!(field.kind, FieldKind::Origin | FieldKind::BaseUrl),
+            Some(field) => field.kind.is_address(),
             None => text.starts_with("https://") && !text.ends_with('/') || first.is_some(),
         };
         if !good {
@@ -247,8 +248,49 @@ impl<'p> AccessCompiler<'_, '_, 'p> {
             deny_arguments: self.arguments(place.key("words").key("deny_arguments"), &words.deny_arguments),
             max_body: self.size(place.key("words").key("max_body"), &words.max_body),
         });
-        let methods = proxy.methods.is_some().then_some(methods);
-        Proxy { methods, allow, deny, words, encoded_slashes: proxy.encoded_slashes, exclusive: proxy.exclusive }
+        Proxy {
+            methods: proxy.methods.is_some().then_some(methods),
+            allow,
+            deny,
+            words,
+            encoded_slashes: proxy.encoded_slashes,
+            links: self.links(place.key("links"), &proxy.links),
+            downloads: self.downloads(place.key("downloads"), &proxy.downloads),
+            exclusive: proxy.exclusive,
+        }
+    }
+
+    fn links(&mut self, place: Place<'_>, texts: &[String]) -> Vec<LinkPath> {
+        if texts.len() > MAX_LINKS {
+            self.scope.problems.push(place.problem("too many `links`", format!("at most {MAX_LINKS}")));
+        }
+        let mut links = Vec::new();
+        for (i, text) in texts.iter().enumerate() {
+            let place = place.index(i);
+            let Some(path) = resource::path(self.scope, place, text) else { continue };
+            match link_path(&path) {
+                Some(link) => links.push(link),
+                None => {
+                    let hint = "members and elements of the answer only, for example `next`, `items[*].href`".to_owned();
+                    self.scope.problems.push(place.problem(format!("`{text}` is not the place of a link"), hint));
+                }
+            }
+        }
+        links
+    }
+
+    fn downloads(&mut self, place: Place<'_>, texts: &[String]) -> Vec<DownloadHost> {
+        let mut hosts = Vec::new();
+        for (i, text) in texts.iter().enumerate() {
+            match units::download_host(text) {
+                Some(host) => hosts.push(host),
+                None => {
+                    let hint = "for example `files.example.com`, `files.example.com:8443` or `*.example.com`".to_owned();
+                    self.scope.problems.push(place.index(i).problem(format!("`{text}` is not a host for downloads"), hint));
+                }
+            }
+        }
+        hosts
     }
 
     fn deny(&mut self, place: Place<'_>, rule: &DenyRule) -> Option<Deny> {
@@ -318,6 +360,19 @@ impl<'p> AccessCompiler<'_, '_, 'p> {
             1
         })
     }
+}
+
+/// A path in a form that can be followed in a stream: no conditions, no other root, and at least one step.
+fn link_path(path: &Path) -> Option<LinkPath> {
+    let steps: Vec<LinkStep> = path
+        .plain_steps()?
+        .map(|step| match step {
+            PlainStep::Member(name) => LinkStep::Member(name.to_owned()),
+            PlainStep::Element(index) => LinkStep::Element(index),
+            PlainStep::Elements => LinkStep::Elements,
+        })
+        .collect();
+    (!steps.is_empty()).then_some(LinkPath(steps))
 }
 
 /// The part of an address that says which host: `https://{region}` of `https://{region}/api`, `{url}` of `{url}/api`.

@@ -12,12 +12,13 @@ use super::{
     folder::Parsed,
     kind, resource,
     schema::suggest,
+    trust,
     yaml::Place,
 };
 use crate::model::integration_id;
 
 /// Names that templates use for other things than fields.
-const TAKEN: &[&str] = &["id", "value", "group_id"];
+const TAKEN: &[&str] = &["id", "value", "group_id", trust::CA_CERTIFICATE, trust::CERTIFICATE_SHA256];
 
 /// What one link method's files may refer to, and what they did.
 pub(super) struct Scope<'a> {
@@ -118,7 +119,7 @@ fn compile_method(
         description: link.description.clone(),
         level: link.level.unwrap_or(head.file.level),
         transport,
-        fields: link.fields.clone(),
+        fields: link.fields.iter().cloned().chain(trust::fields(&link.fields)).collect(),
         one_of: link.one_of.clone(),
         hosts,
         base,
@@ -162,7 +163,7 @@ fn check_fields(scope: &mut Scope<'_>, place: Place<'_>) {
 }
 
 fn field_problem(field: &FieldFile, place: Place<'_>) -> Option<Problem> {
-    let address = matches!(field.kind, FieldKind::Origin | FieldKind::BaseUrl);
+    let address = field.kind.is_address();
     let choice = field.kind == FieldKind::Choice;
     if choice == field.values.is_empty() {
         let message = if choice { "a choice needs `values`" } else { "`values` belongs to `kind: choice`" };
@@ -216,7 +217,7 @@ pub(super) fn is_word(text: &str) -> bool {
         && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
 }
 
-fn is_host(text: &str) -> bool {
+pub(super) fn is_host(text: &str) -> bool {
     let labels = || text.split('.');
     text.contains('.')
         && labels().all(|label| {

@@ -177,6 +177,19 @@ pub enum FieldKind {
     Choice,
     /// The name of an HTTP header.
     HeaderName,
+    /// X.509 certificates in PEM; only of a field the loader adds.
+    #[schemars(skip)]
+    Certificates,
+    /// The SHA-256 fingerprint of a certificate; only of a field the loader adds.
+    #[schemars(skip)]
+    Fingerprint,
+}
+
+impl FieldKind {
+    /// Whether it takes an address.
+    pub const fn is_address(self) -> bool {
+        matches!(self, FieldKind::Origin | FieldKind::BaseUrl)
+    }
 }
 
 /// Where the credential goes; templates over the fields.
@@ -302,6 +315,14 @@ pub struct ProxyFile {
     /// Whether `%2F` may stand in a path.
     #[serde(default)]
     pub encoded_slashes: bool,
+    /// Where JSON answers hold absolute links that clients follow, for example `'"@odata.nextLink"'`, `next` or
+    /// `items[*].href`; links to the vendor are rewritten to the passthrough. Answers are asked for uncompressed then.
+    #[serde(default)]
+    pub links: Vec<String>,
+    /// Other hosts that redirects and links may lead to, by https: `files.example.com[:port]`, or `*.example.com` for all
+    /// below. For downloads whose address carries its own right; clients go there without us.
+    #[serde(default)]
+    pub downloads: Vec<String>,
     /// Hold the account's exclusive service lock around each call that carries a body.
     #[serde(default)]
     pub exclusive: bool,
@@ -561,7 +582,7 @@ pub enum FromList {
 pub struct FilterFile {
     /// Query parameters; `{value}` is the caller's value.
     pub query: BTreeMap<String, String>,
-    /// Operators it takes: `eq`, `in`, `gt`, `gte`, `lt`, `lte`.
+    /// Operators it takes: `eq`, `in`, `gt`, `gte`, `lt`, `lte`, `contains` (in any case).
     pub ops: Vec<String>,
     /// A fact of the account (`facts.<name>`) that must be true for the vendor to be trusted with it.
     pub needs: Option<String>,

@@ -3,7 +3,10 @@
 use url::{Host, Url};
 use uuid::Uuid;
 
-use super::file::{FieldFile, FieldKind};
+use super::{
+    file::{FieldFile, FieldKind},
+    trust,
+};
 
 /// Whether an address the connector does not name may be used all the same.
 pub(super) type Loose<'a> = &'a dyn Fn(&Url) -> bool;
@@ -36,8 +39,9 @@ const NOT_HEADER_PREFIXES: &[&str] = &["proxy-", "sec-", "x-forwarded-", "rollca
 
 /// The value as it is kept, or what the field takes.
 pub(super) fn normalize(field: &FieldFile, given: &str, loose: Loose<'_>) -> Result<String, String> {
-    if given.len() > LONGEST {
-        return Err(format!("takes at most {LONGEST} bytes"));
+    let longest = if field.kind == FieldKind::Certificates { trust::LONGEST } else { LONGEST };
+    if given.len() > longest {
+        return Err(format!("takes at most {longest} bytes"));
     }
     let value = match field.kind {
         FieldKind::Secret => secret(given)?,
@@ -48,6 +52,8 @@ pub(super) fn normalize(field: &FieldFile, given: &str, loose: Loose<'_>) -> Res
         FieldKind::Uuid => uuid(given)?,
         FieldKind::Choice => choice(field, given)?,
         FieldKind::HeaderName => header_name(given)?,
+        FieldKind::Certificates => trust::certificates(given)?,
+        FieldKind::Fingerprint => trust::fingerprint(given)?,
     };
     match field.length {
         Some(length) if value.chars().count() != length => {

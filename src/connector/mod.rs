@@ -14,6 +14,7 @@ pub mod resolve;
 mod resource;
 pub mod schema;
 pub mod template;
+pub mod trust;
 mod units;
 mod yaml;
 
@@ -71,7 +72,7 @@ pub struct LinkMethod {
     pub level: Level,
     /// The protocol.
     pub transport: Transport,
-    /// What the customer fills in.
+    /// What the customer fills in; beside an address, whom its server is trusted by.
     pub fields: Vec<FieldFile>,
     /// Exactly one group must be whole.
     pub one_of: Vec<Vec<String>>,
@@ -187,8 +188,53 @@ pub struct Proxy {
     pub words: Option<Words>,
     /// Whether `%2F` may stand in a path.
     pub encoded_slashes: bool,
+    /// Where JSON answers hold links that clients follow.
+    pub links: Vec<LinkPath>,
+    /// Other hosts that redirects and links may lead to.
+    pub downloads: Vec<DownloadHost>,
     /// Hold the service lock around calls with a body.
     pub exclusive: bool,
+}
+
+/// The most places of links; a set of them is one machine word.
+pub const MAX_LINKS: usize = 64;
+
+/// A place in a JSON document, in a form that can be followed while the document streams by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkPath(pub Vec<LinkStep>);
+
+/// One step of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LinkStep {
+    /// Into a member.
+    Member(String),
+    /// Into one element of a list.
+    Element(usize),
+    /// Into every element.
+    Elements,
+}
+
+/// A host that clients may be sent to, by https.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DownloadHost {
+    /// Its name in lower case.
+    pub name: String,
+    /// Hosts below it are meant, not itself.
+    pub below: bool,
+    /// Its port.
+    pub port: u16,
+}
+
+impl DownloadHost {
+    /// Whether an address is at it.
+    pub fn matches(&self, url: &url::Url) -> bool {
+        let Some(host) = url.domain() else { return false };
+        let named = match self.below {
+            true => host.strip_suffix(self.name.as_str()).is_some_and(|front| front.len() > 1 && front.ends_with('.')),
+            false => host == self.name,
+        };
+        named && url.port_or_known_default() == Some(self.port)
+    }
 }
 
 /// A pattern over the segments behind the base path.

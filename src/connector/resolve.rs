@@ -9,6 +9,7 @@ use super::{
     file::{FieldFile, FieldKind},
     kind::{Loose, normalize, plain_url},
     template::TemplateError,
+    trust,
 };
 use crate::model::Secret;
 
@@ -62,6 +63,7 @@ impl LinkMethod {
             }
         }
         problems.extend(self.one_of_problem(given));
+        problems.extend(trust::too_much(&fields));
         if !problems.is_empty() {
             return Err(problems);
         }
@@ -71,12 +73,20 @@ impl LinkMethod {
             let message = "gives an address outside the connector's hosts".to_owned();
             return Err(vec![FieldProblem { field: self.destination_field(), message }]);
         }
+        if let Some(problem) = trust::without_tls(&fields, &base) {
+            return Err(vec![problem]);
+        }
         let origins = origins(&hosts, &base);
         Ok(Resolved { fields, secrets, base, hosts, origins })
     }
 
-    /// Whether a change of this field changes where requests go (hosts, base, token address).
+    /// Whether a change of this field changes who gets the secrets: where requests go (hosts, base, token address), or which
+    /// server is believed to be there.
     pub fn decides_destination(&self, field: &str) -> bool {
+        trust::is_field(field) || self.feeds_address(field)
+    }
+
+    fn feeds_address(&self, field: &str) -> bool {
         self.hosts.values().chain(&self.base).any(|template| template.names().any(|name| name == field))
     }
 
@@ -148,7 +158,7 @@ impl LinkMethod {
         let text = template.render_raw(|name, before| {
             at = Some(name.to_owned());
             let value = fields.get(name).ok_or_else(|| TemplateError::Missing(name.to_owned()))?;
-            let is_address = self.field(name).is_some_and(|f| matches!(f.kind, FieldKind::Origin | FieldKind::BaseUrl));
+            let is_address = self.field(name).is_some_and(|f| f.kind.is_address());
             match before.split_once("://") {
                 None if is_address => Ok(value.clone()),
                 Some((_, rest)) if !rest.contains('/') && is_host(value) => Ok(value.clone()),
@@ -168,7 +178,7 @@ impl LinkMethod {
     /// The first field that says where requests go, for problems with the whole address.
     fn destination_field(&self) -> String {
         let fields = self.one_of.iter().flatten().chain(self.fields.iter().map(|f| &f.name));
-        fields.into_iter().find(|name| self.decides_destination(name)).cloned().unwrap_or_else(|| "base".to_owned())
+        fields.into_iter().find(|name| self.feeds_address(name)).cloned().unwrap_or_else(|| "base".to_owned())
     }
 }
 

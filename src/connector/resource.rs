@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Operators of filters.
-const OPS: &[&str] = &["eq", "in", "gt", "gte", "lt", "lte"];
+const OPS: &[&str] = &["eq", "in", "gt", "gte", "lt", "lte", "contains"];
 /// Filters that are not fields of the record itself.
 const OTHER_FILTERS: &[&str] = &["group_id", "organization_id", "workspace_id", "role_id"];
 /// Page size asked for where a file does not say how many a vendor gives.

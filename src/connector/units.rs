@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::Method;
 
-use super::{Argument, PathPattern};
+use super::{Argument, DownloadHost, PathPattern, compile::is_host};
 
 /// `250ms`, `60s`, `5m`, `1h`; at most an hour.
 pub(super) fn duration(text: &str) -> Result<Duration, &'static str> {
@@ -101,4 +101,14 @@ pub(super) fn pattern(text: &str) -> Result<PathPattern, &'static str> {
         (star && segment != "*" && !(segment == "**" && i == last)) || (segment.is_empty() && i != last)
     });
     if odd { Err("`*` stands for one whole segment, `**` only at the end for any number") } else { Ok(PathPattern(segments)) }
+}
+
+/// `files.example.com[:port]`, or `*.example.com[:port]` for all hosts below it.
+pub(super) fn download_host(text: &str) -> Option<DownloadHost> {
+    let (host, port) = match text.split_once(':') {
+        Some((host, port)) => (host, port.parse().ok().filter(|port| *port > 0)?),
+        None => (text, 443),
+    };
+    let (name, below) = host.strip_prefix("*.").map_or((host, false), |name| (name, true));
+    is_host(name).then(|| DownloadHost { name: name.to_owned(), below, port })
 }

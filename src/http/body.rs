@@ -135,8 +135,8 @@ pub async fn read_whole(payload: web::Payload, limit: usize, pace: Pace) -> Resu
     Ok(whole.freeze())
 }
 
-/// A JSON body of our own routes. Unknown members are refused where `T` says so.
-pub struct JsonBody<T>(pub T);
+/// A JSON body of our own routes, read and as it was sent. Unknown members are refused where `T` says so.
+pub struct JsonBody<T>(pub T, pub Bytes);
 
 impl<T: DeserializeOwned + 'static> FromRequest for JsonBody<T> {
     type Error = Problem;
@@ -153,7 +153,7 @@ impl<T: DeserializeOwned + 'static> FromRequest for JsonBody<T> {
             }
             let payload = payload.await.map_err(Error::internal)?;
             let whole = read_whole(payload, MAX_BODY, pace).await?;
-            Ok(JsonBody(parse(&whole)?))
+            Ok(JsonBody(parse(&whole)?, whole))
         })
     }
 }

@@ -10,11 +10,11 @@ use super::{Answer, Problem, query::PlatformList};
 use crate::{
     error::Error,
     model::{EnvironmentId, FilterReport, Warning},
-    service::{ListPage, OneRecord, PlatformCursors, Services},
+    service::{ListPage, OneRecord, PlatformCursors, Reply, Services},
 };
 
 /// The media type of everything but errors.
-const JSON: &str = "application/json";
+pub const JSON: &str = "application/json";
 
 /// Names warnings of an answer that has no place for them.
 pub const WARNING_HEADER: &str = "rollcall-warning";
@@ -54,21 +54,23 @@ pub fn list(page: ListPage) -> Answer {
     Ok(HttpResponse::Ok().content_type(JSON).body(body))
 }
 
-/// One record: bare, because Truto's SDKs read it so, or in an envelope.
+/// One record: bare, because Truto's SDKs read it so, or in an envelope, which `debug` always has.
 pub fn one(record: OneRecord, envelope: bool) -> Answer {
     let mut response = HttpResponse::Ok();
     for warning in &record.warnings {
         response.append_header((WARNING_HEADER, warning.code.as_str()));
     }
     response.content_type(JSON);
-    if !envelope {
+    if !envelope && record.debug.is_none() {
         return Ok(response.body(record.body));
     }
     let warnings = serde_json::to_vec(&record.warnings).map_err(Error::internal)?;
-    let mut body = Vec::with_capacity(record.body.len() + warnings.len() + 32);
-    for part in [b"{\"result\":".as_slice(), &record.body, b",\"warnings\":", &warnings, b"}"] {
-        body.extend_from_slice(part);
+    let mut body = [b"{\"result\":".as_slice(), &record.body, b",\"warnings\":", &warnings].concat();
+    if let Some(debug) = &record.debug {
+        body.extend_from_slice(b",\"debug\":");
+        body.extend_from_slice(debug);
     }
+    body.push(b'}');
     Ok(response.body(body))
 }
 
@@ -118,14 +120,23 @@ pub fn object<T: Serialize>(value: &T) -> Answer {
     json_answer(StatusCode::OK, value)
 }
 
-/// A new object of ours.
-pub fn created<T: Serialize>(value: &T) -> Answer {
-    json_answer(StatusCode::CREATED, value)
+/// What a write that made an object answers.
+pub fn created<T: Serialize>(value: &T) -> Result<Reply, Error> {
+    reply(StatusCode::CREATED, value)
+}
+
+/// What a write that changed an object answers.
+pub fn changed<T: Serialize>(value: &T) -> Result<Reply, Error> {
+    reply(StatusCode::OK, value)
 }
 
 /// What a delete answers.
-pub fn deleted(id: &str) -> Answer {
-    object(&json!({ "id": id }))
+pub fn deleted(id: &str) -> Result<Reply, Error> {
+    reply(StatusCode::OK, &json!({ "id": id }))
+}
+
+fn reply<T: Serialize>(status: StatusCode, value: &T) -> Result<Reply, Error> {
+    Ok(Reply { status: status.as_u16(), body: serde_json::to_vec(value).map_err(Error::internal)? })
 }
 
 fn json_answer<T: Serialize>(status: StatusCode, value: &T) -> Answer {

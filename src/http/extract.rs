@@ -126,6 +126,13 @@ async fn admit<R: Right, T>(
     Ok((caller, taken))
 }
 
+/// Asks again, in the midst of a long answer, whether its caller may still read the account, which may be linked anew by now.
+pub async fn reopen<R: Right>(request: &HttpRequest, id: &str) -> Result<Arc<Linked>, Error> {
+    let caller = state(request)?.services.tokens.authenticate(token::bearer(request.headers())?).await?;
+    caller.require(R::SCOPE)?;
+    open(request, &caller, id).await
+}
+
 fn no_account() -> Error {
     Error::new(Code::InvalidParameter, "`integrated_account_id` is missing: every data call names the linked account it is for.")
         .field(ACCOUNT_PARAMETER)

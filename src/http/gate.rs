@@ -6,21 +6,25 @@ use std::{
     fmt::Display,
     future::{Ready, ready},
     panic::AssertUnwindSafe,
+    pin::Pin,
     rc::Rc,
-    time::{Instant, SystemTime},
+    task::{Context, Poll, ready},
+    time::{Duration, Instant, SystemTime},
 };
 
 use actix_web::{
-    Error as ActixError, ResponseError,
-    body::{BoxBody, EitherBody, MessageBody},
+    Error as ActixError, HttpMessage, ResponseError,
+    body::{BodySize, BoxBody, EitherBody, MessageBody},
     dev::{Service, ServiceRequest, ServiceResponse, Transform, forward_ready},
     http::{
         Method, Uri,
-        header::{HeaderName, HeaderValue},
+        header::{HeaderName, HeaderValue, UPGRADE},
         uri::PathAndQuery,
     },
 };
+use bytes::Bytes;
 use futures_util::{FutureExt, future::LocalBoxFuture};
+use tokio::time::{Sleep, sleep};
 use uuid::Uuid;
 
 use super::{
@@ -29,6 +33,13 @@ use super::{
     watch::{Entry, Meters, Watched},
 };
 use crate::error::{Code, Error};
+
+/// How long the last answer of a connection has to leave.
+const LEAVE: Duration = Duration::from_millis(20);
+
+/// The id of the request, in its extensions.
+#[derive(Clone, Debug)]
+pub struct RequestId(pub Rc<str>);
 
 /// Whether a request on this connection was refused: what came with it in the same packets must reach no handler either.
 #[derive(Clone, Debug, Default)]
@@ -116,6 +127,8 @@ where
         if let Err(error) = self.admit(&mut request) {
             log(&error, &id);
             let response = Problem::from(error).closing().for_request(Rc::clone(&id)).error_response();
+            let response =
+                if leaves_http(&request) { response.map_body(|_, body| BoxBody::new(Last::new(body))) } else { response };
             entry.refused(response.status());
             if let Some(closing) = request.conn_data::<Closing>() {
                 closing.0.set(true);
@@ -123,6 +136,7 @@ where
             let response = request.into_response(response).map_into_right_body();
             return Box::pin(ready(Ok(response.map_body(|_, body| Watched::new(body, entry)))));
         }
+        request.extensions_mut().insert(RequestId(Rc::clone(&id)));
         let answer = self.service.call(request);
         Box::pin(async move {
             let answer = match AssertUnwindSafe(answer).catch_unwind().await {
@@ -164,6 +178,44 @@ impl<S> Gated<S> {
     }
 }
 
+/// Whether what follows this request's head is not HTTP any more, so that no end of it can be waited for.
+fn leaves_http(request: &ServiceRequest) -> bool {
+    request.head().method == Method::CONNECT || request.headers().contains_key(UPGRADE)
+}
+
+/// The last answer of a connection that is then closed, although the client may go on sending. The server itself would go on
+/// reading for a while.
+struct Last {
+    body: BoxBody,
+    /// Time for the answer to leave.
+    leaves: Option<Pin<Box<Sleep>>>,
+}
+
+impl Last {
+    fn new(body: BoxBody) -> Self {
+        Self { body, leaves: None }
+    }
+}
+
+impl MessageBody for Last {
+    type Error = Box<dyn std::error::Error>;
+
+    fn size(&self) -> BodySize {
+        self.body.size()
+    }
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        let this = self.get_mut();
+        if this.leaves.is_none()
+            && let Some(next) = ready!(Pin::new(&mut this.body).poll_next(cx))
+        {
+            return Poll::Ready(Some(next));
+        }
+        let leaves = this.leaves.get_or_insert_with(|| Box::pin(sleep(LEAVE)));
+        leaves.as_mut().poll(cx).map(|()| Some(Err("the connection ends with its last answer".into())))
+    }
+}
+
 /// Routes are named literally: `/%70roxy/…` is not `/proxy/…`, whatever a router decodes.
 fn first_segment(path: &str) -> Result<(), Error> {
     let first = path[1..].split('/').next().unwrap_or_default();
@@ -202,8 +254,8 @@ fn after_panic(panic: &(dyn std::any::Any + Send), id: &Rc<str>) -> Problem {
     Problem::from(error).for_request(Rc::clone(id))
 }
 
-/// The one place where errors are logged.
-fn log(error: &Error, id: &str) {
+/// The one place where errors are logged; those of an answer that has begun already come here by themselves.
+pub fn log(error: &Error, id: &str) {
     let (code, status, detail) = (error.code().row().name, error.http_status(), error.detail());
     let cause: &dyn Display = match error.cause() {
         Some(cause) => &{ cause },

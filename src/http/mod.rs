@@ -7,6 +7,7 @@ pub mod envelope;
 pub mod extract;
 pub mod framing;
 pub mod gate;
+pub mod lines;
 pub mod openapi;
 pub mod problem;
 pub mod query;
@@ -15,8 +16,10 @@ pub mod routes;
 pub mod schema;
 pub mod server;
 pub mod state;
+pub mod tls;
 pub mod token;
 pub mod watch;
+pub mod write;
 
 pub use problem::{Answer, Problem};
 pub use server::serve;

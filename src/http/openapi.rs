@@ -6,10 +6,10 @@ use serde_json::{Map, Value};
 use utoipa::{
     ToSchema,
     openapi::{
-        self, Content, License, Ref, RefOr, ResponseBuilder, Schema, Server, Tag,
-        header::HeaderBuilder,
+        self, Content, License, Ref, RefOr, Required, ResponseBuilder, Schema, Server, Tag,
+        header::{Header, HeaderBuilder},
         info::InfoBuilder,
-        path::Operation,
+        path::{Operation, ParameterBuilder, ParameterIn},
         schema::{ObjectBuilder, SchemaType, Type},
         security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
         tag::TagBuilder,
@@ -17,10 +17,11 @@ use utoipa::{
 };
 use utoipa_actix_web::AppExt;
 
-use super::{problem::MEDIA_TYPE, routes, schema};
+use super::{problem::MEDIA_TYPE, routes, schema, write};
 use crate::{
     error::Code,
     model::{Resource, Scope, Shape},
+    service::KEY_HEADER,
 };
 
 const ABOUT: &str = "Rollcall links customers' accounts at many vendors and answers for all of them in one schema.\n\n\
@@ -31,11 +32,26 @@ const ABOUT: &str = "Rollcall links customers' accounts at many vendors and answ
     basic password, or the vendor's own key header or query parameter). `/passthrough/-/{path}` takes the account from the \
     header `rollcall-account` or the query parameter `integrated_account_id`; both are removed. GET, HEAD and OPTIONS need \
     the scope `proxy:read`, other methods `proxy:write`. It is not part of the paths below, because its bodies are the \
-    vendors'. Its own errors carry the header `rollcall-error`.\n\n\
+    vendors'. Links to the vendor in `Link`, `Location`, `Content-Location` and in body fields the connector names lead to this \
+    gateway; what leads elsewhere is withheld and `rollcall-location-withheld` or `rollcall-link-withheld` says so, unless the \
+    connector names its host for downloads. Its own errors carry the header `rollcall-error`.\n\n\
     **Lists.** `limit` is a maximum; `next_cursor` is null at the end, and a page with a cursor is never empty. No filter is \
     ever ignored: `filters` in the answer says whether the vendor or the gateway evaluated it, and one on a field that the \
     account's connector never fills is refused. This document describes unified answers: `truto_key_by` makes `result` an \
-    object, and `truto_response_format` other than `unified` changes its records.\n\n**HEAD** answers like GET, without a body.\n\n**Errors** are RFC 9457 problems, the same shape everywhere; [`/errors`](/errors) explains each `code`.";
+    object, and `truto_response_format` other than `unified` changes its records (`debug` answers \
+    `{\"result\", \"debug\", …}`).\n\n\
+    **Whole lists.** With `Accept: application/x-ndjson` or `truto_response_format=stream` a list of the unified model is \
+    given out whole, one record per line, as fast as it is read. The last line, and no other, is about the list: \
+    `{\"complete\", \"result_count\", \"next_cursor\", \"is_partial_response\", \"warnings\", \"filters\"}`. What goes wrong before the \
+    first line is an error like any other; later it ends the list with `\"complete\": false` and the error as `problem`, and \
+    `next_cursor`, where there is one, goes on with the same parameters. Without a last line the list was cut.\n\n**HEAD** answers like GET, without a body.\n\n\
+    **Writes** of this gateway's own objects take `Idempotency-Key`, 1 to 255 printable ASCII characters of the caller's choice. \
+    While the first call runs, repetitions are 409 `idempotency_in_progress`; another method, path or body under the key is 422 \
+    `idempotency_key_reused`; else the first reply is given again, with `idempotent-replayed: true`. Replies that a repetition may \
+    better are not kept (429, 5xx, and whatever is `retryable`): the next call runs again, as it does when the gateway was lost in \
+    the middle, at most 15 s later, and says `idempotent-restarted: true`. What it makes has the id that was chosen at first, so \
+    that nothing is made twice; a delete whose first run took effect is then 404. Bodies that are no JSON of the right form use \
+    up no key.\n\n**Errors** are RFC 9457 problems, the same shape everywhere; [`/errors`](/errors) explains each `code`.";
 
 const TAGS: &[(&str, &str)] = &[
     ("directory", "Users, groups, roles, organizations and workspaces of every vendor in one schema."),
@@ -57,9 +73,14 @@ const GUARDED: &[(u16, &str)] = &[
     (503, "The store does not answer, or too much is waiting."),
 ];
 const NAMED: &[(u16, &str)] = &[(404, "No such object in this environment.")];
-const WITH_BODY: &[(u16, &str)] =
-    &[(413, "The body is too large."), (422, "A field is not as it must be, or the vendor refused it.")];
-const CHANGING: &[(u16, &str)] = &[(409, "Somebody else changed the object at the same time.")];
+const WITH_BODY: &[(u16, &str)] = &[
+    (413, "The body is too large."),
+    (422, "A field is not as it must be, the vendor refused it, or the idempotency key belongs to another request."),
+];
+const WRITING: &[(u16, &str)] = &[
+    (409, "A call with this idempotency key is still running, or somebody else changed the object at the same time."),
+    (422, "The idempotency key belongs to another request."),
+];
 const AT_VENDOR: &[(u16, &str)] = &[
     (
         401,
@@ -72,6 +93,18 @@ const AT_VENDOR: &[(u16, &str)] = &[
     (429, "The vendor asks to slow down."),
     (502, "The vendor did not answer, or not in a way that can be used."),
     (504, "The vendor did not answer in time."),
+];
+
+const REPEATING: &str = "Makes the write safe to send again: under one key it takes effect once. The key belongs to the token \
+    that sent it and, for 24 hours, to the first request it came with. That request's reply is given again to every repetition.";
+
+/// What says how a reply to a write with a key came to be.
+const MARKS: &[(&str, &str)] = &[
+    (write::REPLAYED, "`true` on the kept reply of an earlier call with the same idempotency key."),
+    (
+        write::RESTARTED,
+        "`true` when an earlier call with the same idempotency key was cut off or failed, and the write ran again.",
+    ),
 ];
 
 /// The whole document.
@@ -87,8 +120,9 @@ pub fn document() -> openapi::OpenApi {
     document.tags = Some(TAGS.iter().map(|(name, text)| tag(name, text)).collect());
     complete_components(&mut document);
     for (path, item) in &mut document.paths.paths {
-        for operation in [&mut item.get, &mut item.post, &mut item.patch, &mut item.delete].into_iter().flatten() {
-            complete_operation(path, operation);
+        item.get.iter_mut().for_each(|operation| complete_operation(path, false, operation));
+        for operation in [&mut item.post, &mut item.put, &mut item.patch, &mut item.delete].into_iter().flatten() {
+            complete_operation(path, true, operation);
         }
     }
     document
@@ -181,7 +215,7 @@ fn complete_record(components: &mut openapi::Components, shape: &Shape, is_recor
     }
 }
 
-fn complete_operation(path: &str, operation: &mut Operation) {
+fn complete_operation(path: &str, is_write: bool, operation: &mut Operation) {
     let scope = take_scope(operation);
     let guarded = scope.is_some();
     let about = match &scope {
@@ -202,8 +236,9 @@ fn complete_operation(path: &str, operation: &mut Operation) {
     if operation.request_body.is_some() {
         problems.extend(WITH_BODY.iter().chain(AT_VENDOR.iter().filter(|(status, _)| *status >= 500)));
     }
-    if path.contains('{') && operation.request_body.is_some() {
-        problems.extend(CHANGING);
+    if is_write {
+        problems.extend(WRITING);
+        make_repeatable(operation);
     }
     if at_vendor {
         problems.extend(AT_VENDOR);
@@ -212,6 +247,25 @@ fn complete_operation(path: &str, operation: &mut Operation) {
         let known = operation.responses.responses.get(&status.to_string());
         if known.is_none() || (at_vendor && *status < 500) {
             operation.responses.responses.insert(status.to_string(), RefOr::T(problem(*status, description)));
+        }
+    }
+}
+
+/// Every write takes a key under which it can be sent again.
+fn make_repeatable(operation: &mut Operation) {
+    let text = ObjectBuilder::new().schema_type(SchemaType::new(Type::String)).min_length(Some(1));
+    let key = ParameterBuilder::new()
+        .name(KEY_HEADER)
+        .parameter_in(ParameterIn::Header)
+        .required(Required::False)
+        .description(Some(REPEATING))
+        .schema(Some(text.max_length(Some(255)).pattern(Some("^[!-~]([ -~]*[!-~])?$")).build()));
+    operation.parameters.get_or_insert_default().push(key.build().into());
+    for (status, response) in &mut operation.responses.responses {
+        if let (true, RefOr::T(response)) = (status.starts_with('2'), response) {
+            for (name, text) in MARKS {
+                response.headers.insert((*name).to_owned(), header(Type::String, text).into());
+            }
         }
     }
 }
@@ -230,13 +284,14 @@ fn take_scope(operation: &mut Operation) -> Option<String> {
     scope
 }
 
+fn header(kind: Type, text: &str) -> Header {
+    let schema = ObjectBuilder::new().schema_type(SchemaType::new(kind)).build();
+    HeaderBuilder::new().schema(Some(schema)).description(Some(text)).build()
+}
+
 fn problem(status: u16, description: &str) -> openapi::Response {
     let content = Content::new(Some(RefOr::Ref(Ref::from_schema_name("Problem"))));
     let response = ResponseBuilder::new().description(description).content(MEDIA_TYPE, content);
-    let header = |kind: Type, text: &str| {
-        let schema = ObjectBuilder::new().schema_type(SchemaType::new(kind)).build();
-        HeaderBuilder::new().schema(Some(schema)).description(Some(text)).build()
-    };
     match status {
         429 | 503 => response.header("Retry-After", header(Type::Integer, "Seconds to wait, at least 1.")).build(),
         405 => response.header("Allow", header(Type::String, "Methods that are answered.")).build(),

@@ -12,7 +12,11 @@ use actix_web::{
 use serde::Serialize;
 use serde_json::{Value, json, value::RawValue};
 
-use crate::error::{Code, Error, Origin, VendorAnswer};
+use super::write;
+use crate::{
+    error::{Code, Error, Origin, VendorAnswer},
+    service::Told,
+};
 
 /// The result of every handler.
 pub type Answer<T = HttpResponse> = Result<T, Problem>;
@@ -67,6 +71,7 @@ pub struct Problem {
     error: Error,
     request_id: Option<Rc<str>>,
     close: bool,
+    told: Told,
 }
 
 impl Problem {
@@ -77,7 +82,13 @@ impl Problem {
 
     /// The same problem, telling the id of the request.
     pub fn for_request(&self, id: Rc<str>) -> Self {
-        Self { error: self.error.clone(), request_id: Some(id), close: self.close }
+        Self { error: self.error.clone(), request_id: Some(id), close: self.close, told: self.told }
+    }
+
+    /// Says how a write that can be repeated came to this.
+    pub fn told(mut self, how: Told) -> Self {
+        self.told = how;
+        self
     }
 
     /// Ends the connection after the answer, because what follows on it cannot be trusted or is not wanted.
@@ -90,7 +101,7 @@ impl Problem {
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         let close = matches!(error.code(), Code::BodyTooLarge | Code::RequestTimeout);
-        Self { error, request_id: None, close }
+        Self { error, request_id: None, close, told: Told::First }
     }
 }
 
@@ -117,6 +128,9 @@ impl ResponseError for Problem {
         put_headers(&mut response, &self.error, status);
         if let Some(id) = &self.request_id {
             response.insert_header(("x-request-id", &**id));
+        }
+        if let Some(header) = write::mark(self.told) {
+            response.insert_header(header);
         }
         if self.close {
             response.force_close();
@@ -174,6 +188,12 @@ struct Document<'a> {
 enum Raw<'a> {
     Json(&'a RawValue),
     Text(std::borrow::Cow<'a, str>),
+}
+
+/// The problem as JSON, for an answer that has begun already.
+pub fn text(error: &Error, request_id: Option<&str>) -> Vec<u8> {
+    let status = StatusCode::from_u16(error.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    document(error, status, request_id)
 }
 
 fn document(error: &Error, status: StatusCode, request_id: Option<&str>) -> Vec<u8> {

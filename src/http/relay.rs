@@ -18,7 +18,10 @@ use futures_util::Stream;
 use http_body::{Body, Frame, SizeHint};
 
 use super::body::BodyError;
-use crate::error::{Code, Error, Result};
+use crate::{
+    error::{Code, Error, Result},
+    upstream::json_links::JsonLinks,
+};
 
 /// A client's body on its way to the vendor. Its pace is watched by whoever sends it.
 pub struct RequestBody {
@@ -74,11 +77,13 @@ impl Body for RequestBody {
 pub struct ReplyBody<B> {
     body: B,
     size: BodySize,
+    links: Option<Box<JsonLinks>>,
 }
 
 impl<B> ReplyBody<B> {
-    /// The length comes from the vendor's head: what a body says after its first chunk is what is left.
-    pub fn new(body: B, headers: &http::HeaderMap, is_head: bool, status: StatusCode) -> Self {
+    /// The length comes from the vendor's head: what a body says after its first chunk is what is left. Links are rewritten
+    /// where somebody is given for it.
+    pub fn new(body: B, headers: &http::HeaderMap, is_head: bool, status: StatusCode, links: Option<Box<JsonLinks>>) -> Self {
         let declared = headers.get(http::header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         let bodiless = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         let size = match declared {
@@ -87,7 +92,16 @@ impl<B> ReplyBody<B> {
             None if is_head => BodySize::None,
             None => BodySize::Stream,
         };
-        Self { body, size }
+        Self { body, size, links }
+    }
+}
+
+impl<B> ReplyBody<B> {
+    fn pass(&mut self, data: Bytes) -> Result<Bytes, Box<dyn std::error::Error>> {
+        match &mut self.links {
+            Some(links) => Ok(links.push(data)?),
+            None => Ok(data),
+        }
     }
 }
 
@@ -106,11 +120,14 @@ where
         let this = self.get_mut();
         loop {
             match std::task::ready!(Pin::new(&mut this.body).poll_frame(cx)) {
-                None => return Poll::Ready(None),
+                None => {
+                    let rest = this.links.take().map(|mut links| links.end()).filter(|rest| !rest.is_empty());
+                    return Poll::Ready(rest.map(Ok));
+                }
                 Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
-                Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) if data.is_empty() => {}
-                    Ok(data) => return Poll::Ready(Some(Ok(data))),
+                Some(Ok(frame)) => match frame.into_data().map(|data| this.pass(data)) {
+                    Ok(Ok(data)) if data.is_empty() => {}
+                    Ok(data) => return Poll::Ready(Some(data)),
                     // Trailers were announced for the vendor's connection, not for ours.
                     Err(_) => {}
                 },

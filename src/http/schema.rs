@@ -365,6 +365,8 @@ pub enum ResponseFormatWord {
     Normalized,
     /// Unified, and how it came about.
     Debug,
+    /// As `unified`; a list as lines, like `Accept: application/x-ndjson`.
+    Stream,
 }
 
 macro_rules! parameters {
@@ -405,7 +407,7 @@ parameters! {
         /// The most records on one page; a page may be shorter.
         #[param(minimum = 1, maximum = 1000, default = 100)]
         limit: Option<usize>,
-        /// `next_cursor` of the page before; account, filters and limit must stay the same. Empty means the first page.
+        /// `next_cursor` of the page before; account, filters, order and limit must stay the same. Empty means the first page.
         next_cursor: Option<String>,
         /// Up to 10,000 records at once.
         truto_ignore_limit: Option<bool>,
@@ -429,8 +431,16 @@ parameters! {
     ListParams {
         /// Makes `result` an object keyed by this field. (This document describes the form without it.)
         truto_key_by: Option<String>,
-        /// Filters by unified field, `filters[field]=value` or `field=value`; `field[in]=a,b` for one of several, `field[gte]=…`
-        /// and the like for times. `/capabilities` lists them. None is ever ignored.
+        /// Sorts the whole list by this field, without regard to case; records that lack it come last. Of a list the main element
+        /// counts, else the first, by its address, name or id. Also `sort_by[field]=desc`. The gateway sorts lists of up to 10,000
+        /// records; a longer one is refused, naming this parameter.
+        sort_by: Option<String>,
+        /// The direction of `sort_by`, ascending when left out; not allowed without it.
+        #[param(pattern = "^(asc|desc)$")]
+        sort_direction: Option<String>,
+        /// Filters by unified field, `filters[field]=value` or `field=value`; `field[in]=a,b` for one of several, `field[contains]=a`
+        /// for a part in any case, `field[gte]=…` and the like for times. What is asked of the members of a list, one element
+        /// satisfies together. `/capabilities` lists the filters. None is ever ignored.
         #[param(style = DeepObject, explode, value_type = Option<Object>)]
         filters: Option<Map<String, Value>>,
     }

@@ -17,7 +17,9 @@ use utoipa_actix_web::service_config::ServiceConfig;
 use super::{
     State,
     gate::{Closing, Gate},
-    routes, watch,
+    routes,
+    tls::Identity,
+    watch,
 };
 use crate::upstream::passthrough::Pool;
 
@@ -37,29 +39,49 @@ const BUCKETS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.
 const STORE_BUCKETS: &[f64] =
     &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
-/// Starts serving on a bound listener. The server ends when its handle is told to stop; signals are the caller's affair.
-pub fn serve(listener: TcpListener, state: Arc<State>, workers: usize) -> std::io::Result<Server> {
+/// How long a client may take to agree on TLS.
+const HANDSHAKE: Duration = Duration::from_secs(5);
+
+/// Starts serving on a bound listener, over TLS when there is an identity to show. The server ends when its handle is told to
+/// stop; signals are the caller's affair.
+pub fn serve(
+    listener: TcpListener,
+    identity: Option<&Arc<Identity>>,
+    state: Arc<State>,
+    workers: usize,
+) -> std::io::Result<Server> {
     let public_host = state.public_host.clone();
     let data = Data::from(state);
-    run(listener, workers, public_host, move |config| {
+    run(listener, identity, workers, public_host, move |config| {
         config.app_data(data.clone()).app_data(Pool::new(Arc::clone(&data.guard)));
         routes::configure(&mut ServiceConfig::new(config));
     })
 }
 
 /// A server of any routes behind the gate and within the bounds that every server of ours has.
-pub fn run<C>(listener: TcpListener, workers: usize, public_host: Option<String>, configure: C) -> std::io::Result<Server>
+pub fn run<C>(
+    listener: TcpListener,
+    identity: Option<&Arc<Identity>>,
+    workers: usize,
+    public_host: Option<String>,
+    configure: C,
+) -> std::io::Result<Server>
 where
     C: Fn(&mut web::ServiceConfig) + Clone + Send + 'static,
 {
     let server = HttpServer::new(move || App::new().configure(&configure).wrap(Gate::new(public_host.as_deref())));
     // Nagle makes the second write of a streamed body wait 40 ms for the client's delayed acknowledgement.
     let server = server.tcp_nodelay(true).client_request_timeout(HEAD_TIMEOUT).keep_alive(KEEP_ALIVE);
-    let server = server.client_disconnect_timeout(LINGER).shutdown_timeout(SHUTDOWN);
+    let server = server.client_disconnect_timeout(LINGER).shutdown_timeout(SHUTDOWN).tls_handshake_timeout(HANDSHAKE);
     let server = server.on_connect(|_, connection| {
         connection.insert(Closing::default());
     });
-    Ok(server.workers(workers.max(1)).disable_signals().listen(listener)?.run())
+    let server = server.workers(workers.max(1)).disable_signals();
+    let server = match identity {
+        Some(identity) => server.listen_rustls_0_23(listener, identity.config().map_err(std::io::Error::other)?)?,
+        None => server.listen(listener)?,
+    };
+    Ok(server.run())
 }
 
 /// Installs the metrics recorder of this process, once; every later call gives the same one.

@@ -16,7 +16,9 @@ pub struct State {
     pub services: Arc<Services>,
     /// Every socket of the passthrough passes it.
     pub guard: Arc<Guard>,
-    /// `host[:port]` of the public address, when the operator named one; any other `Host` is refused then.
+    /// Scheme, host and port of the public address, when the operator named one: what links of ours begin with.
+    pub public_origin: Option<Arc<str>>,
+    /// `host[:port]` of it; any other `Host` is refused then.
     pub public_host: Option<String>,
     /// Renders `/metrics`; none when no recorder is installed.
     pub metrics: Option<PrometheusHandle>,

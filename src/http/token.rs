@@ -62,16 +62,17 @@ pub fn anywhere<'r>(headers: &'r HeaderMap, raw_query: Option<&str>) -> Result<F
     }
 }
 
-/// The text when it is, as a whole, a token of ours.
+/// A token of ours within a text, whatever stands around it: `GenieKey rck_…`, `Token token="rck_…"`.
 fn ours(text: &str) -> Option<&str> {
-    let text = text.trim();
-    let text = text.split_once(' ').map_or(text, |(_, rest)| rest.trim());
-    text.starts_with(PREFIX).then_some(text)
+    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let start = text.match_indices(PREFIX).map(|(at, _)| at).find(|at| !text[..*at].ends_with(is_word))?;
+    let token = &text[start..];
+    Some(&token[..token.find(|c| !is_word(c)).unwrap_or(token.len())])
 }
 
 fn authorized(value: &str) -> Option<Cow<'_, str>> {
     if let Some(token) = scheme(value, "bearer").or_else(|| scheme(value, "ssws")).or_else(|| scheme(value, "token")) {
-        return Some(token.into());
+        return Some(ours(token).unwrap_or(token).into());
     }
     let Some(basic) = scheme(value, "basic") else { return ours(value).map(Cow::from) };
     let pair = String::from_utf8(STANDARD.decode(basic).ok()?).ok()?;

@@ -17,6 +17,6 @@ mod trie;
 mod write;
 
 pub use answer::{Answer, AnswerReader};
-pub use path::{Path, PathError};
+pub use path::{Path, PathError, PlainStep};
 pub use rule::{OneOrMany, RuleFile, SourceFile, WhenFile, merge};
 pub use table::{MapError, Mapped, Mapping, Options, Roots, RuleError, Table, append_remote_data};

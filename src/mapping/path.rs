@@ -41,6 +41,17 @@ pub(super) enum Step {
     Where { key: String, is: String },
 }
 
+/// One step of a path without conditions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PlainStep<'p> {
+    /// Into a member.
+    Member(&'p str),
+    /// Into one element of a list, from 0.
+    Element(usize),
+    /// Into every element.
+    Elements,
+}
+
 /// A path that cannot be read.
 #[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
 #[error("`{path}`: {reason} at character {at}")]
@@ -73,6 +84,19 @@ impl Path {
     /// Whether the path reads the record itself, not `$account`, `$company` or `$page`.
     pub fn reads_record(&self) -> bool {
         self.root == Root::Record
+    }
+
+    /// Its steps into the record, for whoever follows them elsewhere; `None` when it has a condition or another root.
+    pub fn plain_steps(&self) -> Option<impl Iterator<Item = PlainStep<'_>>> {
+        let is_plain = self.reads_record() && !self.steps.iter().any(|step| matches!(step, Step::Where { .. }));
+        is_plain.then(|| {
+            self.steps.iter().filter_map(|step| match step {
+                Step::Key(name) => Some(PlainStep::Member(name)),
+                Step::Index(index) => Some(PlainStep::Element(*index)),
+                Step::All => Some(PlainStep::Elements),
+                Step::Where { .. } => None,
+            })
+        })
     }
 
     pub(super) fn root(&self) -> Root {

@@ -37,7 +37,7 @@ pub struct NewAccount {
     pub context: Map<String, Value>,
     /// A stand-in vendor of this gateway.
     pub is_sandbox: bool,
-    /// Re-link this account, keeping its id, instead of making a new one.
+    /// The id it shall have; the account that has it is linked anew.
     pub id: Option<AccountId>,
 }
 
@@ -325,7 +325,10 @@ impl Accounts {
         let absent: Vec<&str> =
             secrets.iter().copied().filter(|name| account.sealed.contains_key(*name) && !changed.contains_key(*name)).collect();
         if moved && !absent.is_empty() {
-            let detail = format!("A change of the address needs all secrets again; missing: {}.", absent.join(", "));
+            let detail = format!(
+                "A change of the address, or of whom its server is trusted by, needs all secrets again; missing: {}.",
+                absent.join(", ")
+            );
             return Err(Error::new(Code::SecretsRequired, detail).field(absent[0]));
         }
         let mut fields = account.fields.clone();
@@ -458,6 +461,9 @@ fn refused(failure: Failure) -> Error {
             let said = message.unwrap_or_else(|| format!("The vendor answered {}.", answer.status.unwrap_or_default()));
             let error = Error::new(Code::CredentialRefused, said).vendor(answer);
             wait.into_iter().fold(error, Error::retry_after)
+        }
+        Failure::Distrusted { field, .. } => {
+            Error::new(Code::InvalidField, failure.to_string()).field(format!("context.{field}"))
         }
         other => other.into(),
     }

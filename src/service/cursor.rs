@@ -20,7 +20,7 @@ const LIFE_SECONDS: i64 = 24 * 3600;
 pub const MAX_INLINE: usize = 1_000;
 
 /// Losses that a cursor remembers, so that it stays short enough for a URL; each page names its own.
-const MAX_LOST: usize = 10;
+pub const MAX_LOST: usize = 10;
 
 /// Where a walk stands.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -110,7 +110,9 @@ impl<'a> Cursors<'a> {
             return Err(invalid("`next_cursor` is older than 24 hours."));
         }
         if sealed.query != self.query {
-            return Err(invalid("`next_cursor` was made with other filters or another limit; keep them the same while paging."));
+            return Err(invalid(
+                "`next_cursor` was made with other filters, another order or limit; keep them the same while paging.",
+            ));
         }
         Ok(sealed.cursor)
     }

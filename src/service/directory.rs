@@ -8,6 +8,7 @@ use super::{
     Filter, FilterOp, Linked,
     accounts::Accounts,
     meters::ReadMeters,
+    order::Order,
     snapshot::Snapshots,
     source::Source,
     walk::Walk,
@@ -42,6 +43,8 @@ pub enum ResponseFormat {
     Normalized,
     /// Unified, and how it came about.
     Debug,
+    /// Unified; a list as lines, all of it.
+    Stream,
 }
 
 /// What a list call asks for, validated as far as the query string goes.
@@ -53,6 +56,8 @@ pub struct ListQuery {
     pub cursor: Option<String>,
     /// All must hold.
     pub filters: Vec<Filter>,
+    /// The order of the whole list; the vendor's own when left out.
+    pub order: Option<Order>,
     /// How records are written.
     pub format: ResponseFormat,
     /// Make `result` an object keyed by this field.
@@ -108,6 +113,8 @@ pub struct OneRecord {
     pub body: Vec<u8>,
     /// What a caller should know.
     pub warnings: Vec<Warning>,
+    /// For `debug`: JSON object text.
+    pub debug: Option<Vec<u8>>,
 }
 
 /// The unified directory.
@@ -170,9 +177,13 @@ impl Directory {
         Ok(self.count(linked, def, page))
     }
 
+    pub(super) fn walk_ended(&self, linked: &Linked, def: &ResourceDef, complete: bool) {
+        self.meters.walk_ended(&linked.access.connector.slug, def.resource, complete);
+    }
+
     fn count(&self, linked: &Linked, def: &ResourceDef, page: ListPage) -> ListPage {
         if page.next_cursor.is_none() {
-            self.meters.walk_ended(&linked.access.connector.slug, def.resource, page.complete);
+            self.walk_ended(linked, def, page.complete);
         }
         page
     }
@@ -188,7 +199,7 @@ impl Directory {
             }
             Some(Get::Request { .. }) => {
                 let body = self.fetch(linked, def, id, &query).await?.to_vec();
-                Ok(OneRecord { body, warnings: Vec::new() })
+                Ok(OneRecord { body, warnings: Vec::new(), debug: None })
             }
         }
     }
@@ -229,7 +240,7 @@ impl Directory {
             return Err(lost.map_or_else(|| no_record(def), |warning| Error::new(Code::VendorDenied, &warning.message)));
         }
         let body = Writer::only_record(page.result);
-        Ok(OneRecord { body, warnings: page.warnings })
+        Ok(OneRecord { body, warnings: page.warnings, debug: page.debug })
     }
 }
 

@@ -32,6 +32,8 @@ pub enum FilterOp {
     Lt,
     /// Less or equal.
     Lte,
+    /// A part of the text, in any case.
+    Contains,
 }
 
 impl FilterOp {
@@ -44,14 +46,14 @@ impl FilterOp {
             FilterOp::Gte => "gte",
             FilterOp::Lt => "lt",
             FilterOp::Lte => "lte",
+            FilterOp::Contains => "contains",
         }
     }
 
     /// The operator of this word.
     pub fn parse(word: &str) -> Option<FilterOp> {
-        [FilterOp::Eq, FilterOp::In, FilterOp::Gt, FilterOp::Gte, FilterOp::Lt, FilterOp::Lte]
-            .into_iter()
-            .find(|op| op.as_str() == word)
+        use FilterOp::{Contains, Eq, Gt, Gte, In, Lt, Lte};
+        [Eq, In, Gt, Gte, Lt, Lte, Contains].into_iter().find(|op| op.as_str() == word)
     }
 }
 
@@ -85,8 +87,9 @@ const ALIASES: &[(Resource, &str, &str)] = &[
 /// Texts that people write in any case.
 const ANY_CASE: &[&str] = &["email", "emails", "username", "aliases"];
 
-const TIME: &[&str] = &["eq", "gt", "gte", "lt", "lte"];
-const TEXT: &[&str] = &["eq", "in"];
+const TIME: &[&str] = &["eq", "in", "gt", "gte", "lt", "lte"];
+const TEXT: &[&str] = &["eq", "in", "contains"];
+const WORD: &[&str] = &["eq", "in"];
 const BOOL: &[&str] = &["eq"];
 
 /// Filters made ready for one list.
@@ -118,8 +121,9 @@ struct Test {
 enum Values {
     Texts(BTreeSet<String>),
     AnyCase(BTreeSet<String>),
+    Part(String),
     Bool(bool),
-    Time(Timestamp),
+    Times(Vec<Timestamp>),
 }
 
 impl Plan {
@@ -133,7 +137,7 @@ impl Plan {
             }
             let vendor = vendor_filter(def, linked, &target.name, filter.op);
             plan.tests.push(Test::new(target, filter)?);
-            match vendor {
+            match vendor.filter(|vendor| !plan.asks(vendor)) {
                 Some(vendor) => {
                     plan.pushed.extend(render(vendor, filter)?);
                     plan.report.vendor.push(filter.field.clone());
@@ -141,7 +145,13 @@ impl Plan {
                 None => plan.report.gateway.push(filter.field.clone()),
             }
         }
+        plan.tests.sort_by(|a, b| a.path.first().cmp(&b.path.first()));
         Ok(plan)
+    }
+
+    /// Whether a parameter of this vendor filter is taken already: sent twice, it would mean something else or nothing.
+    fn asks(&self, vendor: &VendorFilter) -> bool {
+        vendor.query.iter().any(|(name, _)| self.pushed.iter().any(|(taken, _)| taken == name))
     }
 
     /// Whether nothing is filtered.
@@ -154,9 +164,10 @@ impl Plan {
         self.tests.iter().map(|t| t.name.as_str()).collect::<Vec<_>>().join(", ")
     }
 
-    /// Whether a mapped record satisfies all.
+    /// Whether a mapped record satisfies all. What is asked of members of one list, one element of it must satisfy together.
     pub fn holds(&self, record: &Value) -> bool {
-        self.tests.iter().all(|test| test.holds(record))
+        let of_one_list = |a: &Test, b: &Test| a.path.len() > 1 && b.path.len() > 1 && a.path[0] == b.path[0];
+        self.tests.chunk_by(of_one_list).all(|tests| hold_together(tests, record))
     }
 
     /// The one company this plan is limited to, when a filter names exactly one.
@@ -192,11 +203,9 @@ pub fn filterable(def: &ResourceDef) -> Vec<(String, &'static [&'static str])> {
 fn leaves(shape: &Shape) -> Vec<(String, &'static [&'static str])> {
     let mut found = Vec::new();
     for field in shape.fields {
-        let mut add = |name: String, kind: Kind| match kind {
-            Kind::Text | Kind::Enum(_) => found.push((name, TEXT)),
-            Kind::Time => found.push((name, TIME)),
-            Kind::Bool => found.push((name, BOOL)),
-            Kind::Object(_) | Kind::List(_) => {}
+        let mut add = |name: String, kind: Kind| match operators(kind) {
+            [] => {}
+            operators => found.push((name, operators)),
         };
         match field.kind {
             Kind::List(&Kind::Object(inner)) | Kind::Object(inner) => {
@@ -207,6 +216,17 @@ fn leaves(shape: &Shape) -> Vec<(String, &'static [&'static str])> {
         }
     }
     found
+}
+
+/// What a field of this kind can be compared by.
+fn operators(kind: Kind) -> &'static [&'static str] {
+    match kind {
+        Kind::Text => TEXT,
+        Kind::Enum(_) => WORD,
+        Kind::Time => TIME,
+        Kind::Bool => BOOL,
+        Kind::Object(_) | Kind::List(_) => &[],
+    }
 }
 
 fn aliases(resource: Resource) -> impl Iterator<Item = &'static (Resource, &'static str, &'static str)> {
@@ -272,8 +292,19 @@ impl Test {
         Ok(Test { name: target.name, path: target.path, op: filter.op, values })
     }
 
-    fn holds(&self, record: &Value) -> bool {
-        any_leaf(record, &self.path, &|leaf| self.values.compare(leaf, self.op))
+    /// Whether an element of the list that the path begins with satisfies this.
+    fn holds(&self, element: &Value) -> bool {
+        any_leaf(element, &self.path[1..], &|leaf| self.values.compare(leaf, self.op))
+    }
+}
+
+/// Tests whose paths begin with the same member.
+fn hold_together(tests: &[Test], record: &Value) -> bool {
+    let first = tests.first().and_then(|test| test.path.first());
+    match first.and_then(|member| record.get(member)) {
+        Some(Value::Array(elements)) => elements.iter().any(|element| tests.iter().all(|test| test.holds(element))),
+        Some(value) => tests.iter().all(|test| test.holds(value)),
+        None => false,
     }
 }
 
@@ -281,17 +312,20 @@ impl Values {
     fn new(kind: Kind, path: &[String], filter: &Filter) -> Result<Values> {
         let bad = |detail: String| Err(Error::new(Code::InvalidFilter, detail).field(&filter.field));
         let ordered = matches!(filter.op, FilterOp::Gt | FilterOp::Gte | FilterOp::Lt | FilterOp::Lte);
-        if ordered && !matches!(kind, Kind::Time) {
-            return bad(format!("`{}` takes eq and in, not {}.", filter.field, filter.op.as_str()));
+        let is_part = filter.op == FilterOp::Contains;
+        if ordered && !matches!(kind, Kind::Time) || is_part && !matches!(kind, Kind::Text) {
+            return bad(format!("`{}` takes {}, not {}.", filter.field, operators(kind).join(", "), filter.op.as_str()));
         }
         let Some(first) = filter.values.first() else {
             return bad(format!("`{}` needs a value.", filter.field));
         };
         match kind {
-            Kind::Time => match parse_time(first) {
-                Some(time) if filter.op != FilterOp::In => Ok(Values::Time(time)),
-                _ => bad(format!("`{}` takes one RFC 3339 time, for example 2026-01-31T00:00:00Z.", filter.field)),
+            Kind::Time => match filter.values.iter().map(|value| parse_time(value)).collect() {
+                Some(times) => Ok(Values::Times(times)),
+                None => bad(format!("`{}` takes RFC 3339 times, for example 2026-01-31T00:00:00Z.", filter.field)),
             },
+            _ if is_part && first.is_empty() => bad(format!("`{}` needs a text to look for.", filter.field)),
+            _ if is_part => Ok(Values::Part(first.to_lowercase())),
             Kind::Bool => match (first.as_str(), filter.op) {
                 ("true", FilterOp::Eq) => Ok(Values::Bool(true)),
                 ("false", FilterOp::Eq) => Ok(Values::Bool(false)),
@@ -312,13 +346,16 @@ impl Values {
         match (self, leaf) {
             (Values::Texts(texts), Value::String(text)) => texts.contains(text),
             (Values::AnyCase(texts), Value::String(text)) => texts.contains(&text.to_lowercase()),
+            (Values::Part(part), Value::String(text)) => text.to_lowercase().contains(part),
             (Values::Bool(wanted), Value::Bool(flag)) => wanted == flag,
-            (Values::Time(wanted), Value::String(text)) => text.parse::<Timestamp>().is_ok_and(|time| match op {
-                FilterOp::Eq | FilterOp::In => time == *wanted,
-                FilterOp::Gt => time > *wanted,
-                FilterOp::Gte => time >= *wanted,
-                FilterOp::Lt => time < *wanted,
-                FilterOp::Lte => time <= *wanted,
+            (Values::Times(wanted), Value::String(text)) => text.parse::<Timestamp>().is_ok_and(|time| {
+                wanted.iter().any(|wanted| match op {
+                    FilterOp::Eq | FilterOp::In | FilterOp::Contains => time == *wanted,
+                    FilterOp::Gt => time > *wanted,
+                    FilterOp::Gte => time >= *wanted,
+                    FilterOp::Lt => time < *wanted,
+                    FilterOp::Lte => time <= *wanted,
+                })
             }),
             _ => false,
         }
@@ -384,16 +421,33 @@ mod tests {
 
     #[test]
     fn nested_fields_and_aliases_reach_their_leaves() {
-        let user = json!({"id": "1", "emails": [{"email": "Ada@x.example"}], "groups": [{"id": "g1"}], "is_2fa_enabled": true,
+        let user = json!({"id": "1", "emails": [{"email": "Ada@x.example"}], "groups": [{"id": "g1"}], "is_2fa_enabled": true, "username": "Lovelace",
             "created_at": "2026-01-02T03:04:05Z", "status": "active"});
-        let holds = |field, op, values: &[&str]| test_of(field, op, values).unwrap().holds(&user);
+        let holds = |field, op, values: &[&str]| hold_together(&[test_of(field, op, values).unwrap()], &user);
         assert!(holds("emails[email]", FilterOp::Eq, &["ada@X.example"]));
         assert!(holds("group_id", FilterOp::In, &["g0", "g1"]));
         assert!(!holds("group_id", FilterOp::Eq, &["G1"]));
         assert!(holds("is_2fa_enabled", FilterOp::Eq, &["true"]));
         assert!(holds("created_at", FilterOp::Gte, &["2026-01-02"]));
         assert!(!holds("created_at", FilterOp::Lt, &["2026-01-02T03:04:05Z"]));
+        assert!(holds("created_at", FilterOp::In, &["2025-01-01", "2026-01-02T04:04:05+01:00"]));
         assert!(!holds("status", FilterOp::Eq, &["inactive"]));
+        assert!(holds("username", FilterOp::Contains, &["LOVE"]));
+        assert!(holds("group_id", FilterOp::Contains, &["G"]));
+        assert!(!holds("username", FilterOp::Contains, &["lace."]));
+    }
+
+    #[test]
+    fn what_is_asked_of_a_list_one_element_satisfies() {
+        let tests = [("emails[email]", "ada@x.example"), ("emails[is_primary]", "true"), ("status", "active")];
+        let tests = tests.map(|(field, value)| test_of(field, FilterOp::Eq, &[value]).unwrap());
+        let plan = Plan { tests: tests.into(), ..Plan::default() };
+        let user = |main: bool| {
+            json!({"status": "active", "emails": [{"email": "ada@x.example", "is_primary": main},
+                {"email": "other@x.example", "is_primary": !main}]})
+        };
+        assert!(plan.holds(&user(true)));
+        assert!(!plan.holds(&user(false)), "the address is not the main one");
     }
 
     #[test]
@@ -405,6 +459,9 @@ mod tests {
             ("status", FilterOp::Gt, "active"),
             ("is_2fa_enabled", FilterOp::Eq, "maybe"),
             ("created_at", FilterOp::Gt, "yesterday"),
+            ("created_at", FilterOp::Contains, "2026-01-01"),
+            ("status", FilterOp::Contains, "act"),
+            ("name", FilterOp::Contains, ""),
         ] {
             let error = test_of(field, op, &[value]).unwrap_err();
             assert_eq!(error.code(), Code::InvalidFilter);

@@ -7,8 +7,11 @@ pub mod cursor;
 pub mod directory;
 pub mod filter;
 mod fresh;
+pub mod idempotency;
+mod lines;
 mod meters;
 pub mod open;
+mod order;
 pub mod passthrough;
 pub mod snapshot;
 mod source;
@@ -24,7 +27,10 @@ pub use accounts::{Accounts, ChangeAccount, Linked, ListAccounts, NewAccount};
 pub use cursor::PlatformCursors;
 pub use directory::{Directory, ListPage, ListQuery, OneQuery, OneRecord, ResponseFormat};
 pub use filter::{Filter, FilterOp};
+pub use idempotency::{Asked, Idempotency, IdempotencyKey, KEY_HEADER, Reply, Run, Told};
+pub use lines::{Lines, ListEnd};
 pub use open::Opened;
+pub use order::Order;
 pub use passthrough::{COMPANY_HEADER, Look, Passthrough};
 pub use snapshot::Snapshots;
 pub use tokens::{Administrator, NewToken, Tokens};
@@ -46,6 +52,8 @@ pub struct Services {
     pub directory: Directory,
     /// The transparent proxy.
     pub passthrough: Passthrough,
+    /// Writes that can be repeated.
+    pub idempotency: Idempotency,
     /// Where lists of the gateway's own objects go on.
     pub cursors: PlatformCursors,
     /// The connectors; replaced when the overlay changes.

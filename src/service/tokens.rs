@@ -9,7 +9,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use jiff::Timestamp;
 use zeroize::Zeroizing;
 
-use super::{Caller, fresh::Fresh};
+use super::{Caller, Run, fresh::Fresh};
 use crate::{
     error::{Code, Error, Result},
     model::{ApiToken, Clock, EnvironmentId, Scopes, Secret, TokenId},
@@ -124,8 +124,23 @@ impl Tokens {
 
     /// Makes a token; its text is never shown again.
     pub async fn create(&self, environment: EnvironmentId, new: NewToken) -> Result<(ApiToken, TokenText)> {
+        self.create_as(TokenId::generate(), environment, new).await
+    }
+
+    /// Makes the token of a write that can be repeated. What a run before may have left, whose text nobody has seen, is
+    /// replaced.
+    pub async fn create_in(&self, run: Run, environment: EnvironmentId, new: NewToken) -> Result<(ApiToken, TokenText)> {
+        let id = TokenId(run.id);
+        if run.again {
+            self.records.revoke(id, environment).await?;
+            self.known.forget(&id).await;
+        }
+        self.create_as(id, environment, new).await
+    }
+
+    async fn create_as(&self, id: TokenId, environment: EnvironmentId, new: NewToken) -> Result<(ApiToken, TokenText)> {
         check_new(&new, self.clock.now())?;
-        let (text, id) = TokenText::generate();
+        let text = TokenText::generate_for(id);
         let (_, secret) = TokenText::parse(text.expose()).ok_or_else(|| Error::internal("a new token does not parse"))?;
         let token = ApiToken {
             id,

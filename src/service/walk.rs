@@ -2,18 +2,23 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{
     cursor::{Cursor, Cursors, Position, digest},
     directory::{DEFAULT_LIMIT, IGNORED_LIMIT, ListPage, ListQuery, MAX_LIMIT, ResponseFormat},
     filter::Plan,
+    order::{self, Order},
+    snapshot,
     source::{Batch, Source},
     write::{Writer, Writing},
 };
 use crate::{
     error::{Code, Error, Result},
     mapping::Roots,
+    model::Resource,
+    upstream::Visit,
 };
 
 /// A filtered call reads on for this long without a match.
@@ -25,7 +30,8 @@ const EMPTY_TIME: Duration = Duration::from_secs(90);
 pub struct Walk<'a> {
     source: Source<'a>,
     query: ListQuery,
-    plan: Plan,
+    /// Who evaluates which filter.
+    pub plan: Plan,
     writing: Writing,
     limit: usize,
 }
@@ -48,58 +54,164 @@ impl<'a> Walk<'a> {
         }
         source.pushed = std::mem::take(&mut plan.pushed);
         source.remote_query = query.remote_query.clone();
+        if let Some(order) = &query.order {
+            order.check(source.def)?;
+            plan.report.gateway.push(order::SORT_BY.to_owned());
+        }
         Ok(Self { source, query, plan, writing, limit })
     }
 
     /// Reads one page for the caller.
     pub async fn run(self) -> Result<ListPage> {
-        let Self { source, query, plan, writing, limit } = self;
-        let directory = source.directory;
-        let cursors =
-            Cursors::new(&directory.keys, source.linked, &source.name, query_digest(&query, limit), directory.clock.now());
-        let mut cursor = match &query.cursor {
-            Some(text) => cursors.open(text)?,
-            None => Cursor { at: Position::Start, seen: 0, first: None, previous: None, lost: Vec::new() },
+        let mut cursor = self.begin()?;
+        let mut writer = Writer::new(self.source.def, self.writing.clone(), &self.plan);
+        let (next, pages) = match &self.query.order {
+            Some(order) => self.read_in_order(order, &mut cursor, &mut writer, self.limit).await?,
+            None => self.read_page(&mut cursor, &mut writer).await?,
         };
-        let mut writer = Writer::new(source.def, writing, &plan);
-        let started = Instant::now();
-        let mut pages = 0;
-        let next = loop {
-            let batch = source.read(&cursor.at, limit.min(MAX_LIMIT)).await?;
-            pages += 1;
-            cursor.lost.extend(batch.lost.iter().cloned());
-            let is_vendor_page = batch.is_vendor_page;
-            let next = take_batch(&source, &mut writer, &mut cursor, batch, limit)?;
-            let Some(next) = next else { break None };
-            let same_company = matches!(next, Position::Snapshot { .. });
-            let full = writer.count >= limit;
-            let enough = writer.count > 0 && !query.ignore_limit && (is_vendor_page || !same_company);
-            if full || enough {
-                break Some(next);
-            }
-            check_time(&plan, started, writer.count)?;
-            cursor.at = next;
-        };
-        cursor.seen += writer.count as u64;
-        if source.must_not_be_empty() && next.is_none() && cursor.seen == 0 && plan.is_empty() {
-            return Err(Error::new(
-                Code::VendorBadAnswer,
-                "The vendor answered an empty list where that means a failure on its side.",
-            ));
-        }
-        let (is_partial, lost) = (source.def.partial, cursor.lost.clone());
+        let lost = cursor.lost.clone();
         let next_cursor = match next {
-            Some(at) => Some(cursors.seal(Cursor { at: source.shrink(at).await?, ..cursor })?),
+            Some(at) => Some(self.seal(Cursor { at, ..cursor }).await?),
             None => None,
         };
         for warning in &lost {
             writer.warn(warning.clone());
         }
-        let count = writer.count;
+        let (is_partial, count) = (self.source.def.partial, writer.count);
         let (result, warnings) = writer.finish();
-        let debug = (query.format == ResponseFormat::Debug).then(|| debug_of(&source, pages, count, next_cursor.as_deref()));
-        Ok(ListPage { result, count, next_cursor, is_partial, complete: lost.is_empty(), warnings, filters: plan.report, debug })
+        let debug = (self.query.format == ResponseFormat::Debug)
+            .then(|| debug_of(self.source.def.resource, pages, count, next_cursor.as_deref()));
+        let filters = self.plan.report;
+        Ok(ListPage { result, count, next_cursor, is_partial, complete: lost.is_empty(), warnings, filters, debug })
     }
+
+    /// Where the caller wants to begin.
+    pub fn begin(&self) -> Result<Cursor> {
+        match &self.query.cursor {
+            Some(text) => self.cursors().open(text),
+            None => Ok(Cursor { at: Position::Start, seen: 0, first: None, previous: None, lost: Vec::new() }),
+        }
+    }
+
+    /// The text with which a caller goes on.
+    pub async fn seal(&self, cursor: Cursor) -> Result<String> {
+        self.cursors().seal(Cursor { at: self.source.shrink(cursor.at).await?, ..cursor })
+    }
+
+    /// Reads one piece, of whatever size, and writes all of it, also if that is nothing; where to go on.
+    pub async fn read_piece(&self, cursor: &mut Cursor, writer: &mut Writer<'_>) -> Result<Option<Position>> {
+        if let Some(order) = &self.query.order {
+            return Ok(self.read_in_order(order, cursor, writer, MAX_LIMIT).await?.0);
+        }
+        let batch = self.source.read(&cursor.at, self.limit.min(MAX_LIMIT)).await?;
+        cursor.lost.extend(batch.lost.iter().cloned());
+        let next = take_batch(&self.source, writer, cursor, batch, usize::MAX)?;
+        cursor.seen += writer.count as u64;
+        self.check_not_empty(cursor, next.as_ref())?;
+        Ok(next)
+    }
+
+    /// Reads until the page is full, a page boundary is met, or the end; where to go on, and how much was read.
+    async fn read_page(&self, cursor: &mut Cursor, writer: &mut Writer<'_>) -> Result<(Option<Position>, usize)> {
+        let (started, mut pages) = (Instant::now(), 0);
+        let next = loop {
+            let batch = self.source.read(&cursor.at, self.limit.min(MAX_LIMIT)).await?;
+            pages += 1;
+            cursor.lost.extend(batch.lost.iter().cloned());
+            let is_vendor_page = batch.is_vendor_page;
+            let Some(next) = take_batch(&self.source, writer, cursor, batch, self.limit)? else { break None };
+            let same_company = matches!(next, Position::Snapshot { .. });
+            let full = writer.count >= self.limit;
+            let enough = writer.count > 0 && !self.query.ignore_limit && (is_vendor_page || !same_company);
+            if full || enough {
+                break Some(next);
+            }
+            check_time(&self.plan, started, writer.count)?;
+            cursor.at = next;
+        };
+        cursor.seen += writer.count as u64;
+        self.check_not_empty(cursor, next.as_ref())?;
+        Ok((next, pages))
+    }
+
+    /// Writes up to `limit` records of the list in the order that is asked for; where to go on, and how much was read.
+    async fn read_in_order(
+        &self,
+        order: &Order,
+        cursor: &mut Cursor,
+        writer: &mut Writer<'_>,
+        limit: usize,
+    ) -> Result<(Option<Position>, usize)> {
+        let (directory, linked, resource) = (self.source.directory, self.source.linked, self.source.def.resource);
+        let (manifest, mut offset, pages) = match cursor.at {
+            Position::Snapshot { id, offset } => {
+                (directory.snapshots.manifest(linked, id).await?.ok_or_else(snapshot::ended)?, offset, 0)
+            }
+            _ => {
+                let (list, pages) = self.read_all(order, cursor).await?;
+                let records = snapshot::records_of(&list)?;
+                if records.len() <= limit {
+                    records.into_iter().try_for_each(|range| writer.take_placed(&list[range]))?;
+                    cursor.seen += writer.count as u64;
+                    return Ok((None, pages));
+                }
+                let visit = Visit { company: None, records: [(resource, list)].into(), rest: Vec::new(), refused: None };
+                (directory.snapshots.keep(linked, visit, &[]).await?, 0, pages)
+            }
+        };
+        let part = manifest.parts.get(&resource).cloned().unwrap_or_default();
+        while let Some((index, skip)) = part.locate(offset).filter(|_| writer.count < limit) {
+            let piece = directory.snapshots.piece(linked, &manifest, index).await?;
+            for range in snapshot::records_of(&piece)?.into_iter().skip(skip).take(limit - writer.count) {
+                writer.take_placed(&piece[range])?;
+                offset += 1;
+            }
+        }
+        cursor.seen += writer.count as u64;
+        Ok(((offset < part.total()).then_some(Position::Snapshot { id: manifest.id, offset }), pages))
+    }
+
+    /// The whole list, in order; refused when it is longer than the gateway sorts.
+    async fn read_all(&self, order: &Order, cursor: &mut Cursor) -> Result<(Bytes, usize)> {
+        let (started, mut pages) = (Instant::now(), 0);
+        let mut writer = Writer::placing(self.source.def, &self.plan, order.clone());
+        loop {
+            let batch = self.source.read(&cursor.at, MAX_LIMIT).await?;
+            pages += 1;
+            cursor.lost.extend(batch.lost.iter().cloned());
+            let next = take_batch(&self.source, &mut writer, cursor, batch, usize::MAX)?;
+            if writer.count > order::MAX_RECORDS {
+                return Err(order::too_long(&format!("more than {} records", order::MAX_RECORDS)));
+            }
+            if writer.kept_bytes() > order::MAX_BYTES {
+                return Err(order::too_long(&format!("more than {} MiB", order::MAX_BYTES >> 20)));
+            }
+            let Some(next) = next else { break };
+            if started.elapsed() > Duration::from_secs(order::MAX_SECONDS) {
+                return Err(order::too_long(&format!("more than {} s of reading", order::MAX_SECONDS)));
+            }
+            cursor.at = next;
+        }
+        if self.source.must_not_be_empty() && writer.count == 0 && self.plan.is_empty() {
+            return Err(empty());
+        }
+        Ok((writer.in_order(), pages))
+    }
+
+    fn check_not_empty(&self, cursor: &Cursor, next: Option<&Position>) -> Result<()> {
+        let is_wrong = self.source.must_not_be_empty() && next.is_none() && cursor.seen == 0 && self.plan.is_empty();
+        if is_wrong { Err(empty()) } else { Ok(()) }
+    }
+
+    fn cursors(&self) -> Cursors<'_> {
+        let (directory, list) = (self.source.directory, &self.source.name);
+        let query = query_digest(&self.query, self.limit);
+        Cursors::new(&directory.keys, self.source.linked, list, query, directory.clock.now())
+    }
+}
+
+fn empty() -> Error {
+    Error::new(Code::VendorBadAnswer, "The vendor answered an empty list where that means a failure on its side.")
 }
 
 /// Writes a batch's records up to the limit; where to go on.
@@ -181,12 +293,14 @@ fn query_digest(query: &ListQuery, limit: usize) -> u64 {
         .iter()
         .flat_map(|f| [f.field.as_str(), f.op.as_str()].into_iter().chain(f.values.iter().map(String::as_str)));
     let remote = query.remote_query.iter().flat_map(|(name, value)| [name.as_str(), value.as_str()]);
-    digest(std::iter::once(limit.as_str()).chain(filters).chain(std::iter::once("|")).chain(remote))
+    let order = query.order.iter().flat_map(|o| ["|order|", o.field.as_str(), if o.descending { "desc" } else { "asc" }]);
+    digest(std::iter::once(limit.as_str()).chain(filters).chain(std::iter::once("|")).chain(remote).chain(order))
 }
 
-fn debug_of(source: &Source<'_>, pages: usize, count: usize, next: Option<&str>) -> Vec<u8> {
+/// What `debug` tells.
+pub fn debug_of(resource: Resource, pages: usize, count: usize, next: Option<&str>) -> Vec<u8> {
     let debug = serde_json::json!({
-        "resource": source.def.resource.plural(), "vendorPages": pages, "nextCursor": next,
+        "resource": resource.plural(), "vendorPages": pages, "nextCursor": next,
         "isLooping": false, "isEmptyResult": count == 0, "resultCount": count,
     });
     debug.to_string().into_bytes()

@@ -2,12 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
+use bytes::Bytes;
+use serde_json::{Value, value::RawValue};
 
 use super::{
     Linked, OneQuery,
     directory::{ListQuery, OneRecord, ResponseFormat, parse_mapped},
     filter::Plan,
+    order::{Key, Order, Placed},
+    walk::debug_of,
 };
 use crate::{
     connector::ResourceDef,
@@ -17,16 +20,28 @@ use crate::{
 };
 
 /// Warnings of one answer; more of a kind say nothing new.
-const MAX_WARNINGS: usize = 50;
+pub(super) const MAX_WARNINGS: usize = 50;
+
+/// What stands around the records of an answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+enum Form {
+    /// A JSON array.
+    #[default]
+    Array,
+    /// A JSON object keyed by this field.
+    KeyedBy(String),
+    /// One record per line.
+    Lines,
+}
 
 /// How records are written.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Writing {
     mapped: bool,
     raw: bool,
     remote_data: bool,
     exclude: Vec<String>,
-    key_by: Option<String>,
+    form: Form,
 }
 
 impl Writing {
@@ -38,8 +53,13 @@ impl Writing {
             raw: query.format == ResponseFormat::Raw,
             remote_data: shows_remote_data(query.format, query.ignore_remote_data, &query.exclude),
             exclude: query.exclude.clone(),
-            key_by: query.key_by.clone(),
+            form: query.key_by.clone().map_or(Form::Array, Form::KeyedBy),
         })
+    }
+
+    /// The same, one record per line.
+    pub fn lines(query: &ListQuery, def: &ResourceDef) -> Result<Writing> {
+        Ok(Writing { form: Form::Lines, ..Writing::unified(query, def)? })
     }
 
     /// The vendor's own records.
@@ -49,7 +69,7 @@ impl Writing {
 }
 
 fn shows_remote_data(format: ResponseFormat, ignored: bool, exclude: &[String]) -> bool {
-    let wanted = matches!(format, ResponseFormat::Unified | ResponseFormat::Debug);
+    let wanted = !matches!(format, ResponseFormat::Raw | ResponseFormat::Normalized);
     wanted && !ignored && !exclude.iter().any(|name| name == "remote_data")
 }
 
@@ -71,6 +91,13 @@ fn check_fields(def: &ResourceDef, exclude: &[String], key_by: Option<&str>) -> 
     }
 }
 
+/// Records that wait for their order.
+struct Places {
+    order: Order,
+    records: Vec<(Option<Key>, Vec<u8>)>,
+    bytes: usize,
+}
+
 /// Collects the records of one answer.
 pub struct Writer<'a> {
     def: &'a ResourceDef,
@@ -79,6 +106,7 @@ pub struct Writer<'a> {
     out: Vec<u8>,
     scratch: Vec<u8>,
     keys: BTreeSet<String>,
+    places: Option<Places>,
     /// Records written.
     pub count: usize,
     /// What a caller should know.
@@ -88,8 +116,41 @@ pub struct Writer<'a> {
 impl<'a> Writer<'a> {
     /// An empty answer.
     pub fn new(def: &'a ResourceDef, writing: Writing, plan: &'a Plan) -> Self {
-        let out = vec![if writing.key_by.is_some() { b'{' } else { b'[' }];
-        Self { def, writing, plan, out, scratch: Vec::new(), keys: BTreeSet::new(), count: 0, warnings: Vec::new() }
+        let out = match writing.form {
+            Form::Array => vec![b'['],
+            Form::KeyedBy(_) => vec![b'{'],
+            Form::Lines => Vec::new(),
+        };
+        let (scratch, keys, warnings) = (Vec::new(), BTreeSet::new(), Vec::new());
+        Self { def, writing, plan, out, scratch, keys, places: None, count: 0, warnings }
+    }
+
+    /// Writes nothing yet, but keeps the records until their order is known.
+    pub fn placing(def: &'a ResourceDef, plan: &'a Plan, order: Order) -> Self {
+        let writing = Writing { mapped: true, ..Writing::default() };
+        let places = Some(Places { order, records: Vec::new(), bytes: 0 });
+        Self { places, ..Self::new(def, writing, plan) }
+    }
+
+    /// The size of what is kept.
+    pub fn kept_bytes(&self) -> usize {
+        self.places.as_ref().map_or(0, |places| places.bytes)
+    }
+
+    /// What was kept, in order, as a JSON array for [`Writer::take_placed`].
+    pub fn in_order(self) -> Bytes {
+        let Some(Places { order, mut records, bytes }) = self.places else { return Bytes::from_static(b"[]") };
+        records.sort_by(|(a, _), (b, _)| order.compare(a.as_ref(), b.as_ref()));
+        let mut list = Vec::with_capacity(bytes + records.len() + 2);
+        list.push(b'[');
+        for (index, (_, record)) in records.into_iter().enumerate() {
+            if index > 0 {
+                list.push(b',');
+            }
+            list.extend_from_slice(&record);
+        }
+        list.push(b']');
+        list.into()
     }
 
     /// Begins with the records of one batch.
@@ -105,29 +166,60 @@ impl<'a> Writer<'a> {
     pub fn take<'r>(&mut self, mapping: &mut Mapping<'r>, record: &'r [u8], wanted: bool) -> Result<String> {
         if !self.writing.mapped {
             if wanted {
-                self.separate();
+                let start = self.separate();
                 self.out.extend_from_slice(record);
-                self.count += 1;
+                self.end(start);
             }
             return Ok(String::from_utf8_lossy(record).into_owned());
         }
-        if wanted && self.plan.is_empty() && self.writing.key_by.is_none() && !self.writing.raw {
+        if wanted && self.writes_unread() {
             return self.write_mapped(mapping, record);
         }
         self.scratch.clear();
         let mapped = mapping.apply(record, Options::default(), &mut self.scratch).map_err(|why| bad_record(self.def, &why))?;
-        if wanted {
-            self.take_if_it_holds(record, mapped.warnings)?;
+        match wanted {
+            true if self.places.is_some() => self.place_if_it_holds(record, mapped.warnings)?,
+            true => self.take_if_it_holds(record, mapped.warnings)?,
+            false => {}
         }
         Ok(mapped.id)
     }
 
+    /// Keeps the record in `scratch`, if it satisfies the filters, until its place is known.
+    fn place_if_it_holds(&mut self, record: &[u8], warnings: Vec<Warning>) -> Result<()> {
+        let value = parse_mapped(&self.scratch)?;
+        if !self.plan.holds(&value) {
+            return Ok(());
+        }
+        let Some(places) = &mut self.places else { return Ok(()) };
+        let unified: &RawValue = serde_json::from_slice(&self.scratch).map_err(Error::internal)?;
+        let record: &RawValue = serde_json::from_slice(record).map_err(Error::internal)?;
+        let placed = serde_json::to_vec(&Placed { unified, record, warnings }).map_err(Error::internal)?;
+        places.bytes += placed.len();
+        places.records.push((places.order.key(self.def, &value), placed));
+        self.count += 1;
+        Ok(())
+    }
+
+    /// Writes a record that was put in its place before.
+    pub fn take_placed(&mut self, bytes: &[u8]) -> Result<()> {
+        let placed: Placed<'_> = serde_json::from_slice(bytes).map_err(Error::internal)?;
+        self.scratch.clear();
+        self.scratch.extend_from_slice(placed.unified.get().as_bytes());
+        self.write_scratch(placed.record.get().as_bytes(), parse_mapped(&self.scratch)?, placed.warnings)
+    }
+
+    fn writes_unread(&self) -> bool {
+        let keyed = matches!(self.writing.form, Form::KeyedBy(_));
+        self.plan.is_empty() && self.places.is_none() && !keyed && !self.writing.raw
+    }
+
     /// Nothing has to be looked at: the record is mapped straight into the answer.
     fn write_mapped<'r>(&mut self, mapping: &mut Mapping<'r>, record: &'r [u8]) -> Result<String> {
-        self.separate();
+        let start = self.separate();
         let options = Options { remote_data: self.writing.remote_data, exclude: &self.writing.exclude };
         let mapped = mapping.apply(record, options, &mut self.out).map_err(|why| bad_record(self.def, &why))?;
-        self.count += 1;
+        self.end(start);
         mapped.warnings.into_iter().for_each(|warning| self.warn(warning));
         Ok(mapped.id)
     }
@@ -135,19 +227,21 @@ impl<'a> Writer<'a> {
     /// Writes the record, whose unified form is in `scratch`, if it satisfies the filters.
     fn take_if_it_holds(&mut self, record: &[u8], warnings: Vec<Warning>) -> Result<()> {
         let value = parse_mapped(&self.scratch)?;
-        if !self.plan.holds(&value) {
-            return Ok(());
-        }
+        if self.plan.holds(&value) { self.write_scratch(record, value, warnings) } else { Ok(()) }
+    }
+
+    /// Writes the record, whose unified form is in `scratch` and read as `value`.
+    fn write_scratch(&mut self, record: &[u8], value: Value, warnings: Vec<Warning>) -> Result<()> {
         warnings.into_iter().for_each(|warning| self.warn(warning));
-        self.separate();
-        if let Some(field) = self.writing.key_by.clone() {
+        let start = self.separate();
+        if let Form::KeyedBy(field) = self.writing.form.clone() {
             self.write_key(&field, &value)?;
         }
         match self.writing.raw {
             true => self.out.extend_from_slice(record),
             false => self.write_judged(record, value)?,
         }
-        self.count += 1;
+        self.end(start);
         Ok(())
     }
 
@@ -193,9 +287,20 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    fn separate(&mut self) {
-        if self.count > 0 {
+    /// Where the next record begins.
+    fn separate(&mut self) -> usize {
+        if self.count > 0 && self.writing.form != Form::Lines {
             self.out.push(b',');
+        }
+        self.out.len()
+    }
+
+    /// Counts the record that began there. A line breaks nowhere but at its end: within JSON, breaks are white space.
+    fn end(&mut self, start: usize) {
+        self.count += 1;
+        if self.writing.form == Form::Lines {
+            self.out[start..].iter_mut().filter(|byte| matches!(byte, b'\n' | b'\r')).for_each(|byte| *byte = b' ');
+            self.out.push(b'\n');
         }
     }
 
@@ -206,9 +311,13 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// The finished JSON text and the warnings.
+    /// The finished text and the warnings.
     pub fn finish(mut self) -> (Vec<u8>, Vec<Warning>) {
-        self.out.push(if self.writing.key_by.is_some() { b'}' } else { b']' });
+        match self.writing.form {
+            Form::Array => self.out.push(b']'),
+            Form::KeyedBy(_) => self.out.push(b'}'),
+            Form::Lines => {}
+        }
         (self.out, self.warnings)
     }
 
@@ -230,7 +339,8 @@ pub fn write_one(def: &ResourceDef, record: &[u8], roots: Roots<'_>, query: &One
     if query.format == ResponseFormat::Raw {
         body = record.to_vec();
     }
-    Ok(OneRecord { body, warnings: mapped.warnings })
+    let debug = (query.format == ResponseFormat::Debug).then(|| debug_of(def.resource, 1, 1, None));
+    Ok(OneRecord { body, warnings: mapped.warnings, debug })
 }
 
 /// What `$account` reads: the account's facts and its own label.

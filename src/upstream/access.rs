@@ -6,7 +6,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderName, HeaderValue, header};
 use serde_json::{Map, Value};
 
-use super::query;
+use super::{Trust, query};
 use crate::{
     connector::{Auth, Connector, FieldProblem, LinkMethod, Position, Resolved, Template},
     model::{AccountId, EnvironmentId, Secret},
@@ -36,6 +36,8 @@ pub struct Access {
     pub fields: BTreeMap<String, String>,
     /// Secret fields, for transports that need them beyond the headers.
     pub secrets: BTreeMap<String, Secret>,
+    /// Whom the server is trusted by; the public authorities when nothing is said.
+    pub trust: Option<Trust>,
     /// What the link test learned.
     pub facts: Map<String, Value>,
 }
@@ -73,8 +75,23 @@ impl Access {
                 }
             }
         }
+        let trust = Trust::of(&resolved.fields)?;
         let Resolved { fields, secrets, base, hosts, .. } = resolved;
-        Ok(Access { account, environment, connector, method, generation, base, hosts, headers, query, fields, secrets, facts })
+        Ok(Access {
+            account,
+            environment,
+            connector,
+            method,
+            generation,
+            base,
+            hosts,
+            headers,
+            query,
+            fields,
+            secrets,
+            trust,
+            facts,
+        })
     }
 }
 

@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use tokio::net::TcpStream;
 use url::{Host, Url};
 
-use super::ranges;
+use super::{egress_proxy::EgressProxy, ranges};
 
 /// How long opening a connection may take, all addresses of a name together.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -152,6 +152,9 @@ pub struct Guard {
     allow: Allow,
     resolver: Arc<dyn Resolve>,
     dialler: Arc<dyn Dial>,
+    proxy: Option<EgressProxy>,
+    /// Hosts of this process itself, which no proxy could reach.
+    own: Allow,
 }
 
 impl Guard {
@@ -162,7 +165,18 @@ impl Guard {
 
     /// A guard over another resolver and other sockets.
     pub fn over(allow: Allow, resolver: Arc<dyn Resolve>, dialler: Arc<dyn Dial>) -> Self {
-        Self { allow, resolver, dialler }
+        Self { allow, resolver, dialler, proxy: None, own: Allow::default() }
+    }
+
+    /// Sends every call through a proxy, but for those to `own`: stand-ins that this process itself serves. What may be
+    /// called stays the same, and is decided here before the proxy hears of it.
+    pub fn through(self, proxy: Option<EgressProxy>, own: Allow) -> Self {
+        Self { proxy, own, ..self }
+    }
+
+    /// The proxy that stands before this host.
+    pub(super) fn proxy_before(&self, host: &str, port: u16) -> Option<&EgressProxy> {
+        self.proxy.as_ref().filter(|_| !self.own.names(host, port))
     }
 
     /// Refuses an address by its form: scheme, userinfo, literal in a blocked range, port. `http` only to allowed hosts.
@@ -235,12 +249,8 @@ impl Guard {
 
     async fn addresses(&self, host: &str, named: bool) -> Result<Vec<IpAddr>, DialError> {
         check_name(host).map_err(DialError::Refused)?;
-        let unknown = || DialError::Unreachable(format!("the name {host} does not resolve"));
-        let lookup = tokio::time::timeout(CONNECT_TIMEOUT, self.resolver.resolve(host));
-        let found = lookup.await.map_err(|_| unknown())?.map_err(|_| unknown())?;
-        if found.is_empty() {
-            return Err(unknown());
-        }
+        let found =
+            self.look_up(host).await.ok_or_else(|| DialError::Unreachable(format!("the name {host} does not resolve")))?;
         for ip in &found {
             if let Some(range) = ranges::blocked(*ip)
                 && !(named && self.allow.holds(*ip))
@@ -253,30 +263,60 @@ impl Guard {
         Ok(found)
     }
 
-    /// Opens a connection to a host that passed [`Guard::check`], without Nagle's delay.
+    /// Every address of a name, at least one.
+    async fn look_up(&self, name: &str) -> Option<Vec<IpAddr>> {
+        let lookup = tokio::time::timeout(CONNECT_TIMEOUT, self.resolver.resolve(name));
+        lookup.await.ok()?.ok().filter(|found| !found.is_empty())
+    }
+
+    /// Opens a connection to a host that passed [`Guard::check`], without Nagle's delay. With a proxy before it, the host's
+    /// own addresses must pass all the same.
     pub async fn dial(&self, host: &str, port: u16) -> Result<TcpStream, DialError> {
         let attempt = async {
             let addresses = self.resolve(host, port).await?;
-            let share = CONNECT_TIMEOUT / addresses.len().clamp(1, 3) as u32;
-            let mut last = DialError::Unreachable(format!("{host} has no address"));
-            for address in addresses {
-                match tokio::time::timeout(share, self.dialler.dial(address)).await {
-                    Ok(Ok(stream)) => {
-                        let _ = stream.set_nodelay(true);
-                        return Ok(stream);
-                    }
-                    Ok(Err(error)) => last = DialError::Unreachable(format!("{host}: {}", error.kind())),
-                    Err(_) => last = DialError::Unreachable(format!("{host}: no connection in time")),
+            match self.proxy_before(host, port) {
+                None => self.dial_one_of(host, addresses).await,
+                Some(proxy) => {
+                    let stream = self.dial_one_of(PROXY, self.proxy_addresses(proxy).await?).await?;
+                    proxy.connect(stream, host, port).await
                 }
             }
-            Err(last)
         };
         match tokio::time::timeout(CONNECT_TIMEOUT, attempt).await {
             Ok(outcome) => outcome,
             Err(_) => Err(DialError::Unreachable(format!("{host}: no connection within {} s", CONNECT_TIMEOUT.as_secs()))),
         }
     }
+
+    async fn dial_one_of(&self, whom: &str, addresses: Vec<SocketAddr>) -> Result<TcpStream, DialError> {
+        let share = CONNECT_TIMEOUT / addresses.len().clamp(1, 3) as u32;
+        let mut last = DialError::Unreachable(format!("{whom} has no address"));
+        for address in addresses {
+            match tokio::time::timeout(share, self.dialler.dial(address)).await {
+                Ok(Ok(stream)) => {
+                    let _ = stream.set_nodelay(true);
+                    return Ok(stream);
+                }
+                Ok(Err(error)) => last = DialError::Unreachable(format!("{whom}: {}", error.kind())),
+                Err(_) => last = DialError::Unreachable(format!("{whom}: no connection in time")),
+            }
+        }
+        Err(last)
+    }
+
+    /// Where the proxy is: the operator's word, so any address will do.
+    async fn proxy_addresses(&self, proxy: &EgressProxy) -> Result<Vec<SocketAddr>, DialError> {
+        let found = match literal(proxy.host()) {
+            Some(ip) => Some(vec![ip]),
+            None => self.look_up(proxy.host()).await,
+        };
+        let found = found.ok_or_else(|| DialError::Unreachable(format!("the name of {PROXY} does not resolve")))?;
+        Ok(found.into_iter().map(|ip| SocketAddr::new(ip, proxy.port())).collect())
+    }
 }
+
+/// What the proxy is called in front of callers, who need not know where it is.
+const PROXY: &str = "the egress proxy";
 
 /// Names that are looked up the same by every resolver.
 fn check_name(name: &str) -> Result<(), String> {
@@ -298,16 +338,39 @@ fn literal(host: &str) -> Option<IpAddr> {
 /// their port before each request) and for all others are two, and share no connections.
 pub(super) struct Names {
     pub(super) guard: Arc<Guard>,
-    pub(super) named: bool,
+    pub(super) way: Way,
+}
+
+/// Which names a client of reqwest's may look up.
+#[derive(Clone, Copy)]
+pub(super) enum Way {
+    /// Hosts; whether the operator named them.
+    Direct { named: bool },
+    /// The egress proxy's and no other.
+    Proxied,
+}
+
+impl Names {
+    async fn find(guard: &Guard, way: Way, name: &str) -> Result<Vec<SocketAddr>, DialError> {
+        match way {
+            Way::Direct { named } => {
+                let found = guard.addresses(name, named).await?.into_iter();
+                Ok(found.map(|ip| SocketAddr::new(ip, 0)).collect())
+            }
+            Way::Proxied => match guard.proxy.as_ref().filter(|proxy| proxy.host() == name) {
+                Some(proxy) => guard.proxy_addresses(proxy).await,
+                None => Err(DialError::Refused(format!("{name} may only be called through the egress proxy"))),
+            },
+        }
+    }
 }
 
 impl reqwest::dns::Resolve for Names {
     fn resolve(&self, name: reqwest::dns::Name) -> reqwest::dns::Resolving {
-        let (guard, named) = (self.guard.clone(), self.named);
+        let (guard, way) = (self.guard.clone(), self.way);
         Box::pin(async move {
-            let found = guard.addresses(name.as_str(), named).await?;
-            let admitted: Vec<SocketAddr> =
-                found.into_iter().map(|ip| SocketAddr::new(ip, 0)).filter(|a| guard.dialler.admits(*a)).collect();
+            let found = Self::find(&guard, way, name.as_str()).await?;
+            let admitted: Vec<SocketAddr> = found.into_iter().filter(|address| guard.dialler.admits(*address)).collect();
             if admitted.is_empty() {
                 return Err(DialError::Unreachable("the dialler opens none of the addresses".into()).into());
             }

@@ -4,14 +4,11 @@
 //! credential goes in last. Replies lose what would act on our own origin.
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-use url::Url;
 
-use super::{Access, limits};
-
-/// Set where a vendor's `Location` left its origin and was removed.
-pub const LOCATION_WITHHELD: HeaderName = HeaderName::from_static("rollcall-location-withheld");
+use super::{Access, limits, links::Place};
 
 const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
+const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
 const SANDBOX: HeaderValue = HeaderValue::from_static("sandbox");
 
 /// Names that belong to one connection, in both directions; lengths and codings are set anew by each side.
@@ -82,6 +79,10 @@ pub fn request_headers<'a>(client: impl Iterator<Item = (&'a str, &'a [u8])>, ac
     for name in named {
         headers.remove(&name);
     }
+    // Bodies whose links are rewritten must be readable.
+    if !access.method.proxy.links.is_empty() {
+        headers.insert(header::ACCEPT_ENCODING, IDENTITY);
+    }
     for (name, value) in &access.headers {
         if !(is_default(name) && headers.contains_key(name)) {
             headers.insert(name.clone(), value.clone());
@@ -99,9 +100,9 @@ fn collect_tokens(value: &[u8], named: &mut Vec<String>) {
     }
 }
 
-/// The headers of our reply, from those of the vendor. `place` turns a path below the account's base (with its query) into
-/// the path of ours that leads there. `Content-Length` stays: whoever frames the reply decides.
-pub fn response_headers(mut headers: HeaderMap, access: &Access, place: impl Fn(&str) -> String) -> HeaderMap {
+/// The headers of our reply, from those of the vendor; links lead to `place`. `Content-Length` stays: whoever frames the
+/// reply decides.
+pub fn response_headers(mut headers: HeaderMap, place: &Place<'_>) -> HeaderMap {
     let mut named = Vec::new();
     for value in headers.get_all(header::CONNECTION) {
         collect_tokens(value.as_bytes(), &mut named);
@@ -124,8 +125,8 @@ pub fn response_headers(mut headers: HeaderMap, access: &Access, place: impl Fn(
     for name in dropped {
         headers.remove(name);
     }
-    redact(&mut headers, access);
-    move_location(&mut headers, access, place);
+    place.move_headers(&mut headers);
+    redact(&mut headers, place.access);
     limits::announce(&mut headers);
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, NOSNIFF);
     if headers.get(header::CONTENT_TYPE).is_some_and(is_active) {
@@ -154,41 +155,4 @@ fn redact(headers: &mut HeaderMap, access: &Access) {
             *value = clean;
         }
     }
-}
-
-fn move_location(headers: &mut HeaderMap, access: &Access, place: impl Fn(&str) -> String) {
-    let Some(location) = headers.get(header::LOCATION) else { return };
-    let moved = location.to_str().ok().and_then(|text| below_base(text, &access.base));
-    match moved.and_then(|below| HeaderValue::from_str(&place(&below)).ok()) {
-        Some(value) => {
-            headers.insert(header::LOCATION, value);
-        }
-        None => {
-            headers.remove(header::LOCATION);
-            headers.insert(LOCATION_WITHHELD, HeaderValue::from_static("1"));
-        }
-    }
-}
-
-/// The path (with query and fragment) below the base that an absolute address or path names; `None` where it leaves the
-/// origin or the base path.
-fn below_base(location: &str, base: &Url) -> Option<String> {
-    if location.contains('\\') || location.bytes().any(|byte| byte <= 0x20) {
-        return None;
-    }
-    let url = match location.starts_with('/') {
-        true if location.starts_with("//") => Url::parse(&format!("{}:{location}", base.scheme())).ok()?,
-        true => Url::parse(&format!("{}{location}", base.origin().ascii_serialization())).ok()?,
-        false => Url::parse(location).ok()?,
-    };
-    if url.origin() != base.origin() || !url.username().is_empty() || url.password().is_some() {
-        return None;
-    }
-    let below = url.path().strip_prefix(base.path().trim_end_matches('/'))?;
-    if !below.starts_with('/') {
-        return None;
-    }
-    let query = url.query().map(|q| format!("?{q}")).unwrap_or_default();
-    let fragment = url.fragment().map(|f| format!("#{f}")).unwrap_or_default();
-    Some(format!("{below}{query}{fragment}"))
 }

@@ -65,7 +65,7 @@ impl Outcome {
     fn of_failure(failure: &Failure) -> Self {
         match failure {
             Failure::TimedOut(_) => Self::TimedOut,
-            Failure::Unreachable(_) => Self::Unreachable,
+            Failure::Unreachable(_) | Failure::Distrusted { .. } => Self::Unreachable,
             Failure::Egress(_) => Self::Refused,
             Failure::Upload(_) => Self::GivenUp,
             _ => Self::BadAnswer,
@@ -148,6 +148,7 @@ mod tests {
         let failure = |failure: Failure| Outcome::WORDS[Outcome::of_failure(&failure) as usize];
         assert_eq!(failure(Failure::TimedOut(1)), "timeout");
         assert_eq!(failure(Failure::Unreachable(String::new())), "unreachable");
+        assert_eq!(failure(Failure::Distrusted { field: "ca_certificate", reason: String::new() }), "unreachable");
         assert_eq!(failure(Failure::BadAnswer(String::new())), "bad_answer");
         assert_eq!(failure(Failure::Egress(String::new())), "refused");
         assert_eq!(failure(Failure::Upload(String::new())), "given_up");

@@ -6,8 +6,12 @@ pub mod classify;
 pub mod client;
 mod decode;
 pub mod egress;
+pub mod egress_proxy;
 pub mod headers;
+pub mod json_links;
 mod limits;
+mod link_header;
+pub mod links;
 mod meters;
 pub mod own;
 pub mod page;
@@ -19,6 +23,7 @@ mod redact;
 mod send;
 mod tls;
 pub mod transport;
+pub mod trust;
 
 use std::{collections::BTreeMap, ops::Range};
 
@@ -28,9 +33,11 @@ use serde_json::{Map, Value};
 pub use access::Access;
 pub use client::{Context, Upstream};
 pub use egress::{Allow, Guard};
+pub use egress_proxy::EgressProxy;
 pub use meters::ByConnector;
 pub use query::Query;
 pub use send::{HttpAnswer, HttpCall};
+pub use trust::Trust;
 
 use crate::{
     connector::Meaning,
@@ -47,6 +54,14 @@ pub enum Failure {
     /// No answer: name, connection, TLS.
     #[error("{0}")]
     Unreachable(String),
+    /// The server's certificate is not one the account trusts by a field of its own.
+    #[error("TLS: `{field}`: {reason}")]
+    Distrusted {
+        /// The field.
+        field: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
     /// No answer in time.
     #[error("no answer within {0} s")]
     TimedOut(u64),
@@ -87,7 +102,7 @@ impl Failure {
     pub fn code(&self) -> Code {
         match self {
             Failure::Egress(_) => Code::EgressRefused,
-            Failure::Unreachable(_) | Failure::TimedOut(_) => Code::VendorUnreachable,
+            Failure::Unreachable(_) | Failure::Distrusted { .. } | Failure::TimedOut(_) => Code::VendorUnreachable,
             Failure::BadAnswer(_) => Code::VendorBadAnswer,
             Failure::Answered { meaning, .. } => match meaning {
                 Meaning::Reauth => Code::ReauthRequired,

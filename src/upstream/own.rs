@@ -1,12 +1,13 @@
 //! The command line's way to a running Rollcall. The operator names the address, so the egress guard has no say here; the
 //! client follows no redirects and uses no proxy all the same.
 
-use std::{error::Error, time::Duration};
+use std::{error::Error, path::Path, time::Duration};
 
 use http::Method;
+use rustls::ClientConfig;
 use serde_json::Value;
 
-use super::{Failure, tls};
+use super::{Failure, tls, trust};
 use crate::model::Secret;
 
 /// The API of a running gateway.
@@ -21,6 +22,19 @@ impl OwnApi {
     /// `base` is scheme, host and port.
     pub fn new(base: &str, token: Secret) -> Result<OwnApi, Failure> {
         let config = if base.starts_with("https:") { (*tls::shared()?).clone() } else { tls::without_roots()? };
+        Self::over(config, base, token)
+    }
+
+    /// A gateway of this machine, which shows the certificate of this file; its name is not looked at, because it is called
+    /// by address.
+    pub fn here(base: &str, token: Secret, certificate: Option<&Path>) -> Result<OwnApi, Failure> {
+        match certificate {
+            Some(file) => Self::over(trust::only(file)?, base, token),
+            None => Self::new(base, token),
+        }
+    }
+
+    fn over(config: ClientConfig, base: &str, token: Secret) -> Result<OwnApi, Failure> {
         let client = reqwest::Client::builder()
             .tls_backend_preconfigured(config)
             .redirect(reqwest::redirect::Policy::none())

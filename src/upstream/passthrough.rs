@@ -16,14 +16,14 @@ use tokio::time::Instant;
 
 pub use body::{Cut, Pace, PassthroughBody};
 use body::{Progress, Upload};
-use idle::{Connection, Hosts, Lease};
+use idle::{Connection, Hosts, Lease, Side};
 
 use super::{Access, Failure, Guard, egress::DialError, meters::Meters};
 
 /// What a request body may fail with.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
 
-/// The connections of one worker thread, by scheme, host and port. Lives where tasks can be spawned locally.
+/// The connections of one worker thread, by scheme, trust, host and port. Lives where tasks can be spawned locally.
 #[derive(Clone)]
 pub struct Pool {
     guard: Arc<Guard>,
@@ -69,24 +69,24 @@ impl Pool {
         for name in [header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::CONNECTION, header::UPGRADE] {
             headers.remove(name);
         }
-        headers.insert(header::HOST, self.hosts.host_header(is_https(access), access.base.authority())?);
+        headers.insert(header::HOST, self.hosts.host_header(Side::of(access), access.base.authority())?);
         let target = head.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
         Ok(Box::new(Draft { method: head.method, target, headers, upload: Upload::new(body, self.pace) }))
     }
 
     async fn exchange(&self, access: &Access, mut draft: Box<Draft>) -> Result<Response<PassthroughBody>, Failure> {
-        let https = is_https(access);
-        let host = self.hosts.host_header(https, access.base.authority())?;
+        let side = Side::of(access);
+        let host = self.hosts.host_header(side, access.base.authority())?;
         let mut timed = self.meters.start(access);
         let mut may_reuse = true;
         loop {
-            let connected = self.connection(access, https, may_reuse).await;
+            let connected = self.connection(access, side, may_reuse).await;
             let (mut connection, reused) = connected.inspect_err(|failure| timed.failed(failure))?;
             match exchange(&mut connection, draft, reused, access.method.limits.timeout).await {
                 Ok((response, upload)) => {
                     timed.answered(response.status().as_u16());
                     let (head, incoming) = response.into_parts();
-                    let lease = Lease::new(connection, self.hosts.clone(), https, host, upload);
+                    let lease = Lease::new(connection, self.hosts.clone(), side, host, upload);
                     return Ok(Response::from_parts(head, PassthroughBody::new(incoming, lease, self.pace)));
                 }
                 // The vendor closed the connection while it was idle: once more, on a new one.
@@ -103,16 +103,16 @@ impl Pool {
     }
 
     /// A connection that is ready, and whether it served before.
-    async fn connection(&self, access: &Access, https: bool, may_reuse: bool) -> Result<(Connection, bool), Failure> {
-        while may_reuse && let Some(mut connection) = self.hosts.take(https, access.base.authority()) {
+    async fn connection(&self, access: &Access, side: Side, may_reuse: bool) -> Result<(Connection, bool), Failure> {
+        while may_reuse && let Some(mut connection) = self.hosts.take(side, access.base.authority()) {
             if connection.sender.ready().await.is_ok() {
                 return Ok((connection, true));
             }
         }
-        Ok((Box::pin(self.open(access, https)).await?, false))
+        Ok((Box::pin(self.open(access)).await?, false))
     }
 
-    async fn open(&self, access: &Access, https: bool) -> Result<Connection, Failure> {
+    async fn open(&self, access: &Access) -> Result<Connection, Failure> {
         self.guard.check(&access.base).map_err(Failure::Egress)?;
         let host = access.base.host_str().unwrap_or_default();
         let port = access.base.port_or_known_default().unwrap_or(443);
@@ -120,12 +120,8 @@ impl Pool {
             DialError::Refused(text) => Failure::Egress(text),
             DialError::Unreachable(text) => Failure::Unreachable(text),
         })?;
-        connect::open(stream, host, https).await
+        connect::open(stream, access).await
     }
-}
-
-fn is_https(access: &Access) -> bool {
-    access.base.scheme() == "https"
 }
 
 /// One request on one connection, until the head of its answer.

@@ -107,7 +107,8 @@ pub(super) fn is_named(pair: &str, name: &str) -> bool {
     percent_decode_str(&raw).decode_utf8_lossy().eq_ignore_ascii_case(name)
 }
 
-fn check(path: &str, query: Option<&str>, encoded_slashes: bool) -> Result<(), PathError> {
+/// Whether a path and a query, as they are written, may be handed on.
+pub(super) fn check(path: &str, query: Option<&str>, encoded_slashes: bool) -> Result<(), PathError> {
     if path.len() + query.map_or(0, str::len) > LONGEST {
         return Err(PathError("and query are longer than 8 KiB"));
     }

@@ -1,5 +1,5 @@
-//! One request of the unified side: guarded, bounded in time and size, without redirects, cookies, proxies or automatic
-//! decompression. What an answer means is not judged here.
+//! One request of the unified side: guarded, bounded in time and size, without redirects, cookies, automatic decompression
+//! or any proxy but the operator's. What an answer means is not judged here.
 
 use std::{
     collections::HashMap,
@@ -16,8 +16,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use url::Url;
 
 use super::{
-    Access, Failure, Guard, decode,
-    egress::{CONNECT_TIMEOUT, DialError, Names},
+    Access, EgressProxy, Failure, Guard, Trust, decode,
+    egress::{CONNECT_TIMEOUT, DialError, Names, Way},
+    egress_proxy,
     meters::Meters,
     query::Query,
     tls,
@@ -83,20 +84,26 @@ pub(super) fn is_cut(failure: &Failure) -> bool {
     matches!(failure, Failure::BadAnswer(text) if text == CUT)
 }
 
-/// Sends requests. One per process.
-pub(super) struct Sender {
-    guard: Arc<Guard>,
+/// Clients of one trust, each made when it is needed: a pool must not be shared between policies, and http needs no roots.
+#[derive(Default)]
+pub(super) struct Clients {
     public: OnceLock<reqwest::Client>,
     named: OnceLock<reqwest::Client>,
     plain: OnceLock<reqwest::Client>,
+    proxied: OnceLock<reqwest::Client>,
+}
+
+/// Sends requests. One per process.
+pub(super) struct Sender {
+    guard: Arc<Guard>,
+    clients: Clients,
     gates: Mutex<HashMap<AccountId, Arc<Gate>>>,
     meters: Meters,
 }
 
 impl Sender {
     pub(super) fn new(guard: Arc<Guard>) -> Self {
-        let (public, named, plain) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
-        Self { guard, public, named, plain, gates: Mutex::default(), meters: Meters::new("unified") }
+        Self { guard, clients: Clients::default(), gates: Mutex::default(), meters: Meters::new("unified") }
     }
 
     /// Sends one request when the account has room for it and reads the whole answer.
@@ -131,7 +138,10 @@ impl Sender {
     }
 
     async fn exchange(&self, access: &Access, url: Url, call: HttpCall) -> Result<HttpAnswer, Failure> {
-        let client = self.client(&url)?;
+        let trust = access.trust.as_ref();
+        let proxy = self.proxy_before(&url).await?;
+        let client = self.client(trust, proxy, &url)?;
+        let failure = |error| failure(error, trust);
         let mut request = client.request(call.method.clone(), url).headers(headers(access, &call));
         if let Some(body) = call.body {
             request = request.body(body);
@@ -185,28 +195,47 @@ impl Sender {
         gate.clone()
     }
 
-    /// Clients are three because a pool must not be shared between policies, and because http needs no roots.
-    fn client(&self, url: &Url) -> Result<&reqwest::Client, Failure> {
+    /// The proxy to ask, once the host's own addresses have passed: the proxy resolves the name for itself.
+    async fn proxy_before(&self, url: &Url) -> Result<Option<&EgressProxy>, Failure> {
+        let (host, port) = (url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or(0));
+        let proxy = self.guard.proxy_before(host, port);
+        if proxy.is_some() {
+            self.guard.resolve(host, port).await.map_err(refused)?;
+        }
+        Ok(proxy)
+    }
+
+    fn client<'a>(
+        &'a self,
+        trust: Option<&'a Trust>,
+        proxy: Option<&EgressProxy>,
+        url: &Url,
+    ) -> Result<&'a reqwest::Client, Failure> {
+        let clients = trust.map_or(&self.clients, |trust| &trust.clients);
         let named = self.guard.names(url);
-        let (cell, config) = match (url.scheme(), named) {
-            ("http", _) => (&self.plain, None),
-            (_, true) => (&self.named, Some(())),
-            (_, false) => (&self.public, Some(())),
+        let cell = match (proxy, url.scheme(), named) {
+            (Some(_), ..) => &clients.proxied,
+            (None, "http", _) => &clients.plain,
+            (None, _, true) => &clients.named,
+            (None, _, false) => &clients.public,
         };
         if let Some(client) = cell.get() {
             return Ok(client);
         }
-        let config = match config {
-            Some(()) => (*tls::shared()?).clone(),
-            None => tls::without_roots()?,
+        let config = match trust {
+            Some(trust) => (*trust.config).clone(),
+            None if proxy.is_none() && url.scheme() == "http" => tls::without_roots()?,
+            None => (*tls::shared()?).clone(),
         };
-        let client = build(config, Names { guard: self.guard.clone(), named })?;
+        let way = if proxy.is_some() { Way::Proxied } else { Way::Direct { named } };
+        let client = build(config, Names { guard: self.guard.clone(), way }, proxy)?;
         Ok(cell.get_or_init(|| client))
     }
 }
 
-fn build(config: rustls::ClientConfig, names: Names) -> Result<reqwest::Client, Failure> {
-    reqwest::Client::builder()
+fn build(config: rustls::ClientConfig, names: Names, proxy: Option<&EgressProxy>) -> Result<reqwest::Client, Failure> {
+    let broken = |_| Failure::Unreachable("the http client cannot be set up".into());
+    let builder = reqwest::Client::builder()
         .tls_backend_preconfigured(config)
         .dns_resolver(Arc::new(names))
         .redirect(reqwest::redirect::Policy::none())
@@ -218,9 +247,12 @@ fn build(config: rustls::ClientConfig, names: Names) -> Result<reqwest::Client, 
         .tcp_nodelay(true)
         .connect_timeout(CONNECT_TIMEOUT)
         .pool_idle_timeout(Duration::from_secs(60))
-        .pool_max_idle_per_host(IDLE_PER_HOST)
-        .build()
-        .map_err(|_| Failure::Unreachable("the http client cannot be set up".into()))
+        .pool_max_idle_per_host(IDLE_PER_HOST);
+    let builder = match proxy {
+        Some(proxy) => builder.proxy(proxy.for_reqwest().map_err(broken)?),
+        None => builder,
+    };
+    builder.build().map_err(broken)
 }
 
 fn injected(access: &Access) -> impl Iterator<Item = (&str, &Secret)> + Clone {
@@ -270,12 +302,12 @@ fn refused(error: DialError) -> Failure {
 }
 
 /// What a transport error was, without the address it happened at.
-fn failure(error: reqwest::Error) -> Failure {
+fn failure(error: reqwest::Error, trust: Option<&Trust>) -> Failure {
     let (timed_out, connecting) = (error.is_timeout(), error.is_connect());
     let error = error.without_url();
     let mut next: Option<&(dyn std::error::Error + 'static)> = Some(&error);
     while let Some(cause) = next {
-        if let Some(known) = known(cause) {
+        if let Some(known) = known(cause, trust) {
             return known;
         }
         next = cause.source();
@@ -287,12 +319,15 @@ fn failure(error: reqwest::Error) -> Failure {
     }
 }
 
-fn known(cause: &(dyn std::error::Error + 'static)) -> Option<Failure> {
+fn known(cause: &(dyn std::error::Error + 'static), trust: Option<&Trust>) -> Option<Failure> {
+    if let Some(words) = egress_proxy::words(cause) {
+        return Some(Failure::Unreachable(words.into()));
+    }
     if let Some(error) = cause.downcast_ref::<DialError>() {
         return Some(refused(error.clone()));
     }
     if let Some(error) = cause.downcast_ref::<rustls::Error>() {
-        return Some(Failure::Unreachable(format!("TLS: {error}")));
+        return Some(tls::failure(error, trust));
     }
     if let Some(error) = cause.downcast_ref::<hyper::Error>() {
         return match () {
@@ -306,6 +341,6 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<Failure> {
     match io.get_ref() {
         None => Some(Failure::Unreachable(format!("the connection failed: {}", io.kind()))),
         Some(inner) if inner.to_string().starts_with("tls") => Some(Failure::Unreachable(format!("TLS: {inner}"))),
-        Some(inner) => known(inner),
+        Some(inner) => known(inner, trust),
     }
 }

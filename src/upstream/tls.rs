@@ -1,11 +1,15 @@
 //! One TLS configuration for every client, built at the first https call: reading the roots costs memory that an idle
-//! process should not pay.
+//! process should not pay. Accounts with a trust of their own have one each.
 
 use std::sync::{Arc, OnceLock};
 
-use rustls::{ClientConfig, RootCertStore, crypto};
+use rustls::{
+    ClientConfig, ConfigBuilder, RootCertStore, WantsVerifier,
+    client::danger::ServerCertVerifier,
+    crypto::{self, CryptoProvider},
+};
 
-use super::Failure;
+use super::{Failure, Trust};
 
 static SHARED: OnceLock<Result<Arc<ClientConfig>, String>> = OnceLock::new();
 
@@ -20,6 +24,24 @@ pub(super) fn without_roots() -> Result<ClientConfig, Failure> {
     build(RootCertStore::empty()).map_err(|reason| Failure::Unreachable(format!("TLS cannot be set up: {reason}")))
 }
 
+/// A configuration in which somebody else decides. Sessions are its own, so that none is resumed that another decided on.
+pub(super) fn trusting(provider: Arc<CryptoProvider>, verifier: Arc<dyn ServerCertVerifier>) -> Result<ClientConfig, String> {
+    Ok(builder(provider)?.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
+}
+
+/// The cryptography of every connection.
+pub(super) fn provider() -> Arc<CryptoProvider> {
+    Arc::new(crypto::aws_lc_rs::default_provider())
+}
+
+/// What a failed handshake means for the caller.
+pub(super) fn failure(error: &rustls::Error, trust: Option<&Trust>) -> Failure {
+    match (error, trust) {
+        (rustls::Error::InvalidCertificate(error), Some(trust)) => trust.failure(error),
+        (error, _) => Failure::Unreachable(format!("TLS: {error}")),
+    }
+}
+
 fn roots() -> RootCertStore {
     let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     let native = rustls_native_certs::load_native_certs();
@@ -28,10 +50,9 @@ fn roots() -> RootCertStore {
 }
 
 fn build(roots: RootCertStore) -> Result<ClientConfig, String> {
-    let config = ClientConfig::builder_with_provider(Arc::new(crypto::aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(config)
+    Ok(builder(provider())?.with_root_certificates(roots).with_no_client_auth())
+}
+
+fn builder(provider: Arc<CryptoProvider>) -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, String> {
+    ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().map_err(|error| error.to_string())
 }

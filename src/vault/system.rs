@@ -5,6 +5,7 @@
 
 use aws_lc_rs::hmac;
 use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
 
 use super::{
     KeyRing, OpenError,
@@ -21,6 +22,24 @@ pub struct SystemKeys {
     /// The pepper, prepared once: every request with a token needs it.
     token_hasher: hmac::Key,
     cursor_key: KeyBytes,
+}
+
+/// What a hash of a repeatable write is for; hashes of different purposes never agree.
+#[derive(Clone, Copy, Debug)]
+pub enum RequestMark {
+    /// The name its record is found by.
+    Name,
+    /// What tells the same request from another one with the same key.
+    Fingerprint,
+}
+
+impl RequestMark {
+    fn name(self) -> &'static [u8] {
+        match self {
+            RequestMark::Name => b"rollcall/idempotency-name",
+            RequestMark::Fingerprint => b"rollcall/idempotency-fingerprint",
+        }
+    }
 }
 
 /// Why the system keys cannot be had.
@@ -49,7 +68,7 @@ impl SystemKeys {
 
     /// The form for the store, under the ring's present primary key.
     pub fn seal(&self, ring: &KeyRing) -> Vec<u8> {
-        let mut plain = zeroize::Zeroizing::new(Vec::with_capacity(2 * KEY_LEN));
+        let mut plain = Zeroizing::new(Vec::with_capacity(2 * KEY_LEN));
         plain.extend_from_slice(self.token_pepper.bytes());
         plain.extend_from_slice(self.cursor_key.bytes());
         let mut out = vec![VERSION];
@@ -97,6 +116,28 @@ impl SystemKeys {
         sealed
     }
 
+    /// A keyed hash of what a repeatable write asks for; `parts` say whose, and what, so that neither its key nor its body
+    /// needs to be stored.
+    pub fn request_mark(&self, purpose: RequestMark, parts: &[&[u8]]) -> [u8; 32] {
+        let message = parts.iter().fold(Bound::new("rollcall/idempotency", VERSION), |bound, part| bound.part(part));
+        mac(&self.token_hasher, purpose.name(), message.as_bytes())
+    }
+
+    /// Seals the kept reply of a write, which may show a secret, to the request that it answers.
+    pub fn seal_reply(&self, bound: &[&[u8]], plain: &[u8]) -> Vec<u8> {
+        let mut sealed = cipher::seal(&self.cursor_key, reply_bound(bound).as_bytes(), plain);
+        sealed.insert(0, VERSION);
+        sealed
+    }
+
+    /// Opens the kept reply of a write.
+    pub fn open_reply(&self, bound: &[&[u8]], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, OpenError> {
+        match sealed {
+            [VERSION, rest @ ..] => cipher::open(&self.cursor_key, reply_bound(bound).as_bytes(), rest),
+            _ => Err(OpenError::Damaged),
+        }
+    }
+
     /// Opens a cursor.
     pub fn open_cursor(&self, bound: &[u8], sealed: &[u8]) -> Result<Vec<u8>, OpenError> {
         match sealed {
@@ -119,6 +160,10 @@ fn bound() -> Bound {
 
 fn cursor_bound(bound: &[u8]) -> Bound {
     Bound::new("rollcall/cursor", VERSION).part(bound)
+}
+
+fn reply_bound(bound: &[&[u8]]) -> Bound {
+    bound.iter().fold(Bound::new("rollcall/idempotent-reply", VERSION), |all, part| all.part(part))
 }
 
 fn check_value(key: &KeyBytes) -> [u8; CHECK_LEN] {

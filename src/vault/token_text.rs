@@ -26,9 +26,14 @@ impl TokenText {
     /// A new random token and its id.
     pub fn generate() -> (TokenText, TokenId) {
         let id = TokenId::generate();
+        (Self::generate_for(id), id)
+    }
+
+    /// A new random token of this id.
+    pub fn generate_for(id: TokenId) -> TokenText {
         let mut secret = Zeroizing::new([0; 32]);
         fill_random(&mut secret[..]);
-        (Self::of(id, &secret), id)
+        Self::of(id, &secret)
     }
 
     /// The text of an id and a secret.

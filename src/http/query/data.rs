@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     error::{Code, Error, Result},
-    service::{Filter, FilterOp, ListQuery, OneQuery, ResponseFormat, directory::MAX_LIMIT},
+    service::{Filter, FilterOp, ListQuery, OneQuery, Order, ResponseFormat, directory::MAX_LIMIT},
 };
 
 /// The most filters in one call.
@@ -17,10 +17,13 @@ const FORMATS: &[(&str, ResponseFormat)] = &[
     ("raw", ResponseFormat::Raw),
     ("normalized", ResponseFormat::Normalized),
     ("debug", ResponseFormat::Debug),
+    ("stream", ResponseFormat::Stream),
 ];
 
 /// How a vendor's own records can be written: as they are.
 const PROXY_FORMATS: &[(&str, ResponseFormat)] = &[("raw", ResponseFormat::Raw), ("debug", ResponseFormat::Debug)];
+
+const DIRECTIONS: &[(&str, bool)] = &[("asc", false), ("desc", true)];
 
 /// A list of the unified model: everything that is not a parameter is a filter.
 #[derive(Debug)]
@@ -31,6 +34,8 @@ impl Query for DataList {
         "limit",
         "next_cursor",
         "remote_query",
+        "sort_by",
+        "sort_direction",
         "truto_exclude_fields",
         "truto_ignore_limit",
         "truto_ignore_remote_data",
@@ -43,6 +48,7 @@ impl Query for DataList {
         let key_by = pairs.take_one("truto_key_by")?.filter(|name| !name.is_empty());
         let mut query = ListQuery { key_by, format, exclude, ignore_remote_data, ..take_paging(pairs)? };
         query.remote_query = pairs.take_tree("remote_query")?;
+        query.order = take_order(pairs)?;
         if let Some(pair) = pairs.rest().iter().find(|pair| mistyped(pair, Self::NAMES)) {
             return Err(unknown(&pair.key, Self::NAMES.iter().copied()));
         }
@@ -108,6 +114,27 @@ fn take_paging(pairs: &mut Pairs) -> Result<ListQuery> {
         ignore_limit: pairs.take_bool("truto_ignore_limit")?,
         ..ListQuery::default()
     })
+}
+
+/// `sort_by=name`, with `sort_direction=desc` where it is wanted, or `sort_by[name]=desc`.
+fn take_order(pairs: &mut Pairs) -> Result<Option<Order>> {
+    let direction = pairs.take_choice("sort_direction", DIRECTIONS)?;
+    if pairs.rest().iter().any(|pair| pair.name == "sort_by" && !pair.path.is_empty()) {
+        let mut fields = pairs.take_tree("sort_by")?;
+        let (Some((field, word)), true) = (fields.pop(), fields.is_empty()) else {
+            return Err(wrong("sort_by", "takes one field"));
+        };
+        return match DIRECTIONS.iter().find(|(known, _)| *known == word) {
+            Some(_) if direction.is_some() => Err(wrong("sort_direction", "is said by `sort_by[…]` already")),
+            Some((_, descending)) => Ok(Some(Order { field, descending: *descending })),
+            None => Err(wrong("sort_by", "takes `asc` or `desc` when the field stands in brackets")),
+        };
+    }
+    match (pairs.take_one("sort_by")?, direction) {
+        (Some(field), direction) => Ok(Some(Order { field, descending: direction.unwrap_or_default() })),
+        (None, Some(_)) => Err(wrong("sort_direction", "needs `sort_by`")),
+        (None, None) => Ok(None),
+    }
 }
 
 fn take_one_query(pairs: &mut Pairs) -> Result<OneQuery> {

@@ -1,5 +1,7 @@
 //! API tokens: made, shown once, listed, ended.
 
+use std::sync::Arc;
+
 use actix_web::{
     delete, get, post,
     web::{Data, Path},
@@ -8,14 +10,14 @@ use actix_web::{
 use crate::{
     http::{
         Answer, State,
-        body::JsonBody,
         envelope::{self, Platform},
         extract::{Admin, Caller},
         query::PlatformList,
         schema::{ApiTokenPage, CreateApiToken, CreatedApiToken, Deleted, PageParams},
+        write::{NoBody, Write},
     },
     model::{ApiToken, Scopes},
-    service::NewToken,
+    service::{NewToken, Run, Services},
 };
 
 /// Makes a token. Its text is in this answer and never again.
@@ -23,19 +25,23 @@ use crate::{
     (status = 201, description = "The token, with its text.", body = CreatedApiToken)
 ))]
 #[post("/api-token")]
-pub async fn create_api_token(caller: Caller<Admin>, body: JsonBody<CreateApiToken>, state: Data<State>) -> Answer {
-    let CreateApiToken { name, scopes, expires_at } = body.0;
-    let new = NewToken { name, scopes: Scopes(scopes.into_iter().collect()), expires_at };
-    let (token, secret) = state.services.tokens.create(caller.environment, new).await?;
-    envelope::created(&CreatedApiToken {
-        id: token.id,
-        token: secret.expose(),
-        name: &token.name,
-        environment_id: token.environment_id,
-        scopes: token.scopes.0.into_iter().collect(),
-        expires_at: token.expires_at,
-        created_at: token.created_at,
-    })
+pub async fn create_api_token(caller: Caller<Admin>, write: Write<CreateApiToken>, state: Data<State>) -> Answer {
+    let environment = caller.environment;
+    let work = async move |services: Arc<Services>, body: CreateApiToken, run: Run| {
+        let CreateApiToken { name, scopes, expires_at } = body;
+        let new = NewToken { name, scopes: Scopes(scopes.into_iter().collect()), expires_at };
+        let (token, secret) = services.tokens.create_in(run, environment, new).await?;
+        envelope::created(&CreatedApiToken {
+            id: token.id,
+            token: secret.expose(),
+            name: &token.name,
+            environment_id: token.environment_id,
+            scopes: token.scopes.0.into_iter().collect(),
+            expires_at: token.expires_at,
+            created_at: token.created_at,
+        })
+    };
+    write.answer(&caller, &state, work).await
 }
 
 /// The tokens of this environment, without their texts.
@@ -62,7 +68,11 @@ pub async fn get_api_token(caller: Caller<Admin>, id: Path<String>, state: Data<
 #[utoipa::path(tag = "tokens", security(("bearer" = ["admin"])), params(("id" = String, Path, description = "The token's id.")),
     responses((status = 200, description = "The token is revoked.", body = Deleted)))]
 #[delete("/api-token/{id}")]
-pub async fn revoke_api_token(caller: Caller<Admin>, id: Path<String>, state: Data<State>) -> Answer {
-    state.services.tokens.revoke(caller.environment, &id).await?;
-    envelope::deleted(&id)
+pub async fn revoke_api_token(caller: Caller<Admin>, id: Path<String>, write: Write, state: Data<State>) -> Answer {
+    let environment = caller.environment;
+    let work = async move |services: Arc<Services>, _: NoBody, _: Run| {
+        services.tokens.revoke(environment, &id).await?;
+        envelope::deleted(&id)
+    };
+    write.answer(&caller, &state, work).await
 }

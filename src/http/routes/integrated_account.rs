@@ -1,5 +1,7 @@
 //! Linked accounts: imported, listed, changed, deleted, never with a secret.
 
+use std::sync::Arc;
+
 use actix_web::{
     delete, get, patch, post,
     web::{Data, Path},
@@ -9,7 +11,6 @@ use crate::{
     error::{Code, Error},
     http::{
         Answer, State,
-        body::JsonBody,
         capability::{self, AccountCapability, Capabilities},
         envelope::{self, Platform},
         extract::{Caller, ReadAccounts, WriteAccounts},
@@ -18,9 +19,10 @@ use crate::{
             AccountParams, CapabilityParams, ChangeIntegratedAccount, Deleted, ImportIntegratedAccount, IntegratedAccount,
             IntegratedAccountPage, PageParams,
         },
+        write::{NoBody, Write},
     },
-    model::{Account, Warning},
-    service::{ChangeAccount, ListAccounts, NewAccount},
+    model::{Account, AccountId, Warning},
+    service::{ChangeAccount, ListAccounts, NewAccount, Run, Services},
 };
 
 /// Links an account with credentials the caller has. They are verified at the vendor first; nothing is stored when they are refused.
@@ -30,20 +32,28 @@ use crate::{
 #[post("/integrated-account")]
 pub async fn import_integrated_account(
     caller: Caller<WriteAccounts>,
-    body: JsonBody<ImportIntegratedAccount>,
+    write: Write<ImportIntegratedAccount>,
     state: Data<State>,
 ) -> Answer {
-    let ImportIntegratedAccount { tenant_id, integration, environment_integration_id, authentication_method, context } = body.0;
+    let environment = caller.environment;
+    let work = async move |services: Arc<Services>, body: ImportIntegratedAccount, run: Run| {
+        let new = NewAccount { id: Some(AccountId(run.id)), ..new_account(body)? };
+        let (account, warnings) = services.accounts.import(environment, new).await?;
+        envelope::created(&view(&services, account, warnings))
+    };
+    write.answer(&caller, &state, work).await
+}
+
+fn new_account(body: ImportIntegratedAccount) -> Result<NewAccount, Error> {
+    let ImportIntegratedAccount { tenant_id, integration, environment_integration_id, authentication_method, context } = body;
     let integration = match (integration, environment_integration_id) {
         (Some(name), None) | (None, Some(name)) => name,
         _ => {
             let detail = "Exactly one of `integration` and `environment_integration_id` names the connector.";
-            return Err(Error::new(Code::InvalidBody, detail).field("integration").into());
+            return Err(Error::new(Code::InvalidBody, detail).field("integration"));
         }
     };
-    let new = NewAccount { tenant_id, integration, authentication_method, context, is_sandbox: false, id: None };
-    let (account, warnings) = state.services.accounts.import(caller.environment, new).await?;
-    envelope::created(&view(&state, account, warnings))
+    Ok(NewAccount { tenant_id, integration, authentication_method, context, is_sandbox: false, id: None })
 }
 
 /// The linked accounts of this environment.
@@ -56,7 +66,7 @@ pub async fn list_integrated_accounts(caller: Caller<ReadAccounts, AccountList>,
     let list = Platform::new(&state.services, caller.environment, "integrated-account", &page);
     let wanted = ListAccounts { after: list.after()?, ..wanted };
     let (accounts, next) = state.services.accounts.list(caller.environment, wanted).await?;
-    list.page(accounts.into_iter().map(|account| view(&state, account, Vec::new())).collect(), next)
+    list.page(accounts.into_iter().map(|account| view(&state.services, account, Vec::new())).collect(), next)
 }
 
 /// One linked account.
@@ -65,7 +75,7 @@ pub async fn list_integrated_accounts(caller: Caller<ReadAccounts, AccountList>,
 #[get("/integrated-account/{id}")]
 pub async fn get_integrated_account(caller: Caller<ReadAccounts>, id: Path<String>, state: Data<State>) -> Answer {
     let account = state.services.accounts.get(caller.environment, &id).await?;
-    envelope::object(&view(&state, account, Vec::new()))
+    envelope::object(&view(&state.services, account, Vec::new()))
 }
 
 /// Changes label, context or credential; a changed credential is verified first.
@@ -75,22 +85,35 @@ pub async fn get_integrated_account(caller: Caller<ReadAccounts>, id: Path<Strin
 pub async fn change_integrated_account(
     caller: Caller<WriteAccounts>,
     id: Path<String>,
-    body: JsonBody<ChangeIntegratedAccount>,
+    write: Write<ChangeIntegratedAccount>,
     state: Data<State>,
 ) -> Answer {
-    let ChangeIntegratedAccount { tenant_id, context } = body.0;
-    let change = ChangeAccount { tenant_id, context };
-    let (account, warnings) = state.services.accounts.change(caller.environment, &id, change).await?;
-    envelope::object(&view(&state, account, warnings))
+    let environment = caller.environment;
+    let work = async move |services: Arc<Services>, body: ChangeIntegratedAccount, _: Run| {
+        let ChangeIntegratedAccount { tenant_id, context } = body;
+        let change = ChangeAccount { tenant_id, context };
+        let (account, warnings) = services.accounts.change(environment, &id, change).await?;
+        envelope::changed(&view(&services, account, warnings))
+    };
+    write.answer(&caller, &state, work).await
 }
 
 /// Deletes an account and its credentials for good.
 #[utoipa::path(tag = "accounts", security(("bearer" = ["accounts:write"])), params(("id" = String, Path, description = "The account's id.")),
     responses((status = 200, description = "The account is gone.", body = Deleted)))]
 #[delete("/integrated-account/{id}")]
-pub async fn delete_integrated_account(caller: Caller<WriteAccounts>, id: Path<String>, state: Data<State>) -> Answer {
-    state.services.accounts.delete(caller.environment, &id).await?;
-    envelope::deleted(&id)
+pub async fn delete_integrated_account(
+    caller: Caller<WriteAccounts>,
+    id: Path<String>,
+    write: Write,
+    state: Data<State>,
+) -> Answer {
+    let environment = caller.environment;
+    let work = async move |services: Arc<Services>, _: NoBody, _: Run| {
+        services.accounts.delete(environment, &id).await?;
+        envelope::deleted(&id)
+    };
+    write.answer(&caller, &state, work).await
 }
 
 /// What an account offers: resources, methods, fields and filters of its link method.
@@ -110,8 +133,8 @@ pub async fn get_account_capabilities(
     envelope::object(&capability::document(&connector, caller.environment, Some(shown), &caller.query))
 }
 
-fn view(state: &State, account: Account, warnings: Vec<Warning>) -> IntegratedAccount {
-    let catalog = state.services.catalog.load();
+fn view(services: &Services, account: Account, warnings: Vec<Warning>) -> IntegratedAccount {
+    let catalog = services.catalog.load();
     let connector = catalog.get(account.connector.as_str()).cloned();
     IntegratedAccount::view(account, connector.as_deref(), warnings)
 }

@@ -30,6 +30,8 @@ use crate::{
     upstream::{
         Failure,
         headers::{request_headers, response_headers},
+        json_links,
+        links::Place,
         passthrough::Pool,
         passthrough_target::build_target,
     },
@@ -150,9 +152,11 @@ where
 {
     let (head, body) = reply.into_parts();
     let status = status_of(head.status)?;
-    let place = split(request.uri().path()).map_or("", |(place, _)| place);
-    let headers = response_headers(head.headers, &linked.access, |below| format!("{place}{below}"));
-    let body = ReplyBody::new(body, &headers, *request.method() == Method::HEAD, status);
+    let path = split(request.uri().path()).map_or("", |(_, path)| path);
+    let place = Place { origin: state(request)?.public_origin.as_ref(), access: &linked.access, path };
+    let mut headers = response_headers(head.headers, &place);
+    let links = json_links::rewriter(&place, head.status, &mut headers).map_err(Error::from)?;
+    let body = ReplyBody::new(body, &headers, *request.method() == Method::HEAD, status, links);
     let mut response = HttpResponseBuilder::new(status);
     for header in retyped(&headers).filter(|(name, _)| *name != CONTENT_LENGTH) {
         response.append_header(header);

@@ -1,7 +1,7 @@
 //! The unified user directory: one schema over all vendors.
 
 use actix_web::{
-    get,
+    HttpRequest, get,
     web::{Data, Path},
 };
 
@@ -11,6 +11,7 @@ use crate::{
         capability::{self, Verb},
         envelope,
         extract::{LinkedAccount, ReadDirectory},
+        lines,
         query::{DataList, DataOne},
         schema::{
             CallParams, DataParams, EnvelopeParams, GroupPage, ListParams, MemberPage, OrganizationPage, PagingParams, RolePage,
@@ -18,13 +19,18 @@ use crate::{
         },
     },
     model::{Group, Organization, Resource, Role, User, Workspace},
+    service::Lines,
 };
 
 type Lists = LinkedAccount<ReadDirectory, DataList>;
 type Gets = LinkedAccount<ReadDirectory, DataOne>;
 
-async fn page(call: Lists, state: &State, resource: Resource, parent: Option<&str>) -> Answer {
+async fn page(call: Lists, request: &HttpRequest, state: &State, resource: Resource, parent: Option<&str>) -> Answer {
     capability::require(&call.linked, resource, Verb::List)?;
+    if lines::are_wanted(request, &call.query.0) {
+        let lines = Lines::new(resource, parent.map(str::to_owned), call.query.0)?;
+        return lines::answer(lines, call.linked, request.clone()).await;
+    }
     envelope::list(state.services.directory.list(&call.linked, resource, parent, call.query.0).await?)
 }
 
@@ -36,11 +42,11 @@ async fn record(call: Gets, state: &State, resource: Resource, id: &str) -> Answ
 
 /// A page of the vendor's users.
 #[utoipa::path(tag = "directory", security(("bearer" = ["directory:read"])), params(CallParams, DataParams, PagingParams, ListParams), responses(
-    (status = 200, description = "A page of users.", body = UserPage)
+    (status = 200, description = "A page of users.", content((UserPage = "application/json"), (String = "application/x-ndjson")))
 ))]
 #[get("/unified/user-directory/users")]
-pub async fn list_users(call: Lists, state: Data<State>) -> Answer {
-    page(call, &state, Resource::User, None).await
+pub async fn list_users(call: Lists, request: HttpRequest, state: Data<State>) -> Answer {
+    page(call, &request, &state, Resource::User, None).await
 }
 
 /// One user.
@@ -54,11 +60,11 @@ pub async fn get_user(call: Gets, id: Path<String>, state: Data<State>) -> Answe
 
 /// A page of the vendor's groups.
 #[utoipa::path(tag = "directory", security(("bearer" = ["directory:read"])), params(CallParams, DataParams, PagingParams, ListParams), responses(
-    (status = 200, description = "A page of groups.", body = GroupPage)
+    (status = 200, description = "A page of groups.", content((GroupPage = "application/json"), (String = "application/x-ndjson")))
 ))]
 #[get("/unified/user-directory/groups")]
-pub async fn list_groups(call: Lists, state: Data<State>) -> Answer {
-    page(call, &state, Resource::Group, None).await
+pub async fn list_groups(call: Lists, request: HttpRequest, state: Data<State>) -> Answer {
+    page(call, &request, &state, Resource::Group, None).await
 }
 
 /// One group.
@@ -73,19 +79,19 @@ pub async fn get_group(call: Gets, id: Path<String>, state: Data<State>) -> Answ
 /// A page of a group's members.
 #[utoipa::path(tag = "directory", security(("bearer" = ["directory:read"])),
     params(("id" = String, Path, description = "The group's id, percent-encoded."), CallParams, DataParams, PagingParams, ListParams),
-    responses((status = 200, description = "A page of members.", body = MemberPage)))]
+    responses((status = 200, description = "A page of members.", content((MemberPage = "application/json"), (String = "application/x-ndjson")))))]
 #[get("/unified/user-directory/groups/{id}/members")]
-pub async fn list_group_members(call: Lists, id: Path<String>, state: Data<State>) -> Answer {
-    page(call, &state, Resource::GroupMember, Some(&id)).await
+pub async fn list_group_members(call: Lists, id: Path<String>, request: HttpRequest, state: Data<State>) -> Answer {
+    page(call, &request, &state, Resource::GroupMember, Some(&id)).await
 }
 
 /// A page of the vendor's roles.
 #[utoipa::path(tag = "directory", security(("bearer" = ["directory:read"])), params(CallParams, DataParams, PagingParams, ListParams), responses(
-    (status = 200, description = "A page of roles.", body = RolePage)
+    (status = 200, description = "A page of roles.", content((RolePage = "application/json"), (String = "application/x-ndjson")))
 ))]
 #[get("/unified/user-directory/roles")]
-pub async fn list_roles(call: Lists, state: Data<State>) -> Answer {
-    page(call, &state, Resource::Role, None).await
+pub async fn list_roles(call: Lists, request: HttpRequest, state: Data<State>) -> Answer {
+    page(call, &request, &state, Resource::Role, None).await
 }
 
 /// One role.
@@ -99,11 +105,11 @@ pub async fn get_role(call: Gets, id: Path<String>, state: Data<State>) -> Answe
 
 /// A page of the vendor's organizations: the enterprise and the companies it manages.
 #[utoipa::path(tag = "directory", security(("bearer" = ["directory:read"])), params(CallParams, DataParams, PagingParams, ListParams), responses(
-    (status = 200, description = "A page of organizations.", body = OrganizationPage)
+    (status = 200, description = "A page of organizations.", content((OrganizationPage = "application/json"), (String = "application/x-ndjson")))
 ))]
 #[get("/unified/user-directory/organizations")]
-pub async fn list_organizations(call: Lists, state: Data<State>) -> Answer {
-    page(call, &state, Resource::Organization, None).await
+pub async fn list_organizations(call: Lists, request: HttpRequest, state: Data<State>) -> Answer {
+    page(call, &request, &state, Resource::Organization, None).await
 }
 
 /// One organization.
@@ -117,11 +123,11 @@ pub async fn get_organization(call: Gets, id: Path<String>, state: Data<State>) 
 
 /// A page of the vendor's workspaces: nodes or units within organizations.
 #[utoipa::path(tag = "directory", security(("bearer" = ["directory:read"])), params(CallParams, DataParams, PagingParams, ListParams), responses(
-    (status = 200, description = "A page of workspaces.", body = WorkspacePage)
+    (status = 200, description = "A page of workspaces.", content((WorkspacePage = "application/json"), (String = "application/x-ndjson")))
 ))]
 #[get("/unified/user-directory/workspaces")]
-pub async fn list_workspaces(call: Lists, state: Data<State>) -> Answer {
-    page(call, &state, Resource::Workspace, None).await
+pub async fn list_workspaces(call: Lists, request: HttpRequest, state: Data<State>) -> Answer {
+    page(call, &request, &state, Resource::Workspace, None).await
 }
 
 /// One workspace.
@@ -135,9 +141,9 @@ pub async fn get_workspace(call: Gets, id: Path<String>, state: Data<State>) -> 
 
 /// The user the credential belongs to, as a page of one.
 #[utoipa::path(tag = "directory", security(("bearer" = ["directory:read"])), params(CallParams, DataParams, PagingParams, ListParams), responses(
-    (status = 200, description = "A page with that user.", body = UserPage)
+    (status = 200, description = "A page with that user.", content((UserPage = "application/json"), (String = "application/x-ndjson")))
 ))]
 #[get("/unified/user-directory/me")]
-pub async fn list_me(call: Lists, state: Data<State>) -> Answer {
-    page(call, &state, Resource::Me, None).await
+pub async fn list_me(call: Lists, request: HttpRequest, state: Data<State>) -> Answer {
+    page(call, &request, &state, Resource::Me, None).await
 }

@@ -6,6 +6,7 @@
 
 mod accounts;
 mod blobs;
+mod idempotency;
 mod index;
 mod installation;
 mod snapshots;
@@ -17,6 +18,7 @@ use serde::{Serialize, de::DeserializeOwned};
 pub use self::{
     accounts::Accounts,
     blobs::Blobs,
+    idempotency::Idempotency,
     installation::{Environment, Installation},
     snapshots::{CHUNK, Snapshots},
     tokens::{TokenRecord, Tokens},

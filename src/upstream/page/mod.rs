@@ -4,7 +4,6 @@
 //! to go on, never a secret. Repeated records across pages are the service room's to see, because it knows their ids.
 
 mod cursor;
-mod link_header;
 mod next_url;
 mod none;
 mod offset;
@@ -98,7 +97,9 @@ pub(super) fn after(style: &PageStyle, read: &Read<'_>) -> Result<After, Failure
         PageStyle::Scim { .. } => scim::after(read)?,
         PageStyle::Cursor { next, more, .. } => cursor::after(next, more.as_ref(), read)?,
         PageStyle::NextUrl { next, .. } => next_url::after(next.text(&read.answer.body).as_deref(), read)?,
-        PageStyle::LinkHeader { .. } => next_url::after(link_header::next(&read.answer.headers).as_deref(), read)?,
+        PageStyle::LinkHeader { .. } => {
+            next_url::after(crate::upstream::link_header::next(&read.answer.headers).as_deref(), read)?
+        }
         PageStyle::Page { first, pages, total, .. } => pages::after(*first, pages.as_ref(), total.as_ref(), read)?,
         PageStyle::Offset { total, .. } => offset::after(total.as_ref(), read)?,
     };

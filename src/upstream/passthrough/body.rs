@@ -39,6 +39,13 @@ impl Default for Pace {
 #[error("{0}")]
 pub struct Cut(&'static str);
 
+impl Cut {
+    /// For whoever reads a body on its way.
+    pub(in crate::upstream) fn of(why: &'static str) -> Self {
+        Self(why)
+    }
+}
+
 /// Watches one body. Costs nothing while bytes are there when they are asked for.
 struct Watch {
     pace: Pace,

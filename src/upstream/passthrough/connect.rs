@@ -1,6 +1,9 @@
 //! From a socket to an HTTP/1.1 connection, over TLS where the base says so.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    io,
+    sync::{Arc, OnceLock},
+};
 
 use hyper::{client::conn::http1, rt};
 use hyper_util::rt::TokioIo;
@@ -9,26 +12,38 @@ use tokio::{net::TcpStream, time::Instant};
 use tokio_rustls::TlsConnector;
 
 use super::{body::Upload, idle::Connection};
-use crate::upstream::{Failure, egress::CONNECT_TIMEOUT, tls};
+use crate::upstream::{Access, Failure, Trust, egress::CONNECT_TIMEOUT, tls};
 
 static CONFIG: OnceLock<Arc<ClientConfig>> = OnceLock::new();
 
 /// Shakes hands and starts the task that drives the connection on this thread.
-pub(super) async fn open(stream: TcpStream, host: &str, https: bool) -> Result<Connection, Failure> {
-    if !https {
+pub(super) async fn open(stream: TcpStream, access: &Access) -> Result<Connection, Failure> {
+    if access.base.scheme() != "https" {
         return shake(TokioIo::new(stream)).await;
     }
+    let trust = access.trust.as_ref();
+    let host = access.base.host_str().unwrap_or_default();
     let name = host.trim_start_matches('[').trim_end_matches(']').to_owned();
     let name = ServerName::try_from(name).map_err(|_| Failure::Egress("the host is not a name TLS can check".into()))?;
-    let handshake = TlsConnector::from(config()?).connect(name, stream);
+    let handshake = TlsConnector::from(config(trust)?).connect(name, stream);
     match tokio::time::timeout(CONNECT_TIMEOUT, handshake).await {
         Ok(Ok(stream)) => shake(TokioIo::new(stream)).await,
-        Ok(Err(error)) => Err(Failure::Unreachable(format!("TLS: {error}"))),
+        Ok(Err(error)) => Err(failure(&error, trust)),
         Err(_) => Err(Failure::Unreachable(format!("TLS: no handshake within {} s", CONNECT_TIMEOUT.as_secs()))),
     }
 }
 
-fn config() -> Result<Arc<ClientConfig>, Failure> {
+fn failure(error: &io::Error, trust: Option<&Trust>) -> Failure {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        Some(error) => tls::failure(error, trust),
+        None => Failure::Unreachable(format!("TLS: {error}")),
+    }
+}
+
+fn config(trust: Option<&Trust>) -> Result<Arc<ClientConfig>, Failure> {
+    if let Some(trust) = trust {
+        return Ok(trust.config.clone());
+    }
     if let Some(config) = CONFIG.get() {
         return Ok(config.clone());
     }

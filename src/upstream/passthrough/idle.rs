@@ -1,7 +1,7 @@
 //! Connections that wait for the next request, and the lease that brings them back.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, RefCell, RefMut},
     collections::HashMap,
     rc::Rc,
     time::Duration,
@@ -12,7 +12,7 @@ use hyper::client::conn::http1::SendRequest;
 use tokio::{task::AbortHandle, time::Instant};
 
 use super::body::{Progress, Upload};
-use crate::upstream::Failure;
+use crate::upstream::{Access, Failure};
 
 /// Connections kept per host and worker.
 const MAX_IDLE: usize = 256;
@@ -40,38 +40,65 @@ struct Host {
     idle: Vec<Connection>,
 }
 
-/// Idle connections by authority; http and https apart.
+/// Whose connections a request may use: those whose server was trusted as it would be.
+#[derive(Clone, Copy)]
+pub(super) enum Side {
+    /// http.
+    Plain,
+    /// https by the public authorities.
+    Public,
+    /// https by an account's own trust.
+    Own([u8; 32]),
+}
+
+impl Side {
+    pub(super) fn of(access: &Access) -> Side {
+        match (access.base.scheme(), &access.trust) {
+            ("https", Some(trust)) => Side::Own(trust.id),
+            ("https", None) => Side::Public,
+            _ => Side::Plain,
+        }
+    }
+}
+
+type ByAuthority = HashMap<Box<str>, Host>;
+
+/// Idle connections by side and authority.
 #[derive(Default)]
 pub(super) struct Hosts {
-    plain: RefCell<HashMap<Box<str>, Host>>,
-    tls: RefCell<HashMap<Box<str>, Host>>,
+    plain: RefCell<ByAuthority>,
+    public: RefCell<ByAuthority>,
+    own: RefCell<HashMap<[u8; 32], ByAuthority>>,
     sweeping: Cell<bool>,
 }
 
 impl Hosts {
-    fn of(&self, https: bool) -> &RefCell<HashMap<Box<str>, Host>> {
-        if https { &self.tls } else { &self.plain }
+    fn of(&self, side: Side) -> RefMut<'_, ByAuthority> {
+        match side {
+            Side::Plain => self.plain.borrow_mut(),
+            Side::Public => self.public.borrow_mut(),
+            Side::Own(trust) => RefMut::map(self.own.borrow_mut(), |own| own.entry(trust).or_default()),
+        }
     }
 
     /// The `Host` header of an authority, made once.
-    pub(super) fn host_header(&self, https: bool, authority: &str) -> Result<HeaderValue, Failure> {
-        let mut hosts = self.of(https).borrow_mut();
-        if let Some(host) = hosts.get(authority) {
+    pub(super) fn host_header(&self, side: Side, authority: &str) -> Result<HeaderValue, Failure> {
+        if let Some(host) = self.of(side).get(authority) {
             return Ok(host.header.clone());
         }
         let bad = |_| Failure::Egress("the host cannot stand in a header".into());
         let header = HeaderValue::from_str(authority).map_err(bad)?;
         // Nobody looks after hosts of which nothing waits, such as those that never answered.
         if !self.sweeping.get() {
-            hosts.clear();
+            self.keep_hosts(|_| false);
         }
-        hosts.insert(authority.into(), Host { header: header.clone(), idle: Vec::new() });
+        self.of(side).insert(authority.into(), Host { header: header.clone(), idle: Vec::new() });
         Ok(header)
     }
 
     /// The connection that waited least and is still open.
-    pub(super) fn take(&self, https: bool, authority: &str) -> Option<Connection> {
-        let mut hosts = self.of(https).borrow_mut();
+    pub(super) fn take(&self, side: Side, authority: &str) -> Option<Connection> {
+        let mut hosts = self.of(side);
         let idle = &mut hosts.get_mut(authority)?.idle;
         while let Some(connection) = idle.pop() {
             if !connection.sender.is_closed() && connection.since.elapsed() < IDLE {
@@ -81,10 +108,10 @@ impl Hosts {
         None
     }
 
-    fn put(self: &Rc<Self>, https: bool, header: &HeaderValue, mut connection: Connection) {
+    fn put(self: &Rc<Self>, side: Side, header: &HeaderValue, mut connection: Connection) {
         connection.since = Instant::now();
         let Ok(authority) = header.to_str() else { return };
-        let mut hosts = self.of(https).borrow_mut();
+        let mut hosts = self.of(side);
         match hosts.get_mut(authority) {
             Some(host) if host.idle.len() >= MAX_IDLE => {}
             Some(host) => host.idle.push(connection),
@@ -108,15 +135,22 @@ impl Hosts {
 
     /// Drops what waited too long; false when nothing is left to look after.
     fn sweep(&self) -> bool {
-        for hosts in [&self.plain, &self.tls] {
-            hosts.borrow_mut().retain(|_, host| {
-                host.idle.retain(|connection| !connection.sender.is_closed() && connection.since.elapsed() < IDLE);
-                !host.idle.is_empty()
-            });
-        }
-        let left = !(self.plain.borrow().is_empty() && self.tls.borrow().is_empty());
+        self.keep_hosts(|host| {
+            host.idle.retain(|connection| !connection.sender.is_closed() && connection.since.elapsed() < IDLE);
+            !host.idle.is_empty()
+        });
+        let left = !(self.plain.borrow().is_empty() && self.public.borrow().is_empty() && self.own.borrow().is_empty());
         self.sweeping.set(left);
         left
+    }
+
+    fn keep_hosts(&self, mut keep: impl FnMut(&mut Host) -> bool) {
+        self.plain.borrow_mut().retain(|_, host| keep(host));
+        self.public.borrow_mut().retain(|_, host| keep(host));
+        self.own.borrow_mut().retain(|_, hosts| {
+            hosts.retain(|_, host| keep(host));
+            !hosts.is_empty()
+        });
     }
 }
 
@@ -124,14 +158,14 @@ impl Hosts {
 pub(super) struct Lease {
     connection: Option<Connection>,
     hosts: Rc<Hosts>,
-    https: bool,
+    side: Side,
     authority: HeaderValue,
     upload: Progress,
 }
 
 impl Lease {
-    pub(super) fn new(connection: Connection, hosts: Rc<Hosts>, https: bool, authority: HeaderValue, upload: Progress) -> Self {
-        Self { connection: Some(connection), hosts, https, authority, upload }
+    pub(super) fn new(connection: Connection, hosts: Rc<Hosts>, side: Side, authority: HeaderValue, upload: Progress) -> Self {
+        Self { connection: Some(connection), hosts, side, authority, upload }
     }
 
     /// Back to the pool, unless the request is still being sent.
@@ -139,7 +173,7 @@ impl Lease {
         if self.upload.is_over()
             && let Some(connection) = self.connection.take()
         {
-            self.hosts.put(self.https, &self.authority, connection);
+            self.hosts.put(self.side, &self.authority, connection);
         }
     }
 }
@@ -160,9 +194,12 @@ mod tests {
     fn hosts_that_never_answer_are_forgotten() {
         let hosts = Hosts::default();
         for n in 0..100 {
-            hosts.host_header(n % 2 == 0, &format!("host-{n}.example")).unwrap();
+            let side = [Side::Plain, Side::Public, Side::Own([n; 32])][usize::from(n % 3)];
+            assert!(hosts.take(side, "host.example").is_none());
+            hosts.host_header(side, &format!("host-{n}.example")).unwrap();
         }
-        let kept = hosts.plain.borrow().len() + hosts.tls.borrow().len();
+        let of_trusts = hosts.own.borrow().values().map(|hosts| hosts.len().max(1)).sum::<usize>();
+        let kept = hosts.plain.borrow().len() + hosts.public.borrow().len() + of_trusts;
         assert!(kept <= 2, "{kept} hosts are kept");
     }
 }

@@ -42,8 +42,10 @@ const CRATES: &[(&str, &[&str])] = &[
     ("http_body_util", &["upstream", "http/routes/passthrough"]),
     ("ipnet", &["upstream"]),
     ("reqwest", &["upstream"]),
-    ("rustls", &["upstream", "store", "app"]),
+    ("rustls", &["upstream", "store", "http/tls", "app"]),
     ("rustls_native_certs", &["upstream", "store"]),
+    ("tower_service", &["upstream"]),
+    ("x509_parser", &["connector", "upstream"]),
     ("tokio_rustls", &["upstream", "store"]),
     ("webpki_roots", &["upstream", "store"]),
     ("brotli_decompressor", &["upstream"]),
@@ -51,8 +53,8 @@ const CRATES: &[(&str, &[&str])] = &[
     // Storage.
     ("redb", &["store"]),
     ("redis", &["store"]),
-    // Cryptography; Commander's encrypted answers are the one protocol that needs a cipher.
-    ("aws_lc_rs", &["vault", "upstream/transport/keeper_commander", "sandbox/keeper_commander"]),
+    // Cryptography; Commander's encrypted answers are the one protocol that needs a cipher, pins need a digest.
+    ("aws_lc_rs", &["vault", "upstream/trust", "upstream/transport/keeper_commander", "sandbox/keeper_commander"]),
     ("secrecy", &["model", "vault"]),
     ("subtle", &["vault"]),
     ("zeroize", &["model", "vault", "upstream", "service", "config", "app", "cli"]),

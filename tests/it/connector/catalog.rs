@@ -179,7 +179,7 @@ fn capabilities_say_what_there_is_and_who_filters() {
     assert!(!resource("users").fields.contains(&"licenses".to_owned()));
     assert_eq!(
         bearer.fields.iter().map(|f| (f.name.as_str(), f.required)).collect::<Vec<_>>(),
-        [("base_url", true), ("token", true)]
+        [("base_url", true), ("token", true), ("ca_certificate", false), ("certificate_sha256", false)]
     );
 }
 

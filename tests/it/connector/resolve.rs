@@ -267,7 +267,7 @@ fn a_value_within_a_host_or_a_path_cannot_leave_it() {
 fn fields_that_decide_the_destination_are_known() {
     let url = method("url");
     let deciding: Vec<&str> = url.fields.iter().map(|f| f.name.as_str()).filter(|name| url.decides_destination(name)).collect();
-    assert_eq!(deciding, ["url", "tenant", "number"]);
+    assert_eq!(deciding, ["url", "tenant", "number", "ca_certificate", "certificate_sha256"]);
     assert!(!url.decides_destination("nobody"));
 }
 

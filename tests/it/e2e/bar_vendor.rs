@@ -53,6 +53,8 @@ pub enum Act {
     Send(Vec<u8>),
     /// These bytes, then the end of the connection.
     End(Vec<u8>),
+    /// These bytes, with a pause behind each piece.
+    Pieces(Vec<Vec<u8>>, Duration),
     /// A body of so many zero bytes.
     Stream(u64),
 }
@@ -125,6 +127,11 @@ fn serve(stream: TcpStream, script: &Script, log: &Mutex<Vec<Asked>>) {
                 let _ = writer.write_all(&bytes);
                 return;
             }
+            Act::Pieces(pieces, pause) => pieces.iter().try_for_each(|piece| {
+                let sent = writer.write_all(piece);
+                thread::sleep(pause);
+                sent
+            }),
             Act::Stream(length) => stream_zeros(&mut writer, length),
         };
         if sent.is_err() {
@@ -174,7 +181,7 @@ fn read(reader: &mut impl BufRead) -> Option<Asked> {
     Some(asked)
 }
 
-fn line(reader: &mut impl BufRead) -> Option<String> {
+pub fn line(reader: &mut impl BufRead) -> Option<String> {
     let mut bytes = Vec::new();
     reader.read_until(b'\n', &mut bytes).ok().filter(|count| *count > 0)?;
     while bytes.last().is_some_and(|b| matches!(b, b'\r' | b'\n')) {

@@ -152,9 +152,14 @@ fn a_demo_whose_terminal_closes_leaves_nothing_behind() {
 #[test]
 fn what_the_demo_cannot_heed_it_refuses_and_the_address_it_heeds() {
     let folder = tempfile::tempdir().unwrap();
-    for (flag, value) in
-        [("--store", "embedded:x"), ("--keys-file", "x"), ("--public-url", "https://x.example"), ("--redis-ca-file", "x")]
-    {
+    for (flag, value) in [
+        ("--store", "embedded:x"),
+        ("--keys-file", "x"),
+        ("--public-url", "https://x.example"),
+        ("--redis-ca-file", "x"),
+        ("--tls-cert-file", "x"),
+        ("--tls-key-file", "x"),
+    ] {
         for args in [["demo", flag, value], [flag, value, "demo"]] {
             let (code, out, err) = run(command(&args).current_dir(folder.path()));
             assert!(
@@ -188,4 +193,59 @@ fn what_the_demo_cannot_heed_it_refuses_and_the_address_it_heeds() {
     kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
     assert!(child.wait().unwrap().success());
     assert_eq!(serde_json::from_str::<Value>(&line).unwrap()["base_url"], format!("http://{address}"));
+}
+
+/// A text of an account's list, in lines or as a page.
+async fn listed(base: &str, token: &str, account: &Value, resource: &str, query: &str, accept: &str) -> String {
+    let id = account["id"].as_str().unwrap();
+    let path = format!("{base}/unified/user-directory/{resource}?integrated_account_id={id}&{query}");
+    let answer = client().get(path).bearer_auth(token).header("accept", accept).send().await.unwrap();
+    assert_eq!(answer.status().as_u16(), 200);
+    answer.text().await.unwrap()
+}
+
+/// Companies are visited one after another: a list as lines goes over all of them, and so does its order.
+#[tokio::test]
+async fn lines_and_order_go_over_every_company() {
+    let folder = tempfile::tempdir().unwrap();
+    let demo = Demo::start(folder.path(), &["--json"]);
+    let said: Value = serde_json::from_str(&demo.line()).unwrap();
+    let (base, token) = (said["base_url"].as_str().unwrap(), said["token"].as_str().unwrap());
+    for account in said["accounts"].as_array().unwrap() {
+        let whole: Value = listed(base, token, account, "users", "truto_ignore_limit=true", "*/*").await.parse().unwrap();
+        let lines = async |resource: &str, query: &str| -> Vec<Value> {
+            let text = listed(base, token, account, resource, query, "application/x-ndjson").await;
+            let mut lines: Vec<Value> = text.lines().map(|line| line.parse().unwrap()).collect();
+            let last = lines.pop().unwrap();
+            assert_eq!((&last["complete"], &last["result_count"]), (&Value::Bool(true), &lines.len().into()), "{last}");
+            lines
+        };
+        let mut expected = lines("users", "").await;
+        assert!(expected.len() > 7, "{}", expected.len());
+        assert_eq!(whole["result"].as_array().unwrap()[..7], expected[..7]);
+        let address = |user: &Value| user["username"].as_str().unwrap().to_lowercase();
+        expected.sort_by_key(|user| std::cmp::Reverse(address(user)));
+        let sorted = lines("users", "sort_by[username]=desc").await;
+        assert_eq!(sorted.iter().map(address).collect::<Vec<_>>(), expected.iter().map(address).collect::<Vec<_>>());
+        let (mut paged, mut cursor) = (Vec::new(), String::new());
+        loop {
+            let query = format!("sort_by=username&sort_direction=desc&limit=4&next_cursor={cursor}");
+            let page: Value = listed(base, token, account, "users", &query, "*/*").await.parse().unwrap();
+            paged.extend(page["result"].as_array().unwrap().iter().cloned());
+            match page["next_cursor"].as_str() {
+                Some(next) => next.clone_into(&mut cursor),
+                None => break,
+            }
+        }
+        assert_eq!(paged, sorted, "the records themselves, with their companies");
+        let name = |group: &Value| group["name"].as_str().unwrap().to_lowercase();
+        let mut groups = lines("groups", "").await;
+        assert!(!groups.is_empty());
+        let part = name(&groups[0])[..3].to_uppercase();
+        groups.sort_by_key(name);
+        assert_eq!(lines("groups", "sort_by=name").await, groups);
+        groups.retain(|group| name(group).contains(&part.to_lowercase()));
+        assert_eq!(lines("groups", &format!("sort_by=name&name[contains]={part}")).await, groups);
+    }
+    assert!(demo.stop());
 }

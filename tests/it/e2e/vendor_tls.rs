@@ -12,33 +12,50 @@ use crate::support::{
 const USERS: &str = "/unified/user-directory/users";
 
 /// A vendor behind TLS.
-struct Https {
-    vendor: Vendor,
+pub struct Https {
+    pub vendor: Vendor,
     front: TlsFront,
 }
 
 impl Https {
-    fn start(certificates: &Certificates) -> Https {
+    pub fn start(certificates: &Certificates) -> Https {
         let vendor = Vendor::start();
         let front = TlsFront::before(vendor.authority().parse().unwrap(), certificates);
         Https { vendor, front }
     }
 
-    fn context(&self, host: &str) -> Value {
+    /// The same vendor with another certificate.
+    pub fn restart(self, certificates: &Certificates) -> Https {
+        let front = self.front.replaced(self.vendor.authority().parse().unwrap(), certificates);
+        Https { front, ..self }
+    }
+
+    /// Where it speaks TLS.
+    pub fn port(&self) -> u16 {
+        self.front.port
+    }
+
+    /// What links it at this name.
+    pub fn context(&self, host: &str) -> Value {
         json!({"base_url": format!("https://{host}:{}/scim", self.front.port), "token": SECRET})
     }
 
-    /// A gateway that may reach it and trusts the authorities of a file, or the machine's.
-    fn gateway(&self, kept: &Kept, trust: Option<&Certificates>) -> Gateway {
+    /// What the operator allows for it.
+    pub fn allow(&self) -> String {
         let port = self.front.port;
-        let allow = format!("127.0.0.1:{port},localhost:{port},127.0.0.0/8,::1/128");
+        format!("127.0.0.1:{port},localhost:{port},127.0.0.0/8,::1/128")
+    }
+
+    /// A gateway that may reach it and trusts the authorities of a file, or the machine's.
+    pub fn gateway(&self, kept: &Kept, trust: Option<&Certificates>) -> Gateway {
         let file = trust.map(Certificates::ca);
         let file = file.as_ref().map_or("", |path| path.to_str().unwrap());
-        Gateway::start_with(kept, &allow, &[("SSL_CERT_FILE", file), ("SSL_CERT_DIR", "")])
+        Gateway::start_with(kept, &self.allow(), &[("SSL_CERT_FILE", file), ("SSL_CERT_DIR", "")])
     }
 }
 
-async fn passed_through(gateway: &Gateway, account: &str) -> crate::support::gateway::Answer {
+/// A page of users through the transparent way.
+pub async fn passed_through(gateway: &Gateway, account: &str) -> crate::support::gateway::Answer {
     gateway.get(&format!("/passthrough/{account}/Users?startIndex=1&count=5")).await
 }
 

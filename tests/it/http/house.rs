@@ -138,7 +138,7 @@ impl Vendor {
                 let routes = move |config: &mut web::ServiceConfig| {
                     config.app_data(web::Data::from(count.clone())).default_service(web::to(scim));
                 };
-                let server = server::run(listener, 1, None, routes).unwrap();
+                let server = server::run(listener, None, 1, None, routes).unwrap();
                 tell.send((addr, server.handle())).unwrap();
                 server.await.unwrap();
             });

@@ -5,7 +5,7 @@ use rollcall::{
         AccountList, CapabilityQuery, DataList, DataOne, IntegrationList, MAX_DEPTH, MAX_PAIRS, NoQuery, Pairs, PlatformList,
         ProxyList, ProxyOne, Query,
     },
-    service::{Filter, FilterOp, ListQuery, ResponseFormat},
+    service::{Filter, FilterOp, ListQuery, Order, ResponseFormat},
 };
 
 fn read<Q: Query>(raw: &str) -> Result<Q, Error> {
@@ -43,6 +43,23 @@ fn every_form_of_a_list_is_the_same_list() {
     ] {
         assert_eq!(list(raw).exclude, ["a", "b"], "{raw}");
     }
+}
+
+#[test]
+fn every_form_of_an_order_is_the_same_order() {
+    for (raw, descending) in [
+        ("sort_by=name", false),
+        ("filters[sort_by]=name", false),
+        ("sort_by=name&sort_direction=asc", false),
+        ("sort_direction=desc&sort_by=name", true),
+        ("sort_by[name]=desc", true),
+        ("sort_by%5Bname%5D=asc", false),
+    ] {
+        assert_eq!(list(raw).order, Some(Order { field: "name".into(), descending }), "{raw}");
+        assert_eq!(list(raw).filters, [], "{raw}");
+    }
+    let proxied = read::<ProxyList>("sort_by=name").unwrap().0;
+    assert_eq!((proxied.order, proxied.remote_query), (None, vec![("sort_by".to_owned(), "name".to_owned())]));
 }
 
 #[test]
@@ -111,12 +128,13 @@ fn truto_parameters_are_exactly_those_of_the_contract() {
         "truto_response_format=debug&truto_key_by=id&truto_ignore_limit=true&truto_ignore_remote_data=true&remote_query[a]=1&remote_query[b][c]=2",
     );
     assert_eq!(all.format, ResponseFormat::Debug);
+    assert_eq!(list("truto_response_format=stream").format, ResponseFormat::Stream);
     assert_eq!(all.key_by.as_deref(), Some("id"));
     assert!(all.ignore_limit && all.ignore_remote_data);
     assert_eq!(all.remote_query, [("a".to_owned(), "1".to_owned()), ("b[c]".to_owned(), "2".to_owned())]);
     for raw in [
         "truto_super_query=apac",
-        "truto_response_format=stream",
+        "truto_response_format=xml",
         "truto_ignore_limit=maybe",
         "truto_exclude_fields[a]=1",
         "remote_query=1",

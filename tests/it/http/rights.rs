@@ -45,23 +45,45 @@ POST /api-token Admin
 POST /integrated-account WriteAccounts
 ";
 
-/// Route → right, from the sources.
-fn table() -> BTreeMap<String, String> {
+/// Route → parameters of its handler, from the sources.
+fn handlers() -> BTreeMap<String, String> {
     let route = Regex::new(r#"(?s)#\[(get|post|patch|delete)\("([^"]+)"\)\]\npub async fn \w+\((.*?)\) ->"#).unwrap();
-    let right = Regex::new(r"(?:Caller|LinkedAccount)<(\w+)").unwrap();
     let alias = Regex::new(r"type (\w+) = (\w+<[^;]+>);").unwrap();
-    let mut table = BTreeMap::new();
+    let mut handlers = BTreeMap::new();
     for entry in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/http/routes")).unwrap() {
         let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
         let aliases: Vec<(String, String)> = alias.captures_iter(&text).map(|c| (c[1].to_owned(), c[2].to_owned())).collect();
         for found in route.captures_iter(&text) {
             let parameters =
                 aliases.iter().fold(found[3].to_owned(), |p, (name, full)| p.replace(&format!(": {name}"), &format!(": {full}")));
-            let held = right.captures(&parameters).map_or("-".to_owned(), |c| c[1].to_owned());
-            table.insert(format!("{} {}", found[1].to_uppercase(), &found[2]), held);
+            handlers.insert(format!("{} {}", found[1].to_uppercase(), &found[2]), parameters);
         }
     }
-    table
+    handlers
+}
+
+/// Route → right.
+fn table() -> BTreeMap<String, String> {
+    let right = Regex::new(r"(?:Caller|LinkedAccount)<(\w+)").unwrap();
+    let held = |parameters: String| right.captures(&parameters).map_or("-".to_owned(), |c| c[1].to_owned());
+    handlers().into_iter().map(|(route, parameters)| (route, held(parameters))).collect()
+}
+
+#[test]
+fn every_write_and_nothing_else_takes_an_idempotency_key_and_says_so() {
+    let document = serde_json::to_value(openapi::document()).unwrap();
+    let takes = Regex::new(r":\s*Write\b").unwrap();
+    let handlers = handlers();
+    assert!(handlers.len() > 30, "the handlers were not found");
+    for (route, parameters) in handlers {
+        let (method, path) = route.split_once(' ').unwrap();
+        let is_write = method != "GET";
+        assert_eq!(takes.is_match(&parameters), is_write, "{route}");
+        let operation = &document["paths"][path][method.to_lowercase()];
+        let described = operation["parameters"].as_array().into_iter().flatten().any(|p| p["name"] == "Idempotency-Key");
+        let answers = ["409", "422"].iter().all(|status| operation["responses"][status].is_object());
+        assert_eq!((described, is_write && answers), (is_write, is_write), "{route}");
+    }
 }
 
 #[test]

@@ -43,7 +43,7 @@ impl Stand {
             actix_web::rt::System::new().block_on(async move {
                 let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
                 let addr = listener.local_addr().unwrap();
-                let server = server::run(listener, 1, public_host.map(str::to_owned), routes).unwrap();
+                let server = server::run(listener, None, 1, public_host.map(str::to_owned), routes).unwrap();
                 tell.send((addr, server.handle())).unwrap();
                 server.await.unwrap();
             });

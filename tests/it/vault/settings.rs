@@ -114,6 +114,7 @@ fn flags_stand_above_the_environment_and_that_above_the_file() {
 fn every_setting_can_be_given_in_every_layer() {
     let mut m = machine();
     let ca = m.file("ca.pem", "x").to_str().unwrap().to_owned();
+    let key = m.file("key.pem", "x").to_str().unwrap().to_owned();
     let dir = m.folder.as_ref().unwrap().path().to_str().unwrap().to_owned();
     let values = [
         ("store", "ROLLCALL_STORE", "rediss://user:hunter2@cache:6379/0"),
@@ -121,6 +122,8 @@ fn every_setting_can_be_given_in_every_layer() {
         ("redis_ca_file", "ROLLCALL_REDIS_CA_FILE", ca.as_str()),
         ("listen", "ROLLCALL_LISTEN", "[::1]:9000"),
         ("public_url", "ROLLCALL_PUBLIC_URL", "https://rollcall.example.com"),
+        ("tls_cert_file", "ROLLCALL_TLS_CERT_FILE", ca.as_str()),
+        ("tls_key_file", "ROLLCALL_TLS_KEY_FILE", key.as_str()),
         ("egress_allow", "ROLLCALL_EGRESS_ALLOW", "vendor.local:8443,10.0.0.0/8"),
         ("connectors_dir", "ROLLCALL_CONNECTORS_DIR", dir.as_str()),
         ("log", "ROLLCALL_LOG", "warn,rollcall=debug"),
@@ -137,6 +140,8 @@ fn every_setting_can_be_given_in_every_layer() {
         assert_eq!(settings.redis_ca_file.unwrap().to_str(), Some(ca.as_str()));
         assert_eq!(settings.listen.to_string(), "[::1]:9000");
         assert_eq!(settings.public_url.unwrap().as_str(), "https://rollcall.example.com/");
+        let tls = settings.tls.unwrap();
+        assert_eq!([tls.certificate.to_str(), tls.key.to_str()], [Some(ca.as_str()), Some(key.as_str())]);
         assert_eq!(settings.egress_allow.to_string(), "vendor.local:8443,10.0.0.0/8");
         assert_eq!(settings.connectors_dir.unwrap().to_str(), Some(dir.as_str()));
         assert_eq!((settings.log.as_str(), settings.log_format), ("warn,rollcall=debug", LogFormat::Text));
@@ -360,4 +365,23 @@ fn the_process_environment_is_read() {
     let environment = Environment::of_process();
     assert!(environment.get("PATH").is_some_and(|path| !path.is_empty()));
     assert_eq!(environment.get("ROLLCALL_NOT_SET_ANYWHERE"), None);
+}
+
+#[test]
+fn the_egress_proxy_is_a_secret_of_its_own() {
+    const PROXY: &str = "http://operator:hidden-word@proxy.internal:3128";
+    assert!(machine().settings().egress_proxy.is_none());
+    assert!(machine().set("ROLLCALL_EGRESS_PROXY", PROXY).settings().egress_proxy.is_some());
+    let mut of_file = machine();
+    let path = of_file.file("proxy", &format!("{PROXY}\n"));
+    assert!(of_file.set("ROLLCALL_EGRESS_PROXY_FILE", path.to_str().unwrap()).settings().egress_proxy.is_some());
+    let inline = machine().config(&format!("egress_proxy = \"{PROXY}\""));
+    assert!(inline.settings().egress_proxy.is_some() && inline.settings().warnings.is_empty());
+    fs::set_permissions(&inline.flags[1], fs::Permissions::from_mode(0o644)).unwrap();
+    assert!(inline.settings().warnings[0].contains("chmod 600"), "{:?}", inline.settings().warnings);
+    for wrong in ["https://operator:hidden-word@proxy", "http://operator:hidden-word@proxy/x", "operator:hidden-word@proxy:1"] {
+        let wrong = machine().set("ROLLCALL_EGRESS_PROXY", wrong);
+        wrong.mistake(&["ROLLCALL_EGRESS_PROXY", "http://host:port"]);
+        assert!(!wrong.mistakes()[0].contains("hidden-word"), "{:?}", wrong.mistakes());
+    }
 }

@@ -3,7 +3,7 @@
 use std::{hint::black_box, path::Path, time::Instant};
 
 use proptest::prelude::*;
-use rollcall::vault::{KeyRing, OpenError, SystemKeys, SystemKeysError, same_secret};
+use rollcall::vault::{KeyRing, OpenError, RequestMark, SystemKeys, SystemKeysError, same_secret};
 
 use super::ring::{key, text, write};
 
@@ -79,6 +79,46 @@ fn cursors_open_only_where_they_were_made() {
         assert!(keys.open_cursor(b"account 1", &damaged).is_err(), "byte {at}");
         assert!(keys.open_cursor(b"account 1", &sealed[..at]).is_err(), "cut at {at}");
     }
+}
+
+#[test]
+fn replies_open_only_for_the_request_they_answer() {
+    let (ring, _folder) = super::ring();
+    let ((keys, _), (others, _)) = (SystemKeys::generate(&ring), SystemKeys::generate(&ring));
+    let place: [&[u8]; 3] = [b"environment", b"key", b"/route"];
+    let sealed = keys.seal_reply(&place, b"a new token");
+    assert_eq!(keys.open_reply(&place, &sealed).unwrap().as_slice(), b"a new token");
+    assert!(!sealed.windows(5).any(|window| window == b"token"));
+    let moved: [[&[u8]; 3]; 4] = [
+        [b"environmenu", b"key", b"/route"],
+        [b"environment", b"kez", b"/route"],
+        [b"environment", b"key", b"/other"],
+        [b"environmentk", b"ey", b"/route"],
+    ];
+    for place in &moved {
+        assert_eq!(keys.open_reply(place, &sealed).err(), Some(OpenError::Refused));
+    }
+    assert_eq!(others.open_reply(&place, &sealed).err(), Some(OpenError::Refused));
+    assert_eq!(keys.open_cursor(b"environment", &keys.seal_reply(&[b"environment"], b"x")).err(), Some(OpenError::Refused));
+    assert_eq!(keys.open_reply(&[b"a"], &keys.seal_cursor(b"a", b"x")).err(), Some(OpenError::Refused));
+    for at in 0..sealed.len() {
+        let mut damaged = sealed.clone();
+        damaged[at] ^= 1;
+        assert!(keys.open_reply(&place, &damaged).is_err(), "byte {at}");
+        assert!(keys.open_reply(&place, &sealed[..at]).is_err(), "cut at {at}");
+    }
+}
+
+#[test]
+fn marks_of_requests_are_keyed_and_never_agree_by_chance() {
+    let (ring, _folder) = super::ring();
+    let ((keys, _), (others, _)) = (SystemKeys::generate(&ring), SystemKeys::generate(&ring));
+    let parts: [&[u8]; 2] = [b"ab", b"c"];
+    let mark = keys.request_mark(RequestMark::Fingerprint, &parts);
+    assert_eq!(mark, keys.request_mark(RequestMark::Fingerprint, &parts));
+    assert_ne!(mark, keys.request_mark(RequestMark::Name, &parts));
+    assert_ne!(mark, keys.request_mark(RequestMark::Fingerprint, &[b"a", b"bc"]));
+    assert_ne!(mark, others.request_mark(RequestMark::Fingerprint, &parts), "another installation, another mark");
 }
 
 proptest! {

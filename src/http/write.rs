@@ -1,0 +1,117 @@
+//! One parameter of every handler that changes an object of ours: the body, and the key under which the write can be repeated.
+
+use std::sync::Arc;
+
+use actix_web::{
+    FromRequest, HttpRequest, HttpResponse,
+    dev::Payload,
+    http::{StatusCode, header::HeaderMap},
+};
+use bytes::Bytes;
+use futures_util::future::LocalBoxFuture;
+use serde::de::DeserializeOwned;
+
+use super::{Answer, Problem, State, body::JsonBody, envelope};
+use crate::{
+    error::{Code, Error, Result},
+    service::{Asked, Caller, IdempotencyKey, KEY_HEADER, Reply, Run, Services, Told},
+};
+
+/// Marks the kept reply of an earlier call.
+pub const REPLAYED: &str = "idempotent-replayed";
+
+/// Marks the reply of a run after one that was cut off or failed in passing.
+pub const RESTARTED: &str = "idempotent-restarted";
+
+/// A write that takes no body.
+pub struct NoBody;
+
+/// What a write reads of its body; the bytes tell it from another write.
+pub trait WriteBody: Send + Sized + 'static {
+    /// Reads it.
+    fn read(request: &HttpRequest, payload: &mut Payload) -> LocalBoxFuture<'static, Result<(Self, Bytes), Problem>>;
+}
+
+impl WriteBody for NoBody {
+    fn read(_: &HttpRequest, _: &mut Payload) -> LocalBoxFuture<'static, Result<(Self, Bytes), Problem>> {
+        Box::pin(async { Ok((Self, Bytes::new())) })
+    }
+}
+
+impl<T: DeserializeOwned + Send + 'static> WriteBody for T {
+    fn read(request: &HttpRequest, payload: &mut Payload) -> LocalBoxFuture<'static, Result<(Self, Bytes), Problem>> {
+        let read = JsonBody::<T>::from_request(request, payload);
+        Box::pin(async move { read.await.map(|JsonBody(body, raw)| (body, raw)) })
+    }
+}
+
+/// A change of an object of ours, as it was asked for.
+pub struct Write<B = NoBody> {
+    body: B,
+    raw: Bytes,
+    /// Judged once the caller is known: who may not write is told that first.
+    key: Result<Option<IdempotencyKey>>,
+    method: String,
+    target: String,
+}
+
+impl<B: WriteBody> FromRequest for Write<B> {
+    type Error = Problem;
+    type Future = LocalBoxFuture<'static, Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let key = key(request.headers());
+        let method = request.method().to_string();
+        let target = request.uri().to_string();
+        let body = B::read(request, payload);
+        Box::pin(async move {
+            let (body, raw) = body.await?;
+            Ok(Self { body, raw, key, method, target })
+        })
+    }
+}
+
+fn key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>> {
+    let mut values = headers.get_all(KEY_HEADER);
+    match (values.next(), values.next()) {
+        (None, _) => Ok(None),
+        (Some(value), None) => IdempotencyKey::parse(value.as_bytes()).map(Some),
+        _ => Err(Error::new(Code::InvalidHeader, "`Idempotency-Key` stands in one header only.").field(KEY_HEADER)),
+    }
+}
+
+impl<B: WriteBody> Write<B> {
+    /// Does the work, once for each key, and answers.
+    pub async fn answer<W, F>(self, caller: &Caller, state: &State, work: W) -> Answer
+    where
+        W: FnOnce(Arc<Services>, B, Run) -> F + Send + 'static,
+        F: Future<Output = Result<Reply>> + Send + 'static,
+    {
+        let Self { body, raw, key, method, target } = self;
+        let services = Arc::clone(&state.services);
+        let Some(key) = key? else {
+            return told(work(services, body, Run::only()).await, Told::First);
+        };
+        let asked = Asked::by(caller, key, &method, &target, raw);
+        let work = move |run| work(services, body, run);
+        let (outcome, how) = state.services.idempotency.once(asked, work).await?;
+        told(outcome, how)
+    }
+}
+
+/// Marks a reply that did not come of the only run.
+pub fn mark(how: Told) -> Option<(&'static str, &'static str)> {
+    match how {
+        Told::First => None,
+        Told::Restarted => Some((RESTARTED, "true")),
+        Told::Replayed => Some((REPLAYED, "true")),
+    }
+}
+
+fn told(outcome: Result<Reply>, how: Told) -> Answer {
+    let Reply { status, body } = outcome.map_err(|error| Problem::from(error).told(how))?;
+    let status = StatusCode::from_u16(status).map_err(Error::internal)?;
+    let mut answer = HttpResponse::build(status);
+    mark(how).map(|header| answer.insert_header(header));
+    Ok(answer.content_type(envelope::JSON).body(body))
+}

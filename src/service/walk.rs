@@ -224,6 +224,7 @@ fn take_batch(
 ) -> Result<Option<Position>> {
     let roots = Roots { account: Some(&source.account), company: batch.company.as_deref(), page: None };
     let mut mapping = writer.begin(roots)?;
+    writer.expect(batch.body.len());
     let mut ids = Vec::with_capacity(batch.records.len());
     let mut stopped = None;
     for (index, range) in batch.records.iter().enumerate() {

@@ -34,6 +34,9 @@ enum Form {
     Lines,
 }
 
+/// Room made at once for an answer; a larger one grows into it.
+const MAX_ROOM: usize = 4 << 20;
+
 /// How records are written.
 #[derive(Clone, Debug, Default)]
 pub struct Writing {
@@ -159,6 +162,13 @@ impl<'a> Writer<'a> {
         'a: 'r,
     {
         self.def.table.begin(roots).map_err(|why| bad_record(self.def, &why))
+    }
+
+    /// Makes room for the records of a page of this size: mapped and with the vendor's own form they are about twice as large.
+    pub fn expect(&mut self, bytes: usize) {
+        if self.plan.is_empty() && self.places.is_none() {
+            self.out.reserve((bytes * 5 / 2).min(MAX_ROOM));
+        }
     }
 
     /// Maps a record, and writes it if it is `wanted` and satisfies the filters. Returns the record's id (or, unmapped, its

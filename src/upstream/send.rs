@@ -31,6 +31,8 @@ const TURN: Duration = Duration::from_secs(10);
 const IDLE_PER_HOST: usize = 16;
 /// Header fields an answer may have, and hyper's own bound on their bytes stands beside it.
 const MAX_HEADERS: usize = 256;
+/// The room made at once for a body of a declared length; a longer one grows into it.
+const AT_ONCE: usize = 1 << 20;
 /// Each retry is paid with this many tenths of a request; the account may save up for ten.
 const RETRY_PRICE: i64 = 10;
 const RETRY_SAVINGS: i64 = 100;
@@ -151,7 +153,8 @@ impl Sender {
         if response.content_length().is_some_and(|length| length > max as u64) && call.method != Method::HEAD {
             return Err(Failure::BadAnswer(format!("the answer is larger than {max} bytes")));
         }
-        let mut body = BytesMut::new();
+        let declared = response.content_length().unwrap_or_default() as usize;
+        let mut body = BytesMut::with_capacity(declared.min(AT_ONCE));
         while let Some(chunk) = response.chunk().await.map_err(failure)? {
             if body.len() + chunk.len() > max {
                 return Err(Failure::BadAnswer(format!("the answer is larger than {max} bytes")));

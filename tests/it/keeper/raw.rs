@@ -1,7 +1,7 @@
 //! A client that sends what it is told, for callers' own commands and for comparing services.
 
 use std::{
-    io::{Read, Write},
+    io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
     time::Duration,
 };
@@ -33,15 +33,31 @@ pub fn send(base: &str, method: &str, path: &str, headers: &[(&str, &str)], body
     text.push_str("\r\n");
     stream.write_all(text.as_bytes()).unwrap();
     stream.write_all(body.unwrap_or_default()).unwrap();
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).unwrap();
-    let end = answer.windows(4).position(|window| window == b"\r\n\r\n").expect("a whole head");
-    let head = String::from_utf8_lossy(&answer[..end]).into_owned();
+    let (head, body) = read_answer(&mut stream);
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
     let kind =
         head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-type: ").map(str::to_owned)).unwrap_or_default();
     assert!(!head.to_lowercase().contains("transfer-encoding"), "the reader here knows lengths only");
-    Answer { status, kind, body: answer[end + 4..].to_vec() }
+    Answer { status, kind, body }
+}
+
+/// Head and body, by the length the head tells: Commander's server may wait for the client's end before it closes, when it
+/// refused a request without reading its body.
+fn read_answer(stream: &mut TcpStream) -> (String, Vec<u8>) {
+    let mut reader = BufReader::new(stream);
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        assert!(reader.read_line(&mut head).unwrap() > 0, "a whole head, not {head:?}");
+    }
+    let lower = head.to_lowercase();
+    let length = lower.lines().find_map(|line| line.strip_prefix("content-length: ")).map(|length| length.parse().unwrap());
+    let mut body = Vec::new();
+    match length {
+        Some(length) => reader.take(length).read_to_end(&mut body).unwrap(),
+        None => reader.read_to_end(&mut body).unwrap(),
+    };
+    assert_eq!(body.len() as u64, length.unwrap_or(body.len() as u64), "a whole body");
+    (head, body)
 }
 
 /// A command on either route; the JSON that came back.

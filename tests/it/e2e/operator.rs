@@ -210,8 +210,8 @@ async fn logs_hold_what_an_operator_reads() {
 
 /// `serve` behind a shell command that ends with `exec`.
 fn serve_behind(kept: &Kept, before: &str) -> Child {
-    let mut shell = Command::new("sh");
-    shell.args(["-c", &format!("{before} exec \"$0\" serve"), binary().to_str().unwrap()]);
+    let mut shell = Command::new("env");
+    shell.args(["--default-signal=HUP", "sh", "-c", &format!("{before} exec \"$0\" serve"), binary().to_str().unwrap()]);
     shell.envs(kept.settings()).env("ROLLCALL_LISTEN", format!("127.0.0.1:{}", free_port()));
     let child = shell.current_dir(kept.folder()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     until("serve.json is there", 30, || kept.folder().join("store/serve.json").exists());

@@ -74,10 +74,10 @@ pub fn binary() -> PathBuf {
     PathBuf::from(env!("CARGO_BIN_EXE_rollcall"))
 }
 
-/// The binary with an environment that holds nothing of ours.
+/// The binary with an environment that holds nothing of ours, not even that this run was started by `nohup`.
 pub fn command(args: &[&str]) -> Command {
-    let mut command = Command::new(binary());
-    command.args(args).stdin(Stdio::null());
+    let mut command = Command::new("env");
+    command.arg("--default-signal=HUP").arg(binary()).args(args).stdin(Stdio::null());
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy().into_owned();
         if name.starts_with("ROLLCALL_") || name == "PORT" {

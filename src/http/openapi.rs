@@ -58,6 +58,7 @@ const TAGS: &[(&str, &str)] = &[
     ("proxy", "A vendor's own named resources."),
     ("accounts", "Customers' accounts at vendors: linked, listed, changed, deleted."),
     ("integrations", "Connectors, and what each offers."),
+    ("log", "Every request of the last 14 days, for the question why a call failed."),
     ("tokens", "API tokens of this environment."),
     ("documents", "This document, and a page for each kind of error."),
     ("health", "Probes and metrics."),

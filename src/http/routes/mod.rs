@@ -6,6 +6,7 @@ pub mod environment_integration;
 pub mod health;
 pub mod integrated_account;
 pub mod integration;
+pub mod log;
 pub mod passthrough;
 pub mod proxy;
 pub mod unified;
@@ -50,5 +51,6 @@ pub fn documented(config: &mut ServiceConfig) {
     config.service(unified::list_workspaces).service(unified::get_workspace);
     config.service(unified::list_me).service(unified_other::get_meta);
     config.service(proxy::list_proxy_resource).service(proxy::get_proxy_resource);
+    config.service(log::list_log);
     config.service(documents::get_openapi).service(documents::list_error_pages).service(documents::get_error_page);
 }

@@ -62,9 +62,9 @@ const CRATES: &[(&str, &[&str])] = &[
     ("rust_embed", &["connector", "http"]),
     ("schemars", &["model", "mapping", "connector", "cli"]),
     ("serde_saphyr", &["mapping", "connector", "cli"]),
-    // Tasks and time: the words (but for the one place that starts tasks), the mapping, the connectors and the vault know
+    // Tasks and time: the words (but for the one place that starts tasks, and what a task is for), the mapping, the connectors and the vault know
     // neither.
-    ("tokio", &["model/tasks", "store", "upstream", "service", "http", "sandbox", "jobs", "app", "cli", "main"]),
+    ("tokio", &["model/tasks", "model/trace", "store", "upstream", "service", "http", "sandbox", "jobs", "app", "cli", "main"]),
     ("async_trait", &["store", "upstream", "service", "http", "sandbox", "jobs", "app"]),
     ("futures_util", &["store", "upstream", "service", "http", "sandbox", "jobs", "app", "cli"]),
     ("arc_swap", &["vault", "connector", "upstream", "service", "http", "jobs", "app"]),

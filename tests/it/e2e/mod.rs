@@ -22,6 +22,7 @@ mod hostile;
 mod idempotency;
 mod links;
 mod lists;
+mod log;
 mod metrics;
 mod operator;
 mod overlay;

@@ -67,6 +67,7 @@ const ENTRIES: &[(&str, Id, bool, Option<&str>)] = &[
     ("GET /integration", Id::None, false, None),
     ("GET /integration/{slug_or_id}", Id::None, false, None),
     ("GET /integration/{slug_or_id}/capabilities", Id::None, false, None),
+    ("GET /log", Id::None, false, None),
     ("GET /metrics", Id::None, false, None),
     ("GET /openapi.json", Id::None, false, None),
     ("GET /ping", Id::None, false, None),

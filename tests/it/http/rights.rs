@@ -21,6 +21,7 @@ GET /integrated-account/{id}/capabilities ReadAccounts
 GET /integration ReadAccounts
 GET /integration/{slug_or_id} ReadAccounts
 GET /integration/{slug_or_id}/capabilities ReadAccounts
+GET /log Admin
 GET /metrics -
 GET /openapi.json -
 GET /ping -

@@ -9,7 +9,7 @@ use crate::{
         Answer, State, envelope,
         extract::{Admin, Caller},
         query::LogList,
-        schema::PageParams,
+        schema::{PageParams, Problem},
     },
     model::Warning,
     service::request_log::{LogLine, Place},
@@ -79,7 +79,8 @@ pub struct LogParams {
 /// never a body, a header or a query. A line is there within a second of the request's end.
 #[utoipa::path(tag = "log", security(("bearer" = ["admin"])), params(PageParams, LogParams), responses(
     (status = 200, description = "A page of lines.", body = LogLinePage),
-    (status = 422, description = "No line was found in the time one call may take; say when the request was.")
+    (status = 422, description = "No line was found in the time one call may take; say when the request was.", body = Problem,
+        content_type = "application/problem+json")
 ))]
 #[get("/log")]
 pub async fn list_log(caller: Caller<Admin, LogList>, state: Data<State>) -> Answer {

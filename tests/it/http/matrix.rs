@@ -117,7 +117,7 @@ fn operations() -> Vec<Operation> {
             let scope = operation["x-rollcall-scope"].as_str().filter(|_| path != "/metrics").map(|s| s.parse().unwrap());
             let parameters = operation["parameters"].as_array().map(Vec::as_slice).unwrap_or_default();
             let limit = parameters.iter().find(|p| p["name"] == "limit").and_then(|p| p["schema"]["maximum"].as_u64());
-            let in_document = parameters.iter().any(|p| p["name"] == "integrated_account_id");
+            let in_document = parameters.iter().any(|p| p["name"] == "integrated_account_id" && p["required"] == true);
             assert_eq!(in_document, *in_query, "{name}");
             let (method, path) = (method.to_uppercase(), path.clone());
             all.push(Operation { name, method, path, scope, id: *id, in_query: *in_query, body: *body, limit });

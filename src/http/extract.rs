@@ -19,8 +19,16 @@ use crate::{
 
 /// A right a handler can ask for.
 pub trait Right: 'static {
-    /// The scope.
-    const SCOPE: Scope;
+    /// The scope; none where any valid token will do.
+    const SCOPE: Option<Scope>;
+}
+
+/// Any valid token: what the call then does asks for rights of its own.
+#[derive(Clone, Copy, Debug)]
+pub struct AnyToken;
+
+impl Right for AnyToken {
+    const SCOPE: Option<Scope> = None;
 }
 
 macro_rules! rights {
@@ -29,7 +37,7 @@ macro_rules! rights {
         #[derive(Clone, Copy, Debug)]
         pub struct $name;
         impl Right for $name {
-            const SCOPE: Scope = $scope;
+            const SCOPE: Option<Scope> = Some($scope);
         }
     )*};
 }
@@ -120,7 +128,7 @@ async fn admit<R: Right, T>(
 ) -> Result<(Arc<service::Caller>, T), Error> {
     let caller = state(request)?.services.tokens.authenticate(token::bearer(request.headers())?).await?;
     Concerned::note(request, |concerned| concerned.caller = Some(Arc::clone(&caller)));
-    caller.require(R::SCOPE)?;
+    R::SCOPE.map_or(Ok(()), |scope| caller.require(scope))?;
     let mut pairs = Pairs::parse(request.query_string())?;
     let taken = take(&mut pairs)?;
     pairs.finish(names)?;
@@ -130,7 +138,7 @@ async fn admit<R: Right, T>(
 /// Asks again, in the midst of a long answer, whether its caller may still read the account, which may be linked anew by now.
 pub async fn reopen<R: Right>(request: &HttpRequest, id: &str) -> Result<Arc<Linked>, Error> {
     let caller = state(request)?.services.tokens.authenticate(token::bearer(request.headers())?).await?;
-    caller.require(R::SCOPE)?;
+    R::SCOPE.map_or(Ok(()), |scope| caller.require(scope))?;
     open(request, &caller, id).await
 }
 

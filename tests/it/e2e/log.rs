@@ -57,7 +57,7 @@ async fn the_id_of_any_error_finds_its_line_within_a_second_on_any_node() {
             ),
             (&reader, "GET", "/api-token".to_owned(), 403, "/api-token", "scope_missing"),
             (&reader, "GET", format!("/passthrough/{account}/Users"), 403, "/passthrough/{account_id}/{path}", "scope_missing"),
-            (ADMIN, "GET", format!("/passthrough/{account}//x"), 400, "/passthrough/{account_id}/{path}", "invalid_path"),
+            (ADMIN, "GET", format!("/passthrough/{account}//x"), 400, "other", "invalid_path"),
             (ADMIN, "GET", format!("/passthrough/{account}/Nothing"), 404, "/passthrough/{account_id}/{path}", ""),
             (ADMIN, "GET", format!("/integrated-account/{missing}"), 404, "/integrated-account/{id}", "not_found"),
             (ADMIN, "PATCH", format!("/integrated-account/{account}"), 400, "/integrated-account/{id}", "invalid_body"),

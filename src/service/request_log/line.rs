@@ -61,8 +61,8 @@ impl RequestId {
     /// Reads an id.
     pub fn of(text: &str) -> Self {
         let is_plain = text.len() == 32 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-        match u128::from_str_radix(text, 16) {
-            Ok(number) if is_plain => Self::Digits(number.to_be_bytes()),
+        match uuid::Uuid::try_parse(text) {
+            Ok(id) if is_plain => Self::Digits(id.into_bytes()),
             _ => Self::Text(text.into()),
         }
     }

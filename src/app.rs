@@ -13,8 +13,8 @@ use crate::{
     connector::{Catalog, Overlay, Problem},
     model::{Clock, EnvironmentId, Scope, Scopes, Secret, Tasks},
     service::{
-        Accounts, Administrator, Directory, Idempotency, NewToken, Opened, Passthrough, PlatformCursors, Services, Snapshots,
-        Tokens,
+        Accounts, Administrator, Directory, Idempotency, NewToken, Opened, Passthrough, PlatformCursors, RequestLog, Services,
+        Snapshots, Tokens,
     },
     store::{
         Store, StoreError,
@@ -100,8 +100,9 @@ impl Core {
         let administrators = [settings.admin_token.as_ref(), run_token].into_iter().flatten();
         let administrators: Vec<_> = administrators.map(|text| Administrator::new(&keys, text, environment)).collect();
         let tokens = Tokens::new(repo::Tokens::new(store.clone()), keys.clone(), clock.clone(), administrators);
+        let log = Arc::new(RequestLog::new(repo::Log::new(store.clone()), keys.clone(), clock.clone(), environment));
         let services =
-            services(store, catalog, Arc::new(Vault::new(ring.clone())), guard.clone(), keys, clock, tasks.clone(), tokens);
+            services(store, catalog, Arc::new(Vault::new(ring.clone())), guard.clone(), keys, clock, tasks.clone(), tokens, log);
         Ok(Core {
             services: Arc::new(services),
             guard,
@@ -193,6 +194,7 @@ fn services(
     clock: Arc<dyn Clock>,
     tasks: Tasks,
     tokens: Tokens,
+    log: Arc<RequestLog>,
 ) -> Services {
     let upstream = Arc::new(Upstream::new(guard.clone(), store.clone()));
     let records = repo::Accounts::new(store.clone());
@@ -211,7 +213,7 @@ fn services(
     let directory = Directory::new(accounts.clone(), upstream.clone(), snapshots, blobs, keys.clone(), clock);
     let idempotency = Idempotency::new(repo::Idempotency::new(store.clone()), keys, tasks.clone());
     let passthrough = Passthrough { accounts: accounts.clone(), upstream, tasks };
-    Services { tokens, accounts, directory, passthrough, idempotency, cursors, catalog, store }
+    Services { tokens, accounts, directory, passthrough, idempotency, log, cursors, catalog, store }
 }
 
 fn guard(settings: &Settings, own: &[String]) -> Result<Guard, StartError> {

@@ -100,6 +100,8 @@ error_table! {
         "Send the same request again after a moment; it is answered with the reply of the call that runs.";
     IdempotencyKeyReused "idempotency_key_reused" 422 Gateway false "The idempotency key belongs to another request"
         "Use a new key for every new request; repeat a key only with the same method, path and body.";
+    DependencyFailed "dependency_failed" 424 Gateway false "An entry of the batch that this one needs has failed"
+        "See the error of the entry named in `detail`; this one was not called.";
     ReauthRequired "reauth_required" 401 Vendor false "The vendor no longer accepts this account's credential"
         "Let the customer link the account again; its id stays.";
     CredentialRefused "credential_refused" 422 Vendor false "The vendor refused the new credential"

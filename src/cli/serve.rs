@@ -66,6 +66,7 @@ impl Running {
         };
         let server: Server = server::serve(listener, identity.as_ref(), Arc::new(state), workers).map_err(listening)?;
         let handle = server.handle();
+        core.services.log.start(&core.tasks);
         Ok(Running { core, readiness, identity, handle, server: actix_web::rt::spawn(server) })
     }
 
@@ -119,6 +120,7 @@ impl Running {
     pub async fn stop(self) -> Result<(), Failure> {
         self.readiness.drain();
         let stopped = tokio::time::timeout(Duration::from_secs(SHUTDOWN_SECONDS), self.handle.stop(true)).await;
+        self.core.services.log.close().await;
         let finished = self.core.tasks.wait(Duration::from_secs(3)).await;
         match (stopped, finished) {
             (Ok(()), true) => Ok(()),

@@ -2,7 +2,7 @@
 
 use std::{marker::PhantomData, ops::Deref, sync::Arc};
 
-use actix_web::{FromRequest, HttpMessage, HttpRequest, dev::Payload, web::Data};
+use actix_web::{FromRequest, HttpRequest, dev::Payload, web::Data};
 use futures_util::future::LocalBoxFuture;
 
 use super::{
@@ -14,13 +14,21 @@ use super::{
 use crate::{
     error::{Code, Error},
     model::Scope,
-    service::{self, Linked},
+    service::{self, Linked, request_log::About},
 };
 
 /// A right a handler can ask for.
 pub trait Right: 'static {
-    /// The scope.
-    const SCOPE: Scope;
+    /// The scope; none where any valid token will do.
+    const SCOPE: Option<Scope>;
+}
+
+/// Any valid token: what the call then does asks for rights of its own.
+#[derive(Clone, Copy, Debug)]
+pub struct AnyToken;
+
+impl Right for AnyToken {
+    const SCOPE: Option<Scope> = None;
 }
 
 macro_rules! rights {
@@ -29,7 +37,7 @@ macro_rules! rights {
         #[derive(Clone, Copy, Debug)]
         pub struct $name;
         impl Right for $name {
-            const SCOPE: Scope = $scope;
+            const SCOPE: Option<Scope> = Some($scope);
         }
     )*};
 }
@@ -119,7 +127,8 @@ async fn admit<R: Right, T>(
     take: impl FnOnce(&mut Pairs) -> Result<T, Error>,
 ) -> Result<(Arc<service::Caller>, T), Error> {
     let caller = state(request)?.services.tokens.authenticate(token::bearer(request.headers())?).await?;
-    caller.require(R::SCOPE)?;
+    Concerned::note(request, |concerned| concerned.caller = Some(Arc::clone(&caller)));
+    R::SCOPE.map_or(Ok(()), |scope| caller.require(scope))?;
     let mut pairs = Pairs::parse(request.query_string())?;
     let taken = take(&mut pairs)?;
     pairs.finish(names)?;
@@ -129,7 +138,7 @@ async fn admit<R: Right, T>(
 /// Asks again, in the midst of a long answer, whether its caller may still read the account, which may be linked anew by now.
 pub async fn reopen<R: Right>(request: &HttpRequest, id: &str) -> Result<Arc<Linked>, Error> {
     let caller = state(request)?.services.tokens.authenticate(token::bearer(request.headers())?).await?;
-    caller.require(R::SCOPE)?;
+    R::SCOPE.map_or(Ok(()), |scope| caller.require(scope))?;
     open(request, &caller, id).await
 }
 
@@ -143,9 +152,24 @@ pub fn state(request: &HttpRequest) -> Result<&Data<State>, Error> {
     request.app_data::<Data<State>>().ok_or_else(|| Error::internal("the app has no state"))
 }
 
-/// Opens an account of the caller's environment and notes it for the access log.
+/// Opens an account of the caller's environment and notes it for the logs.
 pub async fn open(request: &HttpRequest, caller: &service::Caller, id: &str) -> Result<Arc<Linked>, Error> {
-    let linked = state(request)?.services.accounts.open(caller.environment, id).await?;
-    request.extensions_mut().insert(Concerned(linked.account.id));
-    Ok(linked)
+    let opened = state(request)?.services.accounts.open(caller.environment, id).await;
+    match &opened {
+        Ok(linked) => Concerned::note(request, |concerned| concerned.about = Some(About::Linked(Arc::clone(linked)))),
+        Err(error) => Box::pin(note_unopened(request, caller, id, error)).await,
+    }
+    opened
+}
+
+/// An account that exists but cannot be opened is noted with its names; one that is not there as it was asked for.
+async fn note_unopened(request: &HttpRequest, caller: &service::Caller, id: &str, why: &Error) {
+    let Ok(account) = id.parse() else { return };
+    let mut about = About::Asked(account);
+    if let (false, Ok(state)) = (why.code() == Code::NotFound, state(request))
+        && let Ok(known) = state.services.accounts.get(caller.environment, id).await
+    {
+        about = About::Known { account, tenant_id: known.tenant_id.into(), integration: known.connector };
+    }
+    Concerned::note(request, |concerned| concerned.about = Some(about));
 }

@@ -23,7 +23,10 @@ use actix_web::{
     },
 };
 use bytes::Bytes;
-use futures_util::{FutureExt, future::LocalBoxFuture};
+use futures_util::{
+    FutureExt,
+    future::{Either, LocalBoxFuture},
+};
 use tokio::time::{Sleep, sleep};
 use uuid::Uuid;
 
@@ -123,9 +126,11 @@ where
             Some(id) => Rc::from(id),
             None => self.ids.next(),
         };
+        self.meters.join(&request);
         let mut entry = Entry::new(started, Rc::clone(&id), request.method(), Rc::clone(&self.meters));
         if let Err(error) = self.admit(&mut request) {
             log(&error, &id);
+            entry.failed(error.code().row().name);
             let response = Problem::from(error).closing().for_request(Rc::clone(&id)).error_response();
             let response =
                 if leaves_http(&request) { response.map_body(|_, body| BoxBody::new(Last::new(body))) } else { response };
@@ -137,13 +142,22 @@ where
             return Box::pin(ready(Ok(response.map_body(|_, body| Watched::new(body, entry)))));
         }
         request.extensions_mut().insert(RequestId(Rc::clone(&id)));
+        // The passthrough notes for itself, at less cost.
+        let trace = (!request.path().starts_with(framing::PASSTHROUGH)).then(|| entry.trace());
         let answer = self.service.call(request);
+        let answer = match trace {
+            Some(trace) => Either::Left(trace.within(answer)),
+            None => Either::Right(answer),
+        };
         Box::pin(async move {
             let answer = match AssertUnwindSafe(answer).catch_unwind().await {
                 Ok(answer) => answer?,
-                Err(panic) => return Err(after_panic(panic.as_ref(), &id).into()),
+                Err(panic) => {
+                    entry.failed(Code::Internal.row().name);
+                    return Err(after_panic(panic.as_ref(), &id).into());
+                }
             };
-            let answer = finish(answer, &id);
+            let answer = finish(answer, &id, &mut entry);
             entry.answered(&answer);
             Ok(answer.map_body(|_, body| Watched::new(body, entry)))
         })
@@ -223,7 +237,11 @@ fn first_segment(path: &str) -> Result<(), Error> {
 }
 
 /// Puts the id on the answer, and makes a problem of every error, whoever made it.
-fn finish<B: MessageBody + 'static>(answer: ServiceResponse<B>, id: &Rc<str>) -> ServiceResponse<EitherBody<B, BoxBody>> {
+fn finish<B: MessageBody + 'static>(
+    answer: ServiceResponse<B>,
+    id: &Rc<str>,
+    entry: &mut Entry,
+) -> ServiceResponse<EitherBody<B, BoxBody>> {
     let transparent = answer.request().path().starts_with(framing::PASSTHROUGH);
     let problem = answer.response().error().map(|error| match error.as_error::<Problem>() {
         Some(problem) => problem.for_request(Rc::clone(id)),
@@ -232,6 +250,7 @@ fn finish<B: MessageBody + 'static>(answer: ServiceResponse<B>, id: &Rc<str>) ->
     let mut answer = match problem {
         Some(problem) => {
             log(problem.error(), id);
+            entry.failed(problem.error().code().row().name);
             answer.into_response(problem.error_response()).map_into_right_body()
         }
         None => answer.map_into_left_body(),

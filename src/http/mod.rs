@@ -1,6 +1,7 @@
 //! The gateway's way in over HTTP: framing, rights, query strings, routes, envelopes and problems. Handlers extract, call
 //! one service method and wrap the answer; nothing else is decided here.
 
+pub mod batch;
 pub mod body;
 pub mod capability;
 pub mod envelope;
@@ -18,6 +19,7 @@ pub mod server;
 pub mod state;
 pub mod tls;
 pub mod token;
+pub mod tools;
 pub mod watch;
 pub mod write;
 

@@ -58,10 +58,15 @@ const TAGS: &[(&str, &str)] = &[
     ("proxy", "A vendor's own named resources."),
     ("accounts", "Customers' accounts at vendors: linked, listed, changed, deleted."),
     ("integrations", "Connectors, and what each offers."),
+    ("batch", "Several calls in one request."),
+    ("log", "Every request of the last 14 days, for the question why a call failed."),
     ("tokens", "API tokens of this environment."),
     ("documents", "This document, and a page for each kind of error."),
     ("health", "Probes and metrics."),
 ];
+
+/// Stands where any valid token will do.
+const ANY_SCOPE: &str = "any";
 
 /// The problems a call can end in, by the kind of route.
 const COMMON: &[(u16, &str)] =
@@ -219,6 +224,7 @@ fn complete_operation(path: &str, is_write: bool, operation: &mut Operation) {
     let scope = take_scope(operation);
     let guarded = scope.is_some();
     let about = match &scope {
+        Some(scope) if scope == ANY_SCOPE => "Needs a valid token; what it does asks for scopes of its own.".to_owned(),
         Some(scope) if path == "/metrics" => format!("Needs the scope `{scope}`, unless the gateway listens on loopback only."),
         Some(scope) => format!("Needs the scope `{scope}`."),
         None => "Needs no token.".to_owned(),
@@ -274,7 +280,8 @@ fn make_repeatable(operation: &mut Operation) {
 fn take_scope(operation: &mut Operation) -> Option<String> {
     let ways = serde_json::to_value(operation.security.take()).unwrap_or_default();
     let ways = ways.as_array().map(Vec::as_slice).unwrap_or_default();
-    let scope = ways.iter().find_map(|way| way["bearer"][0].as_str().map(str::to_owned));
+    let any = || ways.iter().find(|way| way["bearer"].is_array()).map(|_| ANY_SCOPE.to_owned());
+    let scope = ways.iter().find_map(|way| way["bearer"][0].as_str().map(str::to_owned)).or_else(any);
     let is_optional = scope.is_none() || ways.iter().any(|way| way.as_object().is_some_and(Map::is_empty));
     let bearer = scope.as_ref().map(|_| SecurityRequirement::new("bearer", [] as [&str; 0]));
     operation.security = Some(is_optional.then(SecurityRequirement::default).into_iter().chain(bearer).collect());

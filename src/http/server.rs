@@ -16,6 +16,7 @@ use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::{
     State,
+    batch::Inner,
     gate::{Closing, Gate},
     routes,
     tls::Identity,
@@ -53,7 +54,7 @@ pub fn serve(
     let public_host = state.public_host.clone();
     let data = Data::from(state);
     run(listener, identity, workers, public_host, move |config| {
-        config.app_data(data.clone()).app_data(Pool::new(Arc::clone(&data.guard)));
+        config.app_data(data.clone()).app_data(Pool::new(Arc::clone(&data.guard))).app_data(Inner::default());
         routes::configure(&mut ServiceConfig::new(config));
     })
 }

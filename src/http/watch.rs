@@ -2,29 +2,60 @@
 
 use std::{
     borrow::Cow,
-    cell::RefCell,
+    cell::{OnceCell, RefCell},
     collections::HashMap,
     pin::Pin,
     rc::Rc,
+    sync::Arc,
     task::{Context, Poll},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use actix_web::{
-    HttpMessage,
+    HttpMessage, HttpRequest,
     body::{BodySize, MessageBody},
-    dev::ServiceResponse,
+    dev::{ServiceRequest, ServiceResponse},
     http::{Method, StatusCode},
+    web::Data,
 };
 use bytes::Bytes;
 use metrics::{Counter, Histogram, Unit};
 
-use super::framing;
-use crate::model::AccountId;
+use super::{State, framing};
+use crate::{
+    model::Trace,
+    service::{
+        Caller,
+        request_log::{About, Buffer, Line, RequestId},
+    },
+};
 
-/// The account a request was for, in its extensions, for the log line.
-#[derive(Clone, Copy, Debug)]
-pub struct Concerned(pub AccountId);
+/// Whose request it is and what it is about, in its extensions, for its line in the logs.
+#[derive(Default)]
+pub struct Concerned {
+    /// Who called.
+    pub caller: Option<Arc<Caller>>,
+    /// The account.
+    pub about: Option<About>,
+    /// The vendor's answer in the passthrough, and how long it took.
+    pub vendor: Option<(u16, Duration)>,
+}
+
+impl Concerned {
+    /// Notes something of the request.
+    pub fn note(request: &HttpRequest, change: impl FnOnce(&mut Concerned)) {
+        let mut extensions = request.extensions_mut();
+        if let Some(known) = extensions.get_mut::<Concerned>() {
+            return change(known);
+        }
+        let mut new = Concerned::default();
+        change(&mut new);
+        extensions.insert(new);
+    }
+}
+
+/// Routes of one account whose handlers do not open it.
+const OF_ACCOUNT: &str = "/integrated-account/{id}";
 
 /// Label values of requests that no route took.
 const UNMATCHED: &str = "other";
@@ -42,12 +73,18 @@ pub fn describe() {
 #[derive(Default)]
 pub struct Meters {
     handles: RefCell<HashMap<Labels, (Counter, Histogram)>>,
+    buffer: OnceCell<Option<Arc<Buffer>>>,
 }
 
 /// Route, method, hundreds of the status.
 type Labels = (Cow<'static, str>, Method, u16);
 
 impl Meters {
+    /// Lines go to the log of the gateway this worker is of, if it has one.
+    pub fn join(&self, request: &ServiceRequest) {
+        self.buffer.get_or_init(|| request.app_data::<Data<State>>().map(|state| state.services.log.buffer()));
+    }
+
     fn record(&self, route: Cow<'static, str>, method: &Method, status: StatusCode, seconds: f64) {
         let class = status.as_u16() / 100;
         let mut handles = self.handles.borrow_mut();
@@ -74,14 +111,28 @@ fn known(method: &Method) -> Method {
     }
 }
 
-/// One line of the access log, written when the last byte of the answer is gone or the connection broke.
+/// The method's name in a line of the log.
+fn name_of(method: &Method) -> Cow<'static, str> {
+    match *method {
+        Method::GET => Cow::Borrowed("GET"),
+        Method::POST => Cow::Borrowed("POST"),
+        Method::PATCH => Cow::Borrowed("PATCH"),
+        Method::PUT => Cow::Borrowed("PUT"),
+        Method::DELETE => Cow::Borrowed("DELETE"),
+        _ => Cow::Owned(method.to_string()),
+    }
+}
+
+/// One line of the access log and of the log of requests, written when the last byte of the answer is gone or the connection broke.
 pub struct Entry {
     started: Instant,
     id: Rc<str>,
     method: Method,
     route: Cow<'static, str>,
     status: StatusCode,
-    account: Option<AccountId>,
+    code: Option<&'static str>,
+    concerned: Concerned,
+    trace: Option<Arc<Trace>>,
     bytes: u64,
     whole: bool,
     meters: Rc<Meters>,
@@ -96,7 +147,9 @@ impl Entry {
             method: method.clone(),
             route: Cow::Borrowed(UNMATCHED),
             status: StatusCode::INTERNAL_SERVER_ERROR,
-            account: None,
+            code: None,
+            concerned: Concerned::default(),
+            trace: None,
             bytes: 0,
             whole: false,
             meters,
@@ -108,16 +161,61 @@ impl Entry {
         self.status = status;
     }
 
+    /// Notes the code of an error of ours.
+    pub fn failed(&mut self, code: &'static str) {
+        self.code = Some(code);
+    }
+
+    /// From now on what vendors do for this request is noted in its trace.
+    pub fn trace(&mut self) -> Arc<Trace> {
+        Arc::clone(self.trace.get_or_insert_default())
+    }
+
     /// Notes route, account and status.
     pub fn answered<B>(&mut self, answer: &ServiceResponse<B>) {
         let request = answer.request();
         self.status = answer.status();
-        self.account = request.extensions().get::<Concerned>().map(|c| c.0);
+        if let Some(concerned) = request.extensions_mut().remove::<Concerned>() {
+            self.concerned = concerned;
+        }
         self.route = if request.path().starts_with(framing::PASSTHROUGH) {
             Cow::Borrowed("/passthrough/{account_id}/{path}")
         } else {
             request.match_pattern().map_or(Cow::Borrowed(UNMATCHED), Cow::Owned)
         };
+        if self.concerned.about.is_none() && self.route.starts_with(OF_ACCOUNT) {
+            let asked = request.match_info().get("id").and_then(|id| id.parse().ok());
+            self.concerned.about = asked.map(About::Asked);
+        }
+    }
+
+    /// The line of the log. A call that needs no token and goes well is nobody's: a probe, a document.
+    fn line(&mut self, took: Duration) -> Option<Line> {
+        let Concerned { caller, about, vendor } = std::mem::take(&mut self.concerned);
+        if caller.is_none() && self.status.as_u16() < 400 {
+            return None;
+        }
+        let (vendor_status, vendor_took) = match (&vendor, &self.trace) {
+            (Some((status, took)), _) => (Some(*status), Some(*took)),
+            (None, Some(trace)) => (trace.vendor_status(), trace.vendor_took()),
+            (None, None) => (None, None),
+        };
+        Some(Line {
+            ended: self.started + took,
+            request_id: RequestId::of(&self.id),
+            caller,
+            about,
+            route: std::mem::replace(&mut self.route, Cow::Borrowed(UNMATCHED)),
+            method: name_of(&self.method),
+            status: self.status.as_u16(),
+            code: self.code,
+            vendor_status,
+            took,
+            vendor_took,
+            pages: self.trace.as_ref().map_or(0, |trace| trace.pages()),
+            bytes: self.bytes,
+            cut: !self.whole,
+        })
     }
 }
 
@@ -132,10 +230,16 @@ impl Drop for Entry {
             route = &*self.route,
             status = self.status.as_u16(),
             duration_ms = (elapsed.as_micros() as f64) / 1000.0,
-            account = self.account.map(tracing::field::display),
+            account = self.concerned.about.as_ref().map(|about| tracing::field::display(about.account())),
             bytes = self.bytes,
             cut = !self.whole,
         );
+        let meters = Rc::clone(&self.meters);
+        if let Some(buffer) = meters.buffer.get().and_then(Option::as_ref)
+            && let Some(line) = self.line(elapsed)
+        {
+            buffer.push(line);
+        }
     }
 }
 
@@ -162,7 +266,11 @@ impl<B: MessageBody + Unpin> MessageBody for Watched<B> {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
         let this = self.get_mut();
-        let next = Pin::new(&mut this.body).poll_next(cx);
+        let body = Pin::new(&mut this.body);
+        let next = match &this.entry.trace {
+            Some(trace) => trace.step(|| body.poll_next(cx)),
+            None => body.poll_next(cx),
+        };
         match &next {
             Poll::Ready(Some(Ok(chunk))) if this.entry.method != Method::HEAD => this.entry.bytes += chunk.len() as u64,
             Poll::Ready(None) => this.entry.whole = true,

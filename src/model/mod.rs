@@ -8,6 +8,7 @@ mod page;
 mod secret;
 mod tasks;
 mod token;
+mod trace;
 
 pub use account::{Account, AccountStatus, Forbidden};
 pub use clock::{Clock, SystemClock};
@@ -22,3 +23,4 @@ pub use secret::Secret;
 pub use strsim::osa_distance as distance;
 pub use tasks::Tasks;
 pub use token::{ApiToken, Scope, Scopes};
+pub use trace::Trace;

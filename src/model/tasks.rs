@@ -15,6 +15,8 @@ use tokio::{
     time::timeout,
 };
 
+use super::Trace;
+
 /// How long work goes on after whoever waited for it has left.
 const LEFT_FOR: Duration = Duration::from_secs(60);
 
@@ -74,14 +76,14 @@ impl Tasks {
     /// bounded time left, and only so much work is left at once, so that vendors which never answer do not gather it.
     pub async fn finish<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> Option<T> {
         let (done, outcome) = oneshot::channel();
-        self.spawn(self.clone().bring_to_end(work, done));
+        self.spawn(traced(Trace::current(), self.clone().bring_to_end(work, done)));
         outcome.await.ok()
     }
 
     /// The same for work that stays on this thread.
     pub async fn finish_here<T: 'static>(&self, work: impl Future<Output = T> + 'static) -> Option<T> {
         let (done, outcome) = oneshot::channel();
-        let (ends, task) = (self.begin(), self.clone().bring_to_end(work, done));
+        let (ends, task) = (self.begin(), traced(Trace::current(), self.clone().bring_to_end(work, done)));
         tokio::task::spawn_local(async move {
             let _ends = ends;
             task.await;
@@ -115,6 +117,14 @@ impl Tasks {
             }
         };
         tokio::time::timeout(at_most, all_ended).await.is_ok()
+    }
+}
+
+/// The work, noting for the request it is done for.
+async fn traced<T>(trace: Option<Arc<Trace>>, work: impl Future<Output = T>) -> T {
+    match trace {
+        Some(trace) => trace.within(work).await,
+        None => work.await,
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use metrics::{Counter, Unit};
 
 use crate::{
-    model::{Resource, Slug},
+    model::{Resource, Slug, Trace},
     upstream::ByConnector,
 };
 
@@ -75,6 +75,7 @@ impl Default for ReadMeters {
 impl ReadMeters {
     /// A page of a vendor's list with this many records.
     pub fn page(&self, connector: &Slug, resource: Resource, records: usize) {
+        Trace::page();
         self.with(connector, resource, |reading| {
             reading.pages.increment(1);
             reading.records.increment(records as u64);

@@ -13,6 +13,7 @@ mod meters;
 pub mod open;
 mod order;
 pub mod passthrough;
+pub mod request_log;
 pub mod snapshot;
 mod source;
 pub mod tokens;
@@ -32,6 +33,7 @@ pub use lines::{Lines, ListEnd};
 pub use open::Opened;
 pub use order::Order;
 pub use passthrough::{COMPANY_HEADER, Look, Passthrough};
+pub use request_log::RequestLog;
 pub use snapshot::Snapshots;
 pub use tokens::{Administrator, NewToken, Tokens};
 
@@ -54,6 +56,8 @@ pub struct Services {
     pub passthrough: Passthrough,
     /// Writes that can be repeated.
     pub idempotency: Idempotency,
+    /// What was asked in the last 14 days.
+    pub log: Arc<RequestLog>,
     /// Where lists of the gateway's own objects go on.
     pub cursors: PlatformCursors,
     /// The connectors; replaced when the overlay changes.

@@ -3,13 +3,13 @@
 use std::{
     collections::HashMap,
     sync::{Arc, OnceLock, PoisonError, RwLock},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use metrics::{Histogram, Unit};
 
 use super::{Access, Failure};
-use crate::model::Slug;
+use crate::model::{Slug, Trace};
 
 const DURATION: &str = "rollcall_vendor_request_duration_seconds";
 
@@ -108,7 +108,7 @@ impl Meters {
         let connector = &access.connector.slug;
         let outcomes = || [const { OnceLock::new() }; Outcome::WORDS.len()];
         let row = self.known.get(connector, || Row { way: self.way, connector: connector.clone(), outcomes: outcomes() });
-        Timed { row, started: Instant::now(), outcome: Outcome::GivenUp }
+        Timed { row, started: Instant::now(), outcome: Outcome::GivenUp, answered: None }
     }
 }
 
@@ -117,12 +117,16 @@ pub(super) struct Timed {
     row: Arc<Row>,
     started: Instant,
     outcome: Outcome,
+    answered: Option<(u16, Duration)>,
 }
 
 impl Timed {
-    /// The vendor answered with this status.
-    pub(super) fn answered(&mut self, status: u16) {
+    /// The vendor answered with this status; how long that took.
+    pub(super) fn answered(&mut self, status: u16) -> Duration {
+        let took = self.started.elapsed();
         self.outcome = Outcome::of_status(status);
+        self.answered = Some((status, took));
+        took
     }
 
     /// There was no usable answer.
@@ -133,7 +137,12 @@ impl Timed {
 
 impl Drop for Timed {
     fn drop(&mut self) {
-        self.row.histogram(self.outcome).record(self.started.elapsed());
+        let (status, took) = match self.answered {
+            Some((status, took)) => (Some(status), took),
+            None => (None, self.started.elapsed()),
+        };
+        self.row.histogram(self.outcome).record(took);
+        Trace::vendor(status, took);
     }
 }
 

@@ -84,10 +84,10 @@ impl Pool {
             let (mut connection, reused) = connected.inspect_err(|failure| timed.failed(failure))?;
             match exchange(&mut connection, draft, reused, access.method.limits.timeout).await {
                 Ok((response, upload)) => {
-                    timed.answered(response.status().as_u16());
+                    let took = timed.answered(response.status().as_u16());
                     let (head, incoming) = response.into_parts();
                     let lease = Lease::new(connection, self.hosts.clone(), side, host, upload);
-                    return Ok(Response::from_parts(head, PassthroughBody::new(incoming, lease, self.pace)));
+                    return Ok(Response::from_parts(head, PassthroughBody::new(incoming, lease, self.pace, took)));
                 }
                 // The vendor closed the connection while it was idle: once more, on a new one.
                 Err(Broken { draft: Some(again), .. }) if reused => {

@@ -133,7 +133,7 @@ impl Sender {
         let late = |_| Err(Failure::TimedOut(limit.as_secs().max(1)));
         let answer = tokio::time::timeout(limit, exchange).await.unwrap_or_else(late);
         match &answer {
-            Ok(answer) => timed.answered(answer.status),
+            Ok(answer) => drop(timed.answered(answer.status)),
             Err(failure) => timed.failed(failure),
         }
         answer

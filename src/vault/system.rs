@@ -138,6 +138,21 @@ impl SystemKeys {
         }
     }
 
+    /// Seals a piece of the log of requests; `bound` says whose, and where it lies.
+    pub fn seal_log(&self, bound: &[&[u8]], plain: &[u8]) -> Vec<u8> {
+        let mut sealed = cipher::seal(&self.cursor_key, log_bound(bound).as_bytes(), plain);
+        sealed.insert(0, VERSION);
+        sealed
+    }
+
+    /// Opens a piece of the log of requests.
+    pub fn open_log(&self, bound: &[&[u8]], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, OpenError> {
+        match sealed {
+            [VERSION, rest @ ..] => cipher::open(&self.cursor_key, log_bound(bound).as_bytes(), rest),
+            _ => Err(OpenError::Damaged),
+        }
+    }
+
     /// Opens a cursor.
     pub fn open_cursor(&self, bound: &[u8], sealed: &[u8]) -> Result<Vec<u8>, OpenError> {
         match sealed {
@@ -164,6 +179,10 @@ fn cursor_bound(bound: &[u8]) -> Bound {
 
 fn reply_bound(bound: &[&[u8]]) -> Bound {
     bound.iter().fold(Bound::new("rollcall/idempotent-reply", VERSION), |all, part| all.part(part))
+}
+
+fn log_bound(bound: &[&[u8]]) -> Bound {
+    bound.iter().fold(Bound::new("rollcall/log", VERSION), |all, part| all.part(part))
 }
 
 fn check_value(key: &KeyBytes) -> [u8; CHECK_LEN] {

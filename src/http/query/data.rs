@@ -162,7 +162,8 @@ fn mistyped(pair: &Pair, names: &[&str]) -> bool {
     pair.name.starts_with("truto_") || (pair.path.is_empty() && nearest(&pair.name, names.iter().copied()).is_some())
 }
 
-fn filters(pairs: Vec<Pair>) -> Result<Vec<Filter>> {
+/// What is asked of records, field by field.
+pub(super) fn filters(pairs: Vec<Pair>) -> Result<Vec<Filter>> {
     let mut filters: Vec<Filter> = Vec::new();
     for pair in pairs {
         let Filter { field, op, values } = filter(pair)?;

@@ -2,11 +2,13 @@
 
 mod data;
 mod grammar;
+mod log;
 mod platform;
 
 pub use data::{DataList, DataOne, ProxyList, ProxyOne};
 pub use grammar::{MAX_DEPTH, MAX_PAIRS, Pair, Pairs, decode_loosely};
-pub use platform::{AccountList, AnyQuery, CapabilityQuery, IntegrationList, NoQuery, PlatformList};
+pub use log::LogList;
+pub use platform::{AccountList, AnyQuery, CapabilityQuery, IntegrationList, NoQuery, PlatformList, ToolQuery};
 
 use crate::error::Result;
 

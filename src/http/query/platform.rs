@@ -137,15 +137,35 @@ impl Query for CapabilityQuery {
         let (proxy, unified) = pairs.take_choice("type", &kinds)?.unwrap_or((true, true));
         // Every method has a description here, so that both values of Truto's parameter give the same answer or none.
         let described = pairs.take_choice("has_description", &[("true", true), ("false", false)])?.unwrap_or(true);
-        let methods = pairs.take_list("methods")?;
-        if let Some(method) = methods.iter().find(|m| !matches!(m.as_str(), "list" | "get")) {
-            return Err(wrong(
-                "methods",
-                &format!("takes `list` and `get`, not `{}`", method.chars().take(32).collect::<String>()),
-            ));
-        }
+        let methods = take_methods(pairs)?;
         let resource = pairs.take_one("resource")?;
         Ok(Self { proxy: proxy && described, unified, methods, resource })
+    }
+}
+
+fn take_methods(pairs: &mut Pairs) -> Result<Vec<String>> {
+    let methods = pairs.take_list("methods")?;
+    match methods.iter().find(|method| !matches!(method.as_str(), "list" | "get")) {
+        Some(method) => {
+            let method: String = method.chars().take(32).collect();
+            Err(wrong("methods", &format!("takes `list` and `get`, not `{method}`")))
+        }
+        None => Ok(methods),
+    }
+}
+
+/// Which tools are wanted.
+#[derive(Debug, Default)]
+pub struct ToolQuery {
+    /// Only these methods; all when empty.
+    pub methods: Vec<String>,
+}
+
+impl Query for ToolQuery {
+    const NAMES: &'static [&'static str] = &["methods"];
+
+    fn take(pairs: &mut Pairs) -> Result<Self> {
+        Ok(Self { methods: take_methods(pairs)? })
     }
 }
 

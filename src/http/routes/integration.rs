@@ -82,7 +82,8 @@ pub async fn get_integration_capabilities(
     envelope::object(&capability::document(&connector, caller.environment, None, &caller.query))
 }
 
-fn find(services: &Services, name: &str) -> Result<Arc<Connector>> {
+/// The connector of this slug or id.
+pub fn find(services: &Services, name: &str) -> Result<Arc<Connector>> {
     let catalog = services.catalog.load();
     let by_id = || catalog.all().find(|c| c.id.to_string().eq_ignore_ascii_case(name));
     catalog.get(name).or_else(by_id).cloned().ok_or_else(Error::not_found)

@@ -1,13 +1,16 @@
 //! The routes, one file per noun. One table gives both the app and the OpenAPI document.
 
 pub mod api_token;
+pub mod batch;
 pub mod documents;
 pub mod environment_integration;
 pub mod health;
 pub mod integrated_account;
 pub mod integration;
+pub mod log;
 pub mod passthrough;
 pub mod proxy;
+pub mod tools;
 pub mod unified;
 pub mod unified_other;
 pub mod unmatched;
@@ -50,5 +53,7 @@ pub fn documented(config: &mut ServiceConfig) {
     config.service(unified::list_workspaces).service(unified::get_workspace);
     config.service(unified::list_me).service(unified_other::get_meta);
     config.service(proxy::list_proxy_resource).service(proxy::get_proxy_resource);
+    config.service(tools::list_integration_tools).service(tools::list_account_tools);
+    config.service(batch::run_batch).service(log::list_log);
     config.service(documents::get_openapi).service(documents::list_error_pages).service(documents::get_error_page);
 }

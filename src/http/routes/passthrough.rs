@@ -1,6 +1,6 @@
 //! `ANY /passthrough/{account_id}/{path}`: transparent, in both directions, byte for byte.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, sync::Arc, time::Instant};
 
 use actix_web::{
     HttpRequest, HttpResponseBuilder,
@@ -24,6 +24,7 @@ use crate::{
         query::decode_loosely,
         relay::{ReplyBody, RequestBody, method_of, status_of},
         token::{self, Found},
+        watch::Concerned,
     },
     model::Scope,
     service::{COMPANY_HEADER, Linked, Look},
@@ -32,7 +33,7 @@ use crate::{
         headers::{request_headers, response_headers},
         json_links,
         links::Place,
-        passthrough::Pool,
+        passthrough::{PassthroughBody, Pool},
         passthrough_target::build_target,
     },
 };
@@ -68,7 +69,7 @@ async fn forward(request: HttpRequest, payload: web::Payload) -> Answer {
     let reply = match look {
         Look::Nothing => {
             let body = RequestBody::stream(request.headers(), payload);
-            pool(&request)?.send(&linked.access, outgoing.map(|()| body)).await.map_err(Error::from)?
+            noted(&request, pool(&request)?.send(&linked.access, outgoing.map(|()| body)).await)?
         }
         Look::Body(limit) => return Box::pin(forward_read(request, payload, linked, outgoing, limit)).await,
     };
@@ -94,10 +95,13 @@ async fn forward_read(
     let outgoing = outgoing.map(|()| RequestBody::whole(whole));
     if is_exclusive {
         let call = call_whole(pool(&request)?.clone(), Arc::clone(&linked), outgoing);
+        let begun = Instant::now();
         let (head, body) = passthrough.exclusively(&linked, company(&request)?, call).await?;
+        let vendor = (head.status.as_u16(), begun.elapsed());
+        Concerned::note(&request, |concerned| concerned.vendor = Some(vendor));
         return answer(&request, &linked, http::Response::from_parts(head, Full::new(body)));
     }
-    let reply = pool(&request)?.send(&linked.access, outgoing).await.map_err(Error::from)?;
+    let reply = noted(&request, pool(&request)?.send(&linked.access, outgoing).await)?;
     if reply.status() == http::StatusCode::UNAUTHORIZED {
         state(&request)?.services.accounts.doubt(Arc::clone(&linked));
     }
@@ -109,8 +113,12 @@ async fn admit(request: &HttpRequest) -> Result<Admitted> {
     let call = read_call(request)?;
     let state = state(request)?;
     let caller = state.services.tokens.authenticate(&call.found.token).await?;
-    caller.require(right(request.method()))?;
-    let linked = open(request, &caller, &call.account).await?;
+    let opened = match caller.require(right(request.method())) {
+        Ok(()) => open(request, &caller, &call.account).await,
+        Err(error) => Err(error),
+    };
+    Concerned::note(request, |concerned| concerned.caller = Some(caller));
+    let linked = opened?;
     let access = &linked.access;
     let slashes = access.method.proxy.encoded_slashes;
     let target = build_target(&access.base, call.raw_path, call.raw_query.as_deref(), &access.query, slashes)?;
@@ -120,6 +128,17 @@ async fn admit(request: &HttpRequest) -> Result<Admitted> {
     *outgoing.headers_mut() = request_headers(kept(request.headers(), &call.found), access);
     let look = state.services.passthrough.admit(&linked, outgoing.method(), call.raw_path)?;
     Ok(Admitted { request: outgoing, look, linked })
+}
+
+/// Notes the vendor's answer for the logs.
+fn noted(
+    request: &HttpRequest,
+    reply: std::result::Result<http::Response<PassthroughBody>, Failure>,
+) -> Result<http::Response<PassthroughBody>> {
+    let reply = reply.map_err(Error::from)?;
+    let vendor = (reply.status().as_u16(), reply.body().took());
+    Concerned::note(request, |concerned| concerned.vendor = Some(vendor));
+    Ok(reply)
 }
 
 fn pool(request: &HttpRequest) -> Result<&Pool> {

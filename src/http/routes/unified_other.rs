@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
 use crate::{
+    connector::ResourceDef,
     error::{Code, Error, Result},
     http::{
         Answer,
@@ -21,7 +22,7 @@ use crate::{
         routes::unmatched,
     },
     model::Resource,
-    service::Linked,
+    service::{Linked, filter::filterable},
 };
 
 /// The only model of this version.
@@ -38,7 +39,7 @@ pub struct MethodMeta {
     pub response_schema: Map<String, Value>,
     /// Unified field to rule, as the connector's file has it.
     pub response_mapping: Map<String, Value>,
-    /// JSON Schema of the filters that the vendor evaluates.
+    /// JSON Schema of the filters of a list: their operators and who evaluates them, `vendor` or `gateway`; of `get` its id.
     pub query_schema: Map<String, Value>,
     /// Null: nothing is sent.
     #[schema(required = true)]
@@ -79,25 +80,37 @@ pub async fn get_meta(call: LinkedAccount<ReadDirectory, NoQuery>, path: Path<(S
 fn meta(linked: &Linked, resource: Resource, method: String) -> MethodMeta {
     let def = linked.access.method.resources.get(&resource);
     let mapping = def.iter().flat_map(|d| &d.map).map(|(target, rule)| (target.clone(), json!(rule))).collect();
-    let filters: Map<_, _> = def
-        .iter()
-        .flat_map(|d| &d.filters)
-        .map(|(name, f)| (name.clone(), json!({"type": "string", "x-operators": f.ops})))
-        .collect();
+    let is_list = method == "list";
+    let filters = def.map(|def| filters_of(def)).filter(|_| is_list);
+    let mut query = Map::from_iter([("type".to_owned(), json!("object"))]);
+    match filters {
+        Some(filters) => query.insert("properties".to_owned(), Value::Object(filters)),
+        None => {
+            query.insert("required".to_owned(), json!(["id"]));
+            query.insert("properties".to_owned(), json!({"id": {"type": "string"}}))
+        }
+    };
     let schema = openapi::record_schema(resource);
     MethodMeta {
         method,
         schema: schema.clone(),
         response_schema: schema,
         response_mapping: mapping,
-        query_schema: [("type".to_owned(), json!("object")), ("properties".to_owned(), Value::Object(filters))]
-            .into_iter()
-            .collect(),
+        query_schema: query,
         request_body_schema: None,
         default_query: Map::new(),
         default_body: None,
         documentation_link: linked.access.connector.file.docs_url.clone(),
     }
+}
+
+/// The filters that a list takes, as `/capabilities` names them.
+fn filters_of(def: &ResourceDef) -> Map<String, Value> {
+    let schema = |operators: Value, by: &str| json!({"type": "string", "x-operators": operators, "x-evaluated-by": by});
+    let gateways = filterable(def).into_iter().map(|(name, operators)| (name, schema(json!(operators), "gateway")));
+    let mut filters: Map<_, _> = gateways.collect();
+    filters.extend(def.filters.iter().map(|(name, filter)| (name.clone(), schema(json!(filter.ops), "vendor"))));
+    filters
 }
 
 /// Everything else below `/unified/`: says why not, and agrees with `/capabilities`.

@@ -9,6 +9,7 @@ mod blobs;
 mod idempotency;
 mod index;
 mod installation;
+mod log;
 mod snapshots;
 mod tokens;
 
@@ -20,6 +21,7 @@ pub use self::{
     blobs::Blobs,
     idempotency::Idempotency,
     installation::{Environment, Installation},
+    log::{Log, PieceName},
     snapshots::{CHUNK, Snapshots},
     tokens::{TokenRecord, Tokens},
 };

@@ -220,13 +220,19 @@ pub struct PassthroughBody {
     incoming: Incoming,
     lease: Option<Lease>,
     watch: Watch,
+    took: Duration,
 }
 
 impl PassthroughBody {
-    pub(super) fn new(incoming: Incoming, lease: Lease, pace: Pace) -> Self {
-        let mut body = Self { incoming, lease: Some(lease), watch: Watch::new(pace) };
+    pub(super) fn new(incoming: Incoming, lease: Lease, pace: Pace, took: Duration) -> Self {
+        let mut body = Self { incoming, lease: Some(lease), watch: Watch::new(pace), took };
         body.finish_if_over();
         body
+    }
+
+    /// How long the vendor took until the head of the answer.
+    pub fn took(&self) -> Duration {
+        self.took
     }
 
     fn finish_if_over(&mut self) {

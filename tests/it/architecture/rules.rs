@@ -30,6 +30,7 @@ const WIRING: u8 = 6;
 const CRATES: &[(&str, &[&str])] = &[
     // The web server stops at the ways in; `serve` starts and stops it.
     ("actix_http", &["http", "sandbox", "app"]),
+    ("actix_service", &["http"]),
     ("actix_web", &["http", "sandbox", "app", "cli"]),
     ("utoipa_actix_web", &["http", "app"]),
     ("utoipa_swagger_ui", &["http", "app"]),
@@ -62,9 +63,9 @@ const CRATES: &[(&str, &[&str])] = &[
     ("rust_embed", &["connector", "http"]),
     ("schemars", &["model", "mapping", "connector", "cli"]),
     ("serde_saphyr", &["mapping", "connector", "cli"]),
-    // Tasks and time: the words (but for the one place that starts tasks), the mapping, the connectors and the vault know
+    // Tasks and time: the words (but for the one place that starts tasks, and what a task is for), the mapping, the connectors and the vault know
     // neither.
-    ("tokio", &["model/tasks", "store", "upstream", "service", "http", "sandbox", "jobs", "app", "cli", "main"]),
+    ("tokio", &["model/tasks", "model/trace", "store", "upstream", "service", "http", "sandbox", "jobs", "app", "cli", "main"]),
     ("async_trait", &["store", "upstream", "service", "http", "sandbox", "jobs", "app"]),
     ("futures_util", &["store", "upstream", "service", "http", "sandbox", "jobs", "app", "cli"]),
     ("arc_swap", &["vault", "connector", "upstream", "service", "http", "jobs", "app"]),

@@ -220,6 +220,27 @@ fn g_06_tenants_are_isolated_and_rights_are_kept() {
 }
 
 #[test]
+fn the_log_stands_behind_the_same_walls() {
+    let house = House::open(Kept::embedded());
+    let ask = |token: &str, path: &str| {
+        let bearer = format!("Bearer {token}");
+        super::wire::request(house.fixture.addr, "GET", path, &[("authorization", &bearer)], None)
+    };
+    let Fixture { admin, stranger, account, foreign_account, .. } = &house.fixture;
+    for (token, account) in [(admin, account), (stranger, foreign_account)] {
+        assert_eq!(ask(token, &format!("/passthrough/{account}/Users")).status, 200);
+    }
+    let own = ask(admin, &format!("/log?integrated_account_id={account}"));
+    assert_eq!((own.status, own.json()["result"].as_array().unwrap().len()), (200, 1), "{}", own.text());
+    let foreign = ask(admin, &format!("/log?integrated_account_id={foreign_account}"));
+    assert_eq!(foreign.json()["result"], json!([]));
+    let theirs = ask(stranger, "/log");
+    assert_eq!(theirs.status, 200);
+    assert!(theirs.text().contains(foreign_account) && !theirs.text().contains(account), "{}", theirs.text());
+    assert_eq!(theirs.json()["result"].as_array().unwrap().len(), 1, "a line of another environment: {}", theirs.text());
+}
+
+#[test]
 fn g_06_foreign_and_missing_take_the_same_time() {
     for kept in if long() { Kept::each() } else { vec![Kept::embedded()] } {
         check_timing(&House::open(kept).fixture);

@@ -64,9 +64,12 @@ const ENTRIES: &[(&str, Id, bool, Option<&str>)] = &[
     ("GET /integrated-account", Id::None, false, None),
     ("GET /integrated-account/{id}", Id::Account, false, None),
     ("GET /integrated-account/{id}/capabilities", Id::Account, false, None),
+    ("GET /integrated-account/{id}/tools", Id::Account, false, None),
     ("GET /integration", Id::None, false, None),
     ("GET /integration/{slug_or_id}", Id::None, false, None),
     ("GET /integration/{slug_or_id}/capabilities", Id::None, false, None),
+    ("GET /integration/{slug_or_id}/tools", Id::None, false, None),
+    ("GET /log", Id::None, false, None),
     ("GET /metrics", Id::None, false, None),
     ("GET /openapi.json", Id::None, false, None),
     ("GET /ping", Id::None, false, None),
@@ -88,6 +91,12 @@ const ENTRIES: &[(&str, Id, bool, Option<&str>)] = &[
     ("GET /unified/{model}/{resource}/meta/{method}", Id::None, true, None),
     ("PATCH /integrated-account/{id}", Id::Account, false, Some(r#"{"tenant_id": "changed"}"#)),
     ("POST /api-token", Id::None, false, Some(r#"{"name": "", "scopes": []}"#)),
+    (
+        "POST /batch-request",
+        Id::None,
+        false,
+        Some(r#"{"integrated_account_id": "x", "resources": [{"resource": "users", "method": "list"}]}"#),
+    ),
     ("POST /integrated-account", Id::None, false, Some(r#"{"tenant_id": "t", "authentication_method": "bearer"}"#)),
 ];
 
@@ -99,6 +108,8 @@ struct Operation {
     method: String,
     path: String,
     scope: Option<Scope>,
+    /// Any valid token will do.
+    is_for_all: bool,
     id: Id,
     in_query: bool,
     body: Option<&'static str>,
@@ -113,13 +124,15 @@ fn operations() -> Vec<Operation> {
             let name = format!("{} {path}", method.to_uppercase());
             let entry = ENTRIES.iter().find(|(known, ..)| *known == name);
             let (_, id, in_query, body) = entry.unwrap_or_else(|| panic!("`{name}` has no entry in the isolation matrix"));
-            let scope = operation["x-rollcall-scope"].as_str().filter(|_| path != "/metrics").map(|s| s.parse().unwrap());
+            let said = operation["x-rollcall-scope"].as_str().filter(|_| path != "/metrics");
+            let is_for_all = said == Some("any");
+            let scope = said.filter(|_| !is_for_all).map(|s| s.parse().unwrap());
             let parameters = operation["parameters"].as_array().map(Vec::as_slice).unwrap_or_default();
             let limit = parameters.iter().find(|p| p["name"] == "limit").and_then(|p| p["schema"]["maximum"].as_u64());
-            let in_document = parameters.iter().any(|p| p["name"] == "integrated_account_id");
+            let in_document = parameters.iter().any(|p| p["name"] == "integrated_account_id" && p["required"] == true);
             assert_eq!(in_document, *in_query, "{name}");
             let (method, path) = (method.to_uppercase(), path.clone());
-            all.push(Operation { name, method, path, scope, id: *id, in_query: *in_query, body: *body, limit });
+            all.push(Operation { name, method, path, scope, is_for_all, id: *id, in_query: *in_query, body: *body, limit });
         }
     }
     assert_eq!(all.len(), ENTRIES.len(), "an entry of the matrix is of no operation");
@@ -185,11 +198,11 @@ fn comparable(reply: &Reply) -> (u16, Vec<(String, String)>, String) {
 /// Who may do what: every id for every token.
 pub fn check_rights(fixture: &Fixture) {
     for operation in operations() {
-        let Some(needed) = operation.scope else {
+        if !operation.is_for_all && operation.scope.is_none() {
             let reply = operation.ask(fixture, None, operation.own_id(fixture));
             assert!(reply.status < 400, "{} without a token: {} {}", operation.name, reply.status, reply.text());
             continue;
-        };
+        }
         let (front, last) = fixture.admin.split_at(fixture.admin.len() - 1);
         let near_miss = format!("{front}{}", if last == "x" { "y" } else { "x" });
         for token in [None, Some("nonsense"), Some(""), Some(near_miss.as_str()), Some(&fixture.revoked), Some(&fixture.expired)]
@@ -200,9 +213,9 @@ pub fn check_rights(fixture: &Fixture) {
             }
         }
         for (scope, token) in &fixture.scoped {
-            match *scope == needed || *scope == Scope::Admin {
-                true => check_allowed(&operation, fixture, *scope, token),
-                false => check_refused(&operation, fixture, (*scope, needed), token),
+            match operation.scope.filter(|needed| needed != scope && *scope != Scope::Admin) {
+                None => check_allowed(&operation, fixture, *scope, token),
+                Some(needed) => check_refused(&operation, fixture, (*scope, needed), token),
             }
         }
     }

@@ -18,9 +18,12 @@ GET /healthz -
 GET /integrated-account ReadAccounts
 GET /integrated-account/{id} ReadAccounts
 GET /integrated-account/{id}/capabilities ReadAccounts
+GET /integrated-account/{id}/tools ReadAccounts
 GET /integration ReadAccounts
 GET /integration/{slug_or_id} ReadAccounts
 GET /integration/{slug_or_id}/capabilities ReadAccounts
+GET /integration/{slug_or_id}/tools ReadAccounts
+GET /log Admin
 GET /metrics -
 GET /openapi.json -
 GET /ping -
@@ -42,6 +45,7 @@ GET /unified/user-directory/workspaces/{id} ReadDirectory
 GET /unified/{model}/{resource}/meta/{method} ReadDirectory
 PATCH /integrated-account/{id} WriteAccounts
 POST /api-token Admin
+POST /batch-request AnyToken
 POST /integrated-account WriteAccounts
 ";
 
@@ -100,6 +104,7 @@ fn the_document_names_the_same_rights() {
     let scopes: BTreeMap<&str, Option<&str>> = BTreeMap::from([
         ("-", None),
         ("Admin", Some("admin")),
+        ("AnyToken", Some("any")),
         ("ReadAccounts", Some("accounts:read")),
         ("ReadDirectory", Some("directory:read")),
         ("ReadProxy", Some("proxy:read")),

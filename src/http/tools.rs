@@ -1,0 +1,96 @@
+//! The connector's own resources as tools: names, descriptions and JSON Schemas for whoever hands them to a language model. Made
+//! from the same files as `/capabilities`, under the same names.
+
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use utoipa::ToSchema;
+
+use super::{capability, query::CapabilityQuery};
+use crate::{connector::Connector, model::EnvironmentId, service::directory::MAX_LIMIT};
+
+/// Every tool of a connector or an account.
+#[derive(Serialize, ToSchema)]
+pub struct Tools {
+    /// The tools.
+    pub result: Vec<Tool>,
+}
+
+/// One method of one of the connector's own resources, called as `/proxy/{resource}` or `/proxy/{resource}/{id}`.
+#[derive(Serialize, ToSchema)]
+pub struct Tool {
+    /// The resource.
+    pub resource: String,
+    /// `list` or `get`.
+    pub method: String,
+    /// The tool's name.
+    pub name: String,
+    /// What it does.
+    pub description: String,
+    /// JSON Schema of what it takes, the id included.
+    pub query_schema: Map<String, Value>,
+    /// Null: nothing is sent.
+    #[schema(required = true)]
+    pub body_schema: Option<Map<String, Value>>,
+    /// What must be given.
+    pub required: Vec<String>,
+    /// JSON Schema of the answer.
+    pub response_schema: Map<String, Value>,
+}
+
+/// The tools of a connector, or of the accounts linked by one method.
+pub fn document(
+    connector: &Connector,
+    environment: EnvironmentId,
+    account: Option<capability::AccountCapability>,
+    methods: Vec<String>,
+) -> Tools {
+    let query = CapabilityQuery { proxy: true, unified: false, methods, resource: None };
+    let offered = capability::document(connector, environment, account, &query).proxy;
+    let tools = offered.into_iter().flat_map(|resource| {
+        let name = resource.resource;
+        resource.methods.into_iter().map(move |method| tool(name.clone(), method))
+    });
+    Tools { result: tools.collect() }
+}
+
+fn tool(resource: String, method: capability::ProxyMethod) -> Tool {
+    let capability::ProxyMethod { method, name, description, .. } = method;
+    let remote = json!({"type": "object", "description": "Query parameters for the vendor, sent as they are."});
+    let (properties, required, response) = match method.as_str() {
+        "list" => (
+            json!({
+                "limit": {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "description": "The most records on one page."},
+                "next_cursor": {"type": "string", "description": "`next_cursor` of the page before."},
+                "remote_query": remote,
+            }),
+            Vec::new(),
+            json!({"type": "object", "required": ["result", "next_cursor"], "properties": {
+                "result": {"type": "array", "items": {"type": "object"}},
+                "next_cursor": {"type": ["string", "null"]},
+            }}),
+        ),
+        _ => (
+            json!({"id": {"type": "string", "description": "The vendor's id."}, "remote_query": remote}),
+            vec!["id".to_owned()],
+            json!({"type": "object"}),
+        ),
+    };
+    let query = json!({"type": "object", "properties": properties, "required": required});
+    Tool {
+        resource,
+        method,
+        name,
+        description,
+        query_schema: object(query),
+        body_schema: None,
+        required,
+        response_schema: object(response),
+    }
+}
+
+fn object(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(members) => members,
+        _ => Map::new(),
+    }
+}

@@ -118,7 +118,9 @@ async fn admit<R: Right, T>(
     names: &[&[&str]],
     take: impl FnOnce(&mut Pairs) -> Result<T, Error>,
 ) -> Result<(Arc<service::Caller>, T), Error> {
-    let caller = state(request)?.services.tokens.authenticate(token::bearer(request.headers())?).await?;
+    let services = &state(request)?.services;
+    let caller = services.tokens.authenticate(token::bearer(request.headers())?).await?;
+    services.rates.spend_of_token(&caller).await?;
     caller.require(R::SCOPE)?;
     let mut pairs = Pairs::parse(request.query_string())?;
     let taken = take(&mut pairs)?;
@@ -145,7 +147,9 @@ pub fn state(request: &HttpRequest) -> Result<&Data<State>, Error> {
 
 /// Opens an account of the caller's environment and notes it for the access log.
 pub async fn open(request: &HttpRequest, caller: &service::Caller, id: &str) -> Result<Arc<Linked>, Error> {
-    let linked = state(request)?.services.accounts.open(caller.environment, id).await?;
+    let services = &state(request)?.services;
+    let linked = services.accounts.open(caller.environment, id).await?;
+    services.rates.spend_of_account(linked.account.id).await?;
     request.extensions_mut().insert(Concerned(linked.account.id));
     Ok(linked)
 }

@@ -6,6 +6,7 @@ use std::{
     collections::HashMap,
     pin::Pin,
     rc::Rc,
+    sync::Arc,
     task::{Context, Poll},
     time::Instant,
 };
@@ -19,7 +20,7 @@ use actix_web::{
 use bytes::Bytes;
 use metrics::{Counter, Histogram, Unit};
 
-use super::framing;
+use super::{flow::Flow, framing};
 use crate::model::AccountId;
 
 /// The account a request was for, in its extensions, for the log line.
@@ -41,6 +42,7 @@ pub fn describe() {
 /// Metric handles by label set, so that a request costs no label allocation.
 #[derive(Default)]
 pub struct Meters {
+    flow: Option<Arc<Flow>>,
     handles: RefCell<HashMap<Labels, (Counter, Histogram)>>,
 }
 
@@ -48,6 +50,16 @@ pub struct Meters {
 type Labels = (Cow<'static, str>, Method, u16);
 
 impl Meters {
+    /// For a worker whose requests under way are counted here.
+    pub fn of(flow: Arc<Flow>) -> Self {
+        Self { flow: Some(flow), handles: RefCell::default() }
+    }
+
+    /// Whether as many requests are under way as may.
+    pub fn is_full(&self) -> bool {
+        self.flow.as_ref().is_some_and(|flow| flow.is_full())
+    }
+
     fn record(&self, route: Cow<'static, str>, method: &Method, status: StatusCode, seconds: f64) {
         let class = status.as_u16() / 100;
         let mut handles = self.handles.borrow_mut();
@@ -89,7 +101,10 @@ pub struct Entry {
 
 impl Entry {
     /// Begins at the first look at the request.
-    pub fn new(started: Instant, id: Rc<str>, method: &Method, meters: Rc<Meters>) -> Self {
+    pub fn new(started: Instant, id: Rc<str>, method: &Method, meters: Rc<Meters>, is_probe: bool) -> Self {
+        if let Some(flow) = &meters.flow {
+            flow.enter(!is_probe);
+        }
         Self {
             started,
             id,
@@ -123,6 +138,9 @@ impl Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
+        if let Some(flow) = &self.meters.flow {
+            flow.leave();
+        }
         let elapsed = self.started.elapsed();
         self.meters.record(self.route.clone(), &self.method, self.status, elapsed.as_secs_f64());
         tracing::info!(

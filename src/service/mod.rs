@@ -13,6 +13,7 @@ mod meters;
 pub mod open;
 mod order;
 pub mod passthrough;
+pub mod rates;
 pub mod snapshot;
 mod source;
 pub mod tokens;
@@ -32,6 +33,7 @@ pub use lines::{Lines, ListEnd};
 pub use open::Opened;
 pub use order::Order;
 pub use passthrough::{COMPANY_HEADER, Look, Passthrough};
+pub use rates::Rates;
 pub use snapshot::Snapshots;
 pub use tokens::{Administrator, NewToken, Tokens};
 
@@ -52,6 +54,8 @@ pub struct Services {
     pub directory: Directory,
     /// The transparent proxy.
     pub passthrough: Passthrough,
+    /// The operator's own limits.
+    pub rates: Rates,
     /// Writes that can be repeated.
     pub idempotency: Idempotency,
     /// Where lists of the gateway's own objects go on.

@@ -107,6 +107,7 @@ async fn admit(request: &HttpRequest) -> Result<Admitted> {
     let state = state(request)?;
     let caller = state.services.tokens.authenticate(&call.found.token).await?;
     caller.require(right(request.method()))?;
+    state.services.rates.spend_of_token(&caller).await?;
     let linked = open(request, &caller, &call.account).await?;
     let access = &linked.access;
     let slashes = access.method.proxy.encoded_slashes;

@@ -6,9 +6,11 @@
 
 mod accounts;
 mod blobs;
+mod buckets;
 mod idempotency;
 mod index;
 mod installation;
+mod quotas;
 mod snapshots;
 mod tokens;
 
@@ -18,8 +20,10 @@ use serde::{Serialize, de::DeserializeOwned};
 pub use self::{
     accounts::Accounts,
     blobs::Blobs,
+    buckets::Buckets,
     idempotency::Idempotency,
     installation::{Environment, Installation},
+    quotas::Quotas,
     snapshots::{CHUNK, Snapshots},
     tokens::{TokenRecord, Tokens},
 };

@@ -132,7 +132,7 @@ async fn admit<R: Right, T>(
 pub async fn reopen<R: Right>(request: &HttpRequest, id: &str) -> Result<Arc<Linked>, Error> {
     let caller = state(request)?.services.tokens.authenticate(token::bearer(request.headers())?).await?;
     caller.require(R::SCOPE)?;
-    open(request, &caller, id).await
+    state(request)?.services.accounts.open(caller.environment, id).await
 }
 
 fn no_account() -> Error {

@@ -132,7 +132,13 @@ impl Node {
             return Ok(connection);
         }
         let late = |_| StoreError::Unavailable(format!("{} does not answer in time", self.address));
-        let _alone = timeout_at(deadline, self.dialling.lock()).await.map_err(late)?;
+        let away = lock(&self.failed).clone();
+        let _alone = match (self.dialling.try_lock(), away) {
+            (Ok(alone), _) => alone,
+            // Somebody finds out already; there is nothing to wait for until then.
+            (Err(_), Some((_, text))) => return Err(StoreError::Unavailable(text)),
+            (Err(_), None) => timeout_at(deadline, self.dialling.lock()).await.map_err(late)?,
+        };
         if let Some(connection) = made() {
             return Ok(connection);
         }
@@ -147,8 +153,10 @@ impl Node {
                 other => other,
             }
         };
-        match timeout_at(deadline, dialled).await.map_err(late)? {
+        let dialled = timeout_at(deadline, dialled).await.map_err(late).inspect_err(|error| self.is_away(&error.to_string()));
+        match dialled? {
             Ok(inner) => {
+                *lock(&self.failed) = None;
                 let id = self.count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                 let connection = Connection { id, since: Instant::now(), inner };
                 *lock(&self.connection) = Some(connection.clone());
@@ -157,7 +165,7 @@ impl Node {
             }
             Err(error) => {
                 let error = refused_connection(&self.address, &error);
-                *lock(&self.failed) = Some((Instant::now(), error.to_string()));
+                self.is_away(&error.to_string());
                 Err(error)
             }
         }
@@ -205,6 +213,11 @@ impl Node {
             Err(_) => return Err(Failure::Lost(format!("{} did not answer in time", self.address))),
         };
         Err(self.failure(&error))
+    }
+
+    /// Until a connection is made, calls do not wait for each other's attempts.
+    fn is_away(&self, text: &str) {
+        *lock(&self.failed) = Some((Instant::now(), text.to_owned()));
     }
 
     fn failure(&self, error: &RedisError) -> Failure {

@@ -97,6 +97,12 @@ impl Reading {
         *self == Self::default()
     }
 
+    /// Whether little is left, or nobody knows how much.
+    pub fn is_scarce(&self) -> bool {
+        let plenty = self.remaining.zip(self.limit).is_some_and(|(remaining, limit)| remaining > 512 || remaining > limit / 2);
+        self.remaining.is_some() && !plenty
+    }
+
     /// When the vendor counts anew, or when it asks to come back.
     pub fn reset_at(&self, now: Timestamp) -> Option<Timestamp> {
         let seconds = i64::try_from(self.retry_after.or(self.reset_after)?).ok()?;

@@ -68,6 +68,8 @@ pub(super) struct Node {
     dialling: Mutex<()>,
     heard: Plain<Option<Instant>>,
     failed: Plain<Option<(Instant, String)>>,
+    /// When a command was last left without an answer.
+    silent: Plain<Option<Instant>>,
     count: std::sync::atomic::AtomicU64,
 }
 
@@ -121,6 +123,7 @@ impl Node {
             dialling: Mutex::new(()),
             heard: Plain::new(None),
             failed: Plain::new(None),
+            silent: Plain::new(None),
             count: std::sync::atomic::AtomicU64::new(0),
         }
     }
@@ -210,9 +213,17 @@ impl Node {
                 return Ok(value);
             }
             Ok(Err(error)) => error,
-            Err(_) => return Err(Failure::Lost(format!("{} did not answer in time", self.address))),
+            Err(_) => {
+                *lock(&self.silent) = Some(Instant::now());
+                return Err(Failure::Lost(format!("{} did not answer in time", self.address)));
+            }
         };
         Err(self.failure(&error))
+    }
+
+    /// Whether a command was left without an answer just now.
+    pub fn is_in_doubt(&self) -> bool {
+        lock(&self.silent).is_some_and(|since| since.elapsed() < REST)
     }
 
     /// Until a connection is made, calls do not wait for each other's attempts.

@@ -47,8 +47,10 @@ struct State {
     leased: u64,
     /// When they lapse.
     leased_until: i64,
-    /// Requests under way.
-    under_way: u64,
+    /// Requests under way that were taken from no window, because none was known.
+    blind: u64,
+    /// Requests taken from the shared record that are over, to be told.
+    settled: u64,
     looked: Option<Instant>,
     /// Something was learned that the others do not know.
     news: bool,
@@ -56,12 +58,27 @@ struct State {
 }
 
 /// A request that the vendor may have counted already, or not yet.
-pub(in crate::upstream) struct UnderWay<'q>(&'q Quota);
+pub(in crate::upstream) struct UnderWay<'q> {
+    quota: &'q Quota,
+    from: From,
+}
+
+/// Where a request was taken from.
+#[derive(Clone, Copy)]
+enum From {
+    Nowhere,
+    Own,
+    Shared,
+}
 
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
-        let mut state = lock(&self.0.state);
-        state.under_way = state.under_way.saturating_sub(1);
+        let mut state = lock(&self.quota.state);
+        match self.from {
+            From::Nowhere => state.blind = state.blind.saturating_sub(1),
+            From::Own => state.window.settle(1),
+            From::Shared => state.settled += 1,
+        }
     }
 }
 
@@ -95,9 +112,11 @@ impl Quota {
                 }
                 tokio::time::sleep(until_then(until)).await;
             }
+            let from = if shared.is_some() { From::Shared } else { From::Own };
+            return Ok(UnderWay { quota: self, from });
         }
-        lock(&self.state).under_way += 1;
-        Ok(UnderWay(self))
+        lock(&self.state).blind += 1;
+        Ok(UnderWay { quota: self, from: From::Nowhere })
     }
 
     async fn turn(&self, shared: Option<&dyn Store>, account: AccountId) -> Turn {
@@ -126,12 +145,14 @@ impl Quota {
     }
 
     async fn take_shared(&self, store: &dyn Store, account: AccountId) -> Turn {
-        let news = {
+        let (news, settled) = {
             let mut state = lock(&self.state);
-            std::mem::take(&mut state.news).then(|| state.window.clone())
+            let news = std::mem::take(&mut state.news).then(|| state.window.clone());
+            (news, std::mem::take(&mut state.settled))
         };
         let mut turn = Turn::Wait(0);
         let taken = change(store, account, |window| {
+            window.settle(settled);
             if let Some(news) = &news {
                 window.merge(news);
             }
@@ -147,54 +168,65 @@ impl Quota {
                 (state.window, state.cut_off) = (window, false);
                 turn
             }
-            Err(StoreError::Conflict(_)) => Turn::Wait(now() + STAND_BACK),
-            Err(_) => {
+            Err(why) => {
                 state.news |= news.is_some();
-                state.take_cut_off(now())
+                state.settled += settled;
+                match why {
+                    StoreError::Conflict(_) => Turn::Wait(now() + STAND_BACK),
+                    _ => state.take_cut_off(now()),
+                }
             }
         }
     }
 
     /// What an answer said.
     pub async fn learn(&self, store: &dyn Store, account: AccountId, reading: &Reading) {
-        let held = {
+        let (blind, settled) = {
             let mut state = lock(&self.state);
-            if !state.learn(reading, now()) {
+            let changed = state.learn(reading, now());
+            // The others may know less, but while there is plenty nobody needs to know more.
+            if !(changed || store.is_shared() && reading.is_scarce()) {
                 return;
             }
-            state.held()
+            let settled = if store.is_shared() { std::mem::take(&mut state.settled) } else { 0 };
+            (state.blind, settled)
         };
         self.known.store(true, Ordering::Relaxed);
         if store.is_shared() {
             let told = change(store, account, |window| {
-                window.learn(reading, held, now());
+                window.settle(settled);
+                window.learn(reading, blind, now());
             })
             .await;
             let mut state = lock(&self.state);
             match told {
                 Ok(window) => state.window = window,
-                Err(_) => state.news = true,
+                Err(_) => {
+                    state.news = true;
+                    state.settled += settled;
+                }
             }
         }
     }
 }
 
 impl State {
-    /// Requests that the vendor's count may not hold yet.
-    fn held(&self) -> u64 {
-        self.leased + self.under_way
+    fn learn(&mut self, reading: &Reading, now: i64) -> bool {
+        self.give_back(reading.remaining.unwrap_or(u64::MAX));
+        self.window.learn(reading, self.blind, now)
     }
 
-    fn learn(&mut self, reading: &Reading, now: i64) -> bool {
-        let held = self.held();
-        self.leased = self.leased.min(reading.remaining.unwrap_or(u64::MAX));
-        self.window.learn(reading, held, now)
+    /// Keeps at most so many of the requests that were taken and not made.
+    fn give_back(&mut self, keep: u64) {
+        let kept = self.leased.min(keep);
+        self.settled += self.leased - kept;
+        self.leased = kept;
     }
 
     /// A request that this node has taken already.
     fn take_leased(&mut self, now: i64) -> Option<Turn> {
         if self.leased_until <= now {
-            self.leased = 0;
+            self.give_back(0);
         }
         if self.window.blocked_until > now {
             return Some(Turn::Wait(self.window.blocked_until));

@@ -28,6 +28,10 @@ pub(super) struct Window {
     pub left: u64,
     /// No request before this.
     pub blocked_until: i64,
+    /// Requests taken in this window that nothing was heard of yet.
+    pub open: u64,
+    /// The same of the window before: the vendor may count them in this one.
+    pub late: u64,
 }
 
 /// What a request may do.
@@ -52,6 +56,7 @@ impl Window {
             0 => Turn::Wait(self.reset_at + MARGIN),
             taken => {
                 self.left -= taken;
+                self.open += taken;
                 Turn::Go(taken)
             }
         }
@@ -59,13 +64,21 @@ impl Window {
 
     /// A new window: as the last one, or one request to find out.
     pub fn begin_anew(&mut self, now: i64) {
-        self.left = self.limit.unwrap_or(1);
+        (self.late, self.open) = (self.open, 0);
+        self.left = self.limit.map_or(1, |limit| limit.saturating_sub(self.late).max(1));
         self.reset_at = now + self.length.max(1_000);
     }
 
-    /// Takes up what an answer said, while `held` more requests are taken or under way; whether it changed anything.
-    pub fn learn(&mut self, reading: &Reading, held: u64, now: i64) -> bool {
-        let before = self.clone();
+    /// So many requests were answered, or were given up.
+    pub fn settle(&mut self, requests: u64) {
+        let late = self.late.min(requests);
+        self.late -= late;
+        self.open = self.open.saturating_sub(requests - late);
+    }
+
+    /// Takes up what an answer said, while `more` requests than were taken here are under way; whether it changed anything.
+    pub fn learn(&mut self, reading: &Reading, more: u64, now: i64) -> bool {
+        let (before, held) = (self.clone(), self.open + self.late + more);
         if let Some(seconds) = reading.retry_after {
             self.blocked_until = self.blocked_until.max(now + millis(seconds));
         }
@@ -141,6 +154,7 @@ mod tests {
         let mut window = Window::default();
         assert!(window.learn(&said(100, 60, 30), 4, NOW));
         assert_eq!(take_all(&mut window, NOW), 56);
+        window.settle(56);
         assert_eq!(window.take(1, NOW + 29_000), Turn::Wait(NOW + 30_000 + MARGIN));
         // The answers of those requests say nothing new; somebody else's use of the limit does.
         assert!(!window.learn(&said(100, 3, 30), 0, NOW));
@@ -167,6 +181,20 @@ mod tests {
         window.learn(&told, 0, NOW);
         assert_eq!(take_all(&mut window, NOW), 2);
         assert_eq!(take_all(&mut window, NOW + 5_000), 1);
+    }
+
+    #[test]
+    fn requests_under_way_at_a_reset_count_in_the_new_window() {
+        let mut window = Window::default();
+        window.learn(&said(10, 10, 5), 0, NOW);
+        assert_eq!(take_all(&mut window, NOW), 10);
+        window.settle(6);
+        assert_eq!(take_all(&mut window, NOW + 5_001), 6, "four may arrive late");
+        window.settle(4);
+        assert_eq!((window.late, window.open), (0, 6));
+        // A node that ended with what it took is forgotten in the end.
+        assert_eq!(take_all(&mut window, NOW + 10_002), 4);
+        assert_eq!(take_all(&mut window, NOW + 15_003), 6);
     }
 
     #[test]

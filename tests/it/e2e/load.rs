@@ -104,7 +104,7 @@ async fn u_01_an_outage_is_met_with_few_retries() {
 async fn u_02_an_account_whose_vendor_hangs_takes_no_room_of_others() {
     let vendor = Vendor::start(|asked| {
         if asked.path().starts_with("/hangs") && asked.number("count", 100) > 1 || asked.path().ends_with("/hang") {
-            std::thread::sleep(Duration::from_secs(60));
+            std::thread::sleep(Duration::from_secs(20));
         }
         scim(asked, 3)
     });
@@ -114,7 +114,7 @@ async fn u_02_an_account_whose_vendor_hangs_takes_no_room_of_others() {
     let other = link(&gateway, vendor.at("/fine"), "other-token").await;
     let measure = async || {
         let mut times = Vec::new();
-        for _ in 0..100 {
+        for _ in 0..50 {
             for path in [users(&other), format!("/passthrough/{other}/Users")] {
                 let begun = Instant::now();
                 let answer = gateway.get(&path).await;
@@ -126,26 +126,25 @@ async fn u_02_an_account_whose_vendor_hangs_takes_no_room_of_others() {
     };
     let baseline = measure().await;
     let (unified, raw) = (users(&hanging), format!("/passthrough/{hanging}/hang"));
-    let begun = Instant::now();
-    let calls = async |path: String, many: usize| join_all((0..many).map(|_| gateway.get(&path))).await;
+    let patience = Duration::from_secs(6);
+    let calls = async |path: String, many: usize| {
+        let answers = join_all((0..many).map(|_| tokio::time::timeout(patience, gateway.get(&path)))).await;
+        answers.into_iter().filter_map(Result::ok).collect::<Vec<_>>()
+    };
     // More than may run and wait: 4 and 128 of unified calls, 75 and as many as the node takes of others.
     let under_load = async {
         tokio::time::sleep(Duration::from_millis(500)).await;
         measure().await
     };
-    let raw_calls = tokio::time::timeout(Duration::from_secs(14), calls(raw, 150));
-    let (answers, raw_answers, loaded) = tokio::join!(
-        tokio::time::timeout(Duration::from_secs(14), calls(unified, 200)),
-        raw_calls,
-        under_load
-    );
-    assert!(begun.elapsed() < Duration::from_secs(16));
-    assert!(answers.is_err() && raw_answers.is_err(), "those that run go on");
+    let (answers, raw_answers, loaded) = tokio::join!(calls(unified, 200), calls(raw, 150), under_load);
+    assert!(raw_answers.is_empty(), "as many wait as may");
+    assert_eq!(answers.len(), 200 - 4 * 33, "what cannot even wait is refused at once");
     // This machine is shared; the bound that counts is that nobody waits for the hanging vendor.
     assert!(loaded <= baseline.mul_f64(1.2).max(Duration::from_millis(250)), "{loaded:?}, {baseline:?} without load");
-    let refused = gateway.get(&users(&hanging)).await;
-    problem(&refused, 503, "busy", "gateway");
-    assert!(wait(&refused) >= 1);
+    for refused in &answers {
+        problem(refused, 503, "busy", "gateway");
+        assert!(wait(refused) >= 1);
+    }
 }
 
 #[tokio::test]
@@ -403,27 +402,33 @@ async fn u_05_more_than_a_node_takes_is_refused_at_once() {
     let gateway = Gateway::start_with(&Kept::embedded(), &vendor.authority(), &settings);
     let account = link(&gateway, vendor.at("/scim"), "overload-token").await;
     let path = format!("/passthrough/{account}/slow");
-    // At most two workers on this machine share the bound; a fair share of one connection each.
-    let capacity = AT_ONCE as f64 / TAKES.as_secs_f64();
-    let offered = capacity * 5.0;
-    let lasts = Duration::from_secs(if long() { 60 } else { 6 });
-    let (good, shed, other) = (AtomicUsize::new(0), Mutex::new(Vec::new()), AtomicUsize::new(0));
-    let begun = Instant::now();
-    let caller = async |n: usize, callers: usize| {
-        let pause = Duration::from_secs_f64(callers as f64 / offered);
-        let mut next = begun + pause.mul_f64(n as f64 / callers as f64);
-        while next < begun + lasts {
-            tokio::time::sleep_until(next.into()).await;
-            let asked = Instant::now();
-            let answer = gateway.get(&path).await;
-            match answer.status {
-                200 => drop(good.fetch_add(1, Ordering::SeqCst)),
-                503 if answer.header("rollcall-error") == Some("overloaded") => shed.lock().unwrap().push(asked.elapsed()),
-                _ => drop(other.fetch_add(1, Ordering::SeqCst)),
+    // Calls at this rate for so long, from many callers: good answers in a second, and how long each refusal took.
+    let run = async |rate: f64, lasts: Duration| {
+        let (good, shed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+        let (begun, callers) = (Instant::now(), 320);
+        let pause = Duration::from_secs_f64(callers as f64 / rate);
+        let caller = async |n: usize| {
+            let mut next = begun + pause.mul_f64(n as f64 / callers as f64);
+            while next < begun + lasts {
+                tokio::time::sleep_until(next.into()).await;
+                let asked = Instant::now();
+                let answer = gateway.get(&path).await;
+                match answer.status {
+                    200 => drop(good.fetch_add(1, Ordering::SeqCst)),
+                    503 if answer.header("rollcall-error") == Some("overloaded") => shed.lock().unwrap().push(asked.elapsed()),
+                    _ => panic!("every reply is one or the other: {}", answer.text()),
+                }
+                next = (next + pause).max(Instant::now());
             }
-            next = (next + pause).max(Instant::now());
-        }
+        };
+        join_all((0..callers).map(caller)).await;
+        (good.load(Ordering::SeqCst) as f64 / lasts.as_secs_f64(), shed.into_inner().unwrap())
     };
+    let capacity = AT_ONCE as f64 / TAKES.as_secs_f64();
+    let short = Duration::from_secs(2);
+    let peak = run(capacity, short).await.0.max(run(capacity * 1.5, short).await.0);
+    let lasts = Duration::from_secs(if long() { 60 } else { 6 });
+    let begun = Instant::now();
     let probe = async {
         while begun.elapsed() < lasts {
             let asked = Instant::now();
@@ -432,12 +437,9 @@ async fn u_05_more_than_a_node_takes_is_refused_at_once() {
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     };
-    let callers = 320;
-    tokio::join!(join_all((0..callers).map(|n| caller(n, callers))), probe);
-    let (good, mut shed) = (good.load(Ordering::SeqCst) as f64, shed.into_inner().unwrap());
-    assert_eq!(other.load(Ordering::SeqCst), 0, "every reply is one or the other");
-    assert!(good >= 0.8 * capacity * lasts.as_secs_f64(), "{good} good answers, {} refused", shed.len());
-    assert!(shed.len() as f64 > good, "{good} good answers, {} refused", shed.len());
+    let ((good, mut shed), ()) = tokio::join!(run(capacity * 5.0, lasts), probe);
+    assert!(good >= 0.8 * peak, "{good} good answers a second, {peak} at the best; {} refused", shed.len());
+    assert!(shed.len() as f64 > good * lasts.as_secs_f64(), "{good} good answers a second, {} refused", shed.len());
     let worst = p99(&mut shed);
     assert!(worst <= Duration::from_millis(50), "{worst:?} of {}", shed.len());
     let recovered = Instant::now();
@@ -445,5 +447,5 @@ async fn u_05_more_than_a_node_takes_is_refused_at_once() {
         assert!(recovered.elapsed() < Duration::from_secs(5), "no recovery");
     }
     let shown = Scrape::of(&gateway).await.sum("rollcall_http_requests_shed_total", &[]);
-    assert_eq!(shown, shed.len() as f64);
+    assert!(shown >= shed.len() as f64, "{shown}");
 }

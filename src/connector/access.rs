@@ -5,11 +5,13 @@ use std::{collections::BTreeMap, time::Duration};
 use http::HeaderName;
 
 use super::{
-    Auth, Deny, DownloadHost, ErrorRule, Limits, LinkPath, LinkStep, MAX_LINKS, Proxy, RateWords, Template, TestRequest, TextTest,
-    Transport, Words,
+    Auth, Deny, DownloadHost, ErrorRule, Limits, LinkPath, LinkStep, MAX_LINKS, Proxy, RateWords, Template, TestRequest,
+    TextTest, Transport, Words,
     compile::Scope,
     file::{self, AuthFile, DenyRule, Meaning},
-    kind, resource, units,
+    kind,
+    rate::RateFile,
+    resource, units,
     yaml::Place,
 };
 use crate::mapping::{OneOrMany, Path, PlainStep};
@@ -192,7 +194,7 @@ impl<'p> AccessCompiler<'_, '_, 'p> {
         compiled
     }
 
-    fn rate(&mut self, place: Place<'_>, rate: &file::RateFile) -> RateWords {
+    fn rate(&mut self, place: Place<'_>, rate: &RateFile) -> RateWords {
         let mut header = |key: &'static str, name: Option<&str>| {
             let name = name?;
             let parsed = HeaderName::from_bytes(name.as_bytes()).ok();

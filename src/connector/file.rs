@@ -236,40 +236,7 @@ pub struct LimitsFile {
     pub retry: Option<RetryFile>,
     /// How the vendor speaks of its own limit, where the common headers (`RateLimit`, `X-RateLimit-…`, `Retry-After`) do not
     /// say it or their units cannot be guessed.
-    pub rate: Option<RateFile>,
-}
-
-/// How the vendor speaks of its own limit. Calls wait for room in it, on all nodes together.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RateFile {
-    /// The header with the requests of a whole window.
-    pub limit: Option<String>,
-    /// The header with the requests that are left.
-    pub remaining: Option<String>,
-    /// The header that says when the vendor counts anew.
-    pub reset: Option<String>,
-    /// What that header, or `X-RateLimit-Reset`, is measured in; guessed from the number when left out.
-    pub unit: Option<RateUnit>,
-    /// Whether calls of the transparent proxy wait for room too, instead of being handed on at once.
-    #[serde(default)]
-    pub hold_passthrough: bool,
-}
-
-/// What the end of a window is measured in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum RateUnit {
-    /// Seconds since 1970.
-    EpochS,
-    /// Milliseconds since 1970.
-    EpochMs,
-    /// Seconds from now.
-    DeltaS,
-    /// Milliseconds from now.
-    DeltaMs,
-    /// `Sat, 21 Nov 2026 10:00:00 GMT`.
-    HttpDate,
+    pub rate: Option<super::rate::RateFile>,
 }
 
 /// When to try again; only requests that are safe to repeat.

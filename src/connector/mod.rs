@@ -10,6 +10,7 @@ pub mod fixture;
 mod folder;
 mod kind;
 mod overlay;
+pub mod rate;
 pub mod resolve;
 mod resource;
 pub mod schema;
@@ -25,8 +26,9 @@ use uuid::Uuid;
 
 pub use capabilities::{Capabilities, capabilities};
 pub use catalog::{Catalog, Problem};
-pub use file::{FieldFile, FieldKind, Level, Meaning, Per, RateUnit, Transport};
+pub use file::{FieldFile, FieldKind, Level, Meaning, Per, Transport};
 pub use overlay::Overlay;
+pub use rate::{RateUnit, RateWords};
 pub use resolve::{FieldProblem, Resolved};
 pub use template::{Position, Template, TemplateError};
 
@@ -145,28 +147,6 @@ pub struct Limits {
     pub tries: u32,
     /// How the vendor speaks of its own limit.
     pub rate: RateWords,
-}
-
-/// How a vendor speaks of its own limit, beyond the common headers.
-#[derive(Clone, Debug, Default)]
-pub struct RateWords {
-    /// The header with the requests of a window.
-    pub limit: Option<http::HeaderName>,
-    /// The header with the requests that are left.
-    pub remaining: Option<http::HeaderName>,
-    /// The header with the end of the window.
-    pub reset: Option<http::HeaderName>,
-    /// What that is measured in.
-    pub unit: Option<RateUnit>,
-    /// Whether calls of the transparent proxy wait for room too.
-    pub hold: bool,
-}
-
-impl RateWords {
-    /// Whether a header of this name speaks of the limit.
-    pub fn names(&self, name: &http::HeaderName) -> bool {
-        [&self.limit, &self.remaining, &self.reset].into_iter().flatten().any(|own| own == name)
-    }
 }
 
 /// One line of `errors`, compiled.

@@ -35,6 +35,7 @@ impl Opened {
     /// Empty; `tasks` runs background tests.
     pub fn new(tasks: Tasks) -> Self {
         metrics::describe_counter!(LOSSES, Unit::Count, "Records that the store had in a newer version before.");
+        metrics::counter!(LOSSES).increment(0);
         let probed = Cache::builder().max_capacity(100_000).time_to_live(PROBE_EVERY).build();
         Self { known: Fresh::new("credential", 10_000, KEPT), probed, tasks }
     }

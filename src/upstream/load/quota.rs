@@ -36,6 +36,7 @@ const STAND_BACK: i64 = 50;
 #[derive(Default)]
 pub(super) struct Quota {
     known: AtomicBool,
+    looked: tokio::sync::Mutex<Option<Instant>>,
     state: Mutex<State>,
 }
 
@@ -51,7 +52,6 @@ struct State {
     blind: u64,
     /// Requests taken from the shared record that are over, to be told.
     settled: u64,
-    looked: Option<Instant>,
     /// Something was learned that the others do not know.
     news: bool,
     cut_off: bool,
@@ -97,12 +97,7 @@ impl Quota {
     }
 
     /// Waits for room in the vendor's window, at most so long. Without a store the window is this process's own.
-    pub async fn take(
-        &self,
-        store: Option<&dyn Store>,
-        account: AccountId,
-        patience: Duration,
-    ) -> Result<UnderWay<'_>, Failure> {
+    pub async fn take(&self, store: Option<&dyn Store>, account: AccountId, patience: Duration) -> Result<UnderWay<'_>, Failure> {
         let shared = store.filter(|store| store.is_shared());
         if self.is_known() || self.look(shared, account).await {
             let last = now().saturating_add(i64::try_from(patience.as_millis()).unwrap_or(i64::MAX));
@@ -131,13 +126,12 @@ impl Quota {
     /// Whether another node knows of a limit; asked now and then.
     async fn look(&self, shared: Option<&dyn Store>, account: AccountId) -> bool {
         let Some(store) = shared else { return false };
-        {
-            let mut state = lock(&self.state);
-            if state.looked.is_some_and(|looked| looked.elapsed() < LOOK) {
-                return false;
-            }
-            state.looked = Some(Instant::now());
+        // Whoever comes meanwhile waits for what the first one finds.
+        let mut looked = self.looked.lock().await;
+        if self.is_known() || looked.is_some_and(|looked| looked.elapsed() < LOOK) {
+            return self.is_known();
         }
+        *looked = Some(Instant::now());
         let Ok(Some((window, _))) = Quotas(store).get::<Window>(account).await else { return false };
         lock(&self.state).window.merge(&window);
         self.known.store(true, Ordering::Relaxed);

@@ -84,8 +84,7 @@ async fn drains(round: usize, long_call: Duration) {
         Instant::now()
     };
     // Ten callers with a call every 50 ms are 200 in a second.
-    let (_, _, noticed, ended) =
-        tokio::join!(join_all((0..10).map(quick)), join_all((0..16).map(slow)), balancer, end);
+    let (_, _, noticed, ended) = tokio::join!(join_all((0..10).map(quick)), join_all((0..16).map(slow)), balancer, end);
     assert!(noticed.duration_since(ended) < Duration::from_secs(1), "/readyz says so first");
     assert!(gateway.stop(), "the exit code is 0");
     assert!(ended.elapsed() <= Duration::from_secs(30), "{:?}", ended.elapsed());

@@ -58,7 +58,8 @@ impl Stand {
         };
         // What is made through another node is not known to the one that is cut off.
         let other = start(direct, &[]);
-        let link = async |token: &str| other.link("scim", "bearer", json!({"base_url": vendor.at("/scim"), "token": token})).await;
+        let link =
+            async |token: &str| other.link("scim", "bearer", json!({"base_url": vendor.at("/scim"), "token": token})).await;
         let (account, cold) = (link("warm-token").await, link("cold-token").await);
         let scopes = ["directory:read", "proxy:read", "accounts:write", "accounts:read"];
         let (token, unseen) = (other.token(&scopes).await, other.token(&scopes).await);

@@ -27,8 +27,10 @@ fn said(reading: Reading) -> Said {
 }
 
 /// Status, lines, what they say.
+type Set = (u16, Vec<(&'static str, &'static str)>, Said);
+
 #[rustfmt::skip]
-fn sets() -> Vec<(u16, Vec<(&'static str, &'static str)>, Said)> {
+fn sets() -> Vec<Set> {
     let nothing = (None, None, None, None);
     vec![
         (200, vec![], nothing),

@@ -13,7 +13,8 @@ use crate::{
     connector::{Catalog, Overlay, Problem},
     model::{Clock, EnvironmentId, Scope, Scopes, Secret, Tasks},
     service::{
-        Accounts, Administrator, Directory, Idempotency, NewToken, Opened, Passthrough, PlatformCursors, RequestLog, Services,
+        Accounts, Administrator, Directory, Idempotency, NewToken, Opened, Passthrough, PlatformCursors, Rates, RequestLog,
+        Services,
         Snapshots, Tokens,
     },
     store::{
@@ -101,8 +102,9 @@ impl Core {
         let administrators: Vec<_> = administrators.map(|text| Administrator::new(&keys, text, environment)).collect();
         let tokens = Tokens::new(repo::Tokens::new(store.clone()), keys.clone(), clock.clone(), administrators);
         let log = Arc::new(RequestLog::new(repo::Log::new(store.clone()), keys.clone(), clock.clone(), environment));
-        let services =
-            services(store, catalog, Arc::new(Vault::new(ring.clone())), guard.clone(), keys, clock, tasks.clone(), tokens, log);
+        let rates = Rates::new(store.clone(), settings.token_limit, settings.account_limit);
+        let vault = Arc::new(Vault::new(ring.clone()));
+        let services = services(store, catalog, vault, guard.clone(), keys, clock, tasks.clone(), tokens, (log, rates));
         Ok(Core {
             services: Arc::new(services),
             guard,
@@ -161,6 +163,9 @@ impl Core {
     }
 }
 
+/// Calls of the transparent proxy that one account may have in flight at the least.
+const MIN_PASSING: usize = 64;
+
 const CONNECTORS: &str = "rollcall_connectors";
 const MISTAKES: &str = "rollcall_connector_mistakes";
 const RELOADS: &str = "rollcall_connector_reloads_total";
@@ -194,7 +199,7 @@ fn services(
     clock: Arc<dyn Clock>,
     tasks: Tasks,
     tokens: Tokens,
-    log: Arc<RequestLog>,
+    (log, rates): (Arc<RequestLog>, Rates),
 ) -> Services {
     let upstream = Arc::new(Upstream::new(guard.clone(), store.clone()));
     let records = repo::Accounts::new(store.clone());
@@ -213,14 +218,17 @@ fn services(
     let directory = Directory::new(accounts.clone(), upstream.clone(), snapshots, blobs, keys.clone(), clock);
     let idempotency = Idempotency::new(repo::Idempotency::new(store.clone()), keys, tasks.clone());
     let passthrough = Passthrough { accounts: accounts.clone(), upstream, tasks };
-    Services { tokens, accounts, directory, passthrough, idempotency, log, cursors, catalog, store }
+    Services { tokens, accounts, directory, passthrough, rates, idempotency, log, cursors, catalog, store }
 }
 
 fn guard(settings: &Settings, own: &[String]) -> Result<Guard, StartError> {
     let own = Allow::parse(&own.join(",")).map_err(StartError::Other)?;
     let mut allow = settings.egress_allow.clone();
     allow.extend(own.clone());
-    Ok(Guard::new(allow).through(settings.egress_proxy.clone(), own))
+    let guard = Guard::new(allow).through(settings.egress_proxy.clone(), own);
+    // One account must leave room for others.
+    guard.pass_at_most((settings.max_in_flight / 8).max(MIN_PASSING).min(settings.max_in_flight));
+    Ok(guard)
 }
 
 async fn open_store(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Arc<dyn Store>, StartError> {

@@ -1,6 +1,7 @@
 //! Settings: defaults, then a TOML file, then the environment, then flags. Every mistake is reported at once, each with
 //! where it stands and what to do.
 
+mod bounds;
 mod layers;
 mod mistake;
 
@@ -19,7 +20,7 @@ pub use self::{
     mistake::{ConfigError, Mistake, Source},
 };
 use crate::{
-    model::Secret,
+    model::{Rate, Secret},
     store::redis::RedisUrl,
     upstream::{Allow, EgressProxy},
 };
@@ -133,6 +134,12 @@ pub struct Settings {
     pub egress_proxy: Option<EgressProxy>,
     /// The folder laid over the built-in connectors.
     pub connectors_dir: Option<PathBuf>,
+    /// Requests under way at once, in this process.
+    pub max_in_flight: usize,
+    /// What each token may ask.
+    pub token_limit: Option<Rate>,
+    /// What may be asked of each account.
+    pub account_limit: Option<Rate>,
     /// The log filter.
     pub log: String,
     /// The log form.
@@ -170,6 +177,9 @@ impl Settings {
             egress_allow: layers.checked("egress_allow", |given| Allow::parse(given.text())).unwrap_or_default(),
             egress_proxy: layers.checked("egress_proxy", |given| EgressProxy::parse(given.text())),
             connectors_dir: layers.checked("connectors_dir", existing_folder),
+            max_in_flight: layers.checked("max_in_flight", bounds::in_flight).unwrap_or(bounds::IN_FLIGHT),
+            token_limit: layers.checked("token_limit", bounds::rate),
+            account_limit: layers.checked("account_limit", bounds::rate),
             log: layers.checked("log", log_filter).unwrap_or_else(|| DEFAULT_LOG.to_owned()),
             log_format: layers.checked("log_format", log_format).unwrap_or(LogFormat::Json),
             warnings: Vec::new(),

@@ -122,6 +122,8 @@ error_table! {
         "`raw_response` holds the vendor's own words; its status is kept.";
     VendorRateLimited "vendor_rate_limited" 429 Vendor true "The vendor asks to slow down"
         "Wait for `Retry-After` seconds.";
+    VendorHeld "vendor_held" 503 Vendor true "The vendor keeps failing, so calls to it are held back"
+        "Wait for `Retry-After` seconds; the vendor is asked again about every 5 s, and calls pass as soon as it answers.";
     VendorDenied "vendor_denied" 403 Vendor false "The vendor does not allow this credential to do that"
         "Grant the right named in `raw_response`, then call again.";
     VendorNotReady "vendor_not_ready" 503 Vendor true "The vendor is still preparing its answer"
@@ -138,6 +140,10 @@ error_table! {
         "Try again after `Retry-After` seconds.";
     Busy "busy" 503 Gateway true "Too much is waiting for the same account"
         "Try again after `Retry-After` seconds.";
+    Overloaded "overloaded" 503 Gateway true "As many requests are under way as this node takes at once"
+        "Nothing was done. Send the request again after `Retry-After` seconds, or to another node.";
+    RateLimited "rate_limited" 429 Gateway true "The operator's own limit for this token or account is used up"
+        "Wait for `Retry-After` seconds; `RateLimit-Policy` names the limit.";
     ShuttingDown "shutting_down" 503 Gateway true "The gateway is being stopped"
         "Send the request again; a list that was given out as lines goes on with the `next_cursor` of its last line.";
     Internal "internal" 500 Gateway false "Something went wrong inside the gateway"
@@ -155,6 +161,19 @@ pub struct VendorAnswer {
     pub body: Bytes,
 }
 
+/// A limit of the operator's that is used up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// What it is a limit of.
+    pub policy: &'static str,
+    /// Requests of a window.
+    pub limit: u32,
+    /// Seconds of a window.
+    pub window: u64,
+    /// Seconds until there is room again.
+    pub wait: u64,
+}
+
 /// The one error of everything above floor 1.
 #[derive(Clone)]
 pub struct Error(Box<Inner>);
@@ -168,6 +187,7 @@ struct Inner {
     retry_after: Option<u64>,
     allow: Option<String>,
     vendor: Option<VendorAnswer>,
+    refused: Option<Refused>,
     cause: Option<String>,
 }
 
@@ -185,6 +205,7 @@ impl Error {
             retry_after: code.row().retryable.then_some(1),
             allow: None,
             vendor: None,
+            refused: None,
             cause: None,
         }))
     }
@@ -234,6 +255,12 @@ impl Error {
         self
     }
 
+    /// Names the limit of the operator's that is used up.
+    pub fn refused(mut self, by: Refused) -> Self {
+        self.0.refused = Some(by);
+        self
+    }
+
     /// Adds what only the operator's log may say.
     pub fn because(mut self, cause: impl fmt::Display) -> Self {
         self.0.cause = Some(cause.to_string());
@@ -267,6 +294,10 @@ impl Error {
     /// The vendor's answer, where there is one.
     pub fn vendor_answer(&self) -> Option<&VendorAnswer> {
         self.0.vendor.as_ref()
+    }
+    /// The limit of the operator's that is used up.
+    pub fn refused_by(&self) -> Option<Refused> {
+        self.0.refused
     }
     /// What the log says beyond the detail.
     pub fn cause(&self) -> Option<&str> {

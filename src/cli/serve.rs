@@ -16,7 +16,7 @@ use super::{Failure, log_line::JsonLine, serve_file::ServeFile, signals::Signals
 use crate::{
     app::{Core, StartError},
     config::{LogFormat, Settings, StoreSetting},
-    http::{Readiness, State, server, tls::Identity},
+    http::{Readiness, State, flow::Flows, server, tls::Identity},
     model::{Secret, SystemClock},
     store::StoreError,
     vault::{TokenText, harden_process},
@@ -24,8 +24,10 @@ use crate::{
 
 /// How often the key ring's file and the connectors' overlay are looked at.
 const WATCH: Duration = Duration::from_millis(500);
-/// After SIGTERM.
-const SHUTDOWN_SECONDS: u64 = 25;
+/// How long after SIGTERM requests may go on; background tasks have 3 s more.
+const SHUTDOWN: Duration = Duration::from_secs(26);
+/// How long of that new requests are still taken, as long as any come: load balancers must see `/readyz` first.
+const GRACE: Duration = Duration::from_secs(5);
 /// How long another process may have the store open before that is a failure: a command that works on it alone is soon done.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Between two looks at a store that is in use.
@@ -36,6 +38,7 @@ pub struct Running {
     /// What was opened.
     pub core: Core,
     readiness: Arc<Readiness>,
+    flows: Arc<Flows>,
     identity: Option<Arc<Identity>>,
     handle: ServerHandle,
     server: actix_web::rt::task::JoinHandle<std::io::Result<()>>,
@@ -55,6 +58,7 @@ impl Running {
         let metrics = server::metrics_recorder();
         let core = Core::open(settings, Arc::new(SystemClock), run_token, egress).await?;
         let readiness = Arc::new(Readiness::default());
+        let flows = Arc::new(Flows::bounded(settings.max_in_flight, workers));
         let state = State {
             services: core.services.clone(),
             guard: core.guard.clone(),
@@ -63,11 +67,12 @@ impl Running {
             metrics,
             metrics_open: listener.local_addr().map_err(listening)?.ip().is_loopback(),
             readiness: readiness.clone(),
+            flows: flows.clone(),
         };
         let server: Server = server::serve(listener, identity.as_ref(), Arc::new(state), workers).map_err(listening)?;
         let handle = server.handle();
         core.services.log.start(&core.tasks);
-        Ok(Running { core, readiness, identity, handle, server: actix_web::rt::spawn(server) })
+        Ok(Running { core, readiness, flows, identity, handle, server: actix_web::rt::spawn(server) })
     }
 
     /// Keeps serving until a signal, looking at the key ring and the connectors meanwhile.
@@ -83,6 +88,7 @@ impl Running {
                     self.watch_ring();
                     self.watch_identity();
                     self.watch_connectors().await;
+                    self.flows.show();
                     // Samples pile up until somebody folds them into their buckets.
                     if let Some(metrics) = server::metrics_recorder() {
                         metrics.run_upkeep();
@@ -116,10 +122,15 @@ impl Running {
         }
     }
 
-    /// Drains and ends: no new connections, requests and background tasks finished.
+    /// Drains and ends: first `/readyz` says so while requests are still answered, each ending its connection; then no new
+    /// connections, and what is under way is finished, background tasks too.
     pub async fn stop(self) -> Result<(), Failure> {
+        let end = Instant::now() + SHUTDOWN;
         self.readiness.drain();
-        let stopped = tokio::time::timeout(Duration::from_secs(SHUTDOWN_SECONDS), self.handle.stop(true)).await;
+        self.flows.drain();
+        self.flows.quiet(GRACE).await;
+        let left = end.saturating_duration_since(Instant::now());
+        let stopped = tokio::time::timeout(left, self.handle.stop(true)).await;
         self.core.services.log.close().await;
         let finished = self.core.tasks.wait(Duration::from_secs(3)).await;
         match (stopped, finished) {

@@ -31,7 +31,7 @@ const fn list(name: &'static str, variable: &'static str) -> Key {
 }
 
 /// Every setting of the gateway.
-const SETTINGS: [Key; 13] = [
+const SETTINGS: [Key; 16] = [
     secret("store", "ROLLCALL_STORE"),
     secret("admin_token", "ROLLCALL_ADMIN_TOKEN"),
     key("keys_file", "ROLLCALL_KEYS_FILE"),
@@ -43,6 +43,9 @@ const SETTINGS: [Key; 13] = [
     list("egress_allow", "ROLLCALL_EGRESS_ALLOW"),
     secret("egress_proxy", "ROLLCALL_EGRESS_PROXY"),
     key("connectors_dir", "ROLLCALL_CONNECTORS_DIR"),
+    key("max_in_flight", "ROLLCALL_MAX_IN_FLIGHT"),
+    key("token_limit", "ROLLCALL_TOKEN_LIMIT"),
+    key("account_limit", "ROLLCALL_ACCOUNT_LIMIT"),
     key("log", "ROLLCALL_LOG"),
     key("log_format", "ROLLCALL_LOG_FORMAT"),
 ];

@@ -5,11 +5,13 @@ use std::{collections::BTreeMap, time::Duration};
 use http::HeaderName;
 
 use super::{
-    Auth, Deny, DownloadHost, ErrorRule, Limits, LinkPath, LinkStep, MAX_LINKS, Proxy, Template, TestRequest, TextTest,
-    Transport, Words,
+    Auth, Deny, DownloadHost, ErrorRule, Limits, LinkPath, LinkStep, MAX_LINKS, Proxy, RateWords, Template, TestRequest,
+    TextTest, Transport, Words,
     compile::Scope,
     file::{self, AuthFile, DenyRule, Meaning},
-    kind, resource, units,
+    kind,
+    rate::RateFile,
+    resource, units,
     yaml::Place,
 };
 use crate::mapping::{OneOrMany, Path, PlainStep};
@@ -171,6 +173,7 @@ impl<'p> AccessCompiler<'_, '_, 'p> {
             retry_on: Vec::new(),
             retry_wait: Vec::new(),
             tries: 1,
+            rate: limits.rate.as_ref().map(|rate| self.rate(place.key("rate"), rate)).unwrap_or_default(),
         };
         if let Some(retry) = &limits.retry {
             let place = place.key("retry");
@@ -189,6 +192,24 @@ impl<'p> AccessCompiler<'_, '_, 'p> {
             compiled.tries = retry.tries;
         }
         compiled
+    }
+
+    fn rate(&mut self, place: Place<'_>, rate: &RateFile) -> RateWords {
+        let mut header = |key: &'static str, name: Option<&str>| {
+            let name = name?;
+            let parsed = HeaderName::from_bytes(name.as_bytes()).ok();
+            if parsed.is_none() {
+                self.scope.problems.push(place.key(key).problem(format!("`{name}` is not a header"), None));
+            }
+            parsed
+        };
+        RateWords {
+            limit: header("limit", rate.limit.as_deref()),
+            remaining: header("remaining", rate.remaining.as_deref()),
+            reset: header("reset", rate.reset.as_deref()),
+            unit: rate.unit,
+            hold: rate.hold_passthrough,
+        }
     }
 
     fn errors(&mut self, rules: &[file::ErrorRule]) -> Vec<ErrorRule> {

@@ -234,6 +234,9 @@ pub struct LimitsFile {
     pub max_body: Option<String>,
     /// When to try again.
     pub retry: Option<RetryFile>,
+    /// How the vendor speaks of its own limit, where the common headers (`RateLimit`, `X-RateLimit-…`, `Retry-After`) do not
+    /// say it or their units cannot be guessed.
+    pub rate: Option<super::rate::RateFile>,
 }
 
 /// When to try again; only requests that are safe to repeat.

@@ -10,6 +10,7 @@ pub mod fixture;
 mod folder;
 mod kind;
 mod overlay;
+pub mod rate;
 pub mod resolve;
 mod resource;
 pub mod schema;
@@ -27,6 +28,7 @@ pub use capabilities::{Capabilities, capabilities};
 pub use catalog::{Catalog, Problem};
 pub use file::{FieldFile, FieldKind, Level, Meaning, Per, Transport};
 pub use overlay::Overlay;
+pub use rate::{RateUnit, RateWords};
 pub use resolve::{FieldProblem, Resolved};
 pub use template::{Position, Template, TemplateError};
 
@@ -143,6 +145,8 @@ pub struct Limits {
     pub retry_wait: Vec<http::HeaderName>,
     /// Tries in all.
     pub tries: u32,
+    /// How the vendor speaks of its own limit.
+    pub rate: RateWords,
 }
 
 /// One line of `errors`, compiled.

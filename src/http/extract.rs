@@ -126,8 +126,10 @@ async fn admit<R: Right, T>(
     names: &[&[&str]],
     take: impl FnOnce(&mut Pairs) -> Result<T, Error>,
 ) -> Result<(Arc<service::Caller>, T), Error> {
-    let caller = state(request)?.services.tokens.authenticate(token::bearer(request.headers())?).await?;
+    let services = &state(request)?.services;
+    let caller = services.tokens.authenticate(token::bearer(request.headers())?).await?;
     Concerned::note(request, |concerned| concerned.caller = Some(Arc::clone(&caller)));
+    services.rates.spend_of_token(&caller).await?;
     R::SCOPE.map_or(Ok(()), |scope| caller.require(scope))?;
     let mut pairs = Pairs::parse(request.query_string())?;
     let taken = take(&mut pairs)?;
@@ -139,7 +141,7 @@ async fn admit<R: Right, T>(
 pub async fn reopen<R: Right>(request: &HttpRequest, id: &str) -> Result<Arc<Linked>, Error> {
     let caller = state(request)?.services.tokens.authenticate(token::bearer(request.headers())?).await?;
     R::SCOPE.map_or(Ok(()), |scope| caller.require(scope))?;
-    open(request, &caller, id).await
+    state(request)?.services.accounts.open(caller.environment, id).await
 }
 
 fn no_account() -> Error {
@@ -154,9 +156,13 @@ pub fn state(request: &HttpRequest) -> Result<&Data<State>, Error> {
 
 /// Opens an account of the caller's environment and notes it for the logs.
 pub async fn open(request: &HttpRequest, caller: &service::Caller, id: &str) -> Result<Arc<Linked>, Error> {
-    let opened = state(request)?.services.accounts.open(caller.environment, id).await;
+    let services = &state(request)?.services;
+    let opened = services.accounts.open(caller.environment, id).await;
     match &opened {
-        Ok(linked) => Concerned::note(request, |concerned| concerned.about = Some(About::Linked(Arc::clone(linked)))),
+        Ok(linked) => {
+            Concerned::note(request, |concerned| concerned.about = Some(About::Linked(Arc::clone(linked))));
+            services.rates.spend_of_account(linked.account.id).await?;
+        }
         Err(error) => Box::pin(note_unopened(request, caller, id, error)).await,
     }
     opened

@@ -16,6 +16,11 @@ pub const MAX_TARGET: usize = 16 * 1024;
 /// The most header bytes that are read; actix refuses a head beyond its own 128 KiB buffer before we see it.
 pub const MAX_HEADERS: usize = 64 * 1024;
 
+/// Whether the path is one that operators' probes and scrapers ask: answered under any load and by any name.
+pub fn is_probe(path: &str) -> bool {
+    ANY_HOST.contains(&path)
+}
+
 /// Paths that answer whatever the `Host`, because probes and scrapers call by address.
 const ANY_HOST: &[&str] = &["/healthz", "/readyz", "/metrics", "/ping"];
 

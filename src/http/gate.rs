@@ -8,17 +8,18 @@ use std::{
     panic::AssertUnwindSafe,
     pin::Pin,
     rc::Rc,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::{Duration, Instant, SystemTime},
 };
 
 use actix_web::{
-    Error as ActixError, HttpMessage, ResponseError,
+    Error as ActixError, HttpMessage, HttpResponse, ResponseError,
     body::{BodySize, BoxBody, EitherBody, MessageBody},
     dev::{Service, ServiceRequest, ServiceResponse, Transform, forward_ready},
     http::{
-        Method, Uri,
-        header::{HeaderName, HeaderValue, UPGRADE},
+        ConnectionType, Method, Uri,
+        header::{CONTENT_LENGTH, HeaderName, HeaderValue, TRANSFER_ENCODING, UPGRADE},
         uri::PathAndQuery,
     },
 };
@@ -31,12 +32,15 @@ use tokio::time::{Sleep, sleep};
 use uuid::Uuid;
 
 use super::{
+    flow::{self, Flows},
     framing,
     problem::{self, Problem},
     watch::{Entry, Meters, Watched},
 };
 use crate::error::{Code, Error};
 
+/// Between two lines of the log that say that requests are refused.
+const WARN_EVERY: Duration = Duration::from_secs(1);
 /// How long the last answer of a connection has to leave.
 const LEAVE: Duration = Duration::from_millis(20);
 
@@ -52,12 +56,18 @@ pub struct Closing(Rc<Cell<bool>>);
 #[derive(Clone, Debug, Default)]
 pub struct Gate {
     public_host: Option<Rc<str>>,
+    flows: Arc<Flows>,
 }
 
 impl Gate {
     /// `public_host` is `host[:port]` of the public address, when the operator named one.
     pub fn new(public_host: Option<&str>) -> Self {
-        Self { public_host: public_host.map(Rc::from) }
+        Self { public_host: public_host.map(Rc::from), flows: Arc::default() }
+    }
+
+    /// Within these bounds.
+    pub fn within(self, flows: Arc<Flows>) -> Self {
+        Self { flows, ..self }
     }
 }
 
@@ -75,7 +85,9 @@ where
 
     fn new_transform(&self, service: S) -> Self::Future {
         let ids = Ids { worker: Uuid::now_v7().as_u64_pair().1, count: Cell::new(0) };
-        ready(Ok(Gated { service, public_host: self.public_host.clone(), meters: Rc::new(Meters::default()), ids }))
+        let meters = Rc::new(Meters::of(self.flows.worker()));
+        let (public_host, flows) = (self.public_host.clone(), Arc::clone(&self.flows));
+        ready(Ok(Gated { service, public_host, flows, meters, ids, warned: Cell::new(None) }))
     }
 }
 
@@ -83,8 +95,10 @@ where
 pub struct Gated<S> {
     service: S,
     public_host: Option<Rc<str>>,
+    flows: Arc<Flows>,
     meters: Rc<Meters>,
     ids: Ids,
+    warned: Cell<Option<Instant>>,
 }
 
 /// Request ids: UUIDv7 in form and order, their random part drawn once per worker and counted on from there, because a system
@@ -127,7 +141,15 @@ where
             None => self.ids.next(),
         };
         self.meters.join(&request);
-        let mut entry = Entry::new(started, Rc::clone(&id), request.method(), Rc::clone(&self.meters));
+        let is_probe = framing::is_probe(request.path());
+        let sheds = self.meters.is_full() && !is_probe;
+        let mut entry = Entry::new(started, Rc::clone(&id), request.method(), Rc::clone(&self.meters), is_probe);
+        if sheds {
+            let response = self.shed(started, &request, &id);
+            entry.refused(response.status());
+            let response = request.into_response(response).map_into_right_body();
+            return Box::pin(ready(Ok(response.map_body(|_, body| Watched::new(body, entry)))));
+        }
         if let Err(error) = self.admit(&mut request) {
             log(&error, &id);
             entry.failed(error.code().row().name);
@@ -149,6 +171,7 @@ where
             Some(trace) => Either::Left(trace.within(answer)),
             None => Either::Right(answer),
         };
+        let flows = Arc::clone(&self.flows);
         Box::pin(async move {
             let answer = match AssertUnwindSafe(answer).catch_unwind().await {
                 Ok(answer) => answer?,
@@ -157,7 +180,10 @@ where
                     return Err(after_panic(panic.as_ref(), &id).into());
                 }
             };
-            let answer = finish(answer, &id, &mut entry);
+            let mut answer = finish(answer, &id, &mut entry);
+            if flows.is_draining() {
+                answer.response_mut().head_mut().set_connection_type(ConnectionType::Close);
+            }
             entry.answered(&answer);
             Ok(answer.map_body(|_, body| Watched::new(body, entry)))
         })
@@ -165,6 +191,19 @@ where
 }
 
 impl<S> Gated<S> {
+    /// Refuses at once: what is under way shall be finished. What was not read of the request ends its connection.
+    fn shed(&self, started: Instant, request: &ServiceRequest, id: &Rc<str>) -> HttpResponse {
+        flow::count_shed();
+        if self.warned.get().is_none_or(|last| started.saturating_duration_since(last) >= WARN_EVERY) {
+            self.warned.set(Some(started));
+            tracing::warn!("as many requests are under way as may; others are refused");
+        }
+        let error = Error::new(Code::Overloaded, "As many requests are under way as this node takes at once.");
+        let problem = Problem::from(error).for_request(Rc::clone(id));
+        let has_body = [CONTENT_LENGTH, TRANSFER_ENCODING].iter().any(|name| request.headers().contains_key(name));
+        if has_body { problem.closing() } else { problem }.error_response()
+    }
+
     fn admit(&self, request: &mut ServiceRequest) -> Result<(), Error> {
         if request.conn_data::<Closing>().is_some_and(|closing| closing.0.get()) {
             return Err(Error::new(Code::InvalidRequest, "A request before this one ended the connection."));

@@ -6,6 +6,7 @@ pub mod body;
 pub mod capability;
 pub mod envelope;
 pub mod extract;
+pub mod flow;
 pub mod framing;
 pub mod gate;
 pub mod lines;

@@ -51,7 +51,8 @@ const ABOUT: &str = "Rollcall links customers' accounts at many vendors and answ
     better are not kept (429, 5xx, and whatever is `retryable`): the next call runs again, as it does when the gateway was lost in \
     the middle, at most 15 s later, and says `idempotent-restarted: true`. What it makes has the id that was chosen at first, so \
     that nothing is made twice; a delete whose first run took effect is then 404. Bodies that are no JSON of the right form use \
-    up no key.\n\n**Errors** are RFC 9457 problems, the same shape everywhere; [`/errors`](/errors) explains each `code`.";
+    up no key.\n\n**Errors** are RFC 9457 problems, the same shape everywhere; [`/errors`](/errors) explains each `code`. A vendor that fails again and again is left alone for \
+    some seconds (503 `vendor_held`); limits a vendor announces are kept to, so that its 429 is rare and ours names the time.";
 
 const TAGS: &[(&str, &str)] = &[
     ("directory", "Users, groups, roles, organizations and workspaces of every vendor in one schema."),
@@ -75,7 +76,8 @@ const GUARDED: &[(u16, &str)] = &[
     (401, "The token is missing or not valid."),
     (403, "The token lacks a scope."),
     (408, "The request did not arrive in time."),
-    (503, "The store does not answer, or too much is waiting."),
+    (429, "The operator's limit for the token is used up (`rate_limited`); `RateLimit-Policy` and `RateLimit` say which."),
+    (503, "The store does not answer, too much is waiting, or the node takes no more (`overloaded`)."),
 ];
 const NAMED: &[(u16, &str)] = &[(404, "No such object in this environment.")];
 const WITH_BODY: &[(u16, &str)] = &[
@@ -95,7 +97,7 @@ const AT_VENDOR: &[(u16, &str)] = &[
     (404, "No such account or record, or the connector has no such resource."),
     (405, "The connector has the resource but not this method."),
     (422, "A filter needs more reading than one call may do."),
-    (429, "The vendor asks to slow down."),
+    (429, "The vendor asks to slow down, or the operator's limit for the token or account is used up."),
     (502, "The vendor did not answer, or not in a way that can be used."),
     (504, "The vendor did not answer in time."),
 ];

@@ -14,7 +14,7 @@ use serde_json::{Value, json, value::RawValue};
 
 use super::write;
 use crate::{
-    error::{Code, Error, Origin, VendorAnswer},
+    error::{Code, Error, Origin, Refused, VendorAnswer},
     service::Told,
 };
 
@@ -150,6 +150,13 @@ fn put_headers(response: &mut HttpResponseBuilder, error: &Error, status: Status
     response.insert_header((ERROR_HEADER, error.code().row().name));
     if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
         response.insert_header((RETRY_AFTER, error.wait_seconds().unwrap_or(1).max(1)));
+    }
+    if let Some(Refused { policy, limit, window, wait }) = error.refused_by() {
+        response.insert_header(("ratelimit-policy", format!("\"{policy}\";q={limit};w={window}")));
+        response.insert_header(("ratelimit", format!("\"{policy}\";r=0;t={wait}")));
+        response.insert_header(("ratelimit-limit", limit.to_string()));
+        response.insert_header(("ratelimit-remaining", "0"));
+        response.insert_header(("ratelimit-reset", wait.to_string()));
     }
     if error.code() == Code::InvalidToken {
         response.insert_header((WWW_AUTHENTICATE, r#"Bearer realm="rollcall", error="invalid_token""#));

@@ -17,6 +17,7 @@ use utoipa_actix_web::service_config::ServiceConfig;
 use super::{
     State,
     batch::Inner,
+    flow::Flows,
     gate::{Closing, Gate},
     routes,
     tls::Identity,
@@ -51,15 +52,15 @@ pub fn serve(
     state: Arc<State>,
     workers: usize,
 ) -> std::io::Result<Server> {
-    let public_host = state.public_host.clone();
+    let (public_host, flows) = (state.public_host.clone(), Arc::clone(&state.flows));
     let data = Data::from(state);
-    run(listener, identity, workers, public_host, move |config| {
+    run_within(listener, identity, workers, (public_host, flows), move |config| {
         config.app_data(data.clone()).app_data(Pool::new(Arc::clone(&data.guard))).app_data(Inner::default());
         routes::configure(&mut ServiceConfig::new(config));
     })
 }
 
-/// A server of any routes behind the gate and within the bounds that every server of ours has.
+/// A server of any routes behind the gate, of any number of requests at once.
 pub fn run<C>(
     listener: TcpListener,
     identity: Option<&Arc<Identity>>,
@@ -70,7 +71,22 @@ pub fn run<C>(
 where
     C: Fn(&mut web::ServiceConfig) + Clone + Send + 'static,
 {
-    let server = HttpServer::new(move || App::new().configure(&configure).wrap(Gate::new(public_host.as_deref())));
+    run_within(listener, identity, workers, (public_host, Arc::default()), configure)
+}
+
+/// A server of any routes behind the gate and within the bounds that every server of ours has.
+fn run_within<C>(
+    listener: TcpListener,
+    identity: Option<&Arc<Identity>>,
+    workers: usize,
+    (public_host, flows): (Option<String>, Arc<Flows>),
+    configure: C,
+) -> std::io::Result<Server>
+where
+    C: Fn(&mut web::ServiceConfig) + Clone + Send + 'static,
+{
+    let gate = move || Gate::new(public_host.as_deref()).within(Arc::clone(&flows));
+    let server = HttpServer::new(move || App::new().configure(&configure).wrap(gate()));
     // Nagle makes the second write of a streamed body wait 40 ms for the client's delayed acknowledgement.
     let server = server.tcp_nodelay(true).client_request_timeout(HEAD_TIMEOUT).keep_alive(KEEP_ALIVE);
     let server = server.client_disconnect_timeout(LINGER).shutdown_timeout(SHUTDOWN).tls_handshake_timeout(HANDSHAKE);

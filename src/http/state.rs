@@ -8,6 +8,7 @@ use std::sync::{
 use arc_swap::ArcSwapOption;
 use metrics_exporter_prometheus::PrometheusHandle;
 
+use super::flow::Flows;
 use crate::{connector::Problem, service::Services, upstream::Guard};
 
 /// Shared by all workers.
@@ -26,6 +27,8 @@ pub struct State {
     pub metrics_open: bool,
     /// What `/readyz` tells beyond the store.
     pub readiness: Arc<Readiness>,
+    /// What is under way.
+    pub flows: Arc<Flows>,
 }
 
 /// Set by whoever watches keys and signals, read by `/readyz`.

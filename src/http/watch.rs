@@ -21,7 +21,7 @@ use actix_web::{
 use bytes::Bytes;
 use metrics::{Counter, Histogram, Unit};
 
-use super::{State, framing};
+use super::{State, flow::Flow, framing};
 use crate::{
     model::Trace,
     service::{
@@ -72,6 +72,7 @@ pub fn describe() {
 /// Metric handles by label set, so that a request costs no label allocation.
 #[derive(Default)]
 pub struct Meters {
+    flow: Option<Arc<Flow>>,
     handles: RefCell<HashMap<Labels, (Counter, Histogram)>>,
     buffer: OnceCell<Option<Arc<Buffer>>>,
 }
@@ -80,9 +81,19 @@ pub struct Meters {
 type Labels = (Cow<'static, str>, Method, u16);
 
 impl Meters {
+    /// For a worker whose requests under way are counted here.
+    pub fn of(flow: Arc<Flow>) -> Self {
+        Self { flow: Some(flow), ..Self::default() }
+    }
+
     /// Lines go to the log of the gateway this worker is of, if it has one.
     pub fn join(&self, request: &ServiceRequest) {
         self.buffer.get_or_init(|| request.app_data::<Data<State>>().map(|state| state.services.log.buffer()));
+    }
+
+    /// Whether as many requests are under way as may.
+    pub fn is_full(&self) -> bool {
+        self.flow.as_ref().is_some_and(|flow| flow.is_full())
     }
 
     fn record(&self, route: Cow<'static, str>, method: &Method, status: StatusCode, seconds: f64) {
@@ -140,7 +151,10 @@ pub struct Entry {
 
 impl Entry {
     /// Begins at the first look at the request.
-    pub fn new(started: Instant, id: Rc<str>, method: &Method, meters: Rc<Meters>) -> Self {
+    pub fn new(started: Instant, id: Rc<str>, method: &Method, meters: Rc<Meters>, is_probe: bool) -> Self {
+        if let Some(flow) = &meters.flow {
+            flow.enter(!is_probe);
+        }
         Self {
             started,
             id,
@@ -221,6 +235,9 @@ impl Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
+        if let Some(flow) = &self.meters.flow {
+            flow.leave();
+        }
         let elapsed = self.started.elapsed();
         self.meters.record(self.route.clone(), &self.method, self.status, elapsed.as_secs_f64());
         tracing::info!(

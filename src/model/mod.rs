@@ -5,6 +5,7 @@ mod clock;
 mod directory;
 mod ids;
 mod page;
+mod rate;
 mod secret;
 mod tasks;
 mod token;
@@ -18,6 +19,7 @@ pub use directory::{
 };
 pub use ids::{AccountId, EnvironmentId, Slug, TokenId, environment_integration_id, integration_id};
 pub use page::{FilterReport, Warning};
+pub use rate::Rate;
 pub use secret::Secret;
 /// How far two words are apart, for "did you mean": a letter more, less or other, or two swapped, is one step.
 pub use strsim::osa_distance as distance;

@@ -13,6 +13,7 @@ mod meters;
 pub mod open;
 mod order;
 pub mod passthrough;
+pub mod rates;
 pub mod request_log;
 pub mod snapshot;
 mod source;
@@ -33,6 +34,7 @@ pub use lines::{Lines, ListEnd};
 pub use open::Opened;
 pub use order::Order;
 pub use passthrough::{COMPANY_HEADER, Look, Passthrough};
+pub use rates::Rates;
 pub use request_log::RequestLog;
 pub use snapshot::Snapshots;
 pub use tokens::{Administrator, NewToken, Tokens};
@@ -54,6 +56,8 @@ pub struct Services {
     pub directory: Directory,
     /// The transparent proxy.
     pub passthrough: Passthrough,
+    /// The operator's own limits.
+    pub rates: Rates,
     /// Writes that can be repeated.
     pub idempotency: Idempotency,
     /// What was asked in the last 14 days.

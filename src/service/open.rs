@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use metrics::Unit;
 use moka::future::Cache;
 
 use super::{
@@ -21,6 +22,8 @@ const KEPT: Duration = Duration::from_secs(60);
 /// A broken account's vendor is asked again at most this often.
 const PROBE_EVERY: Duration = Duration::from_secs(60);
 
+const LOSSES: &str = "rollcall_store_lost_writes_total";
+
 /// Opened accounts in memory.
 pub struct Opened {
     known: Fresh<(EnvironmentId, AccountId), Linked>,
@@ -31,6 +34,8 @@ pub struct Opened {
 impl Opened {
     /// Empty; `tasks` runs background tests.
     pub fn new(tasks: Tasks) -> Self {
+        metrics::describe_counter!(LOSSES, Unit::Count, "Records that the store had in a newer version before.");
+        metrics::counter!(LOSSES).increment(0);
         let probed = Cache::builder().max_capacity(100_000).time_to_live(PROBE_EVERY).build();
         Self { known: Fresh::new("credential", 10_000, KEPT), probed, tasks }
     }
@@ -65,6 +70,9 @@ impl Accounts {
 
     async fn load(&self, environment: EnvironmentId, id: &str, kept: Option<Arc<Linked>>) -> Result<Arc<Linked>> {
         let (account, version) = self.find(environment, id).await?;
+        if let Some(kept) = kept.as_ref().filter(|kept| kept.version > version) {
+            report_loss(&account, kept.version, version);
+        }
         let connector = self.catalog.load().get(account.connector.as_str()).cloned();
         let is_same = |kept: &Arc<Linked>| {
             kept.version == version && connector.as_ref().is_some_and(|now| Arc::ptr_eq(now, &kept.access.connector))
@@ -192,6 +200,13 @@ impl Accounts {
         }
         self.opened.forget(linked.account.environment, id).await;
     }
+}
+
+/// The store has an older record than it had: a fail-over lost writes that it had acknowledged.
+fn report_loss(account: &Account, had: u64, has: u64) {
+    metrics::counter!(LOSSES).increment(1);
+    let (account, generation) = (account.id, account.generation);
+    tracing::error!(%account, generation, had, has, "the store lost an acknowledged write of this account; look at its replication");
 }
 
 fn reauth(account: &Account) -> Error {

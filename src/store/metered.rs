@@ -121,6 +121,10 @@ impl Store for Metered {
         self.timed(Verb::Spend, self.store.spend(bucket, capacity, period)).await
     }
 
+    fn is_shared(&self) -> bool {
+        self.store.is_shared()
+    }
+
     async fn health(&self) -> Result<Health, StoreError> {
         self.timed(Verb::Health, self.store.health()).await
     }

@@ -256,6 +256,11 @@ pub trait Store: Send + Sync {
     /// Takes one token from a bucket of `capacity` that refills evenly over `period`; a refused call costs nothing.
     async fn spend(&self, bucket: &Key, capacity: u32, period: Duration) -> Result<Spent, StoreError>;
 
+    /// Whether other nodes may work on the same state.
+    fn is_shared(&self) -> bool {
+        true
+    }
+
     /// A real round trip to the backend.
     async fn health(&self) -> Result<Health, StoreError>;
 }

@@ -6,7 +6,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderName, HeaderValue, header};
 use serde_json::{Map, Value};
 
-use super::{Trust, query};
+use super::{Trust, load::Handle, query};
 use crate::{
     connector::{Auth, Connector, FieldProblem, LinkMethod, Position, Resolved, Template},
     model::{AccountId, EnvironmentId, Secret},
@@ -40,6 +40,8 @@ pub struct Access {
     pub trust: Option<Trust>,
     /// What the link test learned.
     pub facts: Map<String, Value>,
+    /// What the account and its host can bear.
+    pub load: Handle,
 }
 
 impl Access {
@@ -91,6 +93,7 @@ impl Access {
             secrets,
             trust,
             facts,
+            load: Handle::default(),
         })
     }
 }

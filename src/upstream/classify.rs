@@ -80,7 +80,7 @@ pub(super) fn answered(
     let wait = match meaning {
         Meaning::RateLimited | Meaning::NotReady => wait
             .map(|duration| duration.as_secs().max(1))
-            .or_else(|| limits::wait(&answer.headers, &access.method.limits.retry_wait))
+            .or_else(|| limits::wait(&answer.headers, &access.method.limits.retry_wait, &access.method.limits.rate))
             .or_else(|| limits::wait_in_text(&answer.body)),
         _ => None,
     };

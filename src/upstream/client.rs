@@ -28,7 +28,7 @@ pub struct Context {
 impl Context {
     /// Over the one guard; the store holds service locks.
     pub fn new(guard: Arc<Guard>, store: Arc<dyn Store>) -> Self {
-        Self { sender: Sender::new(guard), store }
+        Self { sender: Sender::new(guard, store.clone()), store }
     }
 
     /// Sends one request with the account's credential and reads the whole answer; what it means is not judged.

@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use tokio::net::TcpStream;
 use url::{Host, Url};
 
-use super::{egress_proxy::EgressProxy, ranges};
+use super::{egress_proxy::EgressProxy, load::Load, ranges};
 
 /// How long opening a connection may take, all addresses of a name together.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -155,6 +155,8 @@ pub struct Guard {
     proxy: Option<EgressProxy>,
     /// Hosts of this process itself, which no proxy could reach.
     own: Allow,
+    /// What those who are called can bear.
+    pub(super) load: Load,
 }
 
 impl Guard {
@@ -165,13 +167,18 @@ impl Guard {
 
     /// A guard over another resolver and other sockets.
     pub fn over(allow: Allow, resolver: Arc<dyn Resolve>, dialler: Arc<dyn Dial>) -> Self {
-        Self { allow, resolver, dialler, proxy: None, own: Allow::default() }
+        Self { allow, resolver, dialler, proxy: None, own: Allow::default(), load: Load::default() }
     }
 
     /// Sends every call through a proxy, but for those to `own`: stand-ins that this process itself serves. What may be
     /// called stays the same, and is decided here before the proxy hears of it.
     pub fn through(self, proxy: Option<EgressProxy>, own: Allow) -> Self {
         Self { proxy, own, ..self }
+    }
+
+    /// From now on accounts that are opened have so many calls of the transparent proxy in flight at most.
+    pub fn pass_at_most(&self, in_flight: usize) {
+        self.load.pass_at_most(in_flight);
     }
 
     /// The proxy that stands before this host.

@@ -5,7 +5,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use super::{Access, limits, links::Place};
+use super::{Access, limits, links::Place, rate};
 
 const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
@@ -127,7 +127,11 @@ pub fn response_headers(mut headers: HeaderMap, place: &Place<'_>) -> HeaderMap 
     }
     place.move_headers(&mut headers);
     redact(&mut headers, place.access);
-    limits::announce(&mut headers);
+    let words = &place.access.method.limits.rate;
+    if rate::speaks(&headers, words) {
+        let reading = rate::read(0, &headers, words);
+        limits::announce(&mut headers, &reading);
+    }
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, NOSNIFF);
     if headers.get(header::CONTENT_TYPE).is_some_and(is_active) {
         headers.append(header::CONTENT_SECURITY_POLICY, SANDBOX);

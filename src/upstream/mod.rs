@@ -12,6 +12,7 @@ pub mod json_links;
 mod limits;
 mod link_header;
 pub mod links;
+pub mod load;
 mod meters;
 pub mod own;
 pub mod page;
@@ -19,6 +20,7 @@ pub mod passthrough;
 pub mod passthrough_target;
 pub mod query;
 mod ranges;
+pub mod rate;
 mod redact;
 mod send;
 mod tls;
@@ -89,6 +91,20 @@ pub enum Failure {
     /// The vendor's session was switched to another company by somebody else.
     #[error("{0}")]
     ContextChanged(String),
+    /// The vendor failed so often in a row that it is left alone for a while.
+    #[error("the vendor fails again and again (last: {why}); it is asked again in {wait} s")]
+    Held {
+        /// What failed last.
+        why: String,
+        /// Seconds until it is asked again.
+        wait: u64,
+    },
+    /// The vendor's limit is used up; it was not asked.
+    #[error("the vendor's limit for this account is used up for {wait} s more; it was not asked")]
+    Throttled {
+        /// Seconds until there is room.
+        wait: u64,
+    },
     /// Too much waits for the same account or service.
     #[error("{0}")]
     Busy(String),
@@ -115,6 +131,8 @@ impl Failure {
             Failure::Upload(_) => Code::RequestTimeout,
             Failure::PagingBroken(_) => Code::VendorPagingBroken,
             Failure::ContextChanged(_) => Code::VendorContextChanged,
+            Failure::Held { .. } => Code::VendorHeld,
+            Failure::Throttled { .. } => Code::VendorRateLimited,
             Failure::Busy(_) => Code::Busy,
             Failure::Store(error) => error.code(),
         }
@@ -128,6 +146,7 @@ impl From<Failure> for Error {
         match failure {
             Failure::TimedOut(_) => Error::new(code, text).status(504),
             Failure::Store(error) => error.into(),
+            Failure::Held { wait, .. } | Failure::Throttled { wait } => Error::new(code, text).retry_after(wait),
             Failure::Answered { answer, wait, message, .. } => {
                 let error = Error::new(code, message.unwrap_or(text)).vendor(answer);
                 match wait {

@@ -18,7 +18,7 @@ pub use body::{Cut, Pace, PassthroughBody};
 use body::{Progress, Upload};
 use idle::{Connection, Hosts, Lease, Side};
 
-use super::{Access, Failure, Guard, egress::DialError, meters::Meters};
+use super::{Access, Failure, Guard, egress::DialError, load::Lane, meters::Meters, rate};
 
 /// What a request body may fail with.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
@@ -77,16 +77,33 @@ impl Pool {
     async fn exchange(&self, access: &Access, mut draft: Box<Draft>) -> Result<Response<PassthroughBody>, Failure> {
         let side = Side::of(access);
         let host = self.hosts.host_header(side, access.base.authority())?;
+        let load = self.guard.load.of(access);
+        let permit = match load.try_enter(Lane::Passing) {
+            Some(permit) => permit,
+            None => Box::pin(load.enter(Lane::Passing)).await?,
+        };
+        let words = &access.method.limits.rate;
+        let _under_way = if words.hold { Some(Box::pin(load.within_quota(None)).await?) } else { None };
+        load.admit()?;
         let mut timed = self.meters.start(access);
         let mut may_reuse = true;
         loop {
             let connected = self.connection(access, side, may_reuse).await;
-            let (mut connection, reused) = connected.inspect_err(|failure| timed.failed(failure))?;
+            let failed = |failure: &Failure| {
+                timed.failed(failure);
+                load.ended(failure);
+            };
+            let (mut connection, reused) = connected.inspect_err(failed)?;
             match exchange(&mut connection, draft, reused, access.method.limits.timeout).await {
                 Ok((response, upload)) => {
-                    let took = timed.answered(response.status().as_u16());
                     let (head, incoming) = response.into_parts();
-                    let lease = Lease::new(connection, self.hosts.clone(), side, host, upload);
+                    let status = head.status.as_u16();
+                    let took = timed.answered(status);
+                    load.answered(status, head.headers.contains_key(header::RETRY_AFTER));
+                    if rate::speaks(&head.headers, words) {
+                        load.overhear(&rate::read(status, &head.headers, words));
+                    }
+                    let lease = Lease::new(connection, self.hosts.clone(), side, host, upload, permit);
                     return Ok(Response::from_parts(head, PassthroughBody::new(incoming, lease, self.pace, took)));
                 }
                 // The vendor closed the connection while it was idle: once more, on a new one.
@@ -96,6 +113,7 @@ impl Pool {
                 }
                 Err(Broken { failure, .. }) => {
                     timed.failed(&failure);
+                    load.ended(&failure);
                     return Err(failure);
                 }
             }

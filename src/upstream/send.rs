@@ -2,40 +2,32 @@
 //! or any proxy but the operator's. What an answer means is not judged here.
 
 use std::{
-    collections::HashMap,
-    sync::{
-        Arc, Mutex, OnceLock, PoisonError,
-        atomic::{AtomicI64, Ordering},
-    },
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use url::Url;
 
 use super::{
     Access, EgressProxy, Failure, Guard, Trust, decode,
     egress::{CONNECT_TIMEOUT, DialError, Names, Way},
     egress_proxy,
+    load::Lane,
     meters::Meters,
     query::Query,
+    rate::{self, Reading},
     tls,
 };
-use crate::model::{AccountId, Secret};
+use crate::{model::Secret, store::Store};
 
-/// How long a call waits for its turn when the account has as many in flight as its connector allows.
-const TURN: Duration = Duration::from_secs(10);
 /// Connections kept per host.
 const IDLE_PER_HOST: usize = 16;
 /// Header fields an answer may have, and hyper's own bound on their bytes stands beside it.
 const MAX_HEADERS: usize = 256;
 /// The room made at once for a body of a declared length; a longer one grows into it.
 const AT_ONCE: usize = 1 << 20;
-/// Each retry is paid with this many tenths of a request; the account may save up for ten.
-const RETRY_PRICE: i64 = 10;
-const RETRY_SAVINGS: i64 = 100;
 
 /// A request below an account's base address. The credential is put in by the sender.
 #[derive(Clone)]
@@ -71,13 +63,6 @@ pub struct HttpAnswer {
     pub body: Bytes,
 }
 
-/// What the account's calls share: how many run at once, and how many retries it may still spend.
-struct Gate {
-    room: usize,
-    permits: Arc<Semaphore>,
-    savings: AtomicI64,
-}
-
 /// How an answer that ended early is described.
 const CUT: &str = "the connection closed before the answer was whole";
 
@@ -99,13 +84,13 @@ pub(super) struct Clients {
 pub(super) struct Sender {
     guard: Arc<Guard>,
     clients: Clients,
-    gates: Mutex<HashMap<AccountId, Arc<Gate>>>,
+    store: Arc<dyn Store>,
     meters: Meters,
 }
 
 impl Sender {
-    pub(super) fn new(guard: Arc<Guard>) -> Self {
-        Self { guard, clients: Clients::default(), gates: Mutex::default(), meters: Meters::new("unified") }
+    pub(super) fn new(guard: Arc<Guard>, store: Arc<dyn Store>) -> Self {
+        Self { guard, clients: Clients::default(), store, meters: Meters::new("unified") }
     }
 
     /// Sends one request when the account has room for it and reads the whole answer.
@@ -127,16 +112,42 @@ impl Sender {
     async fn exchange_at(&self, access: &Access, url: Url, call: HttpCall) -> Result<HttpAnswer, Failure> {
         self.guard.clear(&url).map_err(refused)?;
         let limit = call.timeout.unwrap_or(access.method.limits.timeout);
-        let _turn = self.turn(access).await?;
+        let load = self.guard.load.of(access);
+        load.look()?;
+        let _turn = load.enter(Lane::Calls).await?;
+        let under_way = load.within_quota(Some(&*self.store)).await?;
+        load.admit()?;
         let mut timed = self.meters.start(access);
         let exchange = self.exchange(access, url, call);
         let late = |_| Err(Failure::TimedOut(limit.as_secs().max(1)));
         let answer = tokio::time::timeout(limit, exchange).await.unwrap_or_else(late);
+        drop(under_way);
         match &answer {
-            Ok(answer) => drop(timed.answered(answer.status)),
-            Err(failure) => timed.failed(failure),
+            Ok(answer) => {
+                timed.answered(answer.status);
+                load.answered(answer.status, answer.headers.contains_key(header::RETRY_AFTER));
+                self.learn(access, answer).await;
+            }
+            Err(failure) => {
+                timed.failed(failure);
+                load.ended(failure);
+            }
         }
         answer
+    }
+
+    async fn learn(&self, access: &Access, answer: &HttpAnswer) {
+        let words = &access.method.limits.rate;
+        if rate::speaks(&answer.headers, words) {
+            let reading = rate::read(answer.status, &answer.headers, words);
+            self.guard.load.of(access).learn(&*self.store, &reading).await;
+        }
+    }
+
+    /// The vendor asked, in words of its own, to be left alone for so many seconds.
+    pub(super) async fn slow_down(&self, access: &Access, seconds: u64) {
+        let reading = Reading { retry_after: Some(seconds), ..Reading::default() };
+        self.guard.load.of(access).learn(&*self.store, &reading).await;
     }
 
     async fn exchange(&self, access: &Access, url: Url, call: HttpCall) -> Result<HttpAnswer, Failure> {
@@ -168,34 +179,14 @@ impl Sender {
         Ok(HttpAnswer { status, headers, body })
     }
 
-    /// Whether one more try may be paid from what the account's requests saved up.
+    /// Counts a first try, of which a tenth pays for a retry.
+    pub(super) fn begin(&self, access: &Access) {
+        self.guard.load.of(access).begin();
+    }
+
+    /// Whether one more try may be paid from what requests to the account's host saved up.
     pub(super) fn may_retry(&self, access: &Access) -> bool {
-        let gate = self.gate(access);
-        gate.savings.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |s| (s >= RETRY_PRICE).then_some(s - RETRY_PRICE)).is_ok()
-    }
-
-    async fn turn(&self, access: &Access) -> Result<OwnedSemaphorePermit, Failure> {
-        let gate = self.gate(access);
-        let _ = gate.savings.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |s| (s < RETRY_SAVINGS).then_some(s + 1));
-        match tokio::time::timeout(TURN, gate.permits.clone().acquire_owned()).await {
-            Ok(Ok(permit)) => Ok(permit),
-            _ => Err(Failure::Busy(format!("{} calls of this account are already running", access.method.limits.concurrency))),
-        }
-    }
-
-    fn gate(&self, access: &Access) -> Arc<Gate> {
-        let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
-        if gates.len() > 1024 && !gates.contains_key(&access.account) {
-            gates.retain(|_, gate| Arc::strong_count(gate) > 1 || gate.permits.available_permits() < gate.room);
-        }
-        let room = access.method.limits.concurrency.max(1);
-        let fresh = || Arc::new(Gate { room, permits: Arc::new(Semaphore::new(room)), savings: AtomicI64::new(RETRY_SAVINGS) });
-        let gate = gates.entry(access.account).or_insert_with(fresh);
-        // The connector's file may say another number since.
-        if gate.room != room {
-            *gate = fresh();
-        }
-        gate.clone()
+        self.guard.load.of(access).may_retry()
     }
 
     /// The proxy to ask, once the host's own addresses have passed: the proxy resolves the name for itself.

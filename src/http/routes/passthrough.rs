@@ -113,12 +113,10 @@ async fn admit(request: &HttpRequest) -> Result<Admitted> {
     let call = read_call(request)?;
     let state = state(request)?;
     let caller = state.services.tokens.authenticate(&call.found.token).await?;
-    let opened = match caller.require(right(request.method())) {
-        Ok(()) => open(request, &caller, &call.account).await,
-        Err(error) => Err(error),
-    };
-    Concerned::note(request, |concerned| concerned.caller = Some(caller));
-    let linked = opened?;
+    Concerned::note(request, |concerned| concerned.caller = Some(Arc::clone(&caller)));
+    caller.require(right(request.method()))?;
+    state.services.rates.spend_of_token(&caller).await?;
+    let linked = open(request, &caller, &call.account).await?;
     let access = &linked.access;
     let slashes = access.method.proxy.encoded_slashes;
     let target = build_target(&access.base, call.raw_path, call.raw_query.as_deref(), &access.query, slashes)?;

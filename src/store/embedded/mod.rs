@@ -300,6 +300,10 @@ impl Store for Embedded {
         Ok(self.shared.buckets.lock().unwrap_or_else(PoisonError::into_inner).spend(bucket, capacity, period, self.shared.now()))
     }
 
+    fn is_shared(&self) -> bool {
+        false
+    }
+
     async fn health(&self) -> Result<Health, StoreError> {
         if self.shared.trouble().is_some() {
             self.write(Op::Probe).await?;

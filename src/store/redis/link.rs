@@ -24,9 +24,11 @@ use super::{
 use crate::store::StoreError;
 
 /// No verb takes longer, whatever happens, but for the wait until a write is on disk.
-const DEADLINE: Duration = Duration::from_millis(1_900);
+const DEADLINE: Duration = Duration::from_millis(1_500);
 /// A read is tried on a new connection after this long.
-const FIRST_READ: Duration = Duration::from_millis(900);
+const FIRST_READ: Duration = Duration::from_millis(700);
+/// The same for a server in doubt, connecting included.
+const IN_DOUBT: Duration = Duration::from_millis(250);
 const TRIES: u32 = 5;
 
 /// When a verb that begins now must be over.
@@ -81,6 +83,8 @@ impl Link {
                 None => (self.route(slot, deadline).await?, false),
             };
             let node = self.node(&address);
+            // A server that has just left another call without an answer gets less time from this one.
+            let deadline = if attempt == 0 && node.is_in_doubt() { deadline.min(Instant::now() + IN_DOUBT) } else { deadline };
             let first = kind == Kind::Read && attempt == 0;
             let end = if first { deadline.min(Instant::now() + FIRST_READ) } else { deadline };
             match self.attempt(&node, command, (kind, asking), (deadline, end)).await {

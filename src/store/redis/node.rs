@@ -68,6 +68,8 @@ pub(super) struct Node {
     dialling: Mutex<()>,
     heard: Plain<Option<Instant>>,
     failed: Plain<Option<(Instant, String)>>,
+    /// When a command was last left without an answer.
+    silent: Plain<Option<Instant>>,
     count: std::sync::atomic::AtomicU64,
 }
 
@@ -121,6 +123,7 @@ impl Node {
             dialling: Mutex::new(()),
             heard: Plain::new(None),
             failed: Plain::new(None),
+            silent: Plain::new(None),
             count: std::sync::atomic::AtomicU64::new(0),
         }
     }
@@ -132,7 +135,13 @@ impl Node {
             return Ok(connection);
         }
         let late = |_| StoreError::Unavailable(format!("{} does not answer in time", self.address));
-        let _alone = timeout_at(deadline, self.dialling.lock()).await.map_err(late)?;
+        let away = lock(&self.failed).clone();
+        let _alone = match (self.dialling.try_lock(), away) {
+            (Ok(alone), _) => alone,
+            // Somebody finds out already; there is nothing to wait for until then.
+            (Err(_), Some((_, text))) => return Err(StoreError::Unavailable(text)),
+            (Err(_), None) => timeout_at(deadline, self.dialling.lock()).await.map_err(late)?,
+        };
         if let Some(connection) = made() {
             return Ok(connection);
         }
@@ -147,8 +156,10 @@ impl Node {
                 other => other,
             }
         };
-        match timeout_at(deadline, dialled).await.map_err(late)? {
+        let dialled = timeout_at(deadline, dialled).await.map_err(late).inspect_err(|error| self.is_away(&error.to_string()));
+        match dialled? {
             Ok(inner) => {
+                *lock(&self.failed) = None;
                 let id = self.count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                 let connection = Connection { id, since: Instant::now(), inner };
                 *lock(&self.connection) = Some(connection.clone());
@@ -157,7 +168,7 @@ impl Node {
             }
             Err(error) => {
                 let error = refused_connection(&self.address, &error);
-                *lock(&self.failed) = Some((Instant::now(), error.to_string()));
+                self.is_away(&error.to_string());
                 Err(error)
             }
         }
@@ -202,9 +213,22 @@ impl Node {
                 return Ok(value);
             }
             Ok(Err(error)) => error,
-            Err(_) => return Err(Failure::Lost(format!("{} did not answer in time", self.address))),
+            Err(_) => {
+                *lock(&self.silent) = Some(Instant::now());
+                return Err(Failure::Lost(format!("{} did not answer in time", self.address)));
+            }
         };
         Err(self.failure(&error))
+    }
+
+    /// Whether a command was left without an answer just now.
+    pub fn is_in_doubt(&self) -> bool {
+        lock(&self.silent).is_some_and(|since| since.elapsed() < REST)
+    }
+
+    /// Until a connection is made, calls do not wait for each other's attempts.
+    fn is_away(&self, text: &str) {
+        *lock(&self.failed) = Some((Instant::now(), text.to_owned()));
     }
 
     fn failure(&self, error: &RedisError) -> Failure {

@@ -6,10 +6,12 @@
 
 mod accounts;
 mod blobs;
+mod buckets;
 mod idempotency;
 mod index;
 mod installation;
 mod log;
+mod quotas;
 mod snapshots;
 mod tokens;
 
@@ -19,9 +21,11 @@ use serde::{Serialize, de::DeserializeOwned};
 pub use self::{
     accounts::Accounts,
     blobs::Blobs,
+    buckets::Buckets,
     idempotency::Idempotency,
     installation::{Environment, Installation},
     log::{Log, PieceName},
+    quotas::Quotas,
     snapshots::{CHUNK, Snapshots},
     tokens::{TokenRecord, Tokens},
 };

@@ -30,7 +30,7 @@ pub struct Tokens {
     store: Arc<dyn Store>,
 }
 
-fn slot(token: TokenId) -> Slot {
+pub(super) fn slot(token: TokenId) -> Slot {
     Slot::new(format!("token:{token}"))
 }
 

@@ -12,7 +12,7 @@ use hyper::client::conn::http1::SendRequest;
 use tokio::{task::AbortHandle, time::Instant};
 
 use super::body::{Progress, Upload};
-use crate::upstream::{Access, Failure};
+use crate::upstream::{Access, Failure, load::Permit};
 
 /// Connections kept per host and worker.
 const MAX_IDLE: usize = 256;
@@ -161,11 +161,20 @@ pub(super) struct Lease {
     side: Side,
     authority: HeaderValue,
     upload: Progress,
+    /// The account's place among its calls in flight, until the last byte.
+    _permit: Permit,
 }
 
 impl Lease {
-    pub(super) fn new(connection: Connection, hosts: Rc<Hosts>, side: Side, authority: HeaderValue, upload: Progress) -> Self {
-        Self { connection: Some(connection), hosts, side, authority, upload }
+    pub(super) fn new(
+        connection: Connection,
+        hosts: Rc<Hosts>,
+        side: Side,
+        authority: HeaderValue,
+        upload: Progress,
+        permit: Permit,
+    ) -> Self {
+        Self { connection: Some(connection), hosts, side, authority, upload, _permit: permit }
     }
 
     /// Back to the pool, unless the request is still being sent.

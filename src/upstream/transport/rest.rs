@@ -150,7 +150,9 @@ fn call(access: &Access, request: &Request, wanted: &ListAsk) -> Result<HttpCall
 pub(super) async fn ask(context: &Context, access: &Access, call: HttpCall, at: Option<Url>) -> Result<HttpAnswer, Failure> {
     let started = Instant::now();
     let repeatable = call.method == Method::GET || call.method == Method::HEAD;
+    context.sender.begin(access);
     let mut attempt = 1;
+    let mut first = None;
     loop {
         let sent = match &at {
             Some(url) => context.sender.send_to(access, url.clone(), call.clone()).await,
@@ -160,13 +162,22 @@ pub(super) async fn ask(context: &Context, access: &Access, call: HttpCall, at: 
         let cut = matches!(&sent, Err(failure) if send::is_cut(failure));
         let judged = sent.and_then(|answer| classify::classify(access, &answer).map(|()| answer));
         let Err(failure) = judged else { return judged };
+        if let Failure::Answered { meaning: Meaning::RateLimited, wait: Some(seconds), .. } = &failure {
+            context.sender.slow_down(access, *seconds).await;
+        }
+        // A retry that was not made says less than what it was for.
+        let failure = match (first.take(), failure) {
+            (Some(before), Failure::Held { .. } | Failure::Throttled { .. } | Failure::Busy(_)) => return Err(before),
+            (_, failure) => failure,
+        };
         let pause = match repeatable && attempt < access.method.limits.tries {
             true => pause(access, &failure, status, cut, attempt),
             false => None,
         };
         match pause {
             Some(pause) if started.elapsed() + pause < DEADLINE && context.sender.may_retry(access) => {
-                tokio::time::sleep(pause).await
+                tokio::time::sleep(pause).await;
+                first = Some(failure);
             }
             _ => return Err(failure),
         }

@@ -36,7 +36,7 @@ const STORE: &str = "rollcall_store_operation_duration_seconds_count";
 const ROUTES: &str = "http_server_request_duration_seconds_count";
 
 /// Every family, its kind, and the only labels it may have beside `le`.
-const FAMILIES: [(&str, &str, &[&str]); 11] = [
+const FAMILIES: [(&str, &str, &[&str]); 14] = [
     ("rollcall_http_requests", "counter", &["method", "route", "status_class"]),
     ("http_server_request_duration_seconds", "histogram", &["http_request_method", "http_route", "status_class"]),
     ("rollcall_vendor_request_duration_seconds", "histogram", &["connector", "outcome", "way"]),
@@ -45,6 +45,9 @@ const FAMILIES: [(&str, &str, &[&str]); 11] = [
     ("rollcall_walks", "counter", &["connector", "outcome", "resource"]),
     ("rollcall_cache_lookups", "counter", &["cache", "outcome"]),
     ("rollcall_store_operation_duration_seconds", "histogram", &["backend", "operation", "outcome"]),
+    ("rollcall_store_lost_writes", "counter", &[]),
+    ("rollcall_http_requests_in_flight", "gauge", &[]),
+    ("rollcall_http_requests_shed", "counter", &[]),
     ("rollcall_connectors", "gauge", &[]),
     ("rollcall_connector_mistakes", "gauge", &[]),
     ("rollcall_connector_reloads", "counter", &["outcome"]),

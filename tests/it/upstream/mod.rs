@@ -9,6 +9,7 @@ mod json_links;
 mod listing;
 mod paging;
 mod pool;
+mod rates;
 mod redirects;
 mod support;
 mod target;

@@ -61,6 +61,7 @@ pub fn access(base: &str) -> Access {
         trust: None,
         secrets: BTreeMap::from([("token".to_owned(), Secret::new(CANARY.to_owned()))]),
         facts: serde_json::Map::new(),
+        load: Default::default(),
     }
 }
 
@@ -127,6 +128,7 @@ fn method() -> LinkMethod {
             retry_on: vec![502, 503, 504],
             retry_wait: Vec::new(),
             tries: 3,
+            rate: Default::default(),
         },
         errors: Vec::<ErrorRule>::new(),
         proxy: Proxy {

@@ -1,0 +1,39 @@
+//! How much a node takes at once, and what callers may ask.
+
+use std::time::Duration;
+
+use super::layers::Given;
+use crate::model::Rate;
+
+/// Requests under way at once, unless the operator says otherwise.
+pub(super) const IN_FLIGHT: usize = 4096;
+/// The longest time a limit may be over.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+
+pub(super) fn in_flight(given: &Given) -> Result<usize, String> {
+    match given.text().parse() {
+        Ok(number) if (1..=1_000_000).contains(&number) => Ok(number),
+        _ => Err(format!("`{}` is not a number of requests from 1 to 1000000", given.text())),
+    }
+}
+
+/// `100/10s`, `600/1m`, `10000/h`.
+pub(super) fn rate(given: &Given) -> Result<Rate, String> {
+    let bad = || {
+        let text = given.text();
+        format!("`{text}` is not a limit; write requests and time, for example `100/10s`, `600/1m` or `10000/1h`, at most 24h")
+    };
+    let (requests, period) = given.text().split_once('/').ok_or_else(bad)?;
+    let requests = requests.trim().parse().ok().filter(|requests| (1..=10_000_000).contains(requests)).ok_or_else(bad)?;
+    let period = period.trim();
+    let (number, unit) = period.split_at(period.find(|c: char| !c.is_ascii_digit()).ok_or_else(bad)?);
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3_600,
+        _ => return Err(bad()),
+    };
+    let number: u64 = if number.is_empty() { 1 } else { number.parse().map_err(|_| bad())? };
+    let period = Duration::from_secs(number.saturating_mul(seconds));
+    if period.is_zero() || period > LONGEST { Err(bad()) } else { Ok(Rate { requests, period }) }
+}

@@ -1,0 +1,156 @@
+//! How much is under way: what bounds it, and what is waited for before the end.
+//!
+//! Each worker counts alone, in a place that only it writes, so that a request pays for two plain stores.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use metrics::Unit;
+
+/// How often the end looks whether it has become quiet.
+const LOOK: Duration = Duration::from_millis(50);
+/// No request for so long is quiet: load balancers have looked at `/readyz` by then.
+const QUIET: Duration = Duration::from_secs(1);
+
+const SHED: &str = "rollcall_http_requests_shed_total";
+const IN_FLIGHT: &str = "rollcall_http_requests_in_flight";
+
+/// What is under way in all workers.
+#[derive(Debug)]
+pub struct Flows {
+    most: usize,
+    draining: AtomicBool,
+    workers: Mutex<Vec<Arc<Flow>>>,
+}
+
+impl Default for Flows {
+    fn default() -> Self {
+        Self::bounded(usize::MAX, 1)
+    }
+}
+
+impl Flows {
+    /// At most so many requests at once in so many workers.
+    pub fn bounded(most: usize, workers: usize) -> Self {
+        metrics::describe_counter!(SHED, Unit::Count, "Requests refused at once because as many as may were under way.");
+        metrics::describe_gauge!(IN_FLIGHT, Unit::Count, "Requests under way.");
+        metrics::counter!(SHED).increment(0);
+        let most = most.div_ceil(workers.max(1)).max(1);
+        Self { most, draining: AtomicBool::new(false), workers: Mutex::default() }
+    }
+
+    /// One more worker.
+    pub fn worker(&self) -> Arc<Flow> {
+        let flow = Arc::new(Flow { most: self.most, now: AtomicUsize::new(0), begun: AtomicU64::new(0) });
+        self.workers().push(flow.clone());
+        flow
+    }
+
+    /// From now on every answer ends its connection.
+    pub fn drain(&self) {
+        self.draining.store(true, Relaxed);
+    }
+
+    /// Whether connections end with their next answer.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Relaxed)
+    }
+
+    /// Requests under way.
+    pub fn in_flight(&self) -> usize {
+        self.workers().iter().map(|flow| flow.now.load(Relaxed)).sum()
+    }
+
+    /// Shows operators how many are under way.
+    pub fn show(&self) {
+        metrics::gauge!(IN_FLIGHT).set(self.in_flight() as f64);
+    }
+
+    /// Waits until no requests come any more, at most so long. Probes do not count.
+    pub async fn quiet(&self, at_most: Duration) {
+        let end = Instant::now() + at_most;
+        // Nobody who never asked has to notice the end.
+        let (mut begun, mut since) = (self.begun(), Instant::now());
+        while begun > 0 && since.elapsed() < QUIET && Instant::now() < end {
+            tokio::time::sleep(LOOK).await;
+            if self.begun() != begun {
+                (begun, since) = (self.begun(), Instant::now());
+            }
+        }
+    }
+
+    /// Requests that began so far.
+    fn begun(&self) -> u64 {
+        self.workers().iter().map(|flow| flow.begun.load(Relaxed)).sum()
+    }
+
+    fn workers(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Flow>>> {
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is under way in one worker; written by its own thread alone.
+#[derive(Debug)]
+pub struct Flow {
+    most: usize,
+    now: AtomicUsize,
+    begun: AtomicU64,
+}
+
+impl Flow {
+    /// Whether as many are under way as may.
+    pub fn is_full(&self) -> bool {
+        self.now.load(Relaxed) >= self.most
+    }
+
+    /// A request begins; `counts` unless it is a probe.
+    pub fn enter(&self, counts: bool) {
+        self.now.store(self.now.load(Relaxed) + 1, Relaxed);
+        if counts {
+            self.begun.store(self.begun.load(Relaxed) + 1, Relaxed);
+        }
+    }
+
+    /// The last byte of its answer is gone, or its connection.
+    pub fn leave(&self) {
+        self.now.store(self.now.load(Relaxed).saturating_sub(1), Relaxed);
+    }
+}
+
+/// Counts a request that was refused at once.
+pub fn count_shed() {
+    metrics::counter!(SHED).increment(1);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_share_the_bound() {
+        let flows = Flows::bounded(3, 2);
+        let (one, other) = (flows.worker(), flows.worker());
+        one.enter(true);
+        assert!(!one.is_full());
+        one.enter(true);
+        assert!(one.is_full() && !other.is_full());
+        assert_eq!(flows.in_flight(), 2);
+        one.leave();
+        assert!(!one.is_full());
+    }
+
+    #[tokio::test]
+    async fn it_is_quiet_a_second_after_the_last_request() {
+        let flows = Flows::default();
+        let worker = flows.worker();
+        worker.enter(false);
+        let begun = Instant::now();
+        flows.quiet(Duration::from_secs(60)).await;
+        assert!(begun.elapsed() < Duration::from_millis(500), "probes are no requests");
+    }
+}

@@ -1,0 +1,246 @@
+//! U-07: what each part does while Redis is away, in the three ways it can be; and U-09: a primary that is lost.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::{
+    bar_vendor::{Vendor, scim},
+    vendor::{is_sound, problem},
+};
+use crate::support::{
+    fault_proxy::{Fault, FaultProxy},
+    gateway::{ADMIN, Answer, Gateway, Kept, write_ring},
+    long,
+    redis::{SentinelSet, Server},
+};
+
+const USERS: &str = "/unified/user-directory/users";
+/// No request takes longer, whatever the store does, and some time for this machine.
+const LIMIT: Duration = Duration::from_millis(2_000);
+const RECOVERY: Duration = Duration::from_secs(5);
+
+/// How the store goes away.
+#[derive(Clone, Copy, Debug)]
+enum Away {
+    Killed,
+    Paused,
+    Blackholed,
+}
+
+struct Stand {
+    gateway: Gateway,
+    server: Server,
+    proxy: FaultProxy,
+    _folder: tempfile::TempDir,
+    /// Seen before the store goes away.
+    token: String,
+    /// Never seen by this node.
+    unseen: String,
+    account: String,
+    cold: String,
+}
+
+impl Stand {
+    async fn start(vendor: &Vendor) -> Stand {
+        let folder = tempfile::tempdir().unwrap();
+        let ring = folder.path().join("keys.json");
+        write_ring(&ring);
+        let server = Server::with(&["--appendonly", "yes", "--dir", "{dir}"]);
+        let proxy = FaultProxy::before(server.port);
+        let (direct, through) = (server.port, proxy.port);
+        let start = |port: u16, limits: &[(&'static str, &'static str)]| {
+            let kept = Kept::Embedded(tempfile::tempdir().unwrap());
+            let store = format!("redis://127.0.0.1:{port}");
+            let mut settings = vec![("ROLLCALL_STORE", store.as_str()), ("ROLLCALL_KEYS_FILE", ring.to_str().unwrap())];
+            settings.extend_from_slice(limits);
+            Gateway::start_with(&kept, &vendor.authority(), &settings)
+        };
+        // What is made through another node is not known to the one that is cut off.
+        let other = start(direct, &[]);
+        let link =
+            async |token: &str| other.link("scim", "bearer", json!({"base_url": vendor.at("/scim"), "token": token})).await;
+        let (account, cold) = (link("warm-token").await, link("cold-token").await);
+        let scopes = ["directory:read", "proxy:read", "accounts:write", "accounts:read"];
+        let (token, unseen) = (other.token(&scopes).await, other.token(&scopes).await);
+        assert!(other.stop());
+        let gateway = start(through, &[("ROLLCALL_TOKEN_LIMIT", "4000/1h")]);
+        Stand { gateway, server, proxy, _folder: folder, token, unseen, account, cold }
+    }
+
+    fn go(&mut self, away: Away) {
+        match away {
+            Away::Killed => self.server.kill(),
+            Away::Paused => self.server.pause(),
+            Away::Blackholed => self.proxy.set(Fault::Stall),
+        }
+    }
+
+    fn come_back(&mut self, away: Away) {
+        match away {
+            Away::Killed => self.server.restart(),
+            Away::Paused => self.server.resume(),
+            Away::Blackholed => self.proxy.set(Fault::None),
+        }
+    }
+
+    /// A call, which never hangs.
+    async fn call(&self, token: Option<&str>, method: &str, path: &str, body: Option<serde_json::Value>) -> Answer {
+        let begun = Instant::now();
+        let answer = self.gateway.call_as(token, method, path, body.as_ref()).await;
+        assert!(begun.elapsed() <= LIMIT, "{method} {path} took {:?}", begun.elapsed());
+        answer
+    }
+
+    /// Every row of the table, once.
+    async fn rows(&self, vendor: &Vendor, what: &str) {
+        let token = Some(self.token.as_str());
+        let raw = format!("/passthrough/{}/Users", self.account);
+        for path in [&raw, &self.list()] {
+            let answer = self.call(token, "GET", path, None).await;
+            assert_eq!(answer.status, 200, "{what}: a cached credential serves: {}", answer.text());
+        }
+        let asked = vendor.count();
+        problem(&self.call(Some(&self.unseen), "GET", &raw, None).await, 503, "store_unavailable", "gateway");
+        let unknown = "rck_0000000000000000000000000000000000000000000000000000000000000000000000000000";
+        let unknown = self.call(Some(unknown), "GET", &raw, None).await;
+        assert!(matches!(unknown.status, 401 | 503), "a text that is no token needs no store: {}", unknown.text());
+        let cold = format!("/passthrough/{}/Users", self.cold);
+        let refused = self.call(token, "GET", &cold, None).await;
+        problem(&refused, 503, "store_unavailable", "gateway");
+        assert!(refused.header("retry-after").is_some(), "{what}");
+        let import = json!({"tenant_id": "acme", "integration": "scim", "authentication_method": "bearer",
+            "context": {"base_url": vendor.at("/scim"), "token": "new-token"}});
+        let account = format!("/integrated-account/{}", self.account);
+        for (method, path, body) in [
+            ("POST", "/integrated-account", Some(import)),
+            ("PATCH", account.as_str(), Some(json!({"tenant_id": "other"}))),
+            ("DELETE", account.as_str(), None),
+        ] {
+            let begun = Instant::now();
+            let answer = self.gateway.call_as(Some(ADMIN), method, path, body.as_ref()).await;
+            problem(&answer, 503, "store_unavailable", "gateway");
+            assert!(begun.elapsed() <= LIMIT, "{what}: {method} {path} took {:?}", begun.elapsed());
+        }
+        assert!(vendor.count() <= asked + 2, "the vendor hears of refused calls: {}", vendor.count() - asked);
+        assert_eq!(self.call(None, "GET", "/healthz", None).await.status, 200, "{what}");
+        assert_eq!(self.call(None, "GET", "/readyz", None).await.status, 503, "{what}");
+    }
+
+    fn list(&self) -> String {
+        format!("{USERS}?integrated_account_id={}&limit=3", self.account)
+    }
+}
+
+async fn is_away(away: Away) {
+    let vendor = Vendor::start(|asked| scim(asked, 3));
+    let mut stand = Stand::start(&vendor).await;
+    let (token, list) = (stand.token.clone(), stand.list());
+    assert_eq!(stand.gateway.call_as(Some(&token), "GET", &list, None).await.status, 200);
+    let begun = Instant::now();
+    stand.go(away);
+    let lasts = Duration::from_secs(if long() { 120 } else { 6 });
+    stand.rows(&vendor, &format!("{away:?}, at first")).await;
+    // Bounded in time: 30 s for the token, 60 s for the credential.
+    while begun.elapsed() < lasts {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let kept = begun.elapsed();
+        let answer = stand.call(Some(&token), "GET", &list, None).await;
+        match answer.status {
+            200 => assert!(kept < Duration::from_secs(33), "{away:?}: served {kept:?} after the last confirmed read"),
+            503 => assert!(kept > Duration::from_secs(25), "{away:?}: refused after {kept:?}: {}", answer.text()),
+            _ => panic!("{away:?}: {}", answer.text()),
+        }
+    }
+    if !long() {
+        stand.rows(&vendor, &format!("{away:?}, later")).await;
+    }
+    stand.come_back(away);
+    let back = Instant::now();
+    loop {
+        let ready = stand.gateway.call_as(None, "GET", "/readyz", None).await.status;
+        let works = stand.gateway.call_as(Some(&stand.unseen), "GET", &list, None).await.status;
+        if (ready, works) == (200, 200) {
+            break;
+        }
+        assert!(back.elapsed() < RECOVERY, "{away:?}: no recovery: /readyz {ready}, call {works}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let path = format!("/integrated-account/{}", stand.account);
+    assert_eq!(stand.gateway.call("PATCH", &path, Some(&json!({"tenant_id": "b"}))).await.status, 200);
+    is_sound(&stand.gateway);
+}
+
+#[tokio::test]
+async fn u_07_a_store_that_was_killed() {
+    is_away(Away::Killed).await;
+}
+
+#[tokio::test]
+async fn u_07_a_store_that_is_stopped() {
+    is_away(Away::Paused).await;
+}
+
+#[tokio::test]
+async fn u_07_a_store_behind_a_black_hole() {
+    is_away(Away::Blackholed).await;
+}
+
+/// One fail-over: writes that were acknowledged are there afterwards, or their loss is reported.
+async fn fails_over(lags: bool) {
+    let vendor = Vendor::start(|asked| scim(asked, 3));
+    let mut set = SentinelSet::start();
+    let folder = tempfile::tempdir().unwrap();
+    let ring = folder.path().join("ring.json");
+    write_ring(&ring);
+    let (kept, store) = (Kept::Embedded(folder), set.address());
+    let settings = [("ROLLCALL_STORE", store.as_str()), ("ROLLCALL_KEYS_FILE", ring.to_str().unwrap())];
+    let gateway = Gateway::start_with(&kept, &vendor.authority(), &settings);
+    let account = gateway.link("scim", "bearer", json!({"base_url": vendor.at("/scim"), "token": "the-first-token"})).await;
+    let (path, list) = (format!("/integrated-account/{account}"), format!("{USERS}?integrated_account_id={account}&limit=3"));
+    assert_eq!(gateway.get(&list).await.status, 200);
+    let replicated = |set: &SentinelSet| {
+        let mut primary = set.primary.connection();
+        ::redis::cmd("SET").arg("mark").arg("1").exec(&mut primary).unwrap();
+        ::redis::cmd("WAIT").arg(1).arg(10_000).query::<i64>(&mut primary).unwrap()
+    };
+    assert_eq!(replicated(&set), 1);
+    if lags {
+        set.replica.pause();
+    }
+    // A new credential, acknowledged and used.
+    let changed = gateway.call("PATCH", &path, Some(&json!({"context": {"token": "the-second-token"}}))).await;
+    assert_eq!(changed.status, 200, "{}", changed.text());
+    let raw = format!("/passthrough/{account}/Users");
+    assert_eq!(gateway.get(&raw).await.status, 200);
+    if !lags {
+        assert_eq!(replicated(&set), 1);
+    }
+    set.primary.kill();
+    if lags {
+        set.replica.resume();
+    }
+    let begun = Instant::now();
+    while gateway.call("PATCH", &path, Some(&json!({"tenant_id": "after"}))).await.status != 200 {
+        assert!(begun.elapsed() < Duration::from_secs(20), "no recovery:\n{}", gateway.said());
+        let asked = Instant::now();
+        // What is known goes on meanwhile.
+        assert_eq!(gateway.get(&raw).await.status, 200);
+        assert!(asked.elapsed() < LIMIT * 2, "{:?}", asked.elapsed());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(gateway.get(&raw).await.status, 200);
+    let last = vendor.asked().pop().unwrap().header("authorization").to_owned();
+    let reported = gateway.said().contains("the store lost an acknowledged write");
+    let is_lost = last != "Bearer the-second-token";
+    assert!(!is_lost || reported, "an acknowledged credential was lost without a word:\n{}", gateway.said());
+    assert!(lags || !is_lost, "lost although the replica had it");
+}
+
+#[tokio::test]
+async fn u_09_a_lost_primary_loses_nothing_unnoticed() {
+    for round in 0..if long() { 50 } else { 2 } {
+        fails_over(round % 2 == 1).await;
+    }
+}

@@ -111,8 +111,8 @@ pub async fn run(plan: Plan, calls: Calls) -> Result<BatchAnswer> {
 impl Run {
     async fn entry(&mut self, index: usize) -> Result<Done> {
         let node = &self.plan.nodes[index];
-        let mut done = Done::default();
-        done.report = EntryReport { name: node.name.clone(), status: 200, complete: true, ..EntryReport::default() };
+        let report = EntryReport { name: node.name.clone(), status: 200, complete: true, ..EntryReport::default() };
+        let mut done = Done { report, ..Done::default() };
         let failed = |need: &&usize| self.done[**need].as_ref().is_none_or(|needed| !needed.errors.is_empty());
         if let Some(need) = node.needs.iter().find(failed) {
             let detail = format!("`{}` has failed, which this entry needs; it was not called.", self.plan.nodes[*need].name);

@@ -81,7 +81,7 @@ fn meta(linked: &Linked, resource: Resource, method: String) -> MethodMeta {
     let def = linked.access.method.resources.get(&resource);
     let mapping = def.iter().flat_map(|d| &d.map).map(|(target, rule)| (target.clone(), json!(rule))).collect();
     let is_list = method == "list";
-    let filters = def.map(|def| filters_of(def)).filter(|_| is_list);
+    let filters = def.map(filters_of).filter(|_| is_list);
     let mut query = Map::from_iter([("type".to_owned(), json!("object"))]);
     match filters {
         Some(filters) => query.insert("properties".to_owned(), Value::Object(filters)),

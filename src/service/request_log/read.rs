@@ -113,7 +113,10 @@ impl RequestLog {
         let (first, last) = (window_of(newest).0, window_of(oldest).0);
         let mut found = Found { limit, after, lines: Vec::new(), lost: 0 };
         let (begun, mut at) = (Instant::now(), None::<PieceName>);
-        while newest >= oldest {
+        if newest < oldest {
+            return Ok(found.page());
+        }
+        loop {
             let pieces = self.records.read(environment, first, at, PIECES).await?;
             let Some((end, _)) = pieces.last() else { break };
             let next = *end;

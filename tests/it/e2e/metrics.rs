@@ -33,10 +33,11 @@ const RECORDS: &str = "rollcall_vendor_records_total";
 const WALKS: &str = "rollcall_walks_total";
 const LOOKUPS: &str = "rollcall_cache_lookups_total";
 const STORE: &str = "rollcall_store_operation_duration_seconds_count";
+const LOG: &str = "rollcall_log_lines_total";
 const ROUTES: &str = "http_server_request_duration_seconds_count";
 
 /// Every family, its kind, and the only labels it may have beside `le`.
-const FAMILIES: [(&str, &str, &[&str]); 14] = [
+const FAMILIES: [(&str, &str, &[&str]); 15] = [
     ("rollcall_http_requests", "counter", &["method", "route", "status_class"]),
     ("http_server_request_duration_seconds", "histogram", &["http_request_method", "http_route", "status_class"]),
     ("rollcall_vendor_request_duration_seconds", "histogram", &["connector", "outcome", "way"]),
@@ -48,6 +49,7 @@ const FAMILIES: [(&str, &str, &[&str]); 14] = [
     ("rollcall_store_lost_writes", "counter", &[]),
     ("rollcall_http_requests_in_flight", "gauge", &[]),
     ("rollcall_http_requests_shed", "counter", &[]),
+    ("rollcall_log_lines", "counter", &["outcome"]),
     ("rollcall_connectors", "gauge", &[]),
     ("rollcall_connector_mistakes", "gauge", &[]),
     ("rollcall_connector_reloads", "counter", &["outcome"]),
@@ -56,7 +58,7 @@ const FAMILIES: [(&str, &str, &[&str]); 14] = [
 /// Every word a label of ours may be.
 const WORDS: &str = "scim keeper passthrough unified 2xx 3xx 4xx 5xx 429 timeout unreachable bad_answer refused given_up \
     complete incomplete token credential snapshot hit miss embedded redis get scan commit hold renew release push claim settle \
-    spend health ok conflict unavailable damaged applied GET HEAD POST PUT PATCH DELETE OPTIONS other";
+    spend health ok conflict unavailable damaged applied written lost GET HEAD POST PUT PATCH DELETE OPTIONS other";
 
 fn users(account: &str) -> String {
     format!("/unified/user-directory/users?integrated_account_id={account}")
@@ -83,6 +85,20 @@ async fn until(gateway: &Gateway, holds: impl Fn(&Scrape) -> bool) -> Scrape {
         assert!(Instant::now() < end, "{}", scrape.text);
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+/// What there is when the lines of all that was done are written.
+async fn quiet(gateway: &Gateway, commits: &[(&str, &str)]) -> Scrape {
+    let mut before = Scrape::of(gateway).await;
+    for _ in 0..20 {
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        let now = Scrape::of(gateway).await;
+        if now.grown(&before, STORE, commits) == 0.0 {
+            return now;
+        }
+        before = now;
+    }
+    panic!("something is written all the time");
 }
 
 #[tokio::test]
@@ -146,11 +162,13 @@ async fn every_family_is_there_and_moves_by_what_was_done() {
     assert_eq!(passed.grown(&lost, VENDOR, &[]), 2.0);
     assert_eq!(passed.grown(&lost, PAGES, &[]), 0.0);
 
-    // A token of the store, and what making it and a probe cost.
-    let token = gateway.token(&["directory:read"]).await;
-    let made = Scrape::of(&gateway).await;
+    // A token of the store, and what making it, with its line in the log, and a probe cost.
     let embedded = |operation| [("backend", "embedded"), ("operation", operation), ("outcome", "ok")];
-    assert_eq!(made.grown(&passed, STORE, &embedded("commit")), 2.0);
+    let logged = quiet(&gateway, &embedded("commit")).await;
+    let token = gateway.token(&["directory:read"]).await;
+    let made = until(&gateway, |scrape| scrape.grown(&logged, LOG, &[("outcome", "written")]) >= 1.0).await;
+    assert_eq!(made.grown(&logged, STORE, &embedded("commit")), 3.0);
+    assert_eq!(made.grown(&logged, LOG, &[("outcome", "written")]), 1.0);
     assert_eq!(gateway.get("/readyz").await.status, 200);
     for _ in 0..3 {
         assert_eq!(gateway.call_as(Some(&token), "GET", &format!("{}&limit=1", users(&account)), None).await.status, 200);

@@ -83,7 +83,8 @@ where
     fn new_transform(&self, service: S) -> Self::Future {
         let ids = Ids { worker: Uuid::now_v7().as_u64_pair().1, count: Cell::new(0) };
         let meters = Rc::new(Meters::of(self.flows.worker()));
-        ready(Ok(Gated { service, public_host: self.public_host.clone(), meters, ids, warned: Cell::new(None) }))
+        let (public_host, flows) = (self.public_host.clone(), Arc::clone(&self.flows));
+        ready(Ok(Gated { service, public_host, flows, meters, ids, warned: Cell::new(None) }))
     }
 }
 
@@ -91,6 +92,7 @@ where
 pub struct Gated<S> {
     service: S,
     public_host: Option<Rc<str>>,
+    flows: Arc<Flows>,
     meters: Rc<Meters>,
     ids: Ids,
     warned: Cell<Option<Instant>>,
@@ -158,13 +160,14 @@ where
         }
         request.extensions_mut().insert(RequestId(Rc::clone(&id)));
         let answer = self.service.call(request);
+        let flows = Arc::clone(&self.flows);
         Box::pin(async move {
             let answer = match AssertUnwindSafe(answer).catch_unwind().await {
                 Ok(answer) => answer?,
                 Err(panic) => return Err(after_panic(panic.as_ref(), &id).into()),
             };
             let mut answer = finish(answer, &id);
-            if entry.is_last() {
+            if flows.is_draining() {
                 answer.response_mut().head_mut().set_connection_type(ConnectionType::Close);
             }
             entry.answered(&answer);

@@ -38,7 +38,7 @@ impl Flows {
     /// At most so many requests at once in so many workers.
     pub fn bounded(most: usize, workers: usize) -> Self {
         metrics::describe_counter!(SHED, Unit::Count, "Requests refused at once because as many as may were under way.");
-        metrics::describe_gauge!(IN_FLIGHT, Unit::Count, "Requests under way.");
+        metrics::describe_gauge!(IN_FLIGHT, Unit::Count, "Requests under way at this moment.");
         metrics::counter!(SHED).increment(0);
         let most = most.div_ceil(workers.max(1)).max(1);
         Self { most, draining: AtomicBool::new(false), workers: Mutex::default() }

@@ -28,7 +28,7 @@ const DEADLINE: Duration = Duration::from_millis(1_500);
 /// A read is tried on a new connection after this long.
 const FIRST_READ: Duration = Duration::from_millis(700);
 /// The same for a server in doubt, connecting included.
-const IN_DOUBT: Duration = Duration::from_millis(250);
+const IN_DOUBT: Duration = Duration::from_millis(100);
 const TRIES: u32 = 5;
 
 /// When a verb that begins now must be over.

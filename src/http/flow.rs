@@ -24,7 +24,7 @@ const IN_FLIGHT: &str = "rollcall_http_requests_in_flight";
 #[derive(Debug)]
 pub struct Flows {
     most: usize,
-    draining: AtomicBool,
+    draining: Arc<AtomicBool>,
     workers: Mutex<Vec<Arc<Flow>>>,
 }
 
@@ -38,15 +38,16 @@ impl Flows {
     /// At most so many requests at once in so many workers.
     pub fn bounded(most: usize, workers: usize) -> Self {
         metrics::describe_counter!(SHED, Unit::Count, "Requests refused at once because as many as may were under way.");
-        metrics::describe_gauge!(IN_FLIGHT, Unit::Count, "Requests under way at this moment.");
+        metrics::describe_gauge!(IN_FLIGHT, Unit::Count, "Requests under way at this moment, in all workers.");
         metrics::counter!(SHED).increment(0);
         let most = most.div_ceil(workers.max(1)).max(1);
-        Self { most, draining: AtomicBool::new(false), workers: Mutex::default() }
+        Self { most, draining: Arc::default(), workers: Mutex::default() }
     }
 
     /// One more worker.
     pub fn worker(&self) -> Arc<Flow> {
-        let flow = Arc::new(Flow { most: self.most, now: AtomicUsize::new(0), begun: AtomicU64::new(0) });
+        let draining = Arc::clone(&self.draining);
+        let flow = Arc::new(Flow { most: self.most, draining, now: AtomicUsize::new(0), begun: AtomicU64::new(0) });
         self.workers().push(flow.clone());
         flow
     }
@@ -54,11 +55,6 @@ impl Flows {
     /// From now on every answer ends its connection.
     pub fn drain(&self) {
         self.draining.store(true, Relaxed);
-    }
-
-    /// Whether connections end with their next answer.
-    pub fn is_draining(&self) -> bool {
-        self.draining.load(Relaxed)
     }
 
     /// Requests under way.
@@ -98,6 +94,7 @@ impl Flows {
 #[derive(Debug)]
 pub struct Flow {
     most: usize,
+    draining: Arc<AtomicBool>,
     now: AtomicUsize,
     begun: AtomicU64,
 }
@@ -106,6 +103,11 @@ impl Flow {
     /// Whether as many are under way as may.
     pub fn is_full(&self) -> bool {
         self.now.load(Relaxed) >= self.most
+    }
+
+    /// Whether connections end with their next answer.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Relaxed)
     }
 
     /// A request begins; `counts` unless it is a probe.

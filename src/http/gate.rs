@@ -86,8 +86,7 @@ where
     fn new_transform(&self, service: S) -> Self::Future {
         let ids = Ids { worker: Uuid::now_v7().as_u64_pair().1, count: Cell::new(0) };
         let meters = Rc::new(Meters::of(self.flows.worker()));
-        let (public_host, flows) = (self.public_host.clone(), Arc::clone(&self.flows));
-        ready(Ok(Gated { service, public_host, flows, meters, ids, warned: Cell::new(None) }))
+        ready(Ok(Gated { service, public_host: self.public_host.clone(), meters, ids, warned: Cell::new(None) }))
     }
 }
 
@@ -95,7 +94,6 @@ where
 pub struct Gated<S> {
     service: S,
     public_host: Option<Rc<str>>,
-    flows: Arc<Flows>,
     meters: Rc<Meters>,
     ids: Ids,
     warned: Cell<Option<Instant>>,
@@ -171,7 +169,6 @@ where
             Some(trace) => Either::Left(trace.within(answer)),
             None => Either::Right(answer),
         };
-        let flows = Arc::clone(&self.flows);
         Box::pin(async move {
             let answer = match AssertUnwindSafe(answer).catch_unwind().await {
                 Ok(answer) => answer?,
@@ -181,7 +178,7 @@ where
                 }
             };
             let mut answer = finish(answer, &id, &mut entry);
-            if flows.is_draining() {
+            if entry.is_last() {
                 answer.response_mut().head_mut().set_connection_type(ConnectionType::Close);
             }
             entry.answered(&answer);

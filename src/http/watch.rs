@@ -185,6 +185,11 @@ impl Entry {
         Arc::clone(self.trace.get_or_insert_default())
     }
 
+    /// Whether the connection ends with this answer.
+    pub fn is_last(&self) -> bool {
+        self.meters.flow.as_ref().is_some_and(|flow| flow.is_draining())
+    }
+
     /// Notes route, account and status.
     pub fn answered<B>(&mut self, answer: &ServiceResponse<B>) {
         let request = answer.request();

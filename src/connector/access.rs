@@ -253,13 +253,10 @@ impl<'p> AccessCompiler<'_, '_, 'p> {
         let place = self.place("proxy");
         let none = file::ProxyFile::default();
         let proxy = proxy.unwrap_or(&none);
-        let mut methods = Vec::new();
-        for (i, name) in proxy.methods.iter().flatten().enumerate() {
-            match units::method(name) {
-                Ok(method) => methods.push(method),
-                Err(message) => self.scope.problems.push(place.key("methods").index(i).problem(message, None)),
-            }
-        }
+        let methods = proxy
+            .methods
+            .as_ref()
+            .map(|names| self.each(place.key("methods"), names, |name| units::method(name).map_err(|message| (message, None))));
         let allow = proxy.allow.as_ref().map(|patterns| self.patterns(place.key("allow"), patterns));
         let deny = proxy.deny.iter().enumerate().filter_map(|(i, rule)| self.deny(place.key("deny").index(i), rule)).collect();
         let words = proxy.words.as_ref().map(|words| Words {
@@ -270,7 +267,7 @@ impl<'p> AccessCompiler<'_, '_, 'p> {
             max_body: self.size(place.key("words").key("max_body"), &words.max_body),
         });
         Proxy {
-            methods: proxy.methods.is_some().then_some(methods),
+            methods,
             allow,
             deny,
             words,
@@ -301,17 +298,9 @@ impl<'p> AccessCompiler<'_, '_, 'p> {
     }
 
     fn downloads(&mut self, place: Place<'_>, texts: &[String]) -> Vec<DownloadHost> {
-        let mut hosts = Vec::new();
-        for (i, text) in texts.iter().enumerate() {
-            match units::download_host(text) {
-                Some(host) => hosts.push(host),
-                None => {
-                    let hint = "for example `files.example.com`, `files.example.com:8443` or `*.example.com`".to_owned();
-                    self.scope.problems.push(place.index(i).problem(format!("`{text}` is not a host for downloads"), hint));
-                }
-            }
-        }
-        hosts
+        let hint = "for example `files.example.com`, `files.example.com:8443` or `*.example.com`";
+        let wrong = |text: &str| (format!("`{text}` is not a host for downloads"), Some(hint.to_owned()));
+        self.each(place, texts, |text| units::download_host(text).ok_or_else(|| wrong(text)))
     }
 
     fn deny(&mut self, place: Place<'_>, rule: &DenyRule) -> Option<Deny> {
@@ -326,31 +315,30 @@ impl<'p> AccessCompiler<'_, '_, 'p> {
     }
 
     fn arguments(&mut self, place: Place<'_>, texts: &[String]) -> Vec<super::Argument> {
-        let mut arguments = Vec::new();
-        for (i, text) in texts.iter().enumerate() {
-            match units::argument(text) {
-                Ok(argument) => arguments.push(argument),
-                Err(hint) => {
-                    let message = format!("`{text}` is not an option");
-                    self.scope.problems.push(place.index(i).problem(message, hint.to_owned()));
-                }
-            }
-        }
-        arguments
+        let wrong = |text: &str, hint: &str| (format!("`{text}` is not an option"), Some(hint.to_owned()));
+        self.each(place, texts, |text| units::argument(text).map_err(|hint| wrong(text, hint)))
     }
 
     fn patterns(&mut self, place: Place<'_>, texts: &[String]) -> Vec<super::PathPattern> {
-        let mut patterns = Vec::new();
+        let wrong = |text: &str, hint: &str| (format!("`{text}` is not a path pattern"), Some(hint.to_owned()));
+        self.each(place, texts, |text| units::pattern(text).map_err(|hint| wrong(text, hint)))
+    }
+
+    /// What the texts of a list are read as; for each that cannot be read, its message and hint become a problem.
+    fn each<T>(
+        &mut self,
+        place: Place<'_>,
+        texts: &[String],
+        read: impl Fn(&str) -> Result<T, (String, Option<String>)>,
+    ) -> Vec<T> {
+        let mut all = Vec::new();
         for (i, text) in texts.iter().enumerate() {
-            match units::pattern(text) {
-                Ok(pattern) => patterns.push(pattern),
-                Err(hint) => {
-                    let message = format!("`{text}` is not a path pattern");
-                    self.scope.problems.push(place.index(i).problem(message, hint.to_owned()));
-                }
+            match read(text) {
+                Ok(one) => all.push(one),
+                Err((message, hint)) => self.scope.problems.push(place.index(i).problem(message, hint)),
             }
         }
-        patterns
+        all
     }
 
     fn test(&mut self, test: Option<&file::TestFile>) -> Option<TestRequest> {

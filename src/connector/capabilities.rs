@@ -4,7 +4,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{Connector, FieldKind, Level, LinkMethod, ResourceDef};
-use crate::model::{Kind, Resource, Shape};
+use crate::model::{Kind, Resource};
 
 /// What a connector offers.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
@@ -121,7 +121,7 @@ fn method_capabilities(method: &LinkMethod) -> MethodCapabilities {
 fn resource_capabilities(def: &ResourceDef) -> ResourceCapabilities {
     let there = def.none.is_none();
     let methods = [("list", def.list.is_some()), ("get", def.get.is_some() && def.resource != Resource::GroupMember)];
-    let fields = top_fields(def);
+    let fields: Vec<String> = def.filled().map(|field| field.name.to_owned()).collect();
     ResourceCapabilities {
         resource: def.resource.plural().to_owned(),
         proxy: there.then(|| def.proxy_name.clone()),
@@ -131,17 +131,6 @@ fn resource_capabilities(def: &ResourceDef) -> ResourceCapabilities {
         filters: if there { filters(def, &fields) } else { Vec::new() },
         fields,
     }
-}
-
-/// The first step of every target, in the order of the record.
-fn top_fields(def: &ResourceDef) -> Vec<String> {
-    let heads: Vec<&str> = def.map.keys().map(|target| head(target)).collect();
-    let shape: &'static Shape = def.resource.shape();
-    shape.fields.iter().filter(|field| heads.contains(&field.name)).map(|field| field.name.to_owned()).collect()
-}
-
-fn head(target: &str) -> &str {
-    target.split(['.', '[']).next().unwrap_or(target)
 }
 
 fn filters(def: &ResourceDef, fields: &[String]) -> Vec<FilterCapability> {

@@ -19,7 +19,11 @@ pub mod trust;
 mod units;
 mod yaml;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use uuid::Uuid;
@@ -34,7 +38,7 @@ pub use template::{Position, Template, TemplateError};
 
 use crate::{
     mapping::{Path, Table},
-    model::{Resource, Slug},
+    model::{Field, Resource, Slug},
 };
 
 /// A connector, compiled.
@@ -327,6 +331,14 @@ pub struct ResourceDef {
     pub optional: Vec<String>,
     /// Source paths taken over by `like`; the connector they come from has the fixtures.
     pub taken: Vec<String>,
+}
+
+impl ResourceDef {
+    /// The fields of the unified record that the map fills, in the record's order.
+    pub fn filled(&self) -> impl Iterator<Item = &'static Field> {
+        let targets: BTreeSet<&str> = self.map.keys().filter_map(|target| target.split(['.', '[']).next()).collect();
+        self.resource.shape().fields.iter().filter(move |field| targets.contains(field.name))
+    }
 }
 
 /// How to list.

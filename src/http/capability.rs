@@ -282,8 +282,7 @@ fn one_unified(methods: &[&LinkMethod], resource: Resource, query: &CapabilityQu
     let offering: Vec<_> = methods.iter().filter(|m| !wanted(query, verbs(m, resource)).is_empty()).collect();
     let defs: Vec<_> = offering.iter().filter_map(|m| m.resources.get(&resource)).collect();
     let words: BTreeSet<_> = offering.iter().flat_map(|m| wanted(query, verbs(m, resource))).map(Verb::word).collect();
-    let mapped: BTreeSet<&str> =
-        defs.iter().flat_map(|d| d.map.keys()).filter_map(|target| target.split(['.', '[']).next()).collect();
+    let mapped: BTreeSet<&str> = defs.iter().flat_map(|def| def.filled()).map(|field| field.name).collect();
     let fields: Vec<&Field> = resource.shape().fields.iter().filter(|f| mapped.contains(f.name)).collect();
     let mut filters: Vec<FilterCapability> = Vec::new();
     for (name, filter) in defs.iter().flat_map(|d| &d.filters) {

@@ -58,12 +58,10 @@ pub enum Key {
 impl Order {
     /// Refuses a field that records of this connector do not have.
     pub fn check(&self, def: &ResourceDef) -> Result<()> {
-        let filled = |name: &str| def.map.keys().any(|target| target.split(['.', '[']).next() == Some(name));
-        let shape = def.resource.shape();
-        if shape.field(&self.field).is_some() && filled(&self.field) {
+        let names: Vec<_> = def.filled().map(|field| field.name).collect();
+        if names.contains(&self.field.as_str()) {
             return Ok(());
         }
-        let names: Vec<_> = shape.fields.iter().map(|field| field.name).filter(|name| filled(name)).collect();
         let field: String = self.field.chars().take(64).collect();
         let detail = format!("`{SORT_BY}` takes a field that these {} have, not `{field}`: ", def.resource.plural());
         Err(Error::new(Code::InvalidParameter, format!("{detail}{}.", names.join(", "))).field(SORT_BY))

@@ -10,7 +10,7 @@ mod idle;
 use std::{rc::Rc, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, Uri, header, uri::PathAndQuery};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, header, uri::PathAndQuery};
 use http_body::Body;
 use tokio::time::Instant;
 
@@ -54,12 +54,16 @@ impl Pool {
         B: Body<Data = Bytes> + 'static,
         B::Error: Into<BodyError>,
     {
-        let draft = self.draft(access, request);
-        async move { self.exchange(access, draft?).await }
+        let side = Side::of(access);
+        let ready = self.hosts.host_header(side, access.base.authority()).map(|host| (self.draft(request, host.clone()), host));
+        async move {
+            let (draft, host) = ready?;
+            self.exchange(access, draft, side, host).await
+        }
     }
 
     /// The request as it goes out. Boxed: it is handed on several times while it waits for its answer.
-    fn draft<B>(&self, access: &Access, request: Request<B>) -> Result<Box<Draft>, Failure>
+    fn draft<B>(&self, request: Request<B>, host: HeaderValue) -> Box<Draft>
     where
         B: Body<Data = Bytes> + 'static,
         B::Error: Into<BodyError>,
@@ -69,14 +73,18 @@ impl Pool {
         for name in [header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::CONNECTION, header::UPGRADE] {
             headers.remove(name);
         }
-        headers.insert(header::HOST, self.hosts.host_header(Side::of(access), access.base.authority())?);
+        headers.insert(header::HOST, host);
         let target = head.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
-        Ok(Box::new(Draft { method: head.method, target, headers, upload: Upload::new(body, self.pace) }))
+        Box::new(Draft { method: head.method, target, headers, upload: Upload::new(body, self.pace) })
     }
 
-    async fn exchange(&self, access: &Access, mut draft: Box<Draft>) -> Result<Response<PassthroughBody>, Failure> {
-        let side = Side::of(access);
-        let host = self.hosts.host_header(side, access.base.authority())?;
+    async fn exchange(
+        &self,
+        access: &Access,
+        mut draft: Box<Draft>,
+        side: Side,
+        host: HeaderValue,
+    ) -> Result<Response<PassthroughBody>, Failure> {
         let load = self.guard.load.of(access);
         let permit = match load.try_enter(Lane::Passing) {
             Some(permit) => permit,

@@ -60,6 +60,22 @@ async fn v_01_a_commanders_words_hold_no_credential_and_have_an_end() {
     assert!(!said.contains(KEY) && said.len() < 200 << 10, "{} bytes of log", said.len());
 }
 
+/// Posts, and is gone as soon as the service was asked.
+async fn send_and_leave(gateway: &Gateway, path: &str, body: &str, is_asked: impl Fn() -> bool) {
+    let mut stream = TcpStream::connect(gateway.base.trim_start_matches("http://")).unwrap();
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {ADMIN}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n",
+        body.len()
+    );
+    // The unread answer to the first request makes the system reset the connection when it is closed.
+    write!(stream, "GET /ping HTTP/1.1\r\nHost: x\r\n\r\n{head}\r\n{body}").unwrap();
+    let end = Instant::now() + Duration::from_secs(10);
+    while !is_asked() {
+        assert!(Instant::now() < end, "the service was never asked");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
 #[tokio::test]
 async fn a_caller_who_leaves_does_not_leave_the_service_locked() {
     let service = service(|asked| {
@@ -71,19 +87,7 @@ async fn a_caller_who_leaves_does_not_leave_the_service_locked() {
     let kept = Kept::embedded();
     let gateway = Gateway::start(&kept, &service.authority());
     let body = import(&service, "slow").to_string();
-    let mut stream = TcpStream::connect(gateway.base.trim_start_matches("http://")).unwrap();
-    let import_now = format!(
-        "POST /integrated-account HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {ADMIN}\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    );
-    // The unread answer to the first request makes the system reset the connection when it is closed.
-    write!(stream, "GET /ping HTTP/1.1\r\nHost: x\r\n\r\n{import_now}").unwrap();
-    let end = Instant::now() + Duration::from_secs(10);
-    while service.count() < 2 {
-        assert!(Instant::now() < end, "the service was never asked");
-        thread::sleep(Duration::from_millis(10));
-    }
-    drop(stream);
+    send_and_leave(&gateway, "/integrated-account", &body, || service.count() >= 2).await;
     let started = Instant::now();
     let refused = gateway.call("POST", "/integrated-account", Some(&import(&service, KEY))).await;
     problem(&refused, 422, "credential_refused", "vendor");
@@ -106,20 +110,8 @@ async fn a_caller_who_leaves_his_own_command_does_not_leave_the_service_locked()
     let (_sandbox, control, gateway, account) = keeper(slow).await;
     let path = format!("/passthrough/{account}/api/v1/executecommand");
     let body = json!({"command": "enterprise-info --users --format json"});
-    let (runs, text) = (control.runs(), body.to_string());
-    let mut stream = TcpStream::connect(gateway.base.trim_start_matches("http://")).unwrap();
-    let command_now = format!(
-        "POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {ADMIN}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{text}",
-        text.len()
-    );
-    // The unread answer to the first request makes the system reset the connection when it is closed.
-    write!(stream, "GET /ping HTTP/1.1\r\nHost: x\r\n\r\n{command_now}").unwrap();
-    let end = Instant::now() + Duration::from_secs(10);
-    while control.runs() == runs {
-        assert!(Instant::now() < end, "the service was never asked");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    drop(stream);
+    let runs = control.runs();
+    send_and_leave(&gateway, &path, &body.to_string(), || control.runs() != runs).await;
     let started = Instant::now();
     let answer = gateway.call("POST", &path, Some(&body)).await;
     assert_eq!(answer.status, 200, "{}", answer.text());

@@ -17,7 +17,7 @@ use utoipa::{
 };
 use utoipa_actix_web::AppExt;
 
-use super::{problem::MEDIA_TYPE, routes, schema, write};
+use super::{plain::plain, problem::MEDIA_TYPE, routes, schema, write};
 use crate::{
     error::Code,
     model::{Resource, Scope, Shape},
@@ -125,6 +125,7 @@ pub fn document() -> openapi::OpenApi {
             complete_operation(path, true, operation);
         }
     }
+    plain(&mut document);
     document
 }
 

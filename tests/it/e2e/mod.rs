@@ -7,6 +7,7 @@ mod bar_desync;
 mod bar_dump;
 mod bar_framing;
 mod bar_fuzz;
+mod bar_hygiene;
 mod bar_keys;
 mod bar_leaks;
 mod bar_limits;

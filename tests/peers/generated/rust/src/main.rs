@@ -1,9 +1,11 @@
 //! The Rust client of openapi-generator against a gateway: BASE TOKEN ACCOUNT. Prints one JSON line.
 
+use std::collections::HashMap;
+
 use openapi::apis::{Error, accounts_api, configuration::Configuration, directory_api};
 use serde_json::{Value, json};
 
-async fn walk(client: &Configuration, account: &str, limit: i32, filters: Option<Value>) -> Vec<String> {
+async fn walk(client: &Configuration, account: &str, limit: i32, filters: Option<HashMap<String, Value>>) -> Vec<String> {
     let (mut users, mut cursor) = (Vec::new(), None::<String>);
     loop {
         let (limit, next, filters) = (Some(limit), cursor.as_deref(), filters.clone());
@@ -38,7 +40,7 @@ async fn main() {
     let found = accounts_api::get_integrated_account(&client, account).await.expect("the account");
     let said = json!({
         "users": walk(&client, account, 7, None).await,
-        "inactive": walk(&client, account, 2, Some(json!({"status": "inactive"}))).await,
+        "inactive": walk(&client, account, 2, Some([("status".to_owned(), json!("inactive"))].into())).await,
         "problem": [problem.status, problem.code, problem.retryable],
         "account": found.id,
     });

@@ -17,13 +17,13 @@ const ROLES: &[(&str, &[&str], &[&str])] = &[
     (
         "admin",
         &["admin"],
-        &["list_users", "get_user", "list_groups", "list_proxy_resource", "create_api_token", "revoke_api_token", "metrics"],
+        &["list_users", "list_groups", "create_api_token", "import_integrated_account", "metrics"],
     ),
-    ("reader", &["directory:read", "proxy:read", "accounts:read"], &["list_users", "get_user", "list_integrated_accounts"]),
+    ("reader", &["directory:read", "proxy:read", "accounts:read"], &["list_users", "list_groups", "list_integrated_accounts"]),
     (
         "operator",
         &["accounts:read", "accounts:write", "directory:write", "proxy:write"],
-        &["import_integrated_account", "change_integrated_account", "delete_integrated_account"],
+        &["import_integrated_account", "change_integrated_account", "list_integrated_accounts"],
     ),
 ];
 
@@ -45,18 +45,20 @@ fn ids(page: &Value) -> Vec<Value> {
 
 /// What the hooks must know: which objects exist, which of them stay, and how an account can be linked.
 async fn world(demo: &Demo) -> Value {
-    let mut records = Vec::new();
+    let mut accounts = json!({});
     for account in [demo.account("scim"), demo.account("keeper")] {
+        let capabilities = ask(demo, "GET", &format!("/integrated-account/{account}/capabilities?type=proxy"), None).await;
+        let proxy: Vec<_> = capabilities["proxy"].as_array().unwrap().iter().map(|named| named["resource"].clone()).collect();
+        accounts[account] = json!({"proxy": proxy, "records": {}});
         for resource in ["users", "groups"] {
-            let path = format!("/unified/user-directory/{resource}?limit=2&integrated_account_id={account}");
-            records.extend(ids(&ask(demo, "GET", &path, None).await));
+            let path = format!("/unified/user-directory/{resource}?limit=5&integrated_account_id={account}");
+            accounts[account]["records"][resource] = json!(ids(&ask(demo, "GET", &path, None).await));
         }
     }
     let scim = ask(demo, "GET", &format!("/integrated-account/{}", demo.account("scim")), None).await;
     json!({
-        "accounts": [demo.account("keeper"), demo.account("scim")],
+        "accounts": accounts,
         "tokens": ids(&ask(demo, "GET", "/api-token", None).await),
-        "records": records,
         "link": {
             "integration": "scim",
             "authentication_method": "bearer",
@@ -75,8 +77,8 @@ async fn fuzz(demo: &Demo, token: &str, world: &Value, time: Duration) -> (bool,
     command.current_dir(made.path()).args(["-m", "schemathesis.cli", "--config-file"]).arg(folder.join("schemathesis.toml"));
     command.args(["run", &format!("{}/openapi.json", demo.base()), "--checks", "all", "--no-color"]);
     command.args(["--header", &format!("Authorization: Bearer {token}"), "--max-time", &time.as_secs().to_string()]);
-    command.env("PYTHONPATH", &folder).env("PYTHONDONTWRITEBYTECODE", "1");
-    command.env("FUZZ_WORLD", world.to_string()).env("FUZZ_COUNTS", &counts);
+    command.env("PYTHONDONTWRITEBYTECODE", "1");
+    command.env("FUZZ_WORLD", world.to_string()).env("FUZZ_COUNTS", &counts).env("SCHEMATHESIS_HOOKS", folder.join("hooks.py"));
     command.stdin(Stdio::null()).stderr(file.try_clone().unwrap()).stdout(file);
     let mut child = command.spawn().unwrap();
     let end = tokio::time::Instant::now() + time + Duration::from_secs(120);
@@ -114,7 +116,7 @@ async fn g_11_schemathesis_finds_nothing_in_three_roles() {
         }
         let all: Vec<(&str, u64)> =
             counts.as_object().unwrap().values().flat_map(|c| c.as_object().unwrap()).map(|(s, n)| (s.as_str(), n.as_u64().unwrap())).collect();
-        assert!(all.iter().map(|(_, count)| count).sum::<u64>() > 500, "{name}: {counts}");
+        assert!(all.iter().map(|(_, count)| count).sum::<u64>() > 300, "{name}: {counts}");
         assert!(all.iter().all(|(status, _)| *status != "500"), "{name}: {counts}");
     }
     let said = demo.said();

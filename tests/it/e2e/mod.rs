@@ -12,6 +12,7 @@ mod bar_keys;
 mod bar_leaks;
 mod bar_limits;
 mod bar_redirects;
+mod bar_slow;
 mod bar_start;
 mod bar_vendor;
 mod cli;

@@ -1,6 +1,6 @@
 """What schemathesis must be told about a gateway: which objects exist, which of them the run still needs, and which of its
-findings are none. FUZZ_WORLD is JSON: `{"accounts": [id], "tokens": [id], "records": [id], "link": {…}}`. FUZZ_COUNTS names the
-file that takes how often each operation was answered with each status: `{operation: {status: count}}`."""
+findings are none. FUZZ_WORLD is JSON: `{"accounts": {id: {"proxy": [name], "records": {resource: [id]}}}, "tokens": [id],
+"link": {…}}`. FUZZ_COUNTS names the file that takes how often each operation was answered with each status."""
 import atexit
 import hashlib
 import json
@@ -83,31 +83,46 @@ def is_uuid(value):
         return False
 
 
-def known(path, method, name, value):
+def plain(name, value):
+    """A value that every list takes, in place of a text that most likely none does."""
+    words = {"next_cursor": "", "sort_by": "name", "truto_exclude_fields": "name", "truto_key_by": "id", "methods": "list"}
+    return words[name] if name in words and isinstance(value, str) and share(name, value) < 60 else value
+
+
+def known(path, method, name, value, account):
     """An object that exists, in place of a well-formed id that most likely does not; a part of them stays as it is."""
     if not isinstance(value, str) or not value or share(path, name, value) >= 85:
         return value
-    if name == "integrated_account_id" or (path.startswith("/integrated-account/{id}") and name == "id" and method != "DELETE"):
-        return pick(WORLD["accounts"], value) if is_uuid(value) or name == "id" else value
+    if path.startswith("/integrated-account/{id}") and name == "id" and method != "DELETE":
+        return pick(list(WORLD["accounts"]), value)
     if name == "slug_or_id":
         return pick(["keeper", "scim"], value)
     if path.startswith("/errors/") and name == "code":
         return pick(["not_found", "invalid_token", "vendor_error"], value)
-    if path.startswith("/proxy/{resource}") and name == "resource":
-        return pick(["Users", "Groups", "users"], value)
     if "/meta/" in path:
         return {"model": "user-directory", "resource": "users", "method": pick(["list", "get"], value)}.get(name, value)
+    if account is None:
+        return value
+    if path.startswith("/proxy/{resource}") and name == "resource":
+        return pick(account["proxy"], value)
     if path.startswith(("/unified/", "/proxy/")) and name == "id":
-        return pick(WORLD["records"], value)
+        resource = path.split("/")[3] if path.startswith("/unified/") else "users"
+        return pick(account["records"].get(resource) or ["nobody"], value)
     return value
 
 
 @schemathesis.hook
 def before_call(context, case, kwargs):
     path, method = case.operation.path, case.method.upper()
-    for values in (case.path_parameters, case.query):
-        for name in list(values or {}):
-            values[name] = known(path, method, name, values[name])
+    query = case.query or {}
+    for name in list(query):
+        query[name] = plain(name, query[name])
+    account = query.get("integrated_account_id")
+    if is_uuid(account) and share(path, account) < 85:
+        account = query["integrated_account_id"] = pick(list(WORLD["accounts"]), account)
+    account = WORLD["accounts"].get(account) if isinstance(account, str) else None
+    for name, value in list((case.path_parameters or {}).items()):
+        case.path_parameters[name] = known(path, method, name, value, account)
     needed = {"/integrated-account/{id}": WORLD["accounts"], "/api-token/{id}": WORLD["tokens"]}.get(path, [])
     if method == "DELETE" and case.path_parameters.get("id") in needed:
         case.path_parameters["id"] = str(uuid.uuid5(uuid.NAMESPACE_OID, case.path_parameters["id"]))

@@ -14,11 +14,7 @@ use crate::support::{demo::Demo, gateway::client, long, peers};
 
 /// A role: its name, its scopes, and operations it must have got through to.
 const ROLES: &[(&str, &[&str], &[&str])] = &[
-    (
-        "admin",
-        &["admin"],
-        &["list_users", "list_groups", "create_api_token", "import_integrated_account", "metrics"],
-    ),
+    ("admin", &["admin"], &["list_users", "list_groups", "create_api_token", "import_integrated_account", "metrics"]),
     ("reader", &["directory:read", "proxy:read", "accounts:read"], &["list_users", "list_groups", "list_integrated_accounts"]),
     (
         "operator",
@@ -111,11 +107,17 @@ async fn g_11_schemathesis_finds_nothing_in_three_roles() {
         let (found_nothing, said, counts) = fuzz(&demo, token, &world, time).await;
         assert!(found_nothing, "{name}:\n{said}");
         for operation in *reached {
-            let statuses = counts[*operation].as_object().unwrap_or_else(|| panic!("{name}: {operation} was not called: {counts}"));
+            let statuses =
+                counts[*operation].as_object().unwrap_or_else(|| panic!("{name}: {operation} was not called: {counts}"));
             assert!(statuses.keys().any(|status| status.starts_with('2')), "{name}: {operation} was never allowed: {counts}");
         }
-        let all: Vec<(&str, u64)> =
-            counts.as_object().unwrap().values().flat_map(|c| c.as_object().unwrap()).map(|(s, n)| (s.as_str(), n.as_u64().unwrap())).collect();
+        let all: Vec<(&str, u64)> = counts
+            .as_object()
+            .unwrap()
+            .values()
+            .flat_map(|c| c.as_object().unwrap())
+            .map(|(s, n)| (s.as_str(), n.as_u64().unwrap()))
+            .collect();
         assert!(all.iter().map(|(_, count)| count).sum::<u64>() > 300, "{name}: {counts}");
         assert!(all.iter().all(|(status, _)| *status != "500"), "{name}: {counts}");
     }

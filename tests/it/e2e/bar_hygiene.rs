@@ -48,7 +48,8 @@ const PAGES: &[(&str, &str)] = &[
 
 /// A page of each type whose script marks the page and tells the vendor.
 fn page(path: &str, told: &str) -> String {
-    let script = format!("document.documentElement.setAttribute('class', ['the','script','has','run'].join('-')); fetch('{told}');");
+    let script =
+        format!("document.documentElement.setAttribute('class', ['the','script','has','run'].join('-')); fetch('{told}');");
     match path.rsplit('.').next() {
         Some("svg") => format!("<svg xmlns=\"http://www.w3.org/2000/svg\" onload=\"{script}\"><script>{script}</script></svg>"),
         Some("xhtml") => format!(
@@ -64,9 +65,9 @@ fn page(path: &str, told: &str) -> String {
 fn vendor() -> Vendor {
     Vendor::start(|asked| match asked.path() {
         "/hostile" => Act::Send(answer(200, HOSTILE, b"hostile")),
-        "/split" => Act::Send(
-            b"HTTP/1.1 200 OK\r\nx-split: a\rset-cookie: b=c\r\nx-fine: 1\r\nContent-Length: 2\r\n\r\nok".to_vec(),
-        ),
+        "/split" => {
+            Act::Send(b"HTTP/1.1 200 OK\r\nx-split: a\rset-cookie: b=c\r\nx-fine: 1\r\nContent-Length: 2\r\n\r\nok".to_vec())
+        }
         "/folded" => Act::Send(b"HTTP/1.1 200 OK\r\nx-fold: a\r\n set-cookie: b=c\r\nContent-Length: 2\r\n\r\nok".to_vec()),
         "/nul" => Act::Send(b"HTTP/1.1 200 OK\r\nx-nul: a\0b\r\nset-cookie: b=c\r\nContent-Length: 2\r\n\r\nok".to_vec()),
         path => match PAGES.iter().find(|(known, _)| *known == path) {
@@ -154,7 +155,11 @@ fn hand_on(mut client: TcpStream, to: &str) -> Option<()> {
     }
     let text = String::from_utf8_lossy(&head).into_owned();
     let (first, rest) = text.split_once("\r\n")?;
-    let rest: String = rest.lines().filter(|l| !l.to_lowercase().starts_with("connection:") && !l.is_empty()).map(|l| format!("{l}\r\n")).collect();
+    let rest: String = rest
+        .lines()
+        .filter(|l| !l.to_lowercase().starts_with("connection:") && !l.is_empty())
+        .map(|l| format!("{l}\r\n"))
+        .collect();
     let mut gateway = TcpStream::connect(to).ok()?;
     write!(gateway, "{first}\r\nConnection: close\r\nAuthorization: Bearer {ADMIN}\r\n{rest}\r\n").ok()?;
     std::io::copy(&mut gateway, &mut client).ok()?;
@@ -239,7 +244,9 @@ fn spoofs() -> Vec<(String, Option<String>, String)> {
     ] {
         all.push((String::new(), None, format!("{header}\r\n")));
     }
-    for target in [format!("http://{EVIL}"), format!("https://{EVIL}"), format!("http://{{host}}@{EVIL}"), format!("http://{EVIL}:80")] {
+    for target in
+        [format!("http://{EVIL}"), format!("https://{EVIL}"), format!("http://{{host}}@{EVIL}"), format!("http://{EVIL}:80")]
+    {
         all.push((target.clone(), None, String::new()));
         all.push((target, Some(EVIL.to_owned()), String::new()));
     }

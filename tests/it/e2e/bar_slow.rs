@@ -16,7 +16,7 @@ use crate::support::{
 
 const GOOD: usize = 50;
 
-/// What a bad connection may live, its beginning and what slowhttptest needs to notice included.
+/// What a bad connection may live.
 const CUT: Duration = Duration::from_secs(15);
 
 /// A latency below this is as good as none: on two shared cores it is the scheduler's.
@@ -70,29 +70,42 @@ async fn baseline(gateway: &Gateway) -> Duration {
     p99(&mut took)
 }
 
-/// Runs slowhttptest until no connection is open; how long that took, and what it said.
-async fn attack(gateway: &Gateway, mode: &[&str], connections: usize) -> (Duration, String) {
+/// The connections that are open at the gateway: slowhttptest itself sees the end of one only when it has read all before it.
+fn open_at(gateway: &Gateway) -> usize {
+    let port = gateway.base.rsplit(':').next().unwrap().parse::<u16>().unwrap();
+    let (local, established) = (format!(":{port:04X}"), "01");
+    let is_ours = |line: &&str| {
+        let mut words = line.split_whitespace().skip(1);
+        words.next().is_some_and(|address| address.ends_with(&local)) && words.nth(1) == Some(established)
+    };
+    std::fs::read_to_string("/proc/net/tcp").unwrap().lines().filter(is_ours).count()
+}
+
+/// Runs slowhttptest until the gateway has cut its connections; how many there were at once, and how long it took.
+async fn attack(gateway: &Gateway, mode: &[&str], connections: usize) -> (usize, Duration) {
     let folder = tempfile::tempdir().unwrap();
-    let out = folder.path().join("out");
     let number = connections.to_string();
     let mut command = Command::new("slowhttptest");
-    command.current_dir(folder.path()).args(["-c", &number, "-r", &number, "-l", "40", "-v", "1"]);
+    command.current_dir(folder.path()).args(["-c", &number, "-r", &number, "-l", "40", "-v", "0"]);
     let accept = format!("application/json\r\nAuthorization: Bearer {ADMIN}");
     command.args(mode).args(["-m", &accept, "-f", "application/json"]);
     let path = if mode.contains(&"-X") { "/openapi.json" } else { "/api-token" };
     command.args(["-u", &format!("{}{path}", gateway.base)]);
-    command.stdin(Stdio::null()).stderr(Stdio::null()).stdout(std::fs::File::create(&out).unwrap());
-    let begun = Instant::now();
+    command.stdin(Stdio::null()).stderr(Stdio::null()).stdout(Stdio::null());
     let mut child = command.spawn().expect("slowhttptest, which ./tests/run installs");
-    while child.try_wait().unwrap().is_none() {
-        if begun.elapsed() > Duration::from_secs(90) {
-            let _ = child.kill();
-            let _ = child.wait();
+    let (begun, mut most, mut lasted) = (Instant::now(), 0, Duration::MAX);
+    while begun.elapsed() < Duration::from_secs(40) {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let bad = open_at(gateway).saturating_sub(GOOD);
+        most = most.max(bad);
+        if most > connections / 2 && bad <= connections / 100 {
+            lasted = begun.elapsed();
             break;
         }
-        tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    (begun.elapsed(), String::from_utf8_lossy(&std::fs::read(out).unwrap()).into_owned())
+    let _ = child.kill();
+    let _ = child.wait();
+    (most, lasted)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -115,11 +128,11 @@ async fn g_08_slow_clients_are_cut_and_good_ones_do_not_notice() {
                 stop.store(true, Ordering::Relaxed);
                 ended
             });
-            let ((mut took, wrong), (lasted, said)) = (good, bad);
+            let ((mut took, wrong), (most, lasted)) = (good, bad);
             assert!(wrong.is_empty(), "{name}: {} good calls failed: {:?}", wrong.len(), &wrong[..wrong.len().min(3)]);
-            assert!(said.contains("No open connections left"), "{name}: {lasted:?}\n{said}");
-            // Connecting takes slowhttptest a second, and it looks at its connections once a second.
-            assert!(lasted <= CUT + Duration::from_secs(2), "{name}: {lasted:?}\n{said}");
+            assert!(most > connections * 9 / 10, "{name}: only {most} slow connections at once");
+            // It takes slowhttptest a second to make them.
+            assert!(lasted <= CUT + Duration::from_secs(1), "{name}: the last of {most} was cut after {lasted:?}");
             let (after, allowed) = (p99(&mut took), 3 * before.max(FLOOR));
             tried.push((before, after));
             if after <= allowed || tried.len() == 3 {

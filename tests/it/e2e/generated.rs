@@ -38,7 +38,8 @@ fn done(command: &mut Command) -> String {
     let folder = tempfile::tempdir().unwrap();
     let (out, err) = (folder.path().join("out"), folder.path().join("err"));
     command.stdout(std::fs::File::create(&out).unwrap()).stderr(std::fs::File::create(&err).unwrap());
-    let mut child = command.spawn().unwrap_or_else(|why| panic!("{command:?}: {why}. Run ./tests/run once: it installs the peers"));
+    let mut child =
+        command.spawn().unwrap_or_else(|why| panic!("{command:?}: {why}. Run ./tests/run once: it installs the peers"));
     let end = Instant::now() + Duration::from_secs(600);
     let status = loop {
         match child.try_wait().unwrap() {
@@ -109,7 +110,10 @@ fn node_folder(program: &str) -> tempfile::TempDir {
 /// The TypeScript compiler, strict.
 fn compile(folder: &Path, program: &str, more: &[&str]) {
     let mut command = Command::new(peers::node_binary());
-    command.current_dir(folder).arg("node_modules/typescript/bin/tsc").args(["--strict", "--target", "es2022", "--types", "node"]);
+    command
+        .current_dir(folder)
+        .arg("node_modules/typescript/bin/tsc")
+        .args(["--strict", "--target", "es2022", "--types", "node"]);
     done(command.args(more).arg(program));
 }
 

@@ -419,6 +419,8 @@ parameters! {
 
     /// More of them for lists of a vendor's own records.
     ProxyListParams {
+        /// Of a list of groups' members: the group. Members want it; other resources take it for a parameter of the vendor's.
+        group_id: Option<String>,
         /// The vendor's records are raw in any case; `debug` adds how the page came about.
         #[param(pattern = "^(raw|debug)$")]
         truto_response_format: Option<String>,

@@ -30,6 +30,7 @@ mod metrics;
 mod operator;
 mod overlay;
 mod own_server;
+mod proxy_members;
 mod redis;
 mod scim;
 mod sdks;

@@ -47,6 +47,7 @@ EXCUSED = [
     (VALID_REFUSED, "invalid_parameter", "truto_key_by", None, "The fields are those of the resource."),
     (VALID_REFUSED, "invalid_parameter", "sort_by", None, "The fields are those that the account's connector fills."),
     (VALID_REFUSED, "invalid_parameter", "sort_direction", None, "It needs `sort_by` beside it; OpenAPI has no words for that."),
+    (VALID_REFUSED, "invalid_parameter", "group_id", None, "Members of groups want it, other resources do not."),
     (VALID_REFUSED, "invalid_parameter", "methods", None, "A comma-separated list of words; the description names them."),
     (VALID_REFUSED, "invalid_parameter", "remote_query", None, "A name in brackets cannot be empty."),
     (VALID_REFUSED, "invalid_parameter", None, sends_a_control_character, "NUL, CR and LF stand in no parameter."),
@@ -121,6 +122,8 @@ def before_call(context, case, kwargs):
     if is_uuid(account) and share(path, account) < 85:
         account = query["integrated_account_id"] = pick(list(WORLD["accounts"]), account)
     account = WORLD["accounts"].get(account) if isinstance(account, str) else None
+    if account is not None and isinstance(query.get("group_id"), str):
+        query["group_id"] = pick(account["records"]["groups"], query["group_id"])
     for name, value in list((case.path_parameters or {}).items()):
         case.path_parameters[name] = known(path, method, name, value, account)
     needed = {"/integrated-account/{id}": WORLD["accounts"], "/api-token/{id}": WORLD["tokens"]}.get(path, [])

@@ -11,6 +11,7 @@ pub mod framing;
 pub mod gate;
 pub mod lines;
 pub mod openapi;
+mod plain;
 pub mod problem;
 pub mod query;
 pub mod relay;

@@ -17,7 +17,7 @@ use utoipa::{
 };
 use utoipa_actix_web::AppExt;
 
-use super::{problem::MEDIA_TYPE, routes, schema, write};
+use super::{plain::plain, problem::MEDIA_TYPE, routes, schema, write};
 use crate::{
     error::Code,
     model::{Resource, Scope, Shape},
@@ -39,7 +39,7 @@ const ABOUT: &str = "Rollcall links customers' accounts at many vendors and answ
     ever ignored: `filters` in the answer says whether the vendor or the gateway evaluated it, and one on a field that the \
     account's connector never fills is refused. This document describes unified answers: `truto_key_by` makes `result` an \
     object, and `truto_response_format` other than `unified` changes its records (`debug` answers \
-    `{\"result\", \"debug\", …}`).\n\n\
+    `{\"result\", \"debug\", …}`); `envelope=true` wraps one record.\n\n\
     **Whole lists.** With `Accept: application/x-ndjson` or `truto_response_format=stream` a list of the unified model is \
     given out whole, one record per line, as fast as it is read. The last line, and no other, is about the list: \
     `{\"complete\", \"result_count\", \"next_cursor\", \"is_partial_response\", \"warnings\", \"filters\"}`. What goes wrong before the \
@@ -132,6 +132,7 @@ pub fn document() -> openapi::OpenApi {
             complete_operation(path, true, operation);
         }
     }
+    plain(&mut document);
     document
 }
 

@@ -97,10 +97,12 @@ pub struct Deleted {
 #[serde(deny_unknown_fields)]
 pub struct CreateApiToken {
     /// The person's or service's name, shown as `actor`.
+    #[schema(min_length = 1, max_length = 200)]
     pub name: String,
     /// Its rights.
+    #[schema(min_items = 1)]
     pub scopes: Vec<Scope>,
-    /// When it ends by itself.
+    /// When it ends by itself; lies in the future.
     #[serde(default)]
     pub expires_at: Option<Timestamp>,
 }
@@ -129,10 +131,11 @@ pub struct CreatedApiToken<'a> {
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({
     "tenant_id": "acme-1", "integration": "scim", "authentication_method": "bearer",
-    "context": {"base_url": "https://directory.example.com/scim/v2", "token": "…"}
+    "context": {"base_url": "https://directory.example.com/scim/v2", "token": "the-token-of-the-directory"}
 }))]
 pub struct ImportIntegratedAccount {
-    /// The caller's own label of the end customer.
+    /// The caller's own label of the end customer; at most 200 bytes, no control characters.
+    #[schema(min_length = 1, max_length = 200)]
     pub tenant_id: String,
     /// The connector's slug or id.
     #[serde(default)]
@@ -151,7 +154,8 @@ pub struct ImportIntegratedAccount {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ChangeIntegratedAccount {
-    /// A new label.
+    /// A new label; at most 200 bytes, no control characters.
+    #[schema(min_length = 1, max_length = 200)]
     #[serde(default)]
     pub tenant_id: Option<String>,
     /// Fields and context, merged at the top level; null removes. Changing a field that decides where secrets are sent needs all
@@ -387,7 +391,7 @@ parameters! {
         /// The linked account.
         integrated_account_id: Uuid,
         /// Query parameters for the vendor, sent as they are: `remote_query[name]=value`.
-        #[param(style = DeepObject, explode, value_type = Option<Object>)]
+        #[param(style = DeepObject, explode, value_type = Option<HashMap<String, Value>>)]
         remote_query: Option<Map<String, Value>>,
     }
 
@@ -415,6 +419,8 @@ parameters! {
 
     /// More of them for lists of a vendor's own records.
     ProxyListParams {
+        /// Of a list of groups' members: the group. Members want it; other resources take it for a parameter of the vendor's.
+        group_id: Option<String>,
         /// The vendor's records are raw in any case; `debug` adds how the page came about.
         #[param(pattern = "^(raw|debug)$")]
         truto_response_format: Option<String>,
@@ -441,7 +447,7 @@ parameters! {
         /// Filters by unified field, `filters[field]=value` or `field=value`; `field[in]=a,b` for one of several, `field[contains]=a`
         /// for a part in any case, `field[gte]=…` and the like for times. What is asked of the members of a list, one element
         /// satisfies together. `/capabilities` lists the filters. None is ever ignored.
-        #[param(style = DeepObject, explode, value_type = Option<Object>)]
+        #[param(style = DeepObject, explode, value_type = Option<HashMap<String, Value>>)]
         filters: Option<Map<String, Value>>,
     }
 

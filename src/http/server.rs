@@ -31,6 +31,9 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// How long a closing connection may take to take its last bytes.
 const LINGER: Duration = Duration::from_secs(2);
+/// A client that takes nothing of what is ready for it is cut after this long, milliseconds.
+#[cfg(target_os = "linux")]
+const UNTAKEN: u32 = 12_000;
 /// How long running requests may take after a signal, seconds.
 const SHUTDOWN: u64 = 30;
 
@@ -85,6 +88,9 @@ fn run_within<C>(
 where
     C: Fn(&mut web::ServiceConfig) + Clone + Send + 'static,
 {
+    // Connections inherit it. Nothing else ends a reply that a client lets stand: the server itself waits for as long as it lives.
+    #[cfg(target_os = "linux")]
+    rustix::net::sockopt::set_tcp_user_timeout(&listener, UNTAKEN)?;
     let gate = move || Gate::new(public_host.as_deref()).within(Arc::clone(&flows));
     let server = HttpServer::new(move || App::new().configure(&configure).wrap(gate()));
     // Nagle makes the second write of a streamed body wait 40 ms for the client's delayed acknowledgement.

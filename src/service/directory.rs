@@ -166,13 +166,14 @@ impl Directory {
     }
 
     /// One page of a vendor's own resource (`/proxy/{name}`), unmapped.
-    pub async fn proxy_list(&self, linked: &Linked, name: &str, query: ListQuery) -> Result<ListPage> {
+    pub async fn proxy_list(&self, linked: &Linked, name: &str, mut query: ListQuery) -> Result<ListPage> {
         let def = offered_by_vendor_name(linked, name)?;
         if let Some(filter) = query.filters.first() {
             let detail = format!("`{}` is not a parameter here; send the vendor's own as `remote_query[…]`.", filter.field);
             return Err(Error::new(Code::InvalidParameter, detail).field(&filter.field));
         }
-        let source = Source::new(self, linked, def, None, &def.proxy_name)?;
+        let group = take_group(def, &mut query.remote_query)?;
+        let source = Source::new(self, linked, def, group.as_deref(), &def.proxy_name)?;
         let page = Walk::new(source, query, Writing::vendor())?.run().await?;
         Ok(self.count(linked, def, page))
     }
@@ -280,6 +281,20 @@ fn not_offered(linked: &Linked, name: &str, reason: &str, has_it: impl Fn(&LinkM
         detail.push_str(&format!(" Linking by `{}` offers it.", other.name));
     }
     Error::new(Code::ResourceNotSupported, detail)
+}
+
+/// Members are listed of one group; the caller names it beside the vendor's own parameters.
+fn take_group(def: &ResourceDef, given: &mut Vec<(String, String)>) -> Result<Option<String>> {
+    if def.resource != Resource::GroupMember {
+        return Ok(None);
+    }
+    match given.iter().position(|(name, value)| name == "group_id" && !value.is_empty()) {
+        Some(at) => Ok(Some(given.remove(at).1)),
+        None => {
+            let detail = format!("`{}` are those of one group: name it with `group_id`.", def.proxy_name);
+            Err(Error::new(Code::InvalidParameter, detail).field("group_id"))
+        }
+    }
 }
 
 /// The error for a method the vendor lacks.

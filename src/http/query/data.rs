@@ -130,7 +130,7 @@ fn take_order(pairs: &mut Pairs) -> Result<Option<Order>> {
             None => Err(wrong("sort_by", "takes `asc` or `desc` when the field stands in brackets")),
         };
     }
-    match (pairs.take_one("sort_by")?, direction) {
+    match (pairs.take_one("sort_by")?.filter(|field| !field.is_empty()), direction) {
         (Some(field), direction) => Ok(Some(Order { field, descending: direction.unwrap_or_default() })),
         (None, Some(_)) => Err(wrong("sort_direction", "needs `sort_by`")),
         (None, None) => Ok(None),

@@ -79,7 +79,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("clap", &["config", "cli", "main"]),
     ("clap_complete", &["cli"]),
     ("toml", &["config"]),
-    ("rustix", &["store", "vault", "app", "cli", "main"]),
+    ("rustix", &["store", "vault", "app", "cli", "http", "main"]),
     ("metrics", &["store", "upstream", "service", "http", "jobs", "app"]),
     ("metrics_exporter_prometheus", &["http", "app", "cli/serve"]),
     ("tracing", &["store", "connector", "upstream", "service", "http", "sandbox", "jobs", "app", "config", "cli", "main"]),

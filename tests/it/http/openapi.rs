@@ -99,6 +99,19 @@ fn only_the_named_routes_are_described_in_text_alone() {
     assert_eq!(undocumented, known.iter().map(|k| (*k).to_owned()).collect());
 }
 
+/// Generators make maps of pointers from `{}`, and refuse what they do not know.
+#[test]
+fn objects_of_any_form_are_said_so_that_generators_understand() {
+    let text = document().to_string();
+    assert!(!text.contains("\"additionalProperties\":{}") && !text.contains("propertyNames"));
+    assert!(text.contains("\"additionalProperties\":true"));
+    for (method, path, operation) in operations(&document()) {
+        for parameter in operation["parameters"].as_array().into_iter().flatten().filter(|p| p["style"] == "deepObject") {
+            assert_eq!(parameter["schema"]["additionalProperties"], true, "{method} {path} {parameter}");
+        }
+    }
+}
+
 #[test]
 fn nothing_of_the_build_machine_is_in_the_document() {
     let text = openapi::document_text();

@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod connect_proxy;
+pub mod demo;
 pub mod fault_proxy;
 pub mod gateway;
 pub mod metrics;

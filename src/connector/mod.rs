@@ -16,6 +16,7 @@ pub mod schema;
 pub mod template;
 pub mod trust;
 mod units;
+pub mod write;
 mod yaml;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -29,6 +30,7 @@ pub use file::{FieldFile, FieldKind, Level, Meaning, Per, Transport};
 pub use overlay::Overlay;
 pub use resolve::{FieldProblem, Resolved};
 pub use template::{Position, Template, TemplateError};
+pub use write::{BodyTemplate, WriteBy, WriteForm, WriteMethod, Writes};
 
 use crate::{
     mapping::{Path, Table},
@@ -315,6 +317,8 @@ pub struct ResourceDef {
     pub filters: BTreeMap<String, VendorFilter>,
     /// List records lack fields that `get` has.
     pub partial: bool,
+    /// How it is written.
+    pub writes: Option<Writes>,
     /// The map.
     pub table: Arc<Table>,
     /// The map as written, for capabilities and meta routes.

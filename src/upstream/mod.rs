@@ -24,6 +24,7 @@ mod send;
 mod tls;
 pub mod transport;
 pub mod trust;
+mod write;
 
 use std::{collections::BTreeMap, ops::Range};
 
@@ -38,6 +39,7 @@ pub use meters::ByConnector;
 pub use query::Query;
 pub use send::{HttpAnswer, HttpCall};
 pub use trust::Trust;
+pub use write::{Said, WriteAsk, WriteVerb, Written};
 
 use crate::{
     connector::Meaning,
@@ -83,6 +85,17 @@ pub enum Failure {
     /// The caller's own body did not come, or not in time.
     #[error("{0}")]
     Upload(String),
+    /// A value that the vendor's protocol cannot carry; nothing was sent.
+    #[error("`{field}` cannot be sent: {reason}")]
+    Unsendable {
+        /// The caller's field.
+        field: String,
+        /// Why.
+        reason: String,
+    },
+    /// What shall be made is there already; nothing was sent.
+    #[error("{0}")]
+    Exists(String),
     /// Paging makes no progress.
     #[error("{0}")]
     PagingBroken(String),
@@ -113,6 +126,8 @@ impl Failure {
                 Meaning::Failed | Meaning::Fine => Code::VendorError,
             },
             Failure::Upload(_) => Code::RequestTimeout,
+            Failure::Unsendable { .. } => Code::FieldNotWritable,
+            Failure::Exists(_) => Code::AlreadyExists,
             Failure::PagingBroken(_) => Code::VendorPagingBroken,
             Failure::ContextChanged(_) => Code::VendorContextChanged,
             Failure::Busy(_) => Code::Busy,
@@ -128,6 +143,7 @@ impl From<Failure> for Error {
         match failure {
             Failure::TimedOut(_) => Error::new(code, text).status(504),
             Failure::Store(error) => error.into(),
+            Failure::Unsendable { field, .. } => Error::new(code, text).field(field),
             Failure::Answered { answer, wait, message, .. } => {
                 let error = Error::new(code, message.unwrap_or(text)).vendor(answer);
                 match wait {

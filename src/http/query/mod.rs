@@ -4,7 +4,7 @@ mod data;
 mod grammar;
 mod platform;
 
-pub use data::{DataList, DataOne, ProxyList, ProxyOne};
+pub use data::{DataDelete, DataList, DataOne, ProxyList, ProxyOne};
 pub use grammar::{MAX_DEPTH, MAX_PAIRS, Pair, Pairs, decode_loosely};
 pub use platform::{AccountList, AnyQuery, CapabilityQuery, IntegrationList, NoQuery, PlatformList};
 

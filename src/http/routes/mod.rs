@@ -10,6 +10,7 @@ pub mod passthrough;
 pub mod proxy;
 pub mod unified;
 pub mod unified_other;
+pub mod unified_write;
 pub mod unmatched;
 
 use actix_web::web;
@@ -49,6 +50,10 @@ pub fn documented(config: &mut ServiceConfig) {
     config.service(unified::list_organizations).service(unified::get_organization);
     config.service(unified::list_workspaces).service(unified::get_workspace);
     config.service(unified::list_me).service(unified_other::get_meta);
+    config.service(unified_write::create_user).service(unified_write::update_user).service(unified_write::delete_user);
+    config.service(unified_write::add_user_to_group).service(unified_write::remove_user_from_group);
+    config.service(unified_write::create_group).service(unified_write::update_group).service(unified_write::delete_group);
+    config.service(unified_write::add_group_member).service(unified_write::remove_group_member);
     config.service(proxy::list_proxy_resource).service(proxy::get_proxy_resource);
     config.service(documents::get_openapi).service(documents::list_error_pages).service(documents::get_error_page);
 }

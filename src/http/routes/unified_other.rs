@@ -40,7 +40,7 @@ pub struct MethodMeta {
     pub response_mapping: Map<String, Value>,
     /// JSON Schema of the filters that the vendor evaluates.
     pub query_schema: Map<String, Value>,
-    /// Null: nothing is sent.
+    /// JSON Schema of the body of `create` and `update`; null where nothing is sent.
     #[schema(required = true)]
     pub request_body_schema: Option<Map<String, Value>>,
     /// Empty: nothing is added.
@@ -53,11 +53,11 @@ pub struct MethodMeta {
     pub documentation_link: Option<String>,
 }
 
-/// How `list` or `get` of a resource works for this account: schema, mapping and filters.
+/// How a method of a resource works for this account: schema, mapping and filters.
 #[utoipa::path(tag = "directory", security(("bearer" = ["directory:read"])), params(
     ("model" = String, Path, description = "`user-directory`."),
     ("resource" = String, Path, description = "For example `users`."),
-    ("method" = String, Path, description = "`list` or `get`."),
+    ("method" = String, Path, description = "`list`, `get`, `create`, `update` or `delete`."),
     ("integrated_account_id" = uuid::Uuid, Query, description = "The linked account.")
 ), responses((status = 200, description = "How the method works.", body = MethodMeta)))]
 #[get("/unified/{model}/{resource}/meta/{method}")]
@@ -85,6 +85,8 @@ fn meta(linked: &Linked, resource: Resource, method: String) -> MethodMeta {
         .map(|(name, f)| (name.clone(), json!({"type": "string", "x-operators": f.ops})))
         .collect();
     let schema = openapi::record_schema(resource);
+    let body = def.and_then(|def| Some((def.writes.as_ref()?, def.writes.as_ref()?.method(&method)?)));
+    let request_body_schema = body.filter(|_| method != "delete").map(|(writes, _)| body_schema(&schema, &writes.fields(&method)));
     MethodMeta {
         method,
         schema: schema.clone(),
@@ -93,11 +95,25 @@ fn meta(linked: &Linked, resource: Resource, method: String) -> MethodMeta {
         query_schema: [("type".to_owned(), json!("object")), ("properties".to_owned(), Value::Object(filters))]
             .into_iter()
             .collect(),
-        request_body_schema: None,
+        request_body_schema,
         default_query: Map::new(),
         default_body: None,
         documentation_link: linked.access.connector.file.docs_url.clone(),
     }
+}
+
+/// JSON Schema of what can be sent: the fields that this account's way of linking writes.
+fn body_schema(record: &Map<String, Value>, fields: &[String]) -> Map<String, Value> {
+    let known = record.get("properties").and_then(Value::as_object);
+    let mut properties: Map<String, Value> = known
+        .into_iter()
+        .flatten()
+        .filter(|(name, _)| fields.contains(name))
+        .map(|(name, schema)| (name.clone(), schema.clone()))
+        .collect();
+    properties.insert("remote_data".to_owned(), json!({ "type": "object" }));
+    let parts = [("type", json!("object")), ("properties", Value::Object(properties)), ("additionalProperties", json!(false))];
+    parts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 /// Everything else below `/unified/`: says why not, and agrees with `/capabilities`.

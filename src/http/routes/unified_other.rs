@@ -21,7 +21,7 @@ use crate::{
         routes::unmatched,
     },
     model::Resource,
-    service::Linked,
+    service::{Linked, directory::offered},
 };
 
 /// The only model of this version.
@@ -140,15 +140,17 @@ async fn refuse<R: Right>(request: HttpRequest, caller: Caller<R, AnyQuery>) -> 
         None => None,
     };
     let verb = match (request.method(), item) {
-        (&Method::GET, None) => Verb::List,
-        (&Method::GET, Some(_)) => Verb::Get,
-        (&Method::POST, None) => Verb::Other("create"),
-        (&Method::PATCH, Some(_)) => Verb::Other("update"),
-        (&Method::DELETE, Some(_)) => Verb::Other("delete"),
-        _ => Verb::Other("do that with"),
+        (&Method::GET, None) => Some(Verb::List),
+        (&Method::GET, Some(_)) => Some(Verb::Get),
+        (&Method::POST, None) => Some(Verb::Other("create")),
+        (&Method::PATCH, Some(_)) => Some(Verb::Other("update")),
+        (&Method::DELETE, Some(_)) => Some(Verb::Other("delete")),
+        _ => None,
     };
-    if let Some(linked) = &linked {
-        capability::require(linked, resource, verb)?;
+    match (&linked, verb) {
+        (Some(linked), Some(verb)) => capability::require(linked, resource, verb)?,
+        (Some(linked), None) => drop(offered(linked, resource)?),
+        (None, _) => {}
     }
     let detail = format!("No connector of this gateway answers {} here.", request.method());
     let allow: Vec<_> = methods.into_iter().collect();

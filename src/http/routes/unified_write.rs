@@ -16,7 +16,7 @@ use crate::{
         Answer, State,
         capability::{self, Verb},
         envelope,
-        extract::{LinkedAccount, WriteDirectory},
+        extract::{Later, LinkedAccount, WriteDirectory},
         query::{DataDelete, DataOne},
         schema::{CallParams, DataParams, Deleted, EnvelopeParams},
         schema_write::{CompanyParams, DeleteParams, MemberOf, Membership, WriteGroup, WriteMember, WriteUser},
@@ -27,8 +27,8 @@ use crate::{
 };
 
 type Record = Map<String, Value>;
-type Puts = LinkedAccount<WriteDirectory, DataOne>;
-type Takes = LinkedAccount<WriteDirectory, DataDelete>;
+type Puts = Later<LinkedAccount<WriteDirectory, DataOne>>;
+type Takes = Later<LinkedAccount<WriteDirectory, DataDelete>>;
 
 /// The company a write is done in, where the caller names one.
 fn company(request: &HttpRequest) -> Result<Option<String>> {
@@ -39,7 +39,7 @@ fn company(request: &HttpRequest) -> Result<Option<String>> {
 }
 
 /// Makes or changes a record and answers with it as it is.
-async fn put<W, F>(call: Puts, write: Write<Record>, state: &State, ask: ChangeAsk, work: W) -> Answer
+async fn put<W, F>(call: LinkedAccount<WriteDirectory, DataOne>, write: Write<Record>, state: &State, ask: ChangeAsk, work: W) -> Answer
 where
     W: FnOnce(Arc<Services>, Arc<Linked>, ChangeAsk) -> F + Send + 'static,
     F: Future<Output = Result<OneRecord>> + Send + 'static,
@@ -54,6 +54,7 @@ where
 }
 
 async fn create(call: Puts, write: Write<Record>, state: &State, resource: Resource, ask: ChangeAsk) -> Answer {
+    let call = call.0?;
     capability::require(&call.linked, resource, Verb::Other("create"))?;
     let work = async move |services: Arc<Services>, linked: Arc<Linked>, ask| {
         services.directory.create(&linked, resource, ask).await
@@ -62,6 +63,7 @@ async fn create(call: Puts, write: Write<Record>, state: &State, resource: Resou
 }
 
 async fn update(call: Puts, write: Write<Record>, state: &State, resource: Resource, ask: ChangeAsk) -> Answer {
+    let call = call.0?;
     capability::require(&call.linked, resource, Verb::Other("update"))?;
     let work = async move |services: Arc<Services>, linked: Arc<Linked>, ask| {
         services.directory.update(&linked, resource, ask).await
@@ -69,7 +71,13 @@ async fn update(call: Puts, write: Write<Record>, state: &State, resource: Resou
     put(call, write, state, ask, work).await
 }
 
-async fn take(call: Takes, write: Write<NoBody>, state: &State, resource: Resource, ask: ChangeAsk) -> Answer {
+async fn take(
+    call: LinkedAccount<WriteDirectory, DataDelete>,
+    write: Write<NoBody>,
+    state: &State,
+    resource: Resource,
+    ask: ChangeAsk,
+) -> Answer {
     capability::require(&call.linked, resource, Verb::Other("delete"))?;
     let LinkedAccount { caller, linked, query: DataDelete { query, .. }, .. } = call;
     let work = async move |services: Arc<Services>, _, _| take_away(services, linked, resource, ChangeAsk { query, ..ask }).await;
@@ -108,6 +116,7 @@ pub async fn update_user(call: Puts, id: Path<String>, request: HttpRequest, wri
     responses((status = 200, description = "The user is gone; a warning says where the vendor keeps it.", body = Deleted)))]
 #[delete("/unified/user-directory/users/{id}")]
 pub async fn delete_user(call: Takes, id: Path<String>, request: HttpRequest, write: Write, state: Data<State>) -> Answer {
+    let call = call.0?;
     let group = call.query.group.clone();
     let resource = if group.is_some() { Resource::GroupMember } else { Resource::User };
     let ask = ChangeAsk { id: Some(id.into_inner()), group, company: company(&request)?, ..ChangeAsk::default() };
@@ -140,6 +149,7 @@ pub async fn update_group(call: Puts, id: Path<String>, request: HttpRequest, wr
     responses((status = 200, description = "The group is gone.", body = Deleted)))]
 #[delete("/unified/user-directory/groups/{id}")]
 pub async fn delete_group(call: Takes, id: Path<String>, request: HttpRequest, write: Write, state: Data<State>) -> Answer {
+    let call = call.0?;
     call.query.only_users()?;
     let ask = ChangeAsk { id: Some(id.into_inner()), company: company(&request)?, ..ChangeAsk::default() };
     take(call, write, &state, Resource::Group, ask).await
@@ -172,6 +182,7 @@ pub async fn remove_group_member(
     write: Write,
     state: Data<State>,
 ) -> Answer {
+    let call = call.0?;
     call.query.only_users()?;
     let (group, id) = path.into_inner();
     let ask = ChangeAsk { id: Some(id), group: Some(group), company: company(&request)?, ..ChangeAsk::default() };
@@ -195,6 +206,7 @@ pub async fn remove_user_from_group(call: Takes, request: HttpRequest, write: Wr
 }
 
 async fn membership(call: Takes, request: &HttpRequest, write: Write<MemberOf>, state: &State, verb: &'static str) -> Answer {
+    let call = call.0?;
     call.query.only_users()?;
     capability::require(&call.linked, Resource::GroupMember, Verb::Other(verb))?;
     let company = company(request)?;

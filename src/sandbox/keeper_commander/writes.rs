@@ -108,9 +108,10 @@ fn user(company: &mut Company, line: &Line) -> Result<String, String> {
         if !line.has("--force") {
             return Err("EOF when reading a line".into());
         }
-        company.users.remove(at);
-        company.teams.iter_mut().for_each(|team| leave(team, &name));
-        return Ok(format!("{name} user deleted"));
+        let gone = company.users.remove(at);
+        let email = gone["email"].as_str().unwrap_or_default();
+        company.teams.iter_mut().for_each(|team| leave(team, email));
+        return Ok(format!("{email} user deleted"));
     }
     let mut log = Vec::new();
     let email = company.users[at]["email"].as_str().unwrap_or_default().to_owned();

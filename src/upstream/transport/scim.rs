@@ -63,7 +63,9 @@ fn learn(config: &Value, facts: &mut Map<String, Value>) {
     let style = if is("/pagination/cursor") { "cursor" } else { "index" };
     facts.insert("page".into(), style.into());
     facts.insert("filter".into(), Value::Bool(is("/filter/supported")));
-    facts.insert("etag".into(), Value::Bool(is("/etag/supported")));
+    if is("/etag/supported") {
+        facts.insert("etag".into(), Value::Bool(true));
+    }
     if let Some(supported) = config.pointer("/patch/supported").and_then(Value::as_bool) {
         facts.insert("patch".into(), Value::Bool(supported));
     }

@@ -234,9 +234,8 @@ pub(super) fn compile(
     let reverse = match Reverse::compile(map, resource.shape(), rules) {
         Ok(reverse) => reverse,
         Err(errors) => {
-            let problem = |error: crate::mapping::RuleError| {
-                place.problem(format!("`{}` {}", error.target, error.message), error.hint)
-            };
+            let problem =
+                |error: crate::mapping::RuleError| place.problem(format!("`{}` {}", error.target, error.message), error.hint);
             scope.problems.extend(errors.into_iter().map(problem));
             return None;
         }
@@ -282,7 +281,13 @@ impl Compiling<'_, '_> {
         self.check_paths();
         self.check_fields();
         let file = self.file;
-        Some(WriteMethod { by: by?, required: file.required.clone(), find: file.find.clone(), many: file.many, leaves: file.leaves.clone() })
+        Some(WriteMethod {
+            by: by?,
+            required: file.required.clone(),
+            find: file.find.clone(),
+            many: file.many,
+            leaves: file.leaves.clone(),
+        })
     }
 
     fn problem(&mut self, place: Place<'_>, message: impl Into<String>, hint: impl Into<Option<String>>) {

@@ -67,11 +67,10 @@ fn shows(found: &Value, wanted: &Value) -> bool {
             found.len() == wanted.len() && wanted.iter().all(|wanted| found.iter().any(|found| shows(found, wanted)))
         }
         (Value::Array(wanted), Value::Null) => wanted.is_empty(),
-        (Value::Object(wanted), Value::Object(found)) => {
-            wanted.iter().filter(|(_, value)| !value.is_null()).all(|(name, value)| {
-                found.get(name).is_some_and(|found| shows(found, value))
-            })
-        }
+        (Value::Object(wanted), Value::Object(found)) => wanted
+            .iter()
+            .filter(|(_, value)| !value.is_null())
+            .all(|(name, value)| found.get(name).is_some_and(|found| shows(found, value))),
         (Value::String(wanted), Value::String(found)) => is_same_text(wanted, found),
         (wanted, found) => wanted == found,
     }

@@ -129,7 +129,10 @@ impl Reverse {
 
     /// Targets that can be written, as the map names them.
     pub fn writable(&self) -> impl Iterator<Item = &str> {
-        self.fields.iter().filter(|field| matches!(field.how, Ok(How::Set(..) | How::Each(..)))).map(|field| field.target.as_str())
+        self.fields
+            .iter()
+            .filter(|field| matches!(field.how, Ok(How::Set(..) | How::Each(..))))
+            .map(|field| field.target.as_str())
     }
 
     /// Where in the vendor's record a writable target goes.
@@ -162,9 +165,8 @@ impl Reverse {
         for (name, value) in body {
             collect(value, name.clone(), vec![Step::Key(name.clone())], &mut leaves);
         }
-        let is_company = |steps: &Vec<Step>| {
-            self.fields.iter().any(|field| field.steps == *steps && matches!(field.how, Ok(How::Company)))
-        };
+        let is_company =
+            |steps: &Vec<Step>| self.fields.iter().any(|field| field.steps == *steps && matches!(field.how, Ok(How::Company)));
         let named = leaves.into_iter().filter(|(_, steps, _)| is_company(steps));
         named.filter_map(|(field, _, value)| Some((field, value.as_str()?.to_owned()))).collect()
     }
@@ -224,13 +226,12 @@ fn collect<'v>(value: &'v Value, field: String, steps: Vec<Step>, out: &mut Vec<
     let with = |step: Step| [&steps[..], &[step]].concat();
     match value {
         Value::Null => {}
-        Value::Object(members) => members
-            .iter()
-            .for_each(|(name, inner)| collect(inner, format!("{field}.{name}"), with(Step::Key(name.clone())), out)),
-        Value::Array(items) => items
-            .iter()
-            .enumerate()
-            .for_each(|(at, inner)| collect(inner, format!("{field}[{at}]"), with(Step::Index(at)), out)),
+        Value::Object(members) => {
+            members.iter().for_each(|(name, inner)| collect(inner, format!("{field}.{name}"), with(Step::Key(name.clone())), out))
+        }
+        Value::Array(items) => {
+            items.iter().enumerate().for_each(|(at, inner)| collect(inner, format!("{field}[{at}]"), with(Step::Index(at)), out))
+        }
         plain => out.push((field, steps, plain)),
     }
 }
@@ -259,7 +260,11 @@ fn each(field: &str, value: &Value, members: &[Field]) -> Result<Value, BodyErro
             let full = format!("{field}[{at}].{name}");
             let member = members.iter().find(|member| member.target == *name);
             let mut changes = Vec::new();
-            member.ok_or_else(|| not_writable(&full, "the vendor takes no such part of it"))?.write(&full, value, &mut changes)?;
+            member.ok_or_else(|| not_writable(&full, "the vendor takes no such part of it"))?.write(
+                &full,
+                value,
+                &mut changes,
+            )?;
             changes.iter().for_each(|change| change.apply(&mut element));
         }
         if !element.is_null() {

@@ -51,11 +51,21 @@ pub(super) async fn create_group(state: web::Data<State>, request: HttpRequest, 
     create(&state, &request, Kind::Group, &body)
 }
 
-pub(super) async fn change_user(state: web::Data<State>, request: HttpRequest, id: web::Path<String>, body: Body) -> HttpResponse {
+pub(super) async fn change_user(
+    state: web::Data<State>,
+    request: HttpRequest,
+    id: web::Path<String>,
+    body: Body,
+) -> HttpResponse {
     change(&state, &request, Kind::User, &id, &body)
 }
 
-pub(super) async fn change_group(state: web::Data<State>, request: HttpRequest, id: web::Path<String>, body: Body) -> HttpResponse {
+pub(super) async fn change_group(
+    state: web::Data<State>,
+    request: HttpRequest,
+    id: web::Path<String>,
+    body: Body,
+) -> HttpResponse {
     change(&state, &request, Kind::Group, &id, &body)
 }
 
@@ -145,7 +155,9 @@ fn delete(state: &State, request: &HttpRequest, kind: Kind, id: &str) -> HttpRes
 /// Does what was asked, or lies.
 fn settle(state: &State, kind: Kind, id: &str, mut record: Option<Value>, status: u16) -> HttpResponse {
     let lie = state.faults.write_lie;
-    if lie == Some(WriteLie::DropsTitle) && let Some(record) = record.as_mut().and_then(Value::as_object_mut) {
+    if lie == Some(WriteLie::DropsTitle)
+        && let Some(record) = record.as_mut().and_then(Value::as_object_mut)
+    {
         record.shift_remove("title");
     }
     let shown = record.clone();

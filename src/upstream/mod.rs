@@ -38,6 +38,7 @@ pub use egress_proxy::EgressProxy;
 pub use meters::ByConnector;
 pub use query::Query;
 pub use send::{HttpAnswer, HttpCall};
+pub use transport::rest_write::PATH as UNUSABLE;
 pub use trust::Trust;
 pub use write::{Said, WriteAsk, WriteVerb, Written};
 

@@ -87,7 +87,10 @@ impl Written {
 /// What a failed exchange says about a write: an error when it surely had no effect.
 pub(super) fn judge(failure: Failure) -> Result<Said, Failure> {
     match &failure {
-        Failure::Egress(_) | Failure::Busy(_) | Failure::Distrusted { .. } | Failure::Upload(_) | Failure::Store(_) => Err(failure),
+        Failure::Unsendable { .. } | Failure::Exists(_) => Err(failure),
+        Failure::Egress(_) | Failure::Busy(_) | Failure::Distrusted { .. } | Failure::Upload(_) | Failure::Store(_) => {
+            Err(failure)
+        }
         Failure::Unreachable(text) if was_never_sent(text) => Err(failure),
         Failure::Answered { answer, meaning, .. } => match (answer.status.unwrap_or_default(), meaning) {
             (408 | 502 | 504, _) => Ok(Said::Unknown(failure)),

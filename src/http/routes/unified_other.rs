@@ -86,7 +86,8 @@ fn meta(linked: &Linked, resource: Resource, method: String) -> MethodMeta {
         .collect();
     let schema = openapi::record_schema(resource);
     let body = def.and_then(|def| Some((def.writes.as_ref()?, def.writes.as_ref()?.method(&method)?)));
-    let request_body_schema = body.filter(|_| method != "delete").map(|(writes, _)| body_schema(&schema, &writes.fields(&method)));
+    let request_body_schema =
+        body.filter(|_| method != "delete").map(|(writes, _)| body_schema(&schema, &writes.fields(&method)));
     MethodMeta {
         method,
         schema: schema.clone(),

@@ -39,7 +39,13 @@ fn company(request: &HttpRequest) -> Result<Option<String>> {
 }
 
 /// Makes or changes a record and answers with it as it is.
-async fn put<W, F>(call: LinkedAccount<WriteDirectory, DataOne>, write: Write<Record>, state: &State, ask: ChangeAsk, work: W) -> Answer
+async fn put<W, F>(
+    call: LinkedAccount<WriteDirectory, DataOne>,
+    write: Write<Record>,
+    state: &State,
+    ask: ChangeAsk,
+    work: W,
+) -> Answer
 where
     W: FnOnce(Arc<Services>, Arc<Linked>, ChangeAsk) -> F + Send + 'static,
     F: Future<Output = Result<OneRecord>> + Send + 'static,
@@ -56,18 +62,16 @@ where
 async fn create(call: Puts, write: Write<Record>, state: &State, resource: Resource, ask: ChangeAsk) -> Answer {
     let call = call.0?;
     capability::require(&call.linked, resource, Verb::Other("create"))?;
-    let work = async move |services: Arc<Services>, linked: Arc<Linked>, ask| {
-        services.directory.create(&linked, resource, ask).await
-    };
+    let work =
+        async move |services: Arc<Services>, linked: Arc<Linked>, ask| services.directory.create(&linked, resource, ask).await;
     put(call, write, state, ask, work).await
 }
 
 async fn update(call: Puts, write: Write<Record>, state: &State, resource: Resource, ask: ChangeAsk) -> Answer {
     let call = call.0?;
     capability::require(&call.linked, resource, Verb::Other("update"))?;
-    let work = async move |services: Arc<Services>, linked: Arc<Linked>, ask| {
-        services.directory.update(&linked, resource, ask).await
-    };
+    let work =
+        async move |services: Arc<Services>, linked: Arc<Linked>, ask| services.directory.update(&linked, resource, ask).await;
     put(call, write, state, ask, work).await
 }
 
@@ -138,7 +142,13 @@ pub async fn create_group(call: Puts, request: HttpRequest, write: Write<Record>
     params(("id" = String, Path, description = "The vendor's id, percent-encoded."), CallParams, DataParams, EnvelopeParams, CompanyParams),
     responses((status = 200, description = "The group, as the vendor shows it.", body = Group)))]
 #[patch("/unified/user-directory/groups/{id}")]
-pub async fn update_group(call: Puts, id: Path<String>, request: HttpRequest, write: Write<Record>, state: Data<State>) -> Answer {
+pub async fn update_group(
+    call: Puts,
+    id: Path<String>,
+    request: HttpRequest,
+    write: Write<Record>,
+    state: Data<State>,
+) -> Answer {
     let ask = ChangeAsk { id: Some(id.into_inner()), company: company(&request)?, ..ChangeAsk::default() };
     update(call, write, &state, Resource::Group, ask).await
 }
@@ -160,7 +170,13 @@ pub async fn delete_group(call: Takes, id: Path<String>, request: HttpRequest, w
     params(("id" = String, Path, description = "The group's id, percent-encoded."), CallParams, DataParams, EnvelopeParams, CompanyParams),
     responses((status = 201, description = "The member, as the vendor shows it.", body = Member)))]
 #[post("/unified/user-directory/groups/{id}/members")]
-pub async fn add_group_member(call: Puts, id: Path<String>, request: HttpRequest, write: Write<Record>, state: Data<State>) -> Answer {
+pub async fn add_group_member(
+    call: Puts,
+    id: Path<String>,
+    request: HttpRequest,
+    write: Write<Record>,
+    state: Data<State>,
+) -> Answer {
     let ask = ChangeAsk { group: Some(id.into_inner()), company: company(&request)?, ..ChangeAsk::default() };
     create(call, write, &state, Resource::GroupMember, ask).await
 }

@@ -20,11 +20,11 @@ use aws_lc_rs::aead::{AES_256_GCM, Aad, RandomizedNonceKey};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+pub use self::writes::WriteLie;
 use self::{
     shell::{Answer, Shell, plain, split},
     world::World,
 };
-pub use self::writes::WriteLie;
 use super::Sandbox;
 
 /// What the stand-in takes as its API key.

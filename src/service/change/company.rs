@@ -53,10 +53,10 @@ impl Work<'_> {
         let is_alone = facts.get("managed_companies").and_then(serde_json::Value::as_u64) == Some(0);
         own.filter(|_| is_alone).map(str::to_owned).ok_or_else(|| {
             let writes = self.def.writes.as_ref();
-            let field = if writes.is_some() && self.def.map.contains_key("organization") { "organization" } else { "organizations" };
-            let detail = format!(
-                "This account sees several companies: say which with `{field}` or the header `{COMPANY_HEADER}`."
-            );
+            let field =
+                if writes.is_some() && self.def.map.contains_key("organization") { "organization" } else { "organizations" };
+            let detail =
+                format!("This account sees several companies: say which with `{field}` or the header `{COMPANY_HEADER}`.");
             Error::new(Code::FieldMissing, detail).field(field)
         })
     }

@@ -28,7 +28,7 @@ use crate::{
     error::{Code, Error, Result},
     mapping::{Options, Roots, not_shown},
     model::{Resource, Warning},
-    upstream::{Failure, WriteAsk, WriteVerb, Written},
+    upstream::{Failure, UNUSABLE, WriteAsk, WriteVerb, Written},
 };
 
 /// A vendor that answers a read from a copy may need this long to show what it has just taken.
@@ -171,10 +171,15 @@ impl Work<'_> {
         }
     }
 
-    /// Adds a member; one that is in the group already is as good.
+    /// Adds a member; one that is in the group already stays, and some servers would list it twice.
     async fn add(self, wanted: Map<String, Value>) -> Result<OneRecord> {
         let prepared = Prepared { company: self.company(&[])?, wanted, ..Prepared::default() };
         let id = self.ask.id.clone().unwrap_or_default();
+        if self.linked.access.method.transport != Transport::KeeperCommander
+            && let Some(seen) = self.read(&id).await?
+        {
+            return self.shown(seen, &prepared.wanted, &Told::Unasked);
+        }
         let told = Told::of(self.send(WriteVerb::Create, &prepared).await?.said);
         match self.read_until(&id, &prepared.wanted).await {
             Ok(Some(seen)) => self.shown(seen, &prepared.wanted, &told),
@@ -220,6 +225,9 @@ impl Work<'_> {
 
     /// The error for a write that had no effect.
     async fn refused(&self, verb: WriteVerb, failure: Failure) -> Error {
+        if matches!(&failure, Failure::Unsendable { field, .. } if field == UNUSABLE) {
+            return no_record(self.def);
+        }
         let status = match &failure {
             Failure::Answered { answer, .. } => answer.status,
             _ => None,
@@ -231,7 +239,9 @@ impl Work<'_> {
     /// The record as it is now, whole.
     async fn read(&self, id: &str) -> Result<Option<Seen>> {
         let found = match (&self.def.get, &self.ask.group) {
-            (Some(Get::Request { .. }), None) => self.directory.get(self.linked, self.def.resource, id, OneQuery::default()).await,
+            (Some(Get::Request { .. }), None) => {
+                self.directory.get(self.linked, self.def.resource, id, OneQuery::default()).await
+            }
             _ => return self.search("id", &[id], false).await,
         };
         match found {
@@ -272,7 +282,9 @@ impl Work<'_> {
         let values: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
         let op = if values.len() == 1 { FilterOp::Eq } else { FilterOp::In };
         let filters = vec![Filter { field: field.to_owned(), op, values }];
-        let list = ListQuery { limit: Some(2), filters, ..ListQuery::default() };
+        // An id means one record, however often a vendor lists it.
+        let limit = if field == "id" { 1 } else { 2 };
+        let list = ListQuery { limit: Some(limit), filters, ..ListQuery::default() };
         let (def, group) = (self.def, self.ask.group.as_deref());
         let mut source = Source::new(self.directory, self.linked, def, group, def.resource.plural())?;
         if source.is_visited() && def.per.is_some() {
@@ -291,7 +303,7 @@ impl Work<'_> {
             let lost = page.warnings.first().map(|warning| warning.message.clone()).unwrap_or_default();
             return Err(Error::new(Code::VendorDenied, lost));
         }
-        if page.count != 1 || page.next_cursor.is_some() {
+        if page.count != 1 || (page.next_cursor.is_some() && field != "id") {
             return Ok(None);
         }
         Seen::read(OneRecord { body: Writer::only_record(page.result), warnings: page.warnings, debug: None }).map(Some)

@@ -47,7 +47,8 @@ impl Work<'_> {
         companies.extend(nodes.filter_map(|change| Some((change.field.clone(), self.company_of(change.value.as_str()?)?))));
         let company = self.company(&companies)?;
         let find = self.find(&wanted, &changes);
-        let unique = find.as_ref().filter(|_| !self.method.many).and_then(|(name, text)| Some((self.source_of(name)?, text.clone())));
+        let unique =
+            find.as_ref().filter(|_| !self.method.many).and_then(|(name, text)| Some((self.source_of(name)?, text.clone())));
         Ok(Prepared { changes, wanted, company, find, unique })
     }
 
@@ -150,4 +151,3 @@ pub(super) fn member_body(body: &Map<String, Value>) -> Result<(String, Map<Stri
     let wanted = body.iter().filter(|(name, value)| *name == "type" && !value.is_null());
     Ok((id.to_owned(), wanted.map(|(name, value)| (name.clone(), value.clone())).collect()))
 }
-

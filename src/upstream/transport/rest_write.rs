@@ -1,7 +1,5 @@
 //! Requests that change something: sent once, with the record in the form the connector says.
 
-
-
 use bytes::Bytes;
 use http::{HeaderValue, Method, header};
 use serde_json::{Map, Value};
@@ -111,7 +109,11 @@ impl Exchange<'_> {
 }
 
 /// The record as it is, and its entity tag; without the resource's own query when `whole`. An error when there is none.
-pub(super) async fn read(exchange: &Exchange<'_>, get: Option<&Get>, whole: bool) -> Result<(Value, Option<HeaderValue>), Failure> {
+pub(super) async fn read(
+    exchange: &Exchange<'_>,
+    get: Option<&Get>,
+    whole: bool,
+) -> Result<(Value, Option<HeaderValue>), Failure> {
     let Some(Get::Request { request, .. }) = get else {
         return Err(Failure::BadAnswer("this resource is not read one by one".into()));
     };
@@ -121,14 +123,17 @@ pub(super) async fn read(exchange: &Exchange<'_>, get: Option<&Get>, whole: bool
         call.query = Default::default();
     }
     let answer = rest::ask(exchange.context, exchange.access, call, None).await?;
-    let record: Value = serde_json::from_slice(&answer.body)
-        .map_err(|_| Failure::BadAnswer("the vendor's record is not JSON".into()))?;
+    let record: Value =
+        serde_json::from_slice(&answer.body).map_err(|_| Failure::BadAnswer("the vendor's record is not JSON".into()))?;
     let version = record.pointer("/meta/version").and_then(Value::as_str).and_then(|tag| HeaderValue::from_str(tag).ok());
     Ok((record, answer.headers.get(header::ETAG).cloned().or(version)))
 }
 
+/// What an id that cannot stand in the request is called: no record has it.
+pub const PATH: &str = "path";
+
 fn unusable(error: crate::connector::TemplateError) -> Failure {
-    Failure::Unsendable { field: "id".into(), reason: error.to_string() }
+    Failure::Unsendable { field: PATH.into(), reason: error.to_string() }
 }
 
 /// The caller's own members over the record's, objects within objects.
@@ -142,7 +147,6 @@ pub(super) fn merge(record: &mut Value, own: &Map<String, Value>) {
     }
 }
 
-
 /// The status of an answer that is an error.
 pub(super) fn status_of(failure: &Failure) -> Option<u16> {
     match failure {
@@ -150,4 +154,3 @@ pub(super) fn status_of(failure: &Failure) -> Option<u16> {
         _ => None,
     }
 }
-

@@ -109,9 +109,8 @@ fn differences(before: &Value, after: &Value) -> Vec<Value> {
                 // An attribute of an extension stands behind a colon, a part of an attribute behind a dot.
                 let joint = if name.contains(':') { ':' } else { '.' };
                 let parts = new.keys().chain(old.keys().filter(|part| !new.contains_key(*part)));
-                operations.extend(parts.filter_map(|part| {
-                    operation(&format!("{name}{joint}{part}"), old.get(part), new.get(part))
-                }));
+                operations
+                    .extend(parts.filter_map(|part| operation(&format!("{name}{joint}{part}"), old.get(part), new.get(part))));
             }
             (None, Some(Value::Object(new))) if name.contains(':') => {
                 operations.extend(new.iter().filter_map(|(part, value)| operation(&format!("{name}:{part}"), None, Some(value))));

@@ -273,7 +273,8 @@ async fn writes_are_rehearsed_at_every_sandbox() {
         let (status, made) = call("POST", "", Some(r#"{"username": "rehearsal@demo.example", "name": "Reh Earsal"}"#)).await;
         assert_eq!(status, 201, "{made}");
         let id = format!("/{}", made["id"].as_str().unwrap());
-        let found = listed(base, token, &json!({"id": account}), "users", "&username=rehearsal@demo.example", "application/json").await;
+        let found =
+            listed(base, token, &json!({"id": account}), "users", "&username=rehearsal@demo.example", "application/json").await;
         assert!(found.contains("Reh Earsal"), "{found}");
         let (status, changed) = call("PATCH", &id, Some(r#"{"title": "Understudy"}"#)).await;
         assert_eq!((status, &changed["title"]), (200, &json!("Understudy")), "{changed}");

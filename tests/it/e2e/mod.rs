@@ -30,6 +30,6 @@ mod redis;
 pub mod scim;
 mod sdks;
 mod tls_door;
-mod writes;
 pub mod vendor;
 pub mod vendor_tls;
+mod writes;

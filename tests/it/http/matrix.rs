@@ -143,7 +143,11 @@ impl Operation {
 
     fn target(&self, id: &str, account: &str) -> String {
         let path = self.path.replace("{id}", id).replace("{resource}", "users").replace("{model}", "user-directory");
-        let path = path.replace("{method}", "list").replace("{slug_or_id}", "scim").replace("{member_id}", "u1").replace("{code}", "not_found");
+        let path = path
+            .replace("{method}", "list")
+            .replace("{slug_or_id}", "scim")
+            .replace("{member_id}", "u1")
+            .replace("{code}", "not_found");
         if self.in_query { format!("{path}?integrated_account_id={account}") } else { path }
     }
 

@@ -10,10 +10,7 @@ use serde_json::{Value, json};
 
 use super::bench::stand_in;
 use crate::{
-    e2e::{
-        scim::authority,
-        vendor::problem,
-    },
+    e2e::{scim::authority, vendor::problem},
     support::{
         gateway::{ADMIN, Answer, Gateway, Kept},
         peers,
@@ -88,14 +85,23 @@ async fn a_whole_life(house: &House) {
     let made = house.good("POST", USERS, Some(body), 201).await;
     let id = made["id"].as_str().unwrap().to_owned();
     assert_eq!(id.parse::<u64>().unwrap() >> 32, NORTHWIND);
-    assert_eq!((&made["username"], &made["status"], &made["title"]), (&json!("zoe@northwind.example"), &json!("invited"), &json!("--lock")));
+    assert_eq!(
+        (&made["username"], &made["status"], &made["title"]),
+        (&json!("zoe@northwind.example"), &json!("invited"), &json!("--lock"))
+    );
     assert!(house.emails().await.contains(&"zoe@northwind.example".to_owned()), "the list shows it at once");
-    let again = house.call("POST", USERS, Some(json!({"username": "zoe@northwind.example", "organizations": [{"id": "3861"}]}))).await;
+    let again =
+        house.call("POST", USERS, Some(json!({"username": "zoe@northwind.example", "organizations": [{"id": "3861"}]}))).await;
     problem(&again, 422, "already_exists", "vendor");
 
     let ben = format!("{USERS}/{BEN}");
-    let changed = house.good("PATCH", &ben, Some(json!({"status": "inactive", "title": "Dentist", "name": "Ben Ünïcode II"})), 200).await;
-    assert_eq!((&changed["status"], &changed["title"], &changed["status_reason"]), (&json!("inactive"), &json!("Dentist"), &json!("admin")), "{changed}");
+    let changed =
+        house.good("PATCH", &ben, Some(json!({"status": "inactive", "title": "Dentist", "name": "Ben Ünïcode II"})), 200).await;
+    assert_eq!(
+        (&changed["status"], &changed["title"], &changed["status_reason"]),
+        (&json!("inactive"), &json!("Dentist"), &json!("admin")),
+        "{changed}"
+    );
     assert_eq!(house.good("GET", &ben, None, 200).await["name"], "Ben Ünïcode II");
     assert_eq!(house.good("PATCH", &ben, Some(json!({"status": "active"})), 200).await["status"], "active");
     let node = json!({"workspaces": [{"id": ((NORTHWIND << 32) + 21).to_string()}]});
@@ -171,7 +177,10 @@ async fn lies_told_on_purpose_are_found_out() {
     let both = || Some(json!({"name": "Ben III", "title": "Surgeon"}));
     control.lie(Some(WriteLie::SaysDone));
     let refused = problem(&house.call("PATCH", &ben, both()).await, 502, "write_not_taken", "vendor");
-    assert!(refused["detail"].as_str().unwrap().contains("answered 200") && refused["raw_response"]["data"].is_array(), "{refused}");
+    assert!(
+        refused["detail"].as_str().unwrap().contains("answered 200") && refused["raw_response"]["data"].is_array(),
+        "{refused}"
+    );
     let body = json!({"username": "new@northwind.example", "organizations": [{"id": "3861"}]});
     problem(&house.call("POST", USERS, Some(body.clone())).await, 502, "write_not_taken", "vendor");
     problem(&house.call("DELETE", &ben, None).await, 502, "write_not_taken", "vendor");
@@ -203,7 +212,8 @@ async fn no_value_becomes_an_option_another_command_or_a_wildcard() {
     let runs = control.runs();
     let ben = format!("{USERS}/{BEN}");
     for value in ["a\nb", "a\rb", "${HOME}", "--", "@all"] {
-        let refused = problem(&house.call("PATCH", &ben, Some(json!({"name": value}))).await, 422, "field_not_writable", "gateway");
+        let refused =
+            problem(&house.call("PATCH", &ben, Some(json!({"name": value}))).await, 422, "field_not_writable", "gateway");
         assert_eq!(refused["field"], "name", "{refused}");
     }
     for email in ["--delete", "-h", "@all", "a\nb@x.example"] {
@@ -259,8 +269,12 @@ async fn everything_that_names_a_company_must_name_the_same() {
 
 #[tokio::test]
 async fn a_key_that_may_not_write_says_which_command_it_lacks() {
-    let (house, _sandbox, _control) =
-        House::sandboxed(|faults| faults.commands.retain(|word| word != "enterprise-user")).await;
-    let refused = problem(&house.call("PATCH", &format!("{USERS}/{BEN}"), Some(json!({"title": "x"}))).await, 403, "vendor_denied", "vendor");
+    let (house, _sandbox, _control) = House::sandboxed(|faults| faults.commands.retain(|word| word != "enterprise-user")).await;
+    let refused = problem(
+        &house.call("PATCH", &format!("{USERS}/{BEN}"), Some(json!({"title": "x"}))).await,
+        403,
+        "vendor_denied",
+        "vendor",
+    );
     assert!(refused["detail"].as_str().unwrap().contains("may not run enterprise-user"), "{refused}");
 }

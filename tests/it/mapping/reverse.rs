@@ -156,7 +156,10 @@ fn what_a_record_shows_is_compared_as_vendors_write_it() {
         "remote_data": {"x": 1},
     }))
     .is_empty());
-    assert_eq!(missing(json!({"name": "ada", "emails": [], "title": "x", "username": null})), ["name", "emails", "title", "username"]);
+    assert_eq!(
+        missing(json!({"name": "ada", "emails": [], "title": "x", "username": null})),
+        ["name", "emails", "title", "username"]
+    );
 }
 
 /// Map, turn round, map again: of every fixture of every connector the fields that can be written come back the same.

@@ -116,7 +116,10 @@ impl Work<'_> {
         if let Some((path, text)) = &ask.unique {
             let has = |row: &str| path.text(row.as_bytes()).is_some_and(|found| found.to_lowercase() == text.to_lowercase());
             if rows.iter().any(|row| has(row.get())) {
-                return Err(Failure::Exists(format!("Among the company's {} there is one of this name.", self.def.resource.plural())));
+                return Err(Failure::Exists(format!(
+                    "Among the company's {} there is one of this name.",
+                    self.def.resource.plural()
+                )));
             }
         }
         Ok(done.data().map(|data| Bytes::copy_from_slice(data.get().as_bytes())))
@@ -241,9 +244,9 @@ fn own_changes(own: &Map<String, Value>) -> Result<Vec<Change>, Failure> {
 fn collect(field: &str, path: &str, value: &Value, changes: &mut Vec<Change>) -> Result<(), Failure> {
     let field = format!("remote_data.{}", field.trim_start_matches("remote_data."));
     match value {
-        Value::Object(members) => {
-            members.iter().try_for_each(|(name, inner)| collect(&format!("{field}.{name}"), &format!("{path}.{name}"), inner, changes))
-        }
+        Value::Object(members) => members
+            .iter()
+            .try_for_each(|(name, inner)| collect(&format!("{field}.{name}"), &format!("{path}.{name}"), inner, changes)),
         value => {
             let path = crate::mapping::Path::parse(path).map_err(|_| unsendable(&field, "no option of this command sets it"))?;
             changes.push(Change { field, path, value: value.clone() });
@@ -282,34 +285,41 @@ mod tests {
     #[test]
     fn no_value_becomes_an_option_or_another_command() {
         let words = ["enterprise-user", "{id}"];
-        assert_eq!(line(&words, "7:x", vec![change("name", "O'Neil; rm -rf".into())], None).unwrap(),
-            r#"enterprise-user --name='O'"'"'Neil; rm -rf' 'x'"#);
-        assert_eq!(line(&words, "5", vec![change("name", "--delete".into())], None).unwrap(), "enterprise-user --name='--delete' '5'");
+        assert_eq!(
+            line(&words, "7:x", vec![change("name", "O'Neil; rm -rf".into())], None).unwrap(),
+            r#"enterprise-user --name='O'"'"'Neil; rm -rf' 'x'"#
+        );
+        assert_eq!(
+            line(&words, "5", vec![change("name", "--delete".into())], None).unwrap(),
+            "enterprise-user --name='--delete' '5'"
+        );
         assert_eq!(line(&words, "5", vec![change("status", "Locked".into())], None).unwrap(), "enterprise-user --lock '5'");
-        for (value, why) in [
-            ("a\nb", "line break"),
-            ("${HOME}", "`${`"),
-            ("@all", "wildcard"),
-            ("", "empty"),
-        ] {
+        for (value, why) in [("a\nb", "line break"), ("${HOME}", "`${`"), ("@all", "wildcard"), ("", "empty")] {
             let refused = line(&words, "5", vec![change("name", value.into())], None).unwrap_err();
             assert!(refused.contains(why) && refused.contains("the_name"), "{refused}");
         }
         for odd in ["--delete", "-h"] {
-            let refused = line(&["enterprise-user", "--invite", "{email}"], "", vec![change("email", odd.into())], None).unwrap_err();
+            let refused =
+                line(&["enterprise-user", "--invite", "{email}"], "", vec![change("email", odd.into())], None).unwrap_err();
             assert!(refused.contains("the_email") && refused.contains("dash"), "{refused}");
         }
         assert!(line(&words, "5", vec![change("name", Value::Null)], None).unwrap_err().contains("take a value away"));
         assert!(line(&words, "5", vec![change("email", "x".into())], None).unwrap_err().contains("no option"));
-        assert!(line(&words, "5", vec![change("status", "Active".into())], None).unwrap_err().contains("no option for this value"));
+        assert!(
+            line(&words, "5", vec![change("status", "Active".into())], None).unwrap_err().contains("no option for this value")
+        );
     }
 
     #[test]
     fn ids_that_look_like_options_go_by_name_or_behind_their_option() {
-        assert_eq!(line(&["enterprise-team", "--delete", "--force", "{id}"], "7:-uid", vec![], Some("Front Desk")).unwrap(),
-            "enterprise-team --delete --force 'Front Desk'");
-        assert_eq!(line(&["enterprise-user", "--add-team={group_id}", "{id}"], "5", vec![], None).unwrap(),
-            "enterprise-user --add-team='-uid' '5'");
+        assert_eq!(
+            line(&["enterprise-team", "--delete", "--force", "{id}"], "7:-uid", vec![], Some("Front Desk")).unwrap(),
+            "enterprise-team --delete --force 'Front Desk'"
+        );
+        assert_eq!(
+            line(&["enterprise-user", "--add-team={group_id}", "{id}"], "5", vec![], None).unwrap(),
+            "enterprise-user --add-team='-uid' '5'"
+        );
     }
 
     #[test]

@@ -14,8 +14,7 @@ use crate::{
     model::{Clock, EnvironmentId, Scope, Scopes, Secret, Tasks},
     service::{
         Accounts, Administrator, Directory, Idempotency, NewToken, Opened, Passthrough, PlatformCursors, Rates, RequestLog,
-        Services,
-        Snapshots, Tokens,
+        Services, Snapshots, Tokens,
     },
     store::{
         Store, StoreError,

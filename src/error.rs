@@ -110,6 +110,18 @@ error_table! {
         "Send all secrets of the link method in the same request.";
     InvalidField "invalid_field" 422 Gateway false "A field of the link method is missing or has a value that is not allowed"
         "`detail` and `field` name it and what it takes.";
+    FieldNotWritable "field_not_writable" 422 Gateway false "A field of the record cannot be written at this vendor"
+        "`field` names it and `detail` says why; `/capabilities` lists the fields that can. Leave it out, or send the vendor's own in `remote_data`.";
+    FieldMissing "field_missing" 422 Gateway false "The vendor needs a field that is not in the record"
+        "`field` names it; send it.";
+    AlreadyExists "already_exists" 422 Vendor false "The vendor has such a record already"
+        "Read it, and change it instead.";
+    WriteNotTaken "write_not_taken" 502 Vendor false "The vendor said it was done, but it was not"
+        "`detail` says what the vendor answered and what is really there. Nothing changed.";
+    WritePartial "write_partial" 502 Vendor false "The vendor took a part of the write and reported a failure"
+        "`detail` names what was taken and what was not; read the record before going on.";
+    WriteUnconfirmed "write_unconfirmed" 502 Vendor false "Whether the write took effect is not known"
+        "Read the record before sending anything again: it may have changed, or may still.";
     EgressRefused "egress_refused" 422 Gateway false "The address is not one this gateway may call"
         "Use the vendor's public https address, or let the operator list it in `ROLLCALL_EGRESS_ALLOW`.";
     OutsideDirectoryLayer "outside_directory_layer" 403 Gateway false "The call reaches beyond directory and billing data"

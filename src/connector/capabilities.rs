@@ -62,7 +62,7 @@ pub struct ResourceCapabilities {
     pub resource: String,
     /// The name at `/proxy/{name}`; absent when the vendor has no such thing.
     pub proxy: Option<String>,
-    /// `list` and `get`, as far as there are.
+    /// `list`, `get`, `create`, `update` and `delete`, as far as there are.
     pub methods: Vec<String>,
     /// Why the vendor has none.
     pub none: Option<String>,
@@ -120,12 +120,14 @@ fn method_capabilities(method: &LinkMethod) -> MethodCapabilities {
 
 fn resource_capabilities(def: &ResourceDef) -> ResourceCapabilities {
     let there = def.none.is_none();
-    let methods = [("list", def.list.is_some()), ("get", def.get.is_some() && def.resource != Resource::GroupMember)];
+    let reads = [("list", def.list.is_some()), ("get", def.get.is_some() && def.resource != Resource::GroupMember)];
+    let writes = def.writes.iter().flat_map(|writes| writes.offered()).map(|name| (name, true));
+    let methods = reads.into_iter().chain(writes);
     let fields: Vec<String> = def.filled().map(|field| field.name.to_owned()).collect();
     ResourceCapabilities {
         resource: def.resource.plural().to_owned(),
         proxy: there.then(|| def.proxy_name.clone()),
-        methods: methods.into_iter().filter(|(_, has)| *has).map(|(name, _)| name.to_owned()).collect(),
+        methods: methods.filter(|(_, has)| *has).map(|(name, _)| name.to_owned()).collect(),
         none: def.none.clone(),
         partial: def.partial,
         filters: if there { filters(def, &fields) } else { Vec::new() },

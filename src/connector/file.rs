@@ -415,6 +415,8 @@ pub struct ResourceFile {
     /// Target path → rule.
     #[serde(default)]
     pub map: BTreeMap<String, RuleFile>,
+    /// How it is written; left out, it is only read.
+    pub write: Option<super::write::WriteFile>,
     /// Source paths that need not occur in any fixture.
     #[serde(default)]
     pub optional: Vec<String>,

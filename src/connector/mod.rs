@@ -17,6 +17,7 @@ pub mod schema;
 pub mod template;
 pub mod trust;
 mod units;
+pub mod write;
 mod yaml;
 
 use std::{
@@ -35,6 +36,7 @@ pub use overlay::Overlay;
 pub use rate::{RateUnit, RateWords};
 pub use resolve::{FieldProblem, Resolved};
 pub use template::{Position, Template, TemplateError};
+pub use write::{BodyTemplate, WriteBy, WriteForm, WriteMethod, Writes};
 
 use crate::{
     mapping::{Path, Table},
@@ -323,6 +325,8 @@ pub struct ResourceDef {
     pub filters: BTreeMap<String, VendorFilter>,
     /// List records lack fields that `get` has.
     pub partial: bool,
+    /// How it is written.
+    pub writes: Option<Writes>,
     /// The map.
     pub table: Arc<Table>,
     /// The map as written, for capabilities and meta routes.

@@ -11,7 +11,7 @@ use super::{
     file::{FilterFile, GetFile, ListFile, PageFile, ResourceFile},
     folder::{Parsed, ResourceSource},
     schema::suggest,
-    units,
+    units, write,
     yaml::Place,
 };
 use crate::{
@@ -110,6 +110,7 @@ fn merge(own: &ResourceFile, base: &ResourceFile) -> ResourceFile {
     merged.filters.extend(own.filters.clone());
     merged.map.extend(own.map.clone());
     merged.optional.extend(own.optional.clone());
+    merged.write = write::merge(own.write.as_ref(), base.write.as_ref());
     merged
 }
 
@@ -142,6 +143,8 @@ fn compile(scope: &mut Scope<'_>, layers: Layers<'_>, file: &ResourceFile) -> Op
     let list = file.list.as_ref().and_then(|list| compile_list(scope, layers.key("list"), list, &extra));
     let get = file.get.as_ref().and_then(|get| compile_get(scope, layers.key("get"), get, &extra_names(file, true)));
     let filters = compile_filters(scope, layers, file, shape);
+    let writes =
+        file.write.as_ref().and_then(|w| write::compile(scope, layers.key("write"), w, &file.map, file.resource, &extra));
     let table = if file.none.is_some() { blank_table(shape) } else { compile_table(scope, layers, file, shape) };
     for (i, text) in file.optional.iter().enumerate() {
         path(scope, layers.key("optional").index(i), text);
@@ -158,6 +161,7 @@ fn compile(scope: &mut Scope<'_>, layers: Layers<'_>, file: &ResourceFile) -> Op
         get,
         filters,
         partial: file.partial,
+        writes,
         table: Arc::new(table?),
         map: file.map.clone(),
         optional: file.optional.clone(),
@@ -166,7 +170,8 @@ fn compile(scope: &mut Scope<'_>, layers: Layers<'_>, file: &ResourceFile) -> Op
 }
 
 fn check_none(scope: &mut Scope<'_>, layers: Layers<'_>, file: &ResourceFile) {
-    let more = file.list.is_some() || file.get.is_some() || !file.map.is_empty() || !file.filters.is_empty();
+    let reads = file.list.is_some() || file.get.is_some() || !file.map.is_empty() || !file.filters.is_empty();
+    let more = reads || file.write.is_some();
     if more {
         let hint = "`none` says the vendor has no such thing, so nothing else is given".to_owned();
         scope.problems.push(layers.key("none").problem("`none` stands beside a way to read", hint));

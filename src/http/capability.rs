@@ -1,6 +1,6 @@
 //! What a connector offers, read from its files: the capability documents, and the refusals that agree with them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -114,6 +114,8 @@ pub struct UnifiedCapability {
     pub link_methods: Vec<String>,
     /// Fields the connector fills; the others are absent.
     pub fields: Vec<String>,
+    /// Fields that can be written, by method.
+    pub writable: BTreeMap<String, Vec<String>>,
     /// Filters, and who evaluates them.
     pub filters: Vec<FilterCapability>,
     /// List records lack fields that `get` has.
@@ -265,7 +267,9 @@ fn field(file: &FieldFile) -> FieldCapability {
 pub fn verbs(method: &LinkMethod, resource: Resource) -> Vec<Verb> {
     let Some(def) = method.resources.get(&resource).filter(|def| def.none.is_none()) else { return Vec::new() };
     let list = def.list.is_some().then_some(Verb::List);
-    list.into_iter().chain(def.get.is_some().then_some(Verb::Get)).collect()
+    let get = (def.get.is_some() && resource != Resource::GroupMember).then_some(Verb::Get);
+    let writes = def.writes.iter().flat_map(|writes| writes.offered()).map(Verb::Other);
+    list.into_iter().chain(get).chain(writes).collect()
 }
 
 fn wanted(query: &CapabilityQuery, verbs: Vec<Verb>) -> Vec<Verb> {
@@ -303,17 +307,31 @@ fn one_unified(methods: &[&LinkMethod], resource: Resource, query: &CapabilityQu
         methods: words.into_iter().map(str::to_owned).collect(),
         link_methods: offering.iter().map(|m| m.name.clone()).collect(),
         fields: fields.iter().map(|f| f.name.to_owned()).collect(),
+        writable: writable(&defs),
         filters,
         is_partial_response: defs.iter().any(|d| d.partial),
         env_overridden: false,
     })
 }
 
+/// What any of the link methods takes; `GET …/meta/{method}` of an account says what that account's takes.
+fn writable(defs: &[&crate::connector::ResourceDef]) -> BTreeMap<String, Vec<String>> {
+    let mut all: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for writes in defs.iter().filter_map(|def| def.writes.as_ref()) {
+        for method in writes.offered().filter(|method| *method != "delete") {
+            let known = all.entry(method.to_owned()).or_default();
+            known.extend(writes.fields(method).into_iter().filter(|field| !known.contains(field)).collect::<Vec<_>>());
+        }
+    }
+    all
+}
+
 fn proxy(connector: &Connector, methods: &[&LinkMethod], query: &CapabilityQuery) -> Vec<ProxyCapability> {
     let mut found: Vec<ProxyCapability> = Vec::new();
     for (method, def) in methods.iter().flat_map(|m| m.resources.values().map(move |def| (m, def))) {
         let (name, plural) = (&def.proxy_name, def.resource.plural());
-        let verbs = wanted(query, verbs(method, def.resource));
+        let mut verbs = wanted(query, verbs(method, def.resource));
+        verbs.retain(|verb| matches!(verb, Verb::List | Verb::Get));
         if query.resource.as_deref().is_some_and(|r| r != name && r != plural) || verbs.is_empty() {
             continue;
         }
@@ -391,9 +409,28 @@ pub fn require(linked: &Linked, resource: Resource, verb: Verb) -> Result<(), Er
     let able = connector.methods.iter().find(|other| verbs(other, resource).contains(&verb));
     let hint = able.map_or_else(String::new, |other| format!(" An account linked by `{}` can.", other.name));
     let (title, name, verb_word) = (&connector.file.title, resource.plural(), verb.word());
-    let detail = format!("{title}, linked by `{}`, has `{name}` but cannot {verb_word} them.{hint}", method.name);
-    let allow = if matches!(verb, Verb::List | Verb::Get) { "" } else { READ_ONLY };
+    let none = method.resources.get(&resource).and_then(|def| def.writes.as_ref()?.none.get(verb_word));
+    let why = none.map_or_else(String::new, |reason| format!(" {reason}"));
+    let detail = format!("{title}, linked by `{}`, has `{name}` but cannot {verb_word} them.{why}{hint}", method.name);
+    let allow = allowed(&verbs(method, resource), verb);
     Err(Error::new(Code::MethodNotSupported, detail).allow(allow))
+}
+
+/// The methods that the path answers for this resource: that of the whole list, or that of one record.
+fn allowed(offered: &[Verb], verb: Verb) -> String {
+    let of_list = matches!(verb, Verb::List | Verb::Other("create"));
+    let methods: Vec<&str> = offered
+        .iter()
+        .filter_map(|offered| match offered {
+            Verb::List if of_list => Some(READ_ONLY),
+            Verb::Get if !of_list => Some(READ_ONLY),
+            Verb::Other("create") if of_list => Some("POST"),
+            Verb::Other("update") if !of_list => Some("PATCH"),
+            Verb::Other("delete") if !of_list => Some("DELETE"),
+            _ => None,
+        })
+        .collect();
+    methods.join(", ")
 }
 
 /// The same for `/proxy/{name}`.

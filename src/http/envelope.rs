@@ -136,7 +136,27 @@ pub fn deleted(id: &str) -> Result<Reply, Error> {
 }
 
 fn reply<T: Serialize>(status: StatusCode, value: &T) -> Result<Reply, Error> {
-    Ok(Reply { status: status.as_u16(), body: serde_json::to_vec(value).map_err(Error::internal)? })
+    Ok(Reply { status: status.as_u16(), body: serde_json::to_vec(value).map_err(Error::internal)?, warnings: Vec::new() })
+}
+
+/// What a write at a vendor answers: the record as it is.
+pub fn written(status: StatusCode, record: OneRecord, envelope: bool) -> Result<Reply, Error> {
+    let OneRecord { body, warnings, .. } = record;
+    let names = warnings.iter().map(|warning| warning.code.clone()).collect();
+    let body = match envelope {
+        false => body,
+        true => {
+            let warnings = serde_json::to_vec(&warnings).map_err(Error::internal)?;
+            [b"{\"result\":".as_slice(), &body, b",\"warnings\":", &warnings, b"}"].concat()
+        }
+    };
+    Ok(Reply { status: status.as_u16(), body, warnings: names })
+}
+
+/// What a delete at a vendor answers.
+pub fn taken_away(id: &str, warnings: &[Warning]) -> Result<Reply, Error> {
+    let names = warnings.iter().map(|warning| warning.code.clone()).collect();
+    Ok(Reply { warnings: names, ..deleted(id)? })
 }
 
 fn json_answer<T: Serialize>(status: StatusCode, value: &T) -> Answer {

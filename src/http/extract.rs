@@ -99,6 +99,24 @@ impl<R: Right, Q: Query> FromRequest for Caller<R, Q> {
     }
 }
 
+/// The same for calls with a body: an account that is not there is told once the body is read, so that the connection stays.
+pub struct Later<T>(pub Result<T, Problem>);
+
+impl<R: Right, Q: Query> FromRequest for Later<LinkedAccount<R, Q>> {
+    type Error = Problem;
+    type Future = LocalBoxFuture<'static, Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let found = LinkedAccount::from_request(request, payload);
+        Box::pin(async move {
+            match found.await {
+                Err(problem) if problem.error().code() != Code::NotFound => Err(problem),
+                found => Ok(Self(found)),
+            }
+        })
+    }
+}
+
 /// The parameter that names the account on every data call.
 pub const ACCOUNT_PARAMETER: &str = "integrated_account_id";
 

@@ -45,7 +45,12 @@ const ABOUT: &str = "Rollcall links customers' accounts at many vendors and answ
     `{\"complete\", \"result_count\", \"next_cursor\", \"is_partial_response\", \"warnings\", \"filters\"}`. What goes wrong before the \
     first line is an error like any other; later it ends the list with `\"complete\": false` and the error as `problem`, and \
     `next_cursor`, where there is one, goes on with the same parameters. Without a last line the list was cut.\n\n**HEAD** answers like GET, without a body.\n\n\
-    **Writes** of this gateway's own objects take `Idempotency-Key`, 1 to 255 printable ASCII characters of the caller's choice. \
+    **Writes to a vendor** take the unified schema too, by the same map turned round. What the vendor cannot be told is 422 \
+    `field_not_writable`, never left out silently; `remote_data` goes to the vendor as it is. After each write the record is read \
+    again, and the answer is what is there: a vendor that says it is done when it is not is 502 `write_not_taken`, one that says it \
+    failed when it did not is a success with `rollcall-warning: vendor_reported_failure`, and where nothing can be known it is 502 \
+    `write_unconfirmed`, which is never sent again by itself.\n\n\
+    **Every write** takes `Idempotency-Key`, 1 to 255 printable ASCII characters of the caller's choice. \
     While the first call runs, repetitions are 409 `idempotency_in_progress`; another method, path or body under the key is 422 \
     `idempotency_key_reused`; else the first reply is given again, with `idempotent-replayed: true`. Replies that a repetition may \
     better are not kept (429, 5xx, and whatever is `retryable`): the next call runs again, as it does when the gateway was lost in \
@@ -100,6 +105,15 @@ const AT_VENDOR: &[(u16, &str)] = &[
     (429, "The vendor asks to slow down, or the operator's limit for the token or account is used up."),
     (502, "The vendor did not answer, or not in a way that can be used."),
     (504, "The vendor did not answer in time."),
+];
+
+const WRITING_AT_VENDOR: &[(u16, &str)] = &[
+    (409, "A call with this idempotency key is still running, or the record changed at the vendor at the same time."),
+    (
+        422,
+        "The vendor does not take a field (`field_not_writable`) or needs one (`field_missing`), has such a record already \
+         (`already_exists`), or the idempotency key belongs to another request.",
+    ),
 ];
 
 const REPEATING: &str = "Makes the write safe to send again: under one key it takes effect once. The key belongs to the token \
@@ -251,6 +265,9 @@ fn complete_operation(path: &str, is_write: bool, operation: &mut Operation) {
     }
     if at_vendor {
         problems.extend(AT_VENDOR);
+    }
+    if at_vendor && is_write {
+        problems.extend(WRITING_AT_VENDOR);
     }
     for (status, description) in problems {
         let known = operation.responses.responses.get(&status.to_string());

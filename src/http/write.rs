@@ -109,9 +109,12 @@ pub fn mark(how: Told) -> Option<(&'static str, &'static str)> {
 }
 
 fn told(outcome: Result<Reply>, how: Told) -> Answer {
-    let Reply { status, body } = outcome.map_err(|error| Problem::from(error).told(how))?;
+    let Reply { status, body, warnings } = outcome.map_err(|error| Problem::from(error).told(how))?;
     let status = StatusCode::from_u16(status).map_err(Error::internal)?;
     let mut answer = HttpResponse::build(status);
     mark(how).map(|header| answer.insert_header(header));
+    for warning in warnings {
+        answer.append_header((envelope::WARNING_HEADER, warning));
+    }
     Ok(answer.content_type(envelope::JSON).body(body))
 }

@@ -2,6 +2,7 @@
 //! synchronous; no loops, no I/O, cost at most rules × record.
 
 mod answer;
+mod body;
 mod compile;
 mod convert;
 mod find;
@@ -10,6 +11,7 @@ mod function;
 mod near;
 mod path;
 mod plan;
+mod reverse;
 mod rule;
 mod table;
 mod text;
@@ -17,6 +19,8 @@ mod trie;
 mod write;
 
 pub use answer::{Answer, AnswerReader};
+pub use body::{check_body, not_shown};
 pub use path::{Path, PathError, PlainStep};
+pub use reverse::{BodyError, Change, Reverse, ReverseRules};
 pub use rule::{OneOrMany, RuleFile, SourceFile, WhenFile, merge};
 pub use table::{MapError, Mapped, Mapping, Options, Roots, RuleError, Table, append_remote_data};

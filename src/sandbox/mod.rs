@@ -3,6 +3,7 @@
 
 pub mod keeper_commander;
 pub mod scim;
+pub mod scim_write;
 
 use std::net::SocketAddr;
 

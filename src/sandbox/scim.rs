@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
     time::Duration,
@@ -17,7 +17,10 @@ use actix_web::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::Sandbox;
+use super::{
+    Sandbox,
+    scim_write::{self, Kind, WriteLie},
+};
 
 /// What the stand-in takes as its bearer token.
 pub const TOKEN: &str = "sandbox-scim-token-0123456789abcdef";
@@ -77,19 +80,55 @@ pub struct Faults {
     pub filters: bool,
     /// The lie, if any.
     pub lie: Option<Lie>,
+    /// Whether PATCH works; when not, it is 501 and ServiceProviderConfig says so.
+    pub patch: bool,
+    /// Whether versions are told and asked for.
+    pub etag: bool,
+    /// The lie about writes, if any.
+    pub write_lie: Option<WriteLie>,
 }
 
 impl Default for Faults {
     fn default() -> Self {
-        Self { users: 250, groups: 12, paging: Paging::Index, has_config: true, filters: true, lie: None }
+        Self {
+            users: 250,
+            groups: 12,
+            paging: Paging::Index,
+            has_config: true,
+            filters: true,
+            lie: None,
+            patch: true,
+            etag: true,
+            write_lie: None,
+        }
     }
 }
 
-struct State {
-    faults: Faults,
-    users: Vec<Value>,
-    groups: Vec<Value>,
-    asked: AtomicU32,
+/// What the server knows.
+pub(super) struct State {
+    /// How it deviates.
+    pub faults: Faults,
+    users: Mutex<Arc<Vec<Value>>>,
+    groups: Mutex<Arc<Vec<Value>>>,
+    /// Counts requests; versions are made of it.
+    pub asked: AtomicU32,
+}
+
+impl State {
+    fn records(&self, kind: Kind) -> MutexGuard<'_, Arc<Vec<Value>>> {
+        let records = if kind == Kind::User { &self.users } else { &self.groups };
+        records.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Every record of a kind, as it is now.
+    pub fn all(&self, kind: Kind) -> Arc<Vec<Value>> {
+        self.records(kind).clone()
+    }
+
+    /// Changes them.
+    pub fn change(&self, kind: Kind, how: impl FnOnce(&mut Vec<Value>)) {
+        how(Arc::make_mut(&mut self.records(kind)));
+    }
 }
 
 #[derive(Deserialize)]
@@ -104,17 +143,26 @@ struct Ask {
 
 /// Starts the stand-in on a free port; its base path is `/scim/v2`.
 pub fn start(faults: Faults) -> std::io::Result<(Sandbox, Server)> {
-    let users = (1..=faults.users).map(user).collect();
-    let groups = (1..=faults.groups).map(|at| group(at, faults.users)).collect();
+    let users = (1..=faults.users).map(user).collect::<Vec<_>>();
+    let groups = (1..=faults.groups).map(|at| group(at, faults.users)).collect::<Vec<_>>();
+    let (users, groups) = (Mutex::new(Arc::new(users)), Mutex::new(Arc::new(groups)));
     let state = web::Data::from(Arc::new(State { faults, users, groups, asked: AtomicU32::new(0) }));
     let server = HttpServer::new(move || {
         App::new().app_data(state.clone()).service(
             web::scope("/scim/v2")
                 .route("/ServiceProviderConfig", web::get().to(config))
                 .route("/Users", web::get().to(users_list))
+                .route("/Users", web::post().to(scim_write::create_user))
                 .route("/Users/{id}", web::get().to(one_user))
+                .route("/Users/{id}", web::delete().to(scim_write::delete_user))
+                .route("/Users/{id}", web::patch().to(scim_write::change_user))
+                .route("/Users/{id}", web::put().to(scim_write::change_user))
                 .route("/Groups", web::get().to(groups_list))
+                .route("/Groups", web::post().to(scim_write::create_group))
                 .route("/Groups/{id}", web::get().to(one_group))
+                .route("/Groups/{id}", web::delete().to(scim_write::delete_group))
+                .route("/Groups/{id}", web::patch().to(scim_write::change_group))
+                .route("/Groups/{id}", web::put().to(scim_write::change_group))
                 .default_service(web::to(async || problem(404, None, "no such resource"))),
         )
     })
@@ -149,12 +197,12 @@ fn group(at: usize, users: usize) -> Value {
     })
 }
 
-fn reply(status: u16, body: &Value) -> HttpResponse {
+pub(super) fn reply(status: u16, body: &Value) -> HttpResponse {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     HttpResponse::build(status).content_type("application/scim+json").body(body.to_string())
 }
 
-fn problem(status: u16, kind: Option<&str>, detail: &str) -> HttpResponse {
+pub(super) fn problem(status: u16, kind: Option<&str>, detail: &str) -> HttpResponse {
     let mut body =
         json!({ "schemas": ["urn:ietf:params:scim:api:messages:2.0:Error"], "status": status.to_string(), "detail": detail });
     if let Some(kind) = kind {
@@ -163,7 +211,7 @@ fn problem(status: u16, kind: Option<&str>, detail: &str) -> HttpResponse {
     reply(status, &body)
 }
 
-fn refused(request: &HttpRequest) -> Option<HttpResponse> {
+pub(super) fn refused(request: &HttpRequest) -> Option<HttpResponse> {
     let given = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     if given == Some(&format!("Bearer {TOKEN}")) {
         return None;
@@ -185,9 +233,9 @@ async fn config(state: web::Data<State>, request: HttpRequest) -> HttpResponse {
         200,
         &json!({
             "schemas": ["urn:ietf:params:scim:schemas:core:2.0:ServiceProviderConfig"],
-            "patch": { "supported": false }, "bulk": { "supported": false, "maxOperations": 0, "maxPayloadSize": 0 },
+            "patch": { "supported": state.faults.patch }, "bulk": { "supported": false, "maxOperations": 0, "maxPayloadSize": 0 },
             "filter": { "supported": state.faults.filters, "maxResults": LARGEST }, "changePassword": { "supported": false },
-            "sort": { "supported": false }, "etag": { "supported": false },
+            "sort": { "supported": false }, "etag": { "supported": state.faults.etag },
             "pagination": { "cursor": is_cursor, "index": !is_cursor, "defaultPaginationMethod": if is_cursor { "cursor" } else { "index" }, "defaultPageSize": 20, "maxPageSize": LARGEST },
             "authenticationSchemes": [{ "type": "oauthbearertoken", "name": "Bearer token", "description": "A token of this stand-in" }],
         }),
@@ -195,19 +243,19 @@ async fn config(state: web::Data<State>, request: HttpRequest) -> HttpResponse {
 }
 
 async fn users_list(state: web::Data<State>, request: HttpRequest, ask: Query<Ask>) -> HttpResponse {
-    list(&state, &request, &ask, &state.users).await
+    list(&state, &request, &ask, &state.all(Kind::User)).await
 }
 
 async fn groups_list(state: web::Data<State>, request: HttpRequest, ask: Query<Ask>) -> HttpResponse {
-    list(&state, &request, &ask, &state.groups).await
+    list(&state, &request, &ask, &state.all(Kind::Group)).await
 }
 
 async fn one_user(state: web::Data<State>, request: HttpRequest, id: web::Path<String>) -> HttpResponse {
-    one(&request, &state.users, &id, false)
+    one(&request, &state.all(Kind::User), &id, false)
 }
 
 async fn one_group(state: web::Data<State>, request: HttpRequest, id: web::Path<String>, ask: Query<Ask>) -> HttpResponse {
-    one(&request, &state.groups, &id, ask.without_members())
+    one(&request, &state.all(Kind::Group), &id, ask.without_members())
 }
 
 fn one(request: &HttpRequest, all: &[Value], id: &str, bare: bool) -> HttpResponse {

@@ -303,7 +303,7 @@ pub fn without(def: &ResourceDef, method: &str) -> Error {
     Error::new(Code::MethodNotSupported, detail)
 }
 
-fn no_record(def: &ResourceDef) -> Error {
+pub(super) fn no_record(def: &ResourceDef) -> Error {
     Error::new(Code::NotFound, format!("The vendor has no record with this id among its {}.", def.resource.plural()))
 }
 

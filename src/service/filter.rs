@@ -259,7 +259,7 @@ fn is_filled(map: &BTreeMap<String, RuleFile>, path: &[String]) -> bool {
     })
 }
 
-fn vendor_filter<'d>(def: &'d ResourceDef, linked: &Linked, name: &str, op: FilterOp) -> Option<&'d VendorFilter> {
+pub(super) fn vendor_filter<'d>(def: &'d ResourceDef, linked: &Linked, name: &str, op: FilterOp) -> Option<&'d VendorFilter> {
     let filter = def.filters.get(name)?;
     let trusted = filter.needs.as_ref().is_none_or(|fact| linked.account.facts.get(fact) == Some(&Value::Bool(true)));
     (trusted && filter.ops.iter().any(|word| word == op.as_str())).then_some(filter)

@@ -72,6 +72,8 @@ pub struct Reply {
     pub status: u16,
     /// The body.
     pub body: Vec<u8>,
+    /// Names of warnings, for the header.
+    pub warnings: Vec<String>,
 }
 
 /// One run of a write.
@@ -310,8 +312,11 @@ impl Place {
     }
 }
 
-/// A failure that says nothing of what the same request would meet later.
+/// A failure that says nothing of what the same request would meet later. What may have taken effect is not run again.
 fn may_be_cured(error: &Error) -> bool {
+    if matches!(error.code(), Code::WriteUnconfirmed | Code::WritePartial) {
+        return false;
+    }
     error.http_status() >= 500 || error.http_status() == 429 || error.code().row().retryable
 }
 
@@ -331,7 +336,12 @@ fn in_progress(why: &str) -> Error {
 /// A reply as it is sealed.
 #[derive(Serialize, Deserialize)]
 enum Kept {
-    Done { status: u16, body: String },
+    Done {
+        status: u16,
+        body: String,
+        #[serde(default)]
+        warnings: Vec<String>,
+    },
     Failed(Box<Failed>),
 }
 
@@ -356,8 +366,9 @@ struct Vendor {
 impl Kept {
     fn of(outcome: &Result<Reply>) -> Result<Self> {
         Ok(match outcome {
-            Ok(Reply { status, body }) => {
-                Kept::Done { status: *status, body: String::from_utf8(body.clone()).map_err(Error::internal)? }
+            Ok(Reply { status, body, warnings }) => {
+                let body = String::from_utf8(body.clone()).map_err(Error::internal)?;
+                Kept::Done { status: *status, body, warnings: warnings.clone() }
             }
             Err(error) => Kept::Failed(Box::new(Failed::of(error))),
         })
@@ -365,7 +376,7 @@ impl Kept {
 
     fn outcome(self) -> Result<Result<Reply>> {
         match self {
-            Kept::Done { status, body } => Ok(Ok(Reply { status, body: body.into_bytes() })),
+            Kept::Done { status, body, warnings } => Ok(Ok(Reply { status, body: body.into_bytes(), warnings })),
             Kept::Failed(failed) => failed.error().map(Err),
         }
     }

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// The link field that limits an account to one company.
-const COMPANY: &str = "company_id";
+pub(super) const COMPANY: &str = "company_id";
 /// Names the company a command shall run in; removed before the request goes on.
 pub const COMPANY_HEADER: &str = "rollcall-company";
 

@@ -25,6 +25,13 @@ const LIFE: Duration = Duration::from_secs(3600);
 /// How long another list may begin with the same visit.
 const RECENT: Duration = Duration::from_secs(60);
 
+/// After a write has been sent: longer than a visit and a pointer live together.
+const SPOILED: Duration = Duration::from_secs(3600);
+
+/// The last write before a visit began; visits are only given to others while there is no newer one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Mark(Bytes);
+
 /// What a snapshot holds and how it is cut.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Manifest {
@@ -83,7 +90,7 @@ impl Snapshots {
     }
 
     /// Seals and stores what a visit read; further lists of the account begin with it for a minute, found under `names`.
-    pub async fn keep(&self, linked: &Linked, visit: Visit, names: &[&str]) -> Result<Manifest> {
+    pub async fn keep(&self, linked: &Linked, visit: Visit, names: &[&str], mark: &Mark) -> Result<Manifest> {
         let mut pieces = Vec::new();
         let mut parts = BTreeMap::new();
         for (resource, records) in visit.records {
@@ -107,7 +114,7 @@ impl Snapshots {
         let sealed_manifest = self.seal(linked, &manifest_name(id), &plain);
         self.records.put(linked.account.id, &id.to_string(), &sealed_manifest, chunks, LIFE).await?;
         for name in names {
-            let pointer = Bytes::copy_from_slice(id.as_bytes());
+            let pointer = Bytes::from([&id.as_bytes()[..], &mark.0].concat());
             self.records.put_recent(linked.account.id, &recent_name(linked, name), pointer, RECENT).await?;
         }
         Ok(manifest)
@@ -116,10 +123,29 @@ impl Snapshots {
     /// The visit of the last minute under this name.
     pub async fn recent(&self, linked: &Linked, name: &str) -> Result<Option<Manifest>> {
         let manifest = match self.records.recent(linked.account.id, &recent_name(linked, name)).await? {
-            Some(id) => self.read(linked, Uuid::from_slice(&id).map_err(|_| damaged())?).await?,
+            Some(pointer) => self.follow(linked, &pointer).await?,
             None => None,
         };
         Ok(self.meter.count(manifest))
+    }
+
+    async fn follow(&self, linked: &Linked, pointer: &[u8]) -> Result<Option<Manifest>> {
+        let (id, mark) = pointer.split_at_checked(16).ok_or_else(damaged)?;
+        match *self.mark(linked).await?.0 == *mark {
+            true => self.read(linked, Uuid::from_slice(id).map_err(|_| damaged())?).await,
+            false => Ok(None),
+        }
+    }
+
+    /// The last write to the account's vendor.
+    pub async fn mark(&self, linked: &Linked) -> Result<Mark> {
+        Ok(self.records.recent(linked.account.id, WRITTEN).await?.map(Mark).unwrap_or_default())
+    }
+
+    /// What was read before must not be given to others any more: something is about to be written, or was.
+    pub async fn spoil(&self, linked: &Linked) -> Result<()> {
+        let mark = Bytes::copy_from_slice(Uuid::now_v7().as_bytes());
+        Ok(self.records.put_recent(linked.account.id, WRITTEN, mark, SPOILED).await?)
     }
 
     /// A snapshot by id, its life prolonged; `None` when it has ended.
@@ -173,6 +199,9 @@ fn piece_name(id: Uuid, index: usize) -> String {
 fn manifest_name(id: Uuid) -> String {
     format!("snapshot/{id}")
 }
+
+/// Where the mark of the last write stands.
+const WRITTEN: &str = "written";
 
 /// A visit is only good for the credential it was made with.
 fn recent_name(linked: &Linked, name: &str) -> String {

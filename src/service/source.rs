@@ -12,7 +12,7 @@ use super::{
     credential::place,
     cursor::{MAX_INLINE, Position},
     directory::{Directory, offered, without},
-    snapshot::{Manifest, ended, records_of},
+    snapshot::{Manifest, Mark, ended, records_of},
     write::account_root,
 };
 use crate::{
@@ -234,7 +234,7 @@ impl<'a> Source<'a> {
         list.push(b']');
         let records = BTreeMap::from([(self.read.resource, Bytes::from(list))]);
         let visit = Visit { company: None, records, rest: Vec::new(), refused: None };
-        let manifest = self.directory.snapshots.keep(self.linked, visit, &[]).await?;
+        let manifest = self.directory.snapshots.keep(self.linked, visit, &[], &Mark::default()).await?;
         self.piece(manifest, 0).await
     }
 
@@ -254,6 +254,7 @@ impl<'a> Source<'a> {
         if let Some(recent) = self.directory.snapshots.recent(self.linked, name).await? {
             return Ok(recent);
         }
+        let mark = self.directory.snapshots.mark(self.linked).await?;
         // A visit is finished even if its caller leaves, because it holds the service's lock and must give it back.
         let (upstream, access) = (Arc::clone(&self.directory.upstream), Arc::clone(&self.linked.access));
         let visited = self.directory.accounts.opened.tasks.finish(async move { upstream.visit(&access, &pick).await }).await;
@@ -263,7 +264,7 @@ impl<'a> Source<'a> {
         };
         let by_company = visit.company.as_ref().map(|company| format!("company/{}", company.id));
         let names: Vec<&str> = [Some(name), by_company.as_deref()].into_iter().flatten().collect();
-        let manifest = self.directory.snapshots.keep(self.linked, visit, &names).await?;
+        let manifest = self.directory.snapshots.keep(self.linked, visit, &names, &mark).await?;
         for (resource, part) in &manifest.parts {
             self.directory.meters.page(self.connector(), *resource, part.total());
         }

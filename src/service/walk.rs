@@ -156,7 +156,7 @@ impl<'a> Walk<'a> {
                     return Ok((None, pages));
                 }
                 let visit = Visit { company: None, records: [(resource, list)].into(), rest: Vec::new(), refused: None };
-                (directory.snapshots.keep(linked, visit, &[]).await?, 0, pages)
+                (directory.snapshots.keep(linked, visit, &[], &Default::default()).await?, 0, pages)
             }
         };
         let part = manifest.parts.get(&resource).cloned().unwrap_or_default();

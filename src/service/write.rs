@@ -76,7 +76,7 @@ fn shows_remote_data(format: ResponseFormat, ignored: bool, exclude: &[String]) 
     wanted && !ignored && !exclude.iter().any(|name| name == "remote_data")
 }
 
-fn check_fields(def: &ResourceDef, exclude: &[String], key_by: Option<&str>) -> Result<()> {
+pub(super) fn check_fields(def: &ResourceDef, exclude: &[String], key_by: Option<&str>) -> Result<()> {
     let shape = def.resource.shape();
     for name in exclude {
         if shape.field(name).is_none() && name != "remote_data" {

@@ -10,11 +10,12 @@ use super::{
     send::Sender,
     transport::{
         keeper_commander::{self, Around, Wire},
-        rest,
+        rest, rest_write,
     },
+    write::{WriteAsk, Written},
 };
 use crate::{
-    connector::{ResourceDef, Transport},
+    connector::{ResourceDef, Transport, WriteMethod},
     store::Store,
 };
 
@@ -65,6 +66,20 @@ impl Upstream {
     /// One record by id; `None` when the vendor says there is none. Resources with `get: {from: list}` are not asked here.
     pub async fn get(&self, access: &Access, resource: &ResourceDef, ask: &ListAsk) -> Result<Option<Bytes>, Failure> {
         rest::get(&self.context, access, resource, ask).await
+    }
+
+    /// Writes one record. An error says that nothing was changed; what the vendor said otherwise may be a lie.
+    pub async fn write(
+        &self,
+        access: &Access,
+        resource: &ResourceDef,
+        method: &WriteMethod,
+        ask: &WriteAsk,
+    ) -> Result<Written, Failure> {
+        match access.method.transport {
+            Transport::KeeperCommander => keeper_commander::write(&*self.context, access, resource, method, ask).await,
+            Transport::Rest | Transport::Scim => rest_write::write(&self.context, access, resource, method, ask).await,
+        }
     }
 
     /// Everything of one company, under the service lock. Command transports only.

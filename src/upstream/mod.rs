@@ -26,6 +26,7 @@ mod send;
 mod tls;
 pub mod transport;
 pub mod trust;
+mod write;
 
 use std::{collections::BTreeMap, ops::Range};
 
@@ -39,7 +40,9 @@ pub use egress_proxy::EgressProxy;
 pub use meters::ByConnector;
 pub use query::Query;
 pub use send::{HttpAnswer, HttpCall};
+pub use transport::rest_write::PATH as UNUSABLE;
 pub use trust::Trust;
+pub use write::{Said, WriteAsk, WriteVerb, Written};
 
 use crate::{
     connector::Meaning,
@@ -85,6 +88,17 @@ pub enum Failure {
     /// The caller's own body did not come, or not in time.
     #[error("{0}")]
     Upload(String),
+    /// A value that the vendor's protocol cannot carry; nothing was sent.
+    #[error("`{field}` cannot be sent: {reason}")]
+    Unsendable {
+        /// The caller's field.
+        field: String,
+        /// Why.
+        reason: String,
+    },
+    /// What shall be made is there already; nothing was sent.
+    #[error("{0}")]
+    Exists(String),
     /// Paging makes no progress.
     #[error("{0}")]
     PagingBroken(String),
@@ -129,6 +143,8 @@ impl Failure {
                 Meaning::Failed | Meaning::Fine => Code::VendorError,
             },
             Failure::Upload(_) => Code::RequestTimeout,
+            Failure::Unsendable { .. } => Code::FieldNotWritable,
+            Failure::Exists(_) => Code::AlreadyExists,
             Failure::PagingBroken(_) => Code::VendorPagingBroken,
             Failure::ContextChanged(_) => Code::VendorContextChanged,
             Failure::Held { .. } => Code::VendorHeld,
@@ -147,6 +163,7 @@ impl From<Failure> for Error {
             Failure::TimedOut(_) => Error::new(code, text).status(504),
             Failure::Store(error) => error.into(),
             Failure::Held { wait, .. } | Failure::Throttled { wait } => Error::new(code, text).retry_after(wait),
+            Failure::Unsendable { field, .. } => Error::new(code, text).field(field),
             Failure::Answered { answer, wait, message, .. } => {
                 let error = Error::new(code, message.unwrap_or(text)).vendor(answer);
                 match wait {

@@ -77,6 +77,37 @@ impl Query for DataOne {
     }
 }
 
+/// What is taken away, and from what.
+#[derive(Debug)]
+pub struct DataDelete {
+    /// For the service.
+    pub query: OneQuery,
+    /// The group that a user is taken out of, without being deleted.
+    pub group: Option<String>,
+}
+
+impl Query for DataDelete {
+    const NAMES: &'static [&'static str] = &["remote_query", "remove_from", "remove_from_id"];
+
+    fn take(pairs: &mut Pairs) -> Result<Self> {
+        let query = OneQuery { remote_query: pairs.take_tree("remote_query")?, ..OneQuery::default() };
+        let from = pairs.take_choice("remove_from", &[("group", ())])?;
+        let id = pairs.take_one("remove_from_id")?.filter(|id| !id.is_empty());
+        match (from, id) {
+            (Some(()), None) => Err(wrong("remove_from_id", "is missing: it names the group")),
+            (None, Some(_)) => Err(wrong("remove_from", "is missing: it takes `group`")),
+            (_, group) => Ok(Self { query, group }),
+        }
+    }
+}
+
+impl DataDelete {
+    /// Refuses `remove_from` where nothing but the named object is taken away.
+    pub fn only_users(&self) -> Result<()> {
+        self.group.as_ref().map_or(Ok(()), |_| Err(wrong("remove_from", "is for users")))
+    }
+}
+
 /// A list of a vendor's own resource: what is not a parameter goes to the vendor.
 #[derive(Debug)]
 pub struct ProxyList(pub ListQuery);

@@ -5,7 +5,7 @@ mod grammar;
 mod log;
 mod platform;
 
-pub use data::{DataList, DataOne, ProxyList, ProxyOne};
+pub use data::{DataDelete, DataList, DataOne, ProxyList, ProxyOne};
 pub use grammar::{MAX_DEPTH, MAX_PAIRS, Pair, Pairs, decode_loosely};
 pub use log::LogList;
 pub use platform::{AccountList, AnyQuery, CapabilityQuery, IntegrationList, NoQuery, PlatformList, ToolQuery};

@@ -13,6 +13,7 @@ pub mod proxy;
 pub mod tools;
 pub mod unified;
 pub mod unified_other;
+pub mod unified_write;
 pub mod unmatched;
 
 use actix_web::web;
@@ -52,6 +53,10 @@ pub fn documented(config: &mut ServiceConfig) {
     config.service(unified::list_organizations).service(unified::get_organization);
     config.service(unified::list_workspaces).service(unified::get_workspace);
     config.service(unified::list_me).service(unified_other::get_meta);
+    config.service(unified_write::create_user).service(unified_write::update_user).service(unified_write::delete_user);
+    config.service(unified_write::add_user_to_group).service(unified_write::remove_user_from_group);
+    config.service(unified_write::create_group).service(unified_write::update_group).service(unified_write::delete_group);
+    config.service(unified_write::add_group_member).service(unified_write::remove_group_member);
     config.service(proxy::list_proxy_resource).service(proxy::get_proxy_resource);
     config.service(tools::list_integration_tools).service(tools::list_account_tools);
     config.service(batch::run_batch).service(log::list_log);

@@ -22,7 +22,7 @@ use crate::{
         routes::unmatched,
     },
     model::Resource,
-    service::{Linked, filter::filterable},
+    service::{Linked, directory::offered, filter::filterable},
 };
 
 /// The only model of this version.
@@ -41,7 +41,7 @@ pub struct MethodMeta {
     pub response_mapping: Map<String, Value>,
     /// JSON Schema of the filters of a list: their operators and who evaluates them, `vendor` or `gateway`; of `get` its id.
     pub query_schema: Map<String, Value>,
-    /// Null: nothing is sent.
+    /// JSON Schema of the body of `create` and `update`; null where nothing is sent.
     #[schema(required = true)]
     pub request_body_schema: Option<Map<String, Value>>,
     /// Empty: nothing is added.
@@ -54,11 +54,11 @@ pub struct MethodMeta {
     pub documentation_link: Option<String>,
 }
 
-/// How `list` or `get` of a resource works for this account: schema, mapping and filters.
+/// How a method of a resource works for this account: schema, mapping and filters.
 #[utoipa::path(tag = "directory", security(("bearer" = ["directory:read"])), params(
     ("model" = String, Path, description = "`user-directory`."),
     ("resource" = String, Path, description = "For example `users`."),
-    ("method" = String, Path, description = "`list` or `get`."),
+    ("method" = String, Path, description = "`list`, `get`, `create`, `update` or `delete`."),
     ("integrated_account_id" = uuid::Uuid, Query, description = "The linked account.")
 ), responses((status = 200, description = "How the method works.", body = MethodMeta)))]
 #[get("/unified/{model}/{resource}/meta/{method}")]
@@ -80,28 +80,33 @@ pub async fn get_meta(call: LinkedAccount<ReadDirectory, NoQuery>, path: Path<(S
 fn meta(linked: &Linked, resource: Resource, method: String) -> MethodMeta {
     let def = linked.access.method.resources.get(&resource);
     let mapping = def.iter().flat_map(|d| &d.map).map(|(target, rule)| (target.clone(), json!(rule))).collect();
-    let is_list = method == "list";
-    let filters = def.map(filters_of).filter(|_| is_list);
-    let mut query = Map::from_iter([("type".to_owned(), json!("object"))]);
-    match filters {
-        Some(filters) => query.insert("properties".to_owned(), Value::Object(filters)),
-        None => {
-            query.insert("required".to_owned(), json!(["id"]));
-            query.insert("properties".to_owned(), json!({"id": {"type": "string"}}))
-        }
-    };
     let schema = openapi::record_schema(resource);
+    let body = def.and_then(|def| Some((def.writes.as_ref()?, def.writes.as_ref()?.method(&method)?)));
+    let request_body_schema =
+        body.filter(|_| method != "delete").map(|(writes, _)| body_schema(&schema, &writes.fields(&method)));
+    let query_schema = query_schema(def, &method);
     MethodMeta {
         method,
         schema: schema.clone(),
         response_schema: schema,
         response_mapping: mapping,
-        query_schema: query,
-        request_body_schema: None,
+        query_schema,
+        request_body_schema,
         default_query: Map::new(),
         default_body: None,
         documentation_link: linked.access.connector.file.docs_url.clone(),
     }
+}
+
+/// JSON Schema of the parameters: a list takes filters, what concerns one record its id.
+fn query_schema(def: Option<&ResourceDef>, method: &str) -> Map<String, Value> {
+    let (properties, required) = match method {
+        "list" => (def.map(filters_of).unwrap_or_default(), json!([])),
+        "create" => (Map::new(), json!([])),
+        _ => (Map::from_iter([("id".to_owned(), json!({"type": "string"}))]), json!(["id"])),
+    };
+    let parts = [("type", json!("object")), ("properties", Value::Object(properties)), ("required", required)];
+    parts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 /// The filters that a list takes, as `/capabilities` names them.
@@ -111,6 +116,20 @@ fn filters_of(def: &ResourceDef) -> Map<String, Value> {
     let mut filters: Map<_, _> = gateways.collect();
     filters.extend(def.filters.iter().map(|(name, filter)| (name.clone(), schema(json!(filter.ops), "vendor"))));
     filters
+}
+
+/// JSON Schema of what can be sent: the fields that this account's way of linking writes.
+fn body_schema(record: &Map<String, Value>, fields: &[String]) -> Map<String, Value> {
+    let known = record.get("properties").and_then(Value::as_object);
+    let mut properties: Map<String, Value> = known
+        .into_iter()
+        .flatten()
+        .filter(|(name, _)| fields.contains(name))
+        .map(|(name, schema)| (name.clone(), schema.clone()))
+        .collect();
+    properties.insert("remote_data".to_owned(), json!({ "type": "object" }));
+    let parts = [("type", json!("object")), ("properties", Value::Object(properties)), ("additionalProperties", json!(false))];
+    parts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 /// Everything else below `/unified/`: says why not, and agrees with `/capabilities`.
@@ -137,15 +156,17 @@ async fn refuse<R: Right>(request: HttpRequest, caller: Caller<R, AnyQuery>) -> 
         None => None,
     };
     let verb = match (request.method(), item) {
-        (&Method::GET, None) => Verb::List,
-        (&Method::GET, Some(_)) => Verb::Get,
-        (&Method::POST, None) => Verb::Other("create"),
-        (&Method::PATCH, Some(_)) => Verb::Other("update"),
-        (&Method::DELETE, Some(_)) => Verb::Other("delete"),
-        _ => Verb::Other("do that with"),
+        (&Method::GET, None) => Some(Verb::List),
+        (&Method::GET, Some(_)) => Some(Verb::Get),
+        (&Method::POST, None) => Some(Verb::Other("create")),
+        (&Method::PATCH, Some(_)) => Some(Verb::Other("update")),
+        (&Method::DELETE, Some(_)) => Some(Verb::Other("delete")),
+        _ => None,
     };
-    if let Some(linked) = &linked {
-        capability::require(linked, resource, verb)?;
+    match (&linked, verb) {
+        (Some(linked), Some(verb)) => capability::require(linked, resource, verb)?,
+        (Some(linked), None) => drop(offered(linked, resource)?),
+        (None, _) => {}
     }
     let detail = format!("No connector of this gateway answers {} here.", request.method());
     let allow: Vec<_> = methods.into_iter().collect();

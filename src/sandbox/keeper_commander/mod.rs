@@ -2,6 +2,7 @@
 
 mod shell;
 mod world;
+mod writes;
 
 use std::{
     collections::HashMap,
@@ -19,6 +20,7 @@ use aws_lc_rs::aead::{AES_256_GCM, Aad, RandomizedNonceKey};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+pub use self::writes::WriteLie;
 use self::{
     shell::{Answer, Shell, plain, split},
     world::World,
@@ -57,11 +59,13 @@ pub struct Faults {
     pub is_msp: bool,
     /// After this many commands somebody else switches to this company, once.
     pub intruder: Option<(u32, Option<u64>)>,
+    /// How writes are lied about, beyond what every Commander does.
+    pub write_lie: Option<WriteLie>,
 }
 
 impl Default for Faults {
     fn default() -> Self {
-        let commands = "whoami,enterprise-down,enterprise-info,msp-down,msp-info,msp-billing-report,switch-to-mc,switch-to-msp,audit-report,user-report";
+        let commands = "whoami,enterprise-down,enterprise-info,enterprise-user,enterprise-team,msp-down,msp-info,msp-billing-report,switch-to-mc,switch-to-msp,audit-report,user-report";
         Self {
             users: 130,
             queue: true,
@@ -76,6 +80,7 @@ impl Default for Faults {
             old_shapes: false,
             is_msp: true,
             intruder: None,
+            write_lie: None,
         }
     }
 }
@@ -107,6 +112,11 @@ impl Control {
         self.state().shell.switch(company);
     }
 
+    /// How writes are lied about from now on.
+    pub fn lie(&self, lie: Option<WriteLie>) {
+        self.state().shell.write_lie = lie;
+    }
+
     /// Commands run so far.
     pub fn runs(&self) -> u32 {
         self.state().runs
@@ -119,6 +129,7 @@ pub fn start(faults: Faults) -> std::io::Result<(Sandbox, Arc<Control>, Server)>
     shell.refused = faults.refused.clone();
     shell.old_shapes = faults.old_shapes;
     shell.is_msp = faults.is_msp;
+    shell.write_lie = faults.write_lie;
     let queue = faults.queue;
     let state = State { faults, shell, runs: 0, queued: HashMap::new(), windows: HashMap::new() };
     let control = Arc::new(Control(Mutex::new(state)));

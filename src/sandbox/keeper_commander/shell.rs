@@ -2,7 +2,10 @@
 
 use serde_json::{Map, Value, json};
 
-use super::world::{Company, World};
+use super::{
+    world::{Company, World},
+    writes::{self, WriteLie},
+};
 
 /// An answer of a command.
 pub(super) struct Answer {
@@ -24,6 +27,8 @@ pub(super) struct Shell {
     pub old_shapes: bool,
     /// Whether the own enterprise manages others.
     pub is_msp: bool,
+    /// How writes are lied about.
+    pub write_lie: Option<WriteLie>,
 }
 
 const NOT_MSP: &str = "This command is restricted to Keeper MSP administrators logged in to MSP Company.\nIf you are an MSP administrator then try to run `switch-to-msp` command before executing this command.";
@@ -52,15 +57,15 @@ pub(super) fn plain(status: u16, error: &str) -> Answer {
     Answer { status, body: json!({ "error": error, "status": "error" }), is_result: false }
 }
 
-fn raised(error: &str) -> Answer {
+pub(super) fn raised(error: &str) -> Answer {
     plain(500, &format!("Unexpected error: {error}"))
 }
 
-fn failed(status: u16, command: &str, error: &str) -> Answer {
+pub(super) fn failed(status: u16, command: &str, error: &str) -> Answer {
     Answer { status, body: json!({ "command": command, "error": error, "status": "error" }), is_result: true }
 }
 
-fn said(command: &str, message: &str) -> Answer {
+pub(super) fn said(command: &str, message: &str) -> Answer {
     Answer {
         status: 200,
         body: json!({ "command": command, "data": null, "message": message, "status": "success" }),
@@ -68,14 +73,14 @@ fn said(command: &str, message: &str) -> Answer {
     }
 }
 
-fn given(command: &str, data: Value) -> Answer {
+pub(super) fn given(command: &str, data: Value) -> Answer {
     Answer { status: 200, body: json!({ "command": command, "data": data, "status": "success" }), is_result: true }
 }
 
 impl Shell {
     /// A session in the own enterprise.
     pub fn new(world: World) -> Self {
-        Self { world, inside: None, refused: Vec::new(), old_shapes: false, is_msp: true }
+        Self { world, inside: None, refused: Vec::new(), old_shapes: false, is_msp: true, write_lie: None }
     }
 
     /// What somebody else's `switch-to-mc` does to everybody.
@@ -103,6 +108,7 @@ impl Shell {
                 .none_left(word, rest, &["-f", "--force"])
                 .unwrap_or_else(|| said(word, "Command executed successfully but produced no output")),
             "switch-to-msp" => self.none_left(word, rest, &[]).unwrap_or_else(|| self.go_home()),
+            "enterprise-user" | "enterprise-team" => self.write(word, rest),
             "enterprise-info" => self.enterprise_info(&shown, rest),
             "msp-down" | "msp-info" | "switch-to-mc" if self.inside.is_some() || !self.is_msp => failed(403, word, NOT_MSP),
             "msp-down" => self
@@ -115,6 +121,15 @@ impl Shell {
                 None => raised(&format!("{word}: not part of this stand-in")),
             },
         }
+    }
+
+    fn write(&mut self, word: &str, rest: &[String]) -> Answer {
+        let (inside, lie) = (self.inside, self.write_lie);
+        let company = match inside {
+            Some(id) => self.world.companies.iter_mut().find(|company| company.id == id),
+            None => self.world.companies.first_mut(),
+        };
+        company.map_or_else(|| raised("no enterprise"), |company| writes::run(company, word, rest, lie))
     }
 
     fn none_left(&self, word: &str, rest: &[String], known: &[&str]) -> Option<Answer> {

@@ -2,4 +2,6 @@
 
 pub mod keeper_commander;
 pub(super) mod rest;
+pub(super) mod rest_write;
 pub(super) mod scim;
+mod scim_write;

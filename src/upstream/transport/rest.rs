@@ -131,7 +131,7 @@ pub(crate) async fn get(
 }
 
 /// A declared request with its placeholders filled in.
-fn call(access: &Access, request: &Request, wanted: &ListAsk) -> Result<HttpCall, Failure> {
+pub(super) fn call(access: &Access, request: &Request, wanted: &ListAsk) -> Result<HttpCall, Failure> {
     let value = |name: &str| wanted.values.get(name).or_else(|| access.fields.get(name)).map(String::as_str);
     let bad =
         |error: crate::connector::template::TemplateError| Failure::BadAnswer(format!("the request cannot be made: {error}"));

@@ -63,6 +63,12 @@ fn learn(config: &Value, facts: &mut Map<String, Value>) {
     let style = if is("/pagination/cursor") { "cursor" } else { "index" };
     facts.insert("page".into(), style.into());
     facts.insert("filter".into(), Value::Bool(is("/filter/supported")));
+    if is("/etag/supported") {
+        facts.insert("etag".into(), Value::Bool(true));
+    }
+    if let Some(supported) = config.pointer("/patch/supported").and_then(Value::as_bool) {
+        facts.insert("patch".into(), Value::Bool(supported));
+    }
     let max = ["/pagination/maxPageSize", "/filter/maxResults"].iter().find_map(|p| config.pointer(p).and_then(Value::as_u64));
     if let Some(max) = max.filter(|max| *max > 0) {
         facts.insert("max".into(), max.into());

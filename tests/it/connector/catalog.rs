@@ -164,8 +164,8 @@ fn capabilities_say_what_there_is_and_who_filters() {
     let scim = capabilities(catalog.get("scim").unwrap());
     let bearer = &scim.methods[0];
     let resource = |name: &str| bearer.resources.iter().find(|r| r.resource == name).unwrap();
-    assert_eq!(resource("users").methods, ["list", "get"]);
-    assert_eq!(resource("group_members").methods, ["list"]);
+    assert_eq!(resource("users").methods, ["list", "get", "create", "update", "delete"]);
+    assert_eq!(resource("group_members").methods, ["list", "create", "delete"]);
     assert!(resource("me").methods.is_empty() && resource("me").none.as_ref().unwrap().contains("RFC 7644"));
     assert!(resource("roles").filters.is_empty() && resource("roles").proxy.is_none());
     let by = |name: &str| {

@@ -2,7 +2,7 @@
 
 mod bad;
 mod catalog;
-mod contract;
+pub mod contract;
 mod overlay;
 pub mod replay;
 mod resolve;

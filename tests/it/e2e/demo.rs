@@ -10,7 +10,7 @@ use std::{
 };
 
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::cli::run;
 use crate::support::gateway::{client, command};
@@ -246,6 +246,40 @@ async fn lines_and_order_go_over_every_company() {
         assert_eq!(lines("groups", "sort_by=name").await, groups);
         groups.retain(|group| name(group).contains(&part.to_lowercase()));
         assert_eq!(lines("groups", &format!("sort_by=name&name[contains]={part}")).await, groups);
+    }
+    assert!(demo.stop());
+}
+
+/// The sandboxes take writes, so that they can be rehearsed: made, listed, changed, taken away.
+#[tokio::test]
+async fn writes_are_rehearsed_at_every_sandbox() {
+    let folder = tempfile::tempdir().unwrap();
+    let demo = Demo::start(folder.path(), &["--json"]);
+    let said: Value = serde_json::from_str(&demo.line()).unwrap();
+    let (base, token) = (said["base_url"].as_str().unwrap(), said["token"].as_str().unwrap());
+    for account in said["accounts"].as_array().unwrap() {
+        let account = account["id"].as_str().unwrap();
+        let own: Value = get(&format!("{base}/integrated-account/{account}"), token).await;
+        assert_eq!(own["is_sandbox"], true, "{own}");
+        let call = async |method: &str, id: &str, body: Option<&str>| {
+            let url = format!("{base}/unified/user-directory/users{id}?integrated_account_id={account}");
+            let request = client().request(method.parse().unwrap(), url).bearer_auth(token);
+            let request = request.header("rollcall-company", "3861").header("content-type", "application/json");
+            let answer = request.body(body.unwrap_or_default().to_owned()).send().await.unwrap();
+            let status = answer.status().as_u16();
+            let text = answer.text().await.unwrap();
+            (status, serde_json::from_str::<Value>(&text).unwrap_or_else(|why| panic!("{why}: {text}")))
+        };
+        let (status, made) = call("POST", "", Some(r#"{"username": "rehearsal@demo.example", "name": "Reh Earsal"}"#)).await;
+        assert_eq!(status, 201, "{made}");
+        let id = format!("/{}", made["id"].as_str().unwrap());
+        let found =
+            listed(base, token, &json!({"id": account}), "users", "&username=rehearsal@demo.example", "application/json").await;
+        assert!(found.contains("Reh Earsal"), "{found}");
+        let (status, changed) = call("PATCH", &id, Some(r#"{"title": "Understudy"}"#)).await;
+        assert_eq!((status, &changed["title"]), (200, &json!("Understudy")), "{changed}");
+        assert_eq!(call("DELETE", &id, None).await.0, 200);
+        assert_eq!(call("GET", &id, None).await.0, 404);
     }
     assert!(demo.stop());
 }

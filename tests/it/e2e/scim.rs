@@ -179,7 +179,7 @@ async fn groups_members_and_what_scim_lacks() {
             capabilities["unified"].as_array().unwrap().iter().map(|r| r["resource"].as_str().unwrap()).collect();
         assert!(offered.contains("users") && offered.contains("groups"), "{capabilities}");
         let body = json!({"name": "x"});
-        let refused = gateway.call("POST", &format!("{USERS}?{query}"), Some(&body)).await;
+        let refused = gateway.call("PATCH", &format!("{USERS}?{query}"), Some(&body)).await;
         problem(&refused, 405, "method_not_supported", "gateway");
         assert!(refused.header("allow").is_some_and(|allow| allow.contains("GET")));
         let meta = gateway.get(&format!("{USERS}/meta/list?{query}")).await.json();

@@ -54,6 +54,9 @@ enum Id {
 const ENTRIES: &[(&str, Id, bool, Option<&str>)] = &[
     ("DELETE /api-token/{id}", Id::Token, false, None),
     ("DELETE /integrated-account/{id}", Id::Account, false, None),
+    ("DELETE /unified/user-directory/groups/{id}", Id::Record, true, None),
+    ("DELETE /unified/user-directory/groups/{id}/members/{member_id}", Id::Record, true, None),
+    ("DELETE /unified/user-directory/users/{id}", Id::Record, true, None),
     ("GET /api-token", Id::None, false, None),
     ("GET /api-token/{id}", Id::Token, false, None),
     ("GET /environment-integration", Id::None, false, None),
@@ -90,6 +93,13 @@ const ENTRIES: &[(&str, Id, bool, Option<&str>)] = &[
     ("GET /unified/user-directory/workspaces/{id}", Id::Record, true, None),
     ("GET /unified/{model}/{resource}/meta/{method}", Id::None, true, None),
     ("PATCH /integrated-account/{id}", Id::Account, false, Some(r#"{"tenant_id": "changed"}"#)),
+    ("PATCH /unified/user-directory/groups/{id}", Id::Record, true, Some("{}")),
+    ("PATCH /unified/user-directory/users/{id}", Id::Record, true, Some("{}")),
+    ("POST /unified/user-directory/groups", Id::None, true, Some("{}")),
+    ("POST /unified/user-directory/groups/add-user", Id::None, true, Some(r#"{"group_id": "g", "user_id": "u"}"#)),
+    ("POST /unified/user-directory/groups/remove-user", Id::None, true, Some(r#"{"group_id": "g", "user_id": "u"}"#)),
+    ("POST /unified/user-directory/groups/{id}/members", Id::Record, true, Some("{}")),
+    ("POST /unified/user-directory/users", Id::None, true, Some("{}")),
     ("POST /api-token", Id::None, false, Some(r#"{"name": "", "scopes": []}"#)),
     (
         "POST /batch-request",
@@ -146,7 +156,11 @@ impl Operation {
 
     fn target(&self, id: &str, account: &str) -> String {
         let path = self.path.replace("{id}", id).replace("{resource}", "users").replace("{model}", "user-directory");
-        let path = path.replace("{method}", "list").replace("{slug_or_id}", "scim").replace("{code}", "not_found");
+        let path = path
+            .replace("{method}", "list")
+            .replace("{slug_or_id}", "scim")
+            .replace("{member_id}", "u1")
+            .replace("{code}", "not_found");
         if self.in_query { format!("{path}?integrated_account_id={account}") } else { path }
     }
 

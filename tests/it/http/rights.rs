@@ -8,6 +8,9 @@ use rollcall::http::openapi;
 const SNAPSHOT: &str = "\
 DELETE /api-token/{id} Admin
 DELETE /integrated-account/{id} WriteAccounts
+DELETE /unified/user-directory/groups/{id} WriteDirectory
+DELETE /unified/user-directory/groups/{id}/members/{member_id} WriteDirectory
+DELETE /unified/user-directory/users/{id} WriteDirectory
 GET /api-token Admin
 GET /api-token/{id} Admin
 GET /environment-integration ReadAccounts
@@ -44,9 +47,16 @@ GET /unified/user-directory/workspaces ReadDirectory
 GET /unified/user-directory/workspaces/{id} ReadDirectory
 GET /unified/{model}/{resource}/meta/{method} ReadDirectory
 PATCH /integrated-account/{id} WriteAccounts
+PATCH /unified/user-directory/groups/{id} WriteDirectory
+PATCH /unified/user-directory/users/{id} WriteDirectory
 POST /api-token Admin
 POST /batch-request AnyToken
 POST /integrated-account WriteAccounts
+POST /unified/user-directory/groups WriteDirectory
+POST /unified/user-directory/groups/add-user WriteDirectory
+POST /unified/user-directory/groups/remove-user WriteDirectory
+POST /unified/user-directory/groups/{id}/members WriteDirectory
+POST /unified/user-directory/users WriteDirectory
 ";
 
 /// Route → parameters of its handler, from the sources.
@@ -109,6 +119,7 @@ fn the_document_names_the_same_rights() {
         ("ReadDirectory", Some("directory:read")),
         ("ReadProxy", Some("proxy:read")),
         ("WriteAccounts", Some("accounts:write")),
+        ("WriteDirectory", Some("directory:write")),
     ]);
     let document = serde_json::to_value(openapi::document()).unwrap();
     let mut described = BTreeMap::new();

@@ -8,3 +8,4 @@ mod raw;
 mod real;
 mod sandboxed;
 mod scim_stand_in;
+mod writes;

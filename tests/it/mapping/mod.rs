@@ -2,6 +2,7 @@
 
 mod damage;
 mod paths;
+mod reverse;
 mod rules;
 mod scim_page;
 mod speed;

@@ -168,6 +168,7 @@ pub fn users(records: &str, page: PageStyle) -> ResourceDef {
         get: None,
         filters: BTreeMap::new(),
         partial: false,
+        writes: None,
         table: Arc::new(table()),
         map: BTreeMap::new(),
         optional: Vec::new(),

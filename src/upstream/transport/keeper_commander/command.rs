@@ -19,6 +19,9 @@ pub enum Unsendable {
     /// `@all` and its like are wildcards of some commands.
     #[error("a value begins with `@`, which Commander may read as a wildcard")]
     Wildcard,
+    /// A positional value that begins with a dash is read as an option.
+    #[error("a value begins with a dash, which Commander reads as an option")]
+    Option,
     /// Longer than the service reads.
     #[error("the command has more than 4096 characters")]
     TooLong,
@@ -32,7 +35,7 @@ pub struct Command {
 
 impl Command {
     /// Begins with the command's own word.
-    pub fn new(word: &'static str) -> Self {
+    pub fn new(word: &str) -> Self {
         Self { text: word.to_owned() }
     }
 
@@ -50,14 +53,14 @@ impl Command {
     }
 
     /// Adds an option without a value.
-    pub fn flag(mut self, name: &'static str) -> Self {
+    pub fn flag(mut self, name: &str) -> Self {
         self.text.push(' ');
         self.text.push_str(name);
         self
     }
 
     /// Adds `--name='value'`: a value that begins with a dash is not read as an option.
-    pub fn option(mut self, name: &'static str, value: &str) -> Result<Self, Unsendable> {
+    pub fn option(mut self, name: &str, value: &str) -> Result<Self, Unsendable> {
         check(value)?;
         self.text.push(' ');
         self.text.push_str(name);
@@ -69,6 +72,9 @@ impl Command {
     /// Adds a positional value.
     pub fn value(mut self, value: &str) -> Result<Self, Unsendable> {
         check(value)?;
+        if value.starts_with('-') {
+            return Err(Unsendable::Option);
+        }
         self.text.push(' ');
         self.text.push_str(&quote(value));
         Ok(self)
@@ -127,6 +133,7 @@ mod tests {
             assert_eq!(Command::new("x").value(value).unwrap_err(), why, "{value:?}");
             assert_eq!(Command::new("x").option("--y", value).unwrap_err(), why, "{value:?}");
         }
+        assert_eq!(Command::new("x").value("-h").unwrap_err(), Unsendable::Option);
         assert_eq!(Command::new("x").value(&"é".repeat(4091)).unwrap().finish().unwrap().chars().count(), 4095);
         assert_eq!(Command::new("x").value(&"é".repeat(4096)).unwrap().finish().unwrap_err(), Unsendable::TooLong);
     }

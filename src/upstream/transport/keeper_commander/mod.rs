@@ -11,6 +11,7 @@ mod records;
 mod test;
 mod visit;
 mod wire;
+mod write;
 
 use std::{sync::Arc, time::Duration};
 
@@ -28,6 +29,7 @@ pub use command::{Command, Unsendable};
 pub use company::{company_of, key_of};
 pub use test::test;
 pub use visit::visit;
+pub use write::write;
 
 /// The commands a key needs for this connector, as they are typed into the service's allow list (read-only link).
 pub const COMMANDS: &str = "whoami,enterprise-down,enterprise-info,msp-down,msp-info,msp-billing-report,switch-to-mc,switch-to-msp,audit-report,user-report";

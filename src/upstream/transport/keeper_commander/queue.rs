@@ -86,11 +86,21 @@ impl<'a> Session<'a> {
     /// Runs a command and gives its own answer, good or bad. Waits where the service or Keeper asks for it, within the
     /// deadline; a refused key and a lost session are errors.
     pub async fn run(&self, command: &str) -> Result<Done, Failure> {
+        self.repeat(command, true).await
+    }
+
+    /// The same for a command that changes something: it is sent again only where it was surely not executed.
+    pub async fn change(&self, command: &str) -> Result<Done, Failure> {
+        self.repeat(command, false).await
+    }
+
+    async fn repeat(&self, command: &str, only_reads: bool) -> Result<Done, Failure> {
         let (mut renewed, mut reloads) = (false, 0);
         loop {
             let done = self.once(command).await?;
             match done.verdict() {
                 Verdict::RateLimited { window, wait } => self.wait_for_limiter(&done, window, wait).await?,
+                Verdict::Throttled(_) | Verdict::Lost | Verdict::Expired if !only_reads => return Ok(done),
                 Verdict::Throttled(wait) => self.pause(&done, Meaning::RateLimited, wait).await?,
                 Verdict::QueueFull => self.pause(&done, Meaning::NotReady, 5).await?,
                 Verdict::Expired => self.pause(&done, Meaning::NotReady, 1).await?,

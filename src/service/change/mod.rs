@@ -1,0 +1,368 @@
+//! Unified writes: a record in the unified schema goes to the vendor by the map turned round, is read again, and the answer
+//! is what is really there.
+
+mod company;
+mod prepare;
+mod show;
+mod truth;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use serde_json::{Map, Value};
+
+use self::{
+    prepare::{Prepared, member_body},
+    show::{Seen, show},
+    truth::{Told, told_error},
+};
+use super::{
+    Filter, FilterOp, Linked, OneQuery,
+    accounts::cut_short,
+    directory::{Directory, ListQuery, OneRecord, no_record, offered, without},
+    source::Source,
+    walk::Walk,
+    write::{Writer, Writing, account_root, check_fields},
+};
+use crate::{
+    connector::{Get, ResourceDef, Transport, WriteMethod},
+    error::{Code, Error, Result},
+    mapping::{Options, Roots, not_shown},
+    model::{Resource, Warning},
+    upstream::{Failure, UNUSABLE, WriteAsk, WriteVerb, Written},
+};
+
+/// A vendor that answers a read from a copy may need this long to show what it has just taken.
+const LOOKS: [Duration; 2] = [Duration::from_millis(250), Duration::from_millis(1000)];
+
+/// What a caller wants written.
+#[derive(Clone, Debug, Default)]
+pub struct ChangeAsk {
+    /// The record's id; none when one is made.
+    pub id: Option<String>,
+    /// The group of a member.
+    pub group: Option<String>,
+    /// The record in the unified schema, with the vendor's own members under `remote_data`.
+    pub body: Map<String, Value>,
+    /// How the answer is written.
+    pub query: OneQuery,
+    /// The company the caller names.
+    pub company: Option<String>,
+    /// A run before this one may have taken effect.
+    pub again: bool,
+}
+
+/// A write on its way.
+struct Work<'a> {
+    directory: &'a Directory,
+    linked: &'a Linked,
+    def: &'a ResourceDef,
+    method: &'a WriteMethod,
+    ask: ChangeAsk,
+}
+
+impl Directory {
+    /// Makes a record, or adds a member to a group.
+    pub async fn create(&self, linked: &Linked, resource: Resource, ask: ChangeAsk) -> Result<OneRecord> {
+        self.work(linked, resource, WriteVerb::Create, ask)?.create().await
+    }
+
+    /// Changes a record.
+    pub async fn update(&self, linked: &Linked, resource: Resource, ask: ChangeAsk) -> Result<OneRecord> {
+        self.work(linked, resource, WriteVerb::Update, ask)?.update().await
+    }
+
+    /// Takes a record away, or a member out of a group.
+    pub async fn delete(&self, linked: &Linked, resource: Resource, ask: ChangeAsk) -> Result<Vec<Warning>> {
+        self.work(linked, resource, WriteVerb::Delete, ask)?.delete().await
+    }
+
+    fn work<'a>(&'a self, linked: &'a Linked, resource: Resource, verb: WriteVerb, ask: ChangeAsk) -> Result<Work<'a>> {
+        let def = offered(linked, resource)?;
+        check_fields(def, &ask.query.exclude, None)?;
+        let method = def.writes.as_ref().and_then(|writes| writes.method(verb.word()));
+        let method = method.ok_or_else(|| without(def, verb.word()))?;
+        // Such ids would change a path, so no vendor has a record of that name.
+        let is_odd = |id: &Option<String>| id.as_deref().is_some_and(|id| matches!(id, "" | "." | ".."));
+        if is_odd(&ask.id) || is_odd(&ask.group) {
+            return Err(no_record(def));
+        }
+        Ok(Work { directory: self, linked, def, method, ask })
+    }
+}
+
+impl Work<'_> {
+    async fn create(mut self) -> Result<OneRecord> {
+        if self.def.resource == Resource::GroupMember {
+            let (id, wanted) = member_body(&self.ask.body)?;
+            self.ask.id = Some(id);
+            return self.add(wanted).await;
+        }
+        let prepared = self.prepare()?;
+        let there = self.there_before(&prepared).await?;
+        if let Some(seen) = there {
+            return self.already_there(seen);
+        }
+        let Written { said, record, before } = self.send(WriteVerb::Create, &prepared).await?;
+        let (told, is_new) = (Told::of(said), before.is_some() || self.is_looked_up(&prepared));
+        let seen = match record.and_then(|record| self.id_of(&record)) {
+            Some(id) => self.read_until(&id, &prepared.wanted).await,
+            None => self.look_up(&prepared, true).await,
+        };
+        let seen = match seen {
+            Ok(seen) => seen,
+            Err(error) => return Err(told.unconfirmed(Some(&error))),
+        };
+        match seen {
+            Some(seen) if told.is_done() || is_new => self.shown(seen, &prepared.wanted, &told),
+            Some(_) => Err(told.unconfirmed(None)),
+            None => Err(told.nothing_there(self.def)),
+        }
+    }
+
+    async fn update(self) -> Result<OneRecord> {
+        let prepared = self.prepare()?;
+        let id = self.ask.id.clone().unwrap_or_default();
+        let told = Told::of(self.send(WriteVerb::Update, &prepared).await?.said);
+        let seen = match self.read_until(&id, &prepared.wanted).await {
+            Ok(seen) => seen,
+            Err(error) if matches!(told, Told::Unasked) => return Err(error),
+            Err(error) => return Err(told.unconfirmed(Some(&error))),
+        };
+        let seen = seen.ok_or_else(|| no_record(self.def))?;
+        let missing = not_shown(&prepared.wanted, &seen.value);
+        let given = prepared.wanted.keys().filter(|name| *name != "remote_data").count();
+        match (&told, missing.len()) {
+            (_, 0) => self.shown(seen, &prepared.wanted, &told),
+            (Told::Done(_), count) if count < given => self.shown(seen, &prepared.wanted, &told),
+            (Told::Unasked, _) => self.shown(seen, &prepared.wanted, &told),
+            (Told::Done(_), _) => Err(told.not_taken(self.def, &missing)),
+            (Told::Failed(_), count) if count < given => Err(told.partial(&prepared.wanted, &missing)),
+            (Told::Failed(error), _) => Err(error.clone()),
+            (Told::Unknown(_), _) => Err(told.unconfirmed(None)),
+        }
+    }
+
+    async fn delete(self) -> Result<Vec<Warning>> {
+        let id = self.ask.id.clone().unwrap_or_default();
+        let is_member = self.def.resource == Resource::GroupMember;
+        if is_member && self.linked.access.method.transport != Transport::KeeperCommander && self.read(&id).await?.is_none() {
+            return Err(no_record(self.def));
+        }
+        let prepared = Prepared { company: self.company(&[])?, ..Prepared::default() };
+        let Written { said, before, .. } = self.send(WriteVerb::Delete, &prepared).await?;
+        if before.as_ref().is_some_and(|before| !self.has(before, &id, prepared.company.as_deref())) {
+            return Err(no_record(self.def));
+        }
+        let told = Told::of(said);
+        let mut seen = self.read(&id).await;
+        for pause in self.looks() {
+            if told.is_done() && matches!(&seen, Ok(Some(seen)) if !self.is_left(seen)) {
+                tokio::time::sleep(*pause).await;
+                seen = self.read(&id).await;
+            }
+        }
+        match seen {
+            // A group that is gone has no members either; what is asked is about the member.
+            Err(error) if is_member && error.code() == Code::NotFound => Err(error),
+            Err(error) => Err(told.unconfirmed(Some(&error))),
+            Ok(None) => Ok(told.warnings()),
+            Ok(Some(seen)) if self.is_left(&seen) && told.is_done() => Ok(vec![self.kept(&seen)]),
+            Ok(Some(_)) => Err(told.still_there(self.def)),
+        }
+    }
+
+    /// Adds a member; one that is in the group already stays, and some servers would list it twice.
+    async fn add(self, wanted: Map<String, Value>) -> Result<OneRecord> {
+        let prepared = Prepared { company: self.company(&[])?, wanted, ..Prepared::default() };
+        let id = self.ask.id.clone().unwrap_or_default();
+        if self.linked.access.method.transport != Transport::KeeperCommander
+            && let Some(seen) = self.read(&id).await?
+        {
+            return self.shown(seen, &prepared.wanted, &Told::Unasked);
+        }
+        let told = Told::of(self.send(WriteVerb::Create, &prepared).await?.said);
+        match self.read_until(&id, &prepared.wanted).await {
+            Ok(Some(seen)) => self.shown(seen, &prepared.wanted, &told),
+            Ok(None) => Err(told.nothing_there(self.def)),
+            Err(error) if error.code() == Code::NotFound => Err(error),
+            Err(error) => Err(told.unconfirmed(Some(&error))),
+        }
+    }
+
+    /// Sends the write. What other lists were read from a moment ago is not shown to anybody any more.
+    async fn send(&self, verb: WriteVerb, prepared: &Prepared) -> Result<Written> {
+        let values = [("id", &self.ask.id), ("group_id", &self.ask.group)];
+        let values = values.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value.clone()?)));
+        let remote_data = self.ask.body.get("remote_data").and_then(Value::as_object).cloned().unwrap_or_default();
+        let ask = WriteAsk {
+            verb,
+            values: values.collect(),
+            changes: prepared.changes.clone(),
+            remote_data,
+            remote_query: self.ask.query.remote_query.clone(),
+            company: prepared.company.clone(),
+            unique: prepared.unique.clone(),
+        };
+        self.directory.snapshots.spoil(self.linked).await?;
+        let (upstream, access) = (Arc::clone(&self.directory.upstream), Arc::clone(&self.linked.access));
+        let resource = self.def.resource;
+        // A write is finished even if its caller leaves: it may hold a service's lock, and half of it helps nobody.
+        let work = async move {
+            let def = access.method.resources.get(&resource);
+            let method = def.and_then(|def| def.writes.as_ref()?.method(verb.word()).map(|method| (def, method)));
+            match method {
+                Some((def, method)) => upstream.write(&access, def, method, &ask).await,
+                None => Err(Failure::BadAnswer("the connector writes it no more".into())),
+            }
+        };
+        let written = self.directory.accounts.opened.tasks.finish(work).await;
+        self.directory.snapshots.spoil(self.linked).await?;
+        match written.ok_or_else(cut_short)? {
+            Ok(written) => Ok(written),
+            Err(failure) => Err(self.refused(verb, failure).await),
+        }
+    }
+
+    /// The error for a write that had no effect.
+    async fn refused(&self, verb: WriteVerb, failure: Failure) -> Error {
+        if matches!(&failure, Failure::Unsendable { field, .. } if field == UNUSABLE) {
+            return no_record(self.def);
+        }
+        let status = match &failure {
+            Failure::Answered { answer, .. } => answer.status,
+            _ => None,
+        };
+        let error = self.directory.accounts.note_failure(self.linked, self.def.resource.plural(), verb.word(), failure).await;
+        told_error(self.def, verb, status, error)
+    }
+
+    /// The record as it is now, whole.
+    async fn read(&self, id: &str) -> Result<Option<Seen>> {
+        let found = match (&self.def.get, &self.ask.group) {
+            (Some(Get::Request { .. }), None) => {
+                self.directory.get(self.linked, self.def.resource, id, OneQuery::default()).await
+            }
+            _ => return self.search("id", &[id], false).await,
+        };
+        match found {
+            Ok(record) => Seen::read(record).map(Some),
+            Err(error) if error.code() == Code::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The same, looked at again for a moment while it is not as wanted.
+    async fn read_until(&self, id: &str, wanted: &Map<String, Value>) -> Result<Option<Seen>> {
+        let mut seen = self.read(id).await;
+        for pause in self.looks() {
+            let is_as_wanted = match &seen {
+                Ok(Some(seen)) => not_shown(wanted, &seen.value).is_empty(),
+                Ok(None) => false,
+                Err(_) => true,
+            };
+            if is_as_wanted {
+                break;
+            }
+            tokio::time::sleep(*pause).await;
+            seen = self.read(id).await;
+        }
+        seen
+    }
+
+    /// Commands are read back from the service that executed them; it has no copies.
+    fn looks(&self) -> &'static [Duration] {
+        match self.linked.access.method.transport {
+            Transport::KeeperCommander => &[],
+            Transport::Rest | Transport::Scim => &LOOKS,
+        }
+    }
+
+    /// The one record whose field has one of these texts; none when there are two, because nothing then says which.
+    async fn search(&self, field: &str, texts: &[&str], in_company: bool) -> Result<Option<Seen>> {
+        let values: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
+        let op = if values.len() == 1 { FilterOp::Eq } else { FilterOp::In };
+        let filters = vec![Filter { field: field.to_owned(), op, values }];
+        // An id means one record, however often a vendor lists it.
+        let limit = if field == "id" { 1 } else { 2 };
+        let list = ListQuery { limit: Some(limit), filters, ..ListQuery::default() };
+        let (def, group) = (self.def, self.ask.group.as_deref());
+        let mut source = Source::new(self.directory, self.linked, def, group, def.resource.plural())?;
+        if source.is_visited() && def.per.is_some() {
+            let company = match in_company {
+                true => self.company(&[])?,
+                false => self.directory.upstream.company_of(&self.linked.access, group.unwrap_or(texts[0])),
+            };
+            match company {
+                Some(company) => source.limit_to(company),
+                None => return Ok(None),
+            }
+        }
+        let writing = Writing::unified(&list, def)?;
+        let page = Walk::new(source, list, writing)?.run().await?;
+        if page.count == 0 && !page.complete {
+            let lost = page.warnings.first().map(|warning| warning.message.clone()).unwrap_or_default();
+            return Err(Error::new(Code::VendorDenied, lost));
+        }
+        if page.count != 1 || (page.next_cursor.is_some() && field != "id") {
+            return Ok(None);
+        }
+        Seen::read(OneRecord { body: Writer::only_record(page.result), warnings: page.warnings, debug: None }).map(Some)
+    }
+
+    /// Whether raw records hold one of this id.
+    fn has(&self, records: &bytes::Bytes, id: &str, company: Option<&str>) -> bool {
+        let company = serde_json::json!({ "id": company }).to_string();
+        let account = account_root(self.linked);
+        let roots = Roots { account: Some(&account), company: Some(&company), page: None };
+        let ranges = super::snapshot::records_of(records).unwrap_or_default();
+        let is_it = |range: std::ops::Range<usize>| {
+            let mapped = self.def.table.apply(&records[range], roots, Options::default(), &mut Vec::new());
+            mapped.is_ok_and(|mapped| mapped.id == id)
+        };
+        ranges.into_iter().any(is_it)
+    }
+
+    /// The id in the vendor's answer to a write.
+    fn id_of(&self, record: &[u8]) -> Option<String> {
+        let account = account_root(self.linked);
+        let roots = Roots { account: Some(&account), ..Roots::default() };
+        self.def.table.apply(record, roots, Options::default(), &mut Vec::new()).ok().map(|mapped| mapped.id)
+    }
+
+    /// The answer: the record as it is, with what a caller must know.
+    fn shown(&self, seen: Seen, wanted: &Map<String, Value>, told: &Told) -> Result<OneRecord> {
+        let mut warnings = told.warnings();
+        for name in not_shown(wanted, &seen.value) {
+            warnings.push(Warning {
+                code: "field_not_taken".into(),
+                message: format!("The vendor did not take `{name}` as it was sent; the record shows what is there."),
+                field: Some(name.to_owned()),
+            });
+        }
+        show(seen, &self.ask.query, warnings)
+    }
+
+    /// Whether the record is as the vendor leaves deleted ones.
+    fn is_left(&self, seen: &Seen) -> bool {
+        let leaves = &self.method.leaves;
+        !leaves.is_empty() && leaves.iter().all(|(name, word)| seen.value.get(name).and_then(Value::as_str) == Some(word))
+    }
+
+    fn kept(&self, seen: &Seen) -> Warning {
+        let states: BTreeMap<_, _> = self.method.leaves.keys().map(|name| (name, &seen.value[name])).collect();
+        let states: Vec<String> = states.into_iter().map(|(name, value)| format!("`{name}` is {value}")).collect();
+        let message = format!("The vendor keeps the record; {}.", states.join(", "));
+        Warning { code: "kept_by_vendor".into(), message, field: None }
+    }
+
+    fn already_there(&self, seen: Seen) -> Result<OneRecord> {
+        if !self.ask.again {
+            let id = seen.value["id"].as_str().unwrap_or_default();
+            let detail = format!("Among the vendor's {} there is one of this name: `{id}`.", self.def.resource.plural());
+            return Err(Error::new(Code::AlreadyExists, detail));
+        }
+        let message = "A call with this idempotency key that was cut off may have made it; it was there already.".to_owned();
+        let warning = Warning { code: "already_there".into(), message, field: None };
+        show(seen, &self.ask.query, vec![warning])
+    }
+}

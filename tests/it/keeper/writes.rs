@@ -1,0 +1,280 @@
+//! Unified writes through Commander: the real command code, and the stand-in where a lie is to be told on purpose.
+
+use std::sync::Arc;
+
+use rollcall::sandbox::{
+    Sandbox,
+    keeper_commander::{Control, Faults, WriteLie},
+};
+use serde_json::{Value, json};
+
+use super::bench::stand_in;
+use crate::{
+    e2e::{scim::authority, vendor::problem},
+    support::{
+        gateway::{ADMIN, Answer, Gateway, Kept},
+        peers,
+    },
+};
+
+const USERS: &str = "/unified/user-directory/users";
+const GROUPS: &str = "/unified/user-directory/groups";
+const NORTHWIND: u64 = 3861;
+const BEN: u64 = (NORTHWIND << 32) + 202;
+const CAT: u64 = (NORTHWIND << 32) + 203;
+
+/// A gateway and an account of it.
+struct House {
+    gateway: Gateway,
+    account: String,
+    _kept: Kept,
+}
+
+impl House {
+    async fn at(base: &str, api_key: &str, company: Option<&str>) -> House {
+        let kept = Kept::embedded();
+        let gateway = Gateway::start(&kept, &authority(base));
+        let mut context = json!({"service_url": base, "api_key": api_key});
+        if let Some(company) = company {
+            context["company_id"] = company.into();
+        }
+        let account = gateway.link("keeper", "service_mode", context).await;
+        House { gateway, account, _kept: kept }
+    }
+
+    async fn sandboxed(change: impl FnOnce(&mut Faults)) -> (House, Sandbox, Arc<Control>) {
+        let mut faults = Faults { users: 2, queue: false, ..Faults::default() };
+        change(&mut faults);
+        let (sandbox, control) = stand_in(faults);
+        (House::at(&sandbox.base, &sandbox.token, None).await, sandbox, control)
+    }
+
+    async fn call_in(&self, company: Option<&str>, method: &str, path: &str, body: Option<Value>) -> Answer {
+        let join = if path.contains('?') { '&' } else { '?' };
+        let path = format!("{path}{join}integrated_account_id={}", self.account);
+        let headers: Vec<(&str, &str)> = company.iter().map(|company| ("rollcall-company", *company)).collect();
+        self.gateway.call_with(ADMIN, &headers, method, &path, body.as_ref()).await
+    }
+
+    async fn call(&self, method: &str, path: &str, body: Option<Value>) -> Answer {
+        self.call_in(None, method, path, body).await
+    }
+
+    async fn good(&self, method: &str, path: &str, body: Option<Value>, status: u16) -> Value {
+        let answer = self.call(method, path, body).await;
+        assert_eq!(answer.status, status, "{method} {path}: {}", answer.text());
+        answer.json()
+    }
+
+    /// The address of every user in the company.
+    async fn emails(&self) -> Vec<String> {
+        let users = self.gateway.walk(&format!("{USERS}?integrated_account_id={}&limit=100", self.account)).await;
+        let own = users.iter().filter(|user| user["organizations"][0]["id"] == "3861");
+        own.map(|user| user["username"].as_str().unwrap().to_owned()).collect()
+    }
+}
+
+fn warning(answer: &Answer) -> Option<&str> {
+    answer.header("rollcall-warning")
+}
+
+/// Users, teams and memberships in a managed company, each shown by the next list.
+async fn a_whole_life(house: &House) {
+    assert!(!house.emails().await.contains(&"zoe@northwind.example".to_owned()));
+    let body = json!({"username": "Zoe@northwind.example", "name": "Zoe O'Neil \"Z\"", "title": "--lock", "organizations": [{"id": "3861"}]});
+    let made = house.good("POST", USERS, Some(body), 201).await;
+    let id = made["id"].as_str().unwrap().to_owned();
+    assert_eq!(id.parse::<u64>().unwrap() >> 32, NORTHWIND);
+    assert_eq!(
+        (&made["username"], &made["status"], &made["title"]),
+        (&json!("zoe@northwind.example"), &json!("invited"), &json!("--lock"))
+    );
+    assert!(house.emails().await.contains(&"zoe@northwind.example".to_owned()), "the list shows it at once");
+    let again =
+        house.call("POST", USERS, Some(json!({"username": "zoe@northwind.example", "organizations": [{"id": "3861"}]}))).await;
+    problem(&again, 422, "already_exists", "vendor");
+
+    let ben = format!("{USERS}/{BEN}");
+    let changed =
+        house.good("PATCH", &ben, Some(json!({"status": "inactive", "title": "Dentist", "name": "Ben Ünïcode II"})), 200).await;
+    assert_eq!(
+        (&changed["status"], &changed["title"], &changed["status_reason"]),
+        (&json!("inactive"), &json!("Dentist"), &json!("admin")),
+        "{changed}"
+    );
+    assert_eq!(house.good("GET", &ben, None, 200).await["name"], "Ben Ünïcode II");
+    assert_eq!(house.good("PATCH", &ben, Some(json!({"status": "active"})), 200).await["status"], "active");
+    let node = json!({"workspaces": [{"id": ((NORTHWIND << 32) + 21).to_string()}]});
+    assert_eq!(house.good("PATCH", &ben, Some(node), 200).await["workspaces"][0]["id"], ((NORTHWIND << 32) + 21).to_string());
+
+    // Invited users cannot be locked; Commander says success and prints their profile.
+    let locked = house.call("PATCH", &format!("{USERS}/{CAT}"), Some(json!({"status": "inactive"}))).await;
+    let locked = problem(&locked, 502, "write_not_taken", "vendor");
+    assert_eq!(locked["field"], "status", "{locked}");
+    assert_eq!(house.good("GET", &format!("{USERS}/{CAT}"), None, 200).await["status"], "invited");
+
+    let team = house.good("POST", GROUPS, Some(json!({"name": "Night Shift", "organization": "3861"})), 201).await;
+    let team_id = team["id"].as_str().unwrap().to_owned();
+    assert!(team_id.starts_with("3861:"), "{team}");
+    let path = format!("{GROUPS}/{}", team_id.replace(':', "%3A"));
+    assert_eq!(house.good("PATCH", &path, Some(json!({"name": "Day Shift"})), 200).await["name"], "Day Shift");
+    let members = format!("{path}/members");
+    let member = house.good("POST", &members, Some(json!({"id": BEN.to_string()})), 201).await;
+    assert_eq!((&member["id"], &member["type"]), (&json!(BEN.to_string()), &json!("user")), "{member}");
+    assert_eq!(house.good("GET", &members, None, 200).await["result_count"], 1);
+    house.good("DELETE", &format!("{members}/{BEN}"), None, 200).await;
+    assert_eq!(house.good("GET", &members, None, 200).await["result_count"], 0);
+    // Who has not joined yet is only queued, though Commander says "added".
+    problem(&house.call("POST", &members, Some(json!({"id": CAT.to_string()}))).await, 502, "write_not_taken", "vendor");
+    assert_eq!(house.good("DELETE", &path, None, 200).await, json!({"id": team_id}));
+    problem(&house.call("GET", &path, None).await, 404, "not_found", "gateway");
+    problem(&house.call("DELETE", &path, None).await, 404, "not_found", "gateway");
+
+    assert_eq!(house.good("DELETE", &format!("{USERS}/{id}"), None, 200).await, json!({"id": id}));
+    assert!(!house.emails().await.contains(&"zoe@northwind.example".to_owned()), "the list shows it at once");
+    for (method, body) in [("PATCH", Some(json!({"title": "x"}))), ("DELETE", None)] {
+        problem(&house.call(method, &format!("{USERS}/{id}"), body).await, 404, "not_found", "gateway");
+    }
+}
+
+/// Commander takes the word "error" in an address for a failure, although it invited whoever has it.
+async fn a_false_failure(house: &House) {
+    let body = json!({"username": "terror@northwind.example", "organizations": [{"id": "3861"}]});
+    let made = house.call("POST", &format!("{USERS}?envelope=true"), Some(body)).await;
+    assert_eq!((made.status, warning(&made)), (201, Some("vendor_reported_failure")), "{}", made.text());
+    assert_eq!(made.json()["result"]["status"], "invited");
+    assert!(made.json()["warnings"][0]["message"].as_str().unwrap().contains("terror@northwind.example"), "{}", made.text());
+}
+
+#[tokio::test]
+async fn the_real_commander_is_written_and_read_again() {
+    let peer = peers::commander(&["--queue", "n"]);
+    let house = House::at(peer.base(), peer.told("api_key"), None).await;
+    a_whole_life(&house).await;
+    a_false_failure(&house).await;
+}
+
+#[tokio::test]
+async fn the_stand_in_is_written_and_lies_like_the_real_one() {
+    let (house, _sandbox, _control) = House::sandboxed(|_| {}).await;
+    a_whole_life(&house).await;
+    a_false_failure(&house).await;
+}
+
+#[tokio::test]
+async fn through_the_queue_it_is_the_same() {
+    let peer = peers::commander(&[]);
+    let house = House::at(peer.base(), peer.told("api_key"), Some("3861")).await;
+    let made = house.good("POST", USERS, Some(json!({"username": "yan@northwind.example"})), 201).await;
+    assert_eq!(made["organizations"][0]["id"], "3861");
+    house.good("DELETE", &format!("{USERS}/{}", made["id"].as_str().unwrap()), None, 200).await;
+}
+
+#[tokio::test]
+async fn lies_told_on_purpose_are_found_out() {
+    let (house, _sandbox, control) = House::sandboxed(|_| {}).await;
+    let ben = format!("{USERS}/{BEN}");
+    let both = || Some(json!({"name": "Ben III", "title": "Surgeon"}));
+    control.lie(Some(WriteLie::SaysDone));
+    let refused = problem(&house.call("PATCH", &ben, both()).await, 502, "write_not_taken", "vendor");
+    assert!(
+        refused["detail"].as_str().unwrap().contains("answered 200") && refused["raw_response"]["data"].is_array(),
+        "{refused}"
+    );
+    let body = json!({"username": "new@northwind.example", "organizations": [{"id": "3861"}]});
+    problem(&house.call("POST", USERS, Some(body.clone())).await, 502, "write_not_taken", "vendor");
+    problem(&house.call("DELETE", &ben, None).await, 502, "write_not_taken", "vendor");
+
+    control.lie(Some(WriteLie::OnlyName));
+    let partial = problem(&house.call("PATCH", &ben, both()).await, 502, "write_partial", "vendor");
+    let detail = partial["detail"].as_str().unwrap();
+    assert!(detail.contains("Taken: `name`") && detail.contains("Not taken: `title`"), "{partial}");
+    assert_eq!((&partial["field"], &partial["retryable"]), (&json!("title"), &json!(false)), "{partial}");
+    assert_eq!(house.good("GET", &ben, None, 200).await["name"], "Ben III");
+
+    for lie in [WriteLie::SaysFailed, WriteLie::Throttled] {
+        control.lie(Some(lie));
+        let title = json!({"title": format!("{lie:?}")});
+        let changed = house.call("PATCH", &ben, Some(title.clone())).await;
+        assert_eq!((changed.status, warning(&changed)), (200, Some("vendor_reported_failure")), "{}", changed.text());
+        assert_eq!(changed.json()["title"], title["title"]);
+    }
+    control.lie(Some(WriteLie::SaysFailed));
+    let gone = house.call("DELETE", &ben, None).await;
+    assert_eq!((gone.status, warning(&gone)), (200, Some("vendor_reported_failure")), "{}", gone.text());
+    let made = house.call("POST", USERS, Some(body)).await;
+    assert_eq!((made.status, warning(&made)), (201, Some("vendor_reported_failure")), "{}", made.text());
+}
+
+#[tokio::test]
+async fn no_value_becomes_an_option_another_command_or_a_wildcard() {
+    let (house, _sandbox, control) = House::sandboxed(|_| {}).await;
+    let runs = control.runs();
+    let ben = format!("{USERS}/{BEN}");
+    for value in ["a\nb", "a\rb", "${HOME}", "--", "@all"] {
+        let refused =
+            problem(&house.call("PATCH", &ben, Some(json!({"name": value}))).await, 422, "field_not_writable", "gateway");
+        assert_eq!(refused["field"], "name", "{refused}");
+    }
+    for email in ["--delete", "-h", "@all", "a\nb@x.example"] {
+        let body = json!({"username": email, "organizations": [{"id": "3861"}]});
+        let refused = problem(&house.call("POST", USERS, Some(body)).await, 422, "field_not_writable", "gateway");
+        assert_eq!(refused["field"], "username", "{refused}");
+    }
+    for (body, field) in [
+        (json!({"title": null}), "title"),
+        (json!({"title": ""}), "title"),
+        (json!({"username": "new@x.example"}), "username"),
+        (json!({"aliases": ["x@x.example"]}), "aliases"),
+        (json!({"roles": []}), "roles"),
+        (json!({"is_2fa_enabled": true}), "is_2fa_enabled"),
+        (json!({"remote_data": {"delete": "1"}}), "remote_data.delete"),
+    ] {
+        let refused = problem(&house.call("PATCH", &ben, Some(body)).await, 422, "field_not_writable", "gateway");
+        assert_eq!(refused["field"], field, "{refused}");
+    }
+    assert_eq!(control.runs(), runs, "nothing was sent");
+    let own = house.good("PATCH", &ben, Some(json!({"remote_data": {"job_title": "Own"}})), 200).await;
+    assert_eq!(own["title"], "Own");
+    let quoted = r#"O'Neil "x" \ $HOME; rm -rf / `id` -f --delete"#;
+    assert_eq!(house.good("PATCH", &ben, Some(json!({"name": quoted})), 200).await["name"], quoted);
+}
+
+#[tokio::test]
+async fn everything_that_names_a_company_must_name_the_same() {
+    let (house, sandbox, _control) = House::sandboxed(|_| {}).await;
+    let body = || Some(json!({"username": "new@x.example"}));
+    let refused = problem(&house.call("POST", USERS, body()).await, 422, "field_missing", "gateway");
+    assert_eq!(refused["field"], "organizations", "{refused}");
+    let made = house.call_in(Some("3862"), "POST", USERS, body()).await;
+    assert_eq!((made.status, &made.json()["organizations"][0]["id"]), (201, &json!("3862")), "{}", made.text());
+    for (company, method, path, body) in [
+        (Some("3861"), "POST", USERS.to_owned(), Some(json!({"username": "a@x.example", "organizations": [{"id": "3862"}]}))),
+        (Some("3862"), "PATCH", format!("{USERS}/{BEN}"), Some(json!({"title": "x"}))),
+        (Some("3862"), "DELETE", format!("{GROUPS}/3861%3Ax"), None),
+        (Some("acme"), "POST", USERS.to_owned(), Some(json!({"username": "a@x.example"}))),
+    ] {
+        let answer = house.call_in(company, method, &path, body).await;
+        problem(&answer, 400, "invalid_parameter", "gateway");
+    }
+    for path in [format!("{USERS}/nobody"), format!("{USERS}/5"), format!("{USERS}/{}", (9999_u64 << 32) + 1)] {
+        let answer = house.call("PATCH", &path, Some(json!({"title": "x"}))).await;
+        assert!(matches!(answer.status, 404 | 503), "{path}: {}", answer.text());
+    }
+    let only = House::at(&sandbox.base, &sandbox.token, Some("3862")).await;
+    let made = only.good("POST", USERS, Some(json!({"username": "only@x.example"})), 201).await;
+    assert_eq!(made["organizations"][0]["id"], "3862");
+    problem(&only.call("PATCH", &format!("{USERS}/{BEN}"), Some(json!({"title": "x"}))).await, 404, "not_found", "gateway");
+}
+
+#[tokio::test]
+async fn a_key_that_may_not_write_says_which_command_it_lacks() {
+    let (house, _sandbox, _control) = House::sandboxed(|faults| faults.commands.retain(|word| word != "enterprise-user")).await;
+    let refused = problem(
+        &house.call("PATCH", &format!("{USERS}/{BEN}"), Some(json!({"title": "x"}))).await,
+        403,
+        "vendor_denied",
+        "vendor",
+    );
+    assert!(refused["detail"].as_str().unwrap().contains("may not run enterprise-user"), "{refused}");
+}

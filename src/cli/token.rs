@@ -16,8 +16,15 @@ use super::{
 use crate::{config::GlobalArgs, model::Scope};
 
 /// The scopes that open something today; others are kept for features to come.
-const OFFERED: [Scope; 6] =
-    [Scope::DirectoryRead, Scope::ProxyRead, Scope::ProxyWrite, Scope::AccountsRead, Scope::AccountsWrite, Scope::Admin];
+const OFFERED: [Scope; 7] = [
+    Scope::DirectoryRead,
+    Scope::DirectoryWrite,
+    Scope::ProxyRead,
+    Scope::ProxyWrite,
+    Scope::AccountsRead,
+    Scope::AccountsWrite,
+    Scope::Admin,
+];
 
 /// What can be done with tokens.
 #[derive(Subcommand)]

@@ -121,7 +121,7 @@ pub struct Membership {
 #[into_params(parameter_in = Query)]
 pub struct DeleteParams {
     /// `group`: the user is taken out of that group only.
-    #[param(required = false)]
+    #[param(required = false, inline)]
     pub remove_from: Option<RemoveFrom>,
     /// The group's id.
     #[param(required = false)]

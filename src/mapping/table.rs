@@ -3,11 +3,11 @@
 use std::{borrow::Cow, collections::BTreeMap, fmt::Display};
 
 use super::{
-    RuleFile,
+    Records, RuleFile,
     compile::Compiler,
     plan::Member,
     text::{depth_within, text_of},
-    trie::{Cell, Scope},
+    trie::{Cell, Scope, Sheet},
     write::Writer,
 };
 use crate::model::{Shape, Warning};
@@ -67,6 +67,15 @@ pub struct Options<'a> {
     pub exclude: &'a [String],
 }
 
+/// A page whose records are read.
+#[derive(Clone, Copy)]
+pub struct Page<'p> {
+    /// The page.
+    pub text: &'p str,
+    /// Its records.
+    pub records: &'p Records,
+}
+
 /// What was written beside the bytes.
 #[derive(Debug, Default)]
 pub struct Mapped {
@@ -79,12 +88,9 @@ pub struct Mapped {
 /// A table at work on the records of one answer: `$account`, `$company` and `$page` are read once for all of them.
 pub struct Mapping<'a> {
     table: &'a Table,
-    /// Room for one record's values, behind those of the roots; used again for the next.
-    cells: Vec<Cell<'a>>,
-    /// Where the cells of the roots begin.
-    roots: [usize; 3],
-    /// Where the record's own cells begin.
-    record: usize,
+    roots: [(Vec<Cell>, &'a str); 3],
+    /// Room for one record's values; used again for the next.
+    cells: Vec<Cell>,
 }
 
 impl Table {
@@ -108,16 +114,19 @@ impl Table {
 
     /// Begins with the records of one answer.
     pub fn begin<'a>(&'a self, roots: Roots<'a>) -> Result<Mapping<'a>, MapError> {
-        let mut cells = Vec::new();
-        let mut bases = [0; 3];
-        for ((scope, text), base) in self.roots.iter().zip([roots.account, roots.company, roots.page]).zip(&mut bases) {
-            *base = scope.open(&mut cells);
-            if let Some(text) = text.filter(|_| !scope.is_empty()) {
-                scope.read(text, *base, &mut cells).map_err(not_json)?;
+        let mut read = [roots.account, roots.company, roots.page].map(|text| (Vec::new(), text.unwrap_or_default()));
+        for (scope, (cells, text)) in self.roots.iter().zip(&mut read) {
+            let base = scope.open(cells);
+            if !text.is_empty() && !scope.is_empty() {
+                scope.read(text, base, cells).map_err(not_json)?;
             }
         }
-        let record = cells.len();
-        Ok(Mapping { table: self, cells, roots: bases, record })
+        Ok(Mapping { table: self, roots: read, cells: Vec::new() })
+    }
+
+    /// Where the paths of the map meet a record.
+    pub(super) fn record_scope(&self) -> &Scope {
+        &self.record
     }
 
     /// Appends the unified form of a single record to `out`. On an error `out` is as it was.
@@ -128,22 +137,23 @@ impl Table {
 
 impl<'a> Mapping<'a> {
     /// Appends the unified record to `out`. On an error `out` is as it was.
-    pub fn apply(&mut self, record: &'a [u8], options: Options<'_>, out: &mut Vec<u8>) -> Result<Mapped, MapError> {
+    pub fn apply(&mut self, record: &[u8], options: Options<'_>, out: &mut Vec<u8>) -> Result<Mapped, MapError> {
         let record = std::str::from_utf8(record).map_err(not_json)?.trim_matches([' ', '\t', '\r', '\n']);
         let base = self.read(record)?;
-        let (start, mut mapped) = (out.len(), Mapped::default());
-        if let Err(missing) = self.write(base, options.exclude, out, &mut mapped) {
-            out.truncate(start);
-            return Err(missing);
+        self.write(Sheet { cells: &self.cells, text: record }, base, record.as_bytes(), options, out)
+    }
+
+    /// The same for a record of a page, which [`Table::records`] has read.
+    pub fn apply_to(&mut self, page: Page<'_>, at: usize, options: Options<'_>, out: &mut Vec<u8>) -> Result<Mapped, MapError> {
+        let record = &page.text.as_bytes()[page.records.ranges[at].clone()];
+        match page.records.bases.get(at) {
+            Some(base) => self.write(Sheet { cells: &page.records.cells, text: page.text }, *base, record, options, out),
+            None => self.apply(record, options, out),
         }
-        if options.remote_data {
-            append_remote_data(record.as_bytes(), out);
-        }
-        Ok(mapped)
     }
 
     /// Reads the record into the cells; where they begin.
-    fn read(&mut self, record: &'a str) -> Result<usize, MapError> {
+    fn read(&mut self, record: &str) -> Result<usize, MapError> {
         let scope = &self.table.record;
         if !record.starts_with('{') && !scope.keeps_whole() {
             serde_json::from_str::<serde::de::IgnoredAny>(record).map_err(not_json)?;
@@ -152,17 +162,43 @@ impl<'a> Mapping<'a> {
         if !depth_within(record.as_bytes()) {
             return Err(MapError::NotJson("nested too deeply".to_owned()));
         }
-        self.cells.truncate(self.record);
+        self.cells.clear();
         let base = scope.open(&mut self.cells);
         scope.read(record, base, &mut self.cells).map_err(not_json)?;
         Ok(base)
     }
 
-    fn write(&self, base: usize, exclude: &[String], out: &mut Vec<u8>, mapped: &mut Mapped) -> Result<(), MapError> {
+    fn write(
+        &self,
+        sheet: Sheet<'_, '_>,
+        base: usize,
+        record: &[u8],
+        options: Options<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<Mapped, MapError> {
+        let (start, mut mapped) = (out.len(), Mapped::default());
+        if let Err(missing) = self.members(sheet, base, options.exclude, out, &mut mapped) {
+            out.truncate(start);
+            return Err(missing);
+        }
+        if options.remote_data {
+            append_remote_data(record, out);
+        }
+        Ok(mapped)
+    }
+
+    fn members(
+        &self,
+        record: Sheet<'_, '_>,
+        base: usize,
+        exclude: &[String],
+        out: &mut Vec<u8>,
+        mapped: &mut Mapped,
+    ) -> Result<(), MapError> {
         let (start, mut missing) = (out.len(), None);
         out.push(b'{');
-        let warnings = &mut mapped.warnings;
-        let mut writer = Writer { cells: &self.cells, base, roots: self.roots, out, warnings, missing: &mut missing };
+        let roots = std::array::from_fn(|at| Sheet { cells: &self.roots[at].0, text: self.roots[at].1 });
+        let mut writer = Writer { record, base, roots, out, warnings: &mut mapped.warnings, missing: &mut missing };
         for member in &self.table.members {
             let before = writer.out.len();
             if before > start + 1 {

@@ -14,18 +14,25 @@ const MOST_CELLS: usize = 1 << 20;
 const NONE: u32 = u32::MAX;
 
 /// What was found for one slot.
-#[derive(Clone, Copy)]
-pub(super) enum Cell<'a> {
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Cell {
     /// Nothing.
     Absent,
-    /// A value, as it stands in the document.
-    Raw(&'a str),
+    /// A value: where in the document it begins and ends.
+    Raw(u32, u32),
     /// The first row of a list.
     Rows(u32),
     /// Something that should have been a list.
     NoList,
     /// The head of a row: where the next one is.
     Next(u32),
+}
+
+/// Cells and the document they were read from.
+#[derive(Clone, Copy)]
+pub(super) struct Sheet<'c, 'a> {
+    pub cells: &'c [Cell],
+    pub text: &'a str,
 }
 
 /// The slots of a record, or of one element of a list.
@@ -109,17 +116,22 @@ impl Scope {
     }
 
     /// Cells for one record or row, empty, at the end of `cells`.
-    pub(super) fn open(&self, cells: &mut Vec<Cell<'_>>) -> usize {
+    pub(super) fn open(&self, cells: &mut Vec<Cell>) -> usize {
         let base = cells.len();
         cells.resize(base + self.width as usize, Cell::Absent);
         base
     }
 
     /// Reads a document into the cells that `open` made.
-    pub(super) fn read<'a>(&self, json: &'a str, base: usize, cells: &mut Vec<Cell<'a>>) -> Result<(), serde_json::Error> {
+    pub(super) fn read(&self, json: &str, base: usize, cells: &mut Vec<Cell>) -> Result<(), serde_json::Error> {
         let mut reader = serde_json::Deserializer::from_str(json);
-        Walk { node: &self.root, base, cells }.deserialize(&mut reader)?;
+        self.walk(json, base, cells).deserialize(&mut reader)?;
         reader.end()
+    }
+
+    /// Reads one value of a document into the cells that `open` made.
+    pub(super) fn walk<'c>(&'c self, document: &str, base: usize, cells: &'c mut Vec<Cell>) -> Walk<'c, 'c> {
+        Walk { node: &self.root, base, start: document.as_ptr() as usize, cells }
     }
 }
 
@@ -154,20 +166,23 @@ impl Node {
     }
 }
 
-struct Walk<'t, 'c, 'a> {
+/// A walk along the trie.
+pub(super) struct Walk<'t, 'c> {
     node: &'t Node,
     base: usize,
-    cells: &'c mut Vec<Cell<'a>>,
+    /// Where the document begins in memory: values are told by their distance from it.
+    start: usize,
+    cells: &'c mut Vec<Cell>,
 }
 
-impl<'de> DeserializeSeed<'de> for Walk<'_, '_, 'de> {
+impl<'de> DeserializeSeed<'de> for Walk<'_, '_> {
     type Value = ();
-    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<(), D::Error> {
+    fn deserialize<D: Deserializer<'de>>(mut self, reader: D) -> Result<(), D::Error> {
         if self.node.is_leaf()
             && let Some(slot) = self.node.keep
         {
-            self.cells[self.base + slot as usize] = Cell::Raw(<&RawValue>::deserialize(reader)?.get());
-            return Ok(());
+            let raw = <&RawValue>::deserialize(reader)?.get();
+            return self.keep(slot, raw);
         }
         for slot in &self.node.below {
             self.cells[self.base + *slot as usize] = Cell::Absent;
@@ -175,12 +190,19 @@ impl<'de> DeserializeSeed<'de> for Walk<'_, '_, 'de> {
         let Some(slot) = self.node.keep else { return reader.deserialize_any(self) };
         // Both the whole and parts of it are read: this value is read twice.
         let raw = <&RawValue>::deserialize(reader)?.get();
-        self.cells[self.base + slot as usize] = Cell::Raw(raw);
+        self.keep(slot, raw)?;
         serde_json::Deserializer::from_str(raw).deserialize_any(self).map_err(D::Error::custom)
     }
 }
 
-impl Walk<'_, '_, '_> {
+impl Walk<'_, '_> {
+    fn keep<E: serde::de::Error>(&mut self, slot: u32, raw: &str) -> Result<(), E> {
+        let from = raw.as_ptr() as usize - self.start;
+        let place = |at: usize| u32::try_from(at).map_err(E::custom);
+        self.cells[self.base + slot as usize] = Cell::Raw(place(from)?, place(from + raw.len())?);
+        Ok(())
+    }
+
     /// A value where an object or list was expected.
     fn other<E>(self) -> Result<(), E> {
         if let Some(list) = &self.node.list {
@@ -190,7 +212,7 @@ impl Walk<'_, '_, '_> {
     }
 }
 
-impl<'de> Visitor<'de> for Walk<'_, '_, 'de> {
+impl<'de> Visitor<'de> for Walk<'_, '_> {
     type Value = ();
 
     fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -198,16 +220,16 @@ impl<'de> Visitor<'de> for Walk<'_, '_, 'de> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let Walk { node, base, cells } = self;
+        let Walk { node, base, start, cells } = self;
         let mut after = 0;
         while let Some(found) = map.next_key_seed(Name { node, after })? {
             match found.and_then(|at| node.keys.get(at)) {
-                Some((_, node)) => map.next_value_seed(Walk { node, base, cells: &mut *cells })?,
+                Some((_, node)) => map.next_value_seed(Walk { node, base, start, cells: &mut *cells })?,
                 None => drop(map.next_value::<IgnoredAny>()?),
             }
             after = found.map_or(after, |at| at + 1);
         }
-        Walk { node, base, cells }.other()
+        Walk { node, base, start, cells }.other()
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
@@ -225,7 +247,8 @@ impl<'de> Visitor<'de> for Walk<'_, '_, 'de> {
             }
             self.cells.push(Cell::Next(NONE));
             let base = list.row.open(self.cells);
-            if seq.next_element_seed(Walk { node: &list.row.root, base, cells: &mut *self.cells })?.is_none() {
+            let (start, cells) = (self.start, &mut *self.cells);
+            if seq.next_element_seed(Walk { node: &list.row.root, base, start, cells })?.is_none() {
                 self.cells.truncate(row);
                 return Ok(());
             }
@@ -280,40 +303,45 @@ impl Visitor<'_> for Name<'_> {
     }
 }
 
-/// Calls `hit` with the base of each row the hops lead to, until it says stop.
-pub(super) fn each_row(cells: &[Cell<'_>], base: usize, hops: &[Hop], hit: &mut dyn FnMut(usize) -> bool) -> bool {
-    let Some((hop, rest)) = hops.split_first() else { return hit(base) };
-    let mut row = match cells[base + hop.list as usize] {
-        Cell::Rows(first) => first,
-        _ => NONE,
-    };
-    let mut at = 0;
-    while row != NONE {
-        let inner = row as usize + 1;
-        let wanted = match &hop.select {
-            Select::All => true,
-            Select::Index(n) => *n == at,
-            Select::Where { slot, is } => text_at(cells, inner, *slot, is),
-        };
-        if wanted && each_row(cells, inner, rest, hit) {
-            return true;
+impl<'a> Sheet<'_, 'a> {
+    /// The value in a cell, unless it is null.
+    pub(super) fn value(&self, at: usize) -> Option<&'a str> {
+        match self.cells[at] {
+            Cell::Raw(from, to) => Some(&self.text[from as usize..to as usize]).filter(|raw| *raw != "null"),
+            _ => None,
         }
-        row = if let Cell::Next(next) = cells[row as usize] { next } else { NONE };
-        at += 1;
     }
-    false
-}
 
-/// Whether there is a list where the first hop expects it.
-pub(super) fn is_list(cells: &[Cell<'_>], base: usize, hops: &[Hop]) -> bool {
-    hops.first().is_some_and(|hop| matches!(cells[base + hop.list as usize], Cell::Rows(_)))
-}
+    /// Calls `hit` with the base of each row the hops lead to, until it says stop.
+    pub(super) fn each_row(&self, base: usize, hops: &[Hop], hit: &mut dyn FnMut(usize) -> bool) -> bool {
+        let Some((hop, rest)) = hops.split_first() else { return hit(base) };
+        let mut row = match self.cells[base + hop.list as usize] {
+            Cell::Rows(first) => first,
+            _ => NONE,
+        };
+        let mut at = 0;
+        while row != NONE {
+            let inner = row as usize + 1;
+            let wanted = match &hop.select {
+                Select::All => true,
+                Select::Index(n) => *n == at,
+                Select::Where { slot, is } => self.text_at(inner + *slot as usize).is_some_and(|text| text == *is),
+            };
+            if wanted && self.each_row(inner, rest, hit) {
+                return true;
+            }
+            row = if let Cell::Next(next) = self.cells[row as usize] { next } else { NONE };
+            at += 1;
+        }
+        false
+    }
 
-/// Whether something else stands where the first hop expects its list.
-pub(super) fn no_list(cells: &[Cell<'_>], base: usize, hops: &[Hop]) -> bool {
-    hops.first().is_some_and(|hop| matches!(cells[base + hop.list as usize], Cell::NoList))
-}
+    /// Whether something else stands where the first hop expects its list.
+    pub(super) fn no_list(&self, base: usize, hops: &[Hop]) -> bool {
+        hops.first().is_some_and(|hop| matches!(self.cells[base + hop.list as usize], Cell::NoList))
+    }
 
-fn text_at(cells: &[Cell<'_>], base: usize, slot: u32, is: &str) -> bool {
-    matches!(cells[base + slot as usize], Cell::Raw(raw) if text_of(raw).is_some_and(|text| text == is))
+    fn text_at(&self, at: usize) -> Option<std::borrow::Cow<'a, str>> {
+        self.value(at).and_then(text_of)
+    }
 }

@@ -7,7 +7,7 @@ use super::{
     path::Root,
     plan::{Condition, Member, Out, Read, Rule, Source},
     text::{text_of, write_text},
-    trie::{Cell, Hop, each_row, no_list},
+    trie::{Hop, Sheet},
 };
 use crate::model::{Kind, Warning};
 
@@ -24,11 +24,11 @@ pub(super) enum Wrote {
 
 /// One record being written.
 pub(super) struct Writer<'t, 'a> {
-    pub cells: &'t [Cell<'a>],
+    pub record: Sheet<'t, 'a>,
     /// Where the cells of the record, or of the current element, begin.
     pub base: usize,
-    /// Where the cells of `$account`, `$company` and `$page` begin.
-    pub roots: [usize; 3],
+    /// `$account`, `$company` and `$page`.
+    pub roots: [Sheet<'t, 'a>; 3],
     pub out: &'t mut Vec<u8>,
     pub warnings: &'t mut Vec<Warning>,
     /// A required target without a value.
@@ -120,28 +120,23 @@ impl<'a> Writer<'_, 'a> {
         }
     }
 
-    fn base_of(&self, root: Root) -> usize {
+    fn sheet(&self, root: Root) -> (Sheet<'_, 'a>, usize) {
         match root {
-            Root::Record => self.base,
-            Root::Account => self.roots[0],
-            Root::Company => self.roots[1],
-            Root::Page => self.roots[2],
+            Root::Record => (self.record, self.base),
+            Root::Account => (self.roots[0], 0),
+            Root::Company => (self.roots[1], 0),
+            Root::Page => (self.roots[2], 0),
         }
     }
 
     /// Calls `hit` with every value of the source that is not null, until it says stop.
     fn values(&self, source: &Source, hit: &mut dyn FnMut(&'a str) -> bool) -> bool {
-        let cells = self.cells;
+        let (sheet, base) = self.sheet(source.root);
+        let slot = source.slot as usize;
         if source.hops.is_empty() {
-            return match cells[self.base_of(source.root) + source.slot as usize] {
-                Cell::Raw(raw) if raw != "null" => hit(raw),
-                _ => false,
-            };
+            return sheet.value(base + slot).is_some_and(hit);
         }
-        each_row(cells, self.base_of(source.root), &source.hops, &mut |base| match cells[base + source.slot as usize] {
-            Cell::Raw(raw) if raw != "null" => hit(raw),
-            _ => false,
-        })
+        sheet.each_row(base, &source.hops, &mut |row| sheet.value(row + slot).is_some_and(&mut *hit))
     }
 
     fn holds(&self, when: &Condition) -> bool {
@@ -357,13 +352,13 @@ impl<'a> Writer<'_, 'a> {
 
     /// A record for each row.
     fn each(&mut self, rule: &Rule, hops: &[Hop], members: &[Member]) -> Wrote {
-        if no_list(self.cells, self.base, hops) {
+        if self.record.no_list(self.base, hops) {
             self.lost(rule);
         }
-        let (cells, outer) = (self.cells, self.base);
+        let (record, outer) = (self.record, self.base);
         let mut wrote = Wrote::Nothing;
         self.out.push(b'[');
-        each_row(cells, outer, hops, &mut |row| {
+        record.each_row(outer, hops, &mut |row| {
             let start = self.out.len();
             if wrote == Wrote::Value {
                 self.out.push(b',');

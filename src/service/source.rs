@@ -1,7 +1,7 @@
 //! Where the records of a walk come from: vendor pages, a vendor that says everything at once, visits of companies, or the
 //! records of another resource.
 
-use std::{collections::BTreeMap, ops::Range, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use uuid::Uuid;
@@ -18,7 +18,7 @@ use super::{
 use crate::{
     connector::{List, ListSource, PageStyle, ResourceDef, Template},
     error::{Code, Error, Result},
-    mapping::Path,
+    mapping::{Path, Records},
     model::{Resource, Slug, Warning},
     upstream::{Company, Failure, ListAsk, Pick, RawPage, Visit},
 };
@@ -27,8 +27,8 @@ use crate::{
 pub struct Batch {
     /// The bytes they are in.
     pub body: Bytes,
-    /// Where each is.
-    pub records: Vec<Range<usize>>,
+    /// Where each is, and what the table wants of them.
+    pub records: Records,
     /// How many are given out already.
     pub skip: usize,
     /// The first record's place, `skip` not counted.
@@ -71,6 +71,8 @@ pub struct Source<'a> {
     pub(super) pushed: Vec<(String, String)>,
     /// The caller's own parameters.
     pub(super) remote_query: Vec<(String, String)>,
+    /// Whether the records read are mapped by their own table.
+    mapped: bool,
 }
 
 impl<'a> Source<'a> {
@@ -113,7 +115,13 @@ impl<'a> Source<'a> {
             group: parent.map(str::to_owned),
             pushed: Vec::new(),
             remote_query: Vec::new(),
+            mapped: false,
         })
+    }
+
+    /// The records will be mapped.
+    pub fn for_mapping(&mut self) {
+        self.mapped = self.having.is_none();
     }
 
     /// Whether companies are visited, one after another.
@@ -200,13 +208,14 @@ impl<'a> Source<'a> {
             filters: self.pushed.clone(),
             remote_query: self.remote_query.clone(),
             values: self.values.clone(),
+            mapped: self.mapped,
         };
         let page = match self.directory.upstream.list(&self.linked.access, self.read, &ask).await {
             Ok(page) => page,
             Err(failure) => return Err(self.note(failure).await),
         };
-        self.directory.meters.page(self.connector(), self.read.resource, page.records.len());
-        if matches!(self.list.page, PageStyle::None) && page.records.len() > limit && self.having.is_none() {
+        self.directory.meters.page(self.connector(), self.read.resource, page.records.ranges.len());
+        if matches!(self.list.page, PageStyle::None) && page.records.ranges.len() > limit && self.having.is_none() {
             return self.keep_whole(page).await;
         }
         Ok(Batch {
@@ -225,7 +234,7 @@ impl<'a> Source<'a> {
     async fn keep_whole(&self, page: RawPage) -> Result<Batch> {
         let mut list = Vec::with_capacity(page.body.len() + 2);
         list.push(b'[');
-        for (index, range) in page.records.iter().enumerate() {
+        for (index, range) in page.records.ranges.iter().enumerate() {
             if index > 0 {
                 list.push(b',');
             }
@@ -298,12 +307,12 @@ impl<'a> Source<'a> {
         let company = company_root(manifest.company.as_ref());
         let Some((index, skip)) = part.locate(offset) else {
             let here = Position::Snapshot { id: manifest.id, offset };
-            let (body, records) = (Bytes::new(), Vec::new());
+            let (body, records) = (Bytes::new(), Records::default());
             return Ok(Batch { body, records, skip: 0, here, after: next_company, company, is_vendor_page: false, lost });
         };
         let body = self.directory.snapshots.piece(self.linked, &manifest, index).await?;
-        let records = records_of(&body)?;
-        let end = offset - skip + records.len();
+        let records: Records = records_of(&body)?.into();
+        let end = offset - skip + records.ranges.len();
         let after = if end < part.total() { Some(Position::Snapshot { id: manifest.id, offset: end }) } else { next_company };
         let here = Position::Snapshot { id: manifest.id, offset: offset - skip };
         Ok(Batch { body, records, skip, here, after, company, is_vendor_page: false, lost })

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     error::{Code, Error, Result},
-    mapping::Roots,
+    mapping::{Page, Roots},
     model::Resource,
     upstream::Visit,
 };
@@ -45,6 +45,9 @@ impl<'a> Walk<'a> {
             return Err(Error::new(Code::InvalidParameter, detail).field("limit"));
         }
         let limit = if query.ignore_limit { IGNORED_LIMIT } else { asked };
+        if writing.is_mapped() {
+            source.for_mapping();
+        }
         let mut plan = Plan::new(&query.filters, source.def, source.linked)?;
         if source.is_per_company()
             && let Some(company) = plan.company().map(str::to_owned)
@@ -225,9 +228,12 @@ fn take_batch(
     let roots = Roots { account: Some(&source.account), company: batch.company.as_deref(), page: None };
     let mut mapping = writer.begin(roots)?;
     writer.expect(batch.body.len());
-    let mut ids = Vec::with_capacity(batch.records.len());
+    let text = std::str::from_utf8(&batch.body).map_err(Error::internal)?;
+    let page = Page { text, records: &batch.records };
+    let ranges = &batch.records.ranges;
+    let mut ids = Vec::with_capacity(ranges.len());
     let mut stopped = None;
-    for (index, range) in batch.records.iter().enumerate() {
+    for (index, range) in ranges.iter().enumerate() {
         let record = &batch.body[range.clone()];
         if stopped.is_none() && writer.count >= limit {
             stopped = Some(index);
@@ -239,7 +245,7 @@ fn take_batch(
         if wanted && !source.counts(record) {
             ids.push(String::from_utf8_lossy(record).into_owned());
         } else if wanted || batch.is_vendor_page {
-            ids.push(writer.take(&mut mapping, record, wanted)?);
+            ids.push(writer.take(&mut mapping, page, index, wanted)?);
         }
     }
     if batch.is_vendor_page && batch.skip == 0 && !ids.is_empty() {

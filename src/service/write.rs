@@ -15,7 +15,7 @@ use super::{
 use crate::{
     connector::ResourceDef,
     error::{Code, Error, Result},
-    mapping::{MapError, Mapping, Options, Roots, append_remote_data},
+    mapping::{MapError, Mapping, Options, Page, Roots, append_remote_data},
     model::{Kind, Warning},
 };
 
@@ -63,6 +63,11 @@ impl Writing {
     /// The same, one record per line.
     pub fn lines(query: &ListQuery, def: &ResourceDef) -> Result<Writing> {
         Ok(Writing { form: Form::Lines, ..Writing::unified(query, def)? })
+    }
+
+    /// Whether records are mapped.
+    pub fn is_mapped(&self) -> bool {
+        self.mapped
     }
 
     /// The vendor's own records.
@@ -173,7 +178,8 @@ impl<'a> Writer<'a> {
 
     /// Maps a record, and writes it if it is `wanted` and satisfies the filters. Returns the record's id (or, unmapped, its
     /// text) for loop detection.
-    pub fn take<'r>(&mut self, mapping: &mut Mapping<'r>, record: &'r [u8], wanted: bool) -> Result<String> {
+    pub fn take(&mut self, mapping: &mut Mapping<'_>, page: Page<'_>, index: usize, wanted: bool) -> Result<String> {
+        let record = &page.text.as_bytes()[page.records.ranges[index].clone()];
         if !self.writing.mapped {
             if wanted {
                 let start = self.separate();
@@ -183,10 +189,11 @@ impl<'a> Writer<'a> {
             return Ok(String::from_utf8_lossy(record).into_owned());
         }
         if wanted && self.writes_unread() {
-            return self.write_mapped(mapping, record);
+            return self.write_mapped(mapping, page, index);
         }
         self.scratch.clear();
-        let mapped = mapping.apply(record, Options::default(), &mut self.scratch).map_err(|why| bad_record(self.def, &why))?;
+        let mapped = mapping.apply_to(page, index, Options::default(), &mut self.scratch);
+        let mapped = mapped.map_err(|why| bad_record(self.def, &why))?;
         match wanted {
             true if self.places.is_some() => self.place_if_it_holds(record, mapped.warnings)?,
             true => self.take_if_it_holds(record, mapped.warnings)?,
@@ -225,10 +232,10 @@ impl<'a> Writer<'a> {
     }
 
     /// Nothing has to be looked at: the record is mapped straight into the answer.
-    fn write_mapped<'r>(&mut self, mapping: &mut Mapping<'r>, record: &'r [u8]) -> Result<String> {
+    fn write_mapped(&mut self, mapping: &mut Mapping<'_>, page: Page<'_>, index: usize) -> Result<String> {
         let start = self.separate();
         let options = Options { remote_data: self.writing.remote_data, exclude: &self.writing.exclude };
-        let mapped = mapping.apply(record, options, &mut self.out).map_err(|why| bad_record(self.def, &why))?;
+        let mapped = mapping.apply_to(page, index, options, &mut self.out).map_err(|why| bad_record(self.def, &why))?;
         self.end(start);
         mapped.warnings.into_iter().for_each(|warning| self.warn(warning));
         Ok(mapped.id)

@@ -28,7 +28,7 @@ pub mod transport;
 pub mod trust;
 mod write;
 
-use std::{collections::BTreeMap, ops::Range};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use serde_json::{Map, Value};
@@ -47,6 +47,7 @@ pub use write::{Said, WriteAsk, WriteVerb, Written};
 use crate::{
     connector::Meaning,
     error::{Code, Error, VendorAnswer},
+    mapping::Records,
     model::{Resource, Warning},
 };
 
@@ -181,8 +182,8 @@ impl From<Failure> for Error {
 pub struct RawPage {
     /// The vendor's answer.
     pub body: Bytes,
-    /// Where each record is in it.
-    pub records: Vec<Range<usize>>,
+    /// Its records.
+    pub records: Records,
     /// What finds the next page; `None` at the end. Opaque to everybody but `page`.
     pub next: Option<String>,
     /// The number of records in all, where the vendor says it.
@@ -202,6 +203,8 @@ pub struct ListAsk {
     pub remote_query: Vec<(String, String)>,
     /// Values for `{…}` in paths: `id`, `group_id` …
     pub values: BTreeMap<String, String>,
+    /// Whether the records will be mapped by the resource's own table.
+    pub mapped: bool,
 }
 
 /// Which company a visit reads.

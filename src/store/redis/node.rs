@@ -24,6 +24,8 @@ const SILENT: Duration = Duration::from_secs(1);
 const SIGN_OF_LIFE: Duration = Duration::from_millis(500);
 /// After a failed connection, calls fail at once for this long instead of each waiting for its own time-out.
 const REST: Duration = Duration::from_millis(300);
+/// How long a call that need not wait for another's attempt waits all the same.
+const BREATH: Duration = Duration::from_millis(10);
 
 /// What went wrong with one command.
 pub(super) enum Failure {
@@ -138,8 +140,11 @@ impl Node {
         let away = lock(&self.failed).clone();
         let _alone = match (self.dialling.try_lock(), away) {
             (Ok(alone), _) => alone,
-            // Somebody finds out already; there is nothing to wait for until then.
-            (Err(_), Some((_, text))) => return Err(StoreError::Unavailable(text)),
+            // Somebody finds out already. Callers who try again at once must leave him the processor.
+            (Err(_), Some((_, text))) => {
+                tokio::time::sleep(BREATH).await;
+                return Err(StoreError::Unavailable(text));
+            }
             (Err(_), None) => timeout_at(deadline, self.dialling.lock()).await.map_err(late)?,
         };
         if let Some(connection) = made() {

@@ -12,7 +12,7 @@ use url::Url;
 
 use crate::{
     connector::{Get, List, ListSource, Meaning, Position, Request, ResourceDef, Transport},
-    mapping::MapError,
+    mapping::{MapError, Records},
     upstream::{Access, Context, Failure, HttpAnswer, HttpCall, ListAsk, RawPage, Tested, classify, page, send},
 };
 
@@ -64,21 +64,32 @@ pub(crate) async fn list(
         None => send::address(access, &call, false)?,
     };
     let answer = ask(context, access, call, plan.address.clone()).await.map_err(|failure| expired(access, failure))?;
-    read(access, list, &plan, asked, answer)
+    let found = match wanted.mapped {
+        true => resource.table.records(&list.records, &answer.body),
+        false => list.records.elements(&answer.body).map(Records::from),
+    };
+    read(access, list, &plan, asked, answer, found)
 }
 
-fn read(access: &Access, list: &List, plan: &page::Plan, asked: Url, answer: HttpAnswer) -> Result<RawPage, Failure> {
-    let records = match list.records.elements(&answer.body) {
+fn read(
+    access: &Access,
+    list: &List,
+    plan: &page::Plan,
+    asked: Url,
+    answer: HttpAnswer,
+    found: Result<Records, MapError>,
+) -> Result<RawPage, Failure> {
+    let records = match found {
         Ok(records) => records,
-        Err(MapError::Shape(_)) if list.absent_is_empty => Vec::new(),
-        Err(_) if access.method.transport == Transport::Scim && super::scim::is_empty_list(&answer.body) => Vec::new(),
-        Err(MapError::Shape(_)) if list.absent_is_empty && answer.body.trim_ascii_start().starts_with(b"{") => Vec::new(),
+        Err(MapError::Shape(_)) if list.absent_is_empty => Records::default(),
+        Err(_) if access.method.transport == Transport::Scim && super::scim::is_empty_list(&answer.body) => Records::default(),
+        Err(MapError::Shape(_)) if list.absent_is_empty && answer.body.trim_ascii_start().starts_with(b"{") => Records::default(),
         Err(error) => return Err(Failure::BadAnswer(format!("the vendor's list cannot be read: {error}"))),
     };
-    if list.not_if_empty && records.is_empty() {
+    if list.not_if_empty && records.ranges.is_empty() {
         return Err(Failure::BadAnswer("the vendor answered with an empty list, which it never does when all is well".into()));
     }
-    let after = page::after(&list.page, &page::Read { access, plan, asked: &asked, answer: &answer, records: &records })?;
+    let after = page::after(&list.page, &page::Read { access, plan, asked: &asked, answer: &answer, records: &records.ranges })?;
     Ok(RawPage { body: answer.body, records, next: after.next, total: after.total })
 }
 

@@ -104,7 +104,7 @@ async fn walk(
 }
 
 fn mapped(pages: &[RawPage], def: &ResourceDef, named: &fixture::Named) -> Vec<Value> {
-    let records = pages.iter().flat_map(|page| page.records.iter().map(|range| &page.body[range.clone()]));
+    let records = pages.iter().flat_map(|page| page.records.ranges.iter().map(|range| &page.body[range.clone()]));
     records.map(|record| map(def, named, record).unwrap().0).collect()
 }
 
@@ -248,7 +248,7 @@ async fn a_canary_secret_appears_nowhere_though_the_vendor_repeats_it() {
                     Err(failure) => failure,
                     // A list that may be left out: nothing of the answer is handed on.
                     Ok(page) => {
-                        assert!(page.records.is_empty(), "{}", named.name);
+                        assert!(page.records.ranges.is_empty(), "{}", named.name);
                         continue;
                     }
                 };

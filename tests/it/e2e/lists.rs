@@ -269,7 +269,6 @@ async fn what_cannot_be_filtered_sorted_or_streamed_is_named() {
     let asked = vendor.count();
     for (query, accept, code, field) in [
         ("sort_by=shoe_size", "*/*", "invalid_parameter", "sort_by"),
-        ("sort_by=", "*/*", "invalid_parameter", "sort_by"),
         ("sort_by=is_2fa_enabled", "*/*", "invalid_parameter", "sort_by"),
         ("sort_by=remote_data", "*/*", "invalid_parameter", "sort_by"),
         ("sort_by=name&sort_by=id", "*/*", "invalid_parameter", "sort_by"),

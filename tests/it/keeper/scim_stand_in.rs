@@ -31,7 +31,7 @@ async fn walk(upstream: &Arc<Upstream>, access: &Access) -> Result<Vec<String>, 
     let (mut ids, mut ask) = (Vec::new(), ListAsk { limit: 100, ..ListAsk::default() });
     for _ in 0..50 {
         let page = upstream.list(access, resource, &ask).await?;
-        for range in &page.records {
+        for range in &page.records.ranges {
             let record: Value = serde_json::from_slice(&page.body[range.clone()]).unwrap();
             ids.push(record["id"].as_str().unwrap().to_owned());
         }

@@ -1,4 +1,9 @@
-use rollcall::mapping::{AnswerReader, MapError, Path};
+use std::collections::BTreeMap;
+
+use rollcall::{
+    mapping::{MapError, Options, Page, Path, Records, Roots, Table},
+    model::Resource,
+};
 
 fn path(text: &str) -> Path {
     Path::parse(text).unwrap_or_else(|e| panic!("{e}"))
@@ -127,41 +132,65 @@ fn a_path_can_be_shared_between_threads() {
 }
 
 #[test]
-fn records_and_paging_texts_come_in_one_pass() {
-    let answers = [
-        r#"{"totalResults":2,"Resources":[ {"id":1} , {"id":2,"x":["]"]} ],"next":"n","more":false,"errors":[{"m":null},{"m":"e"}]}"#,
-        r#"{"next":null,"Resources":[],"next":7}"#,
-        r#"{"Resources":[1],"Resources":[2,3]}"#,
+fn records_read_in_one_pass_are_those_of_the_path() {
+    let rule = |text: &str| serde_json::from_value(serde_json::json!(text)).unwrap();
+    let map = BTreeMap::from([("id".to_owned(), rule("id")), ("name".to_owned(), rule("x.name"))]);
+    let table = Table::compile(&map, Resource::Role.shape()).unwrap();
+    let deep = format!(r#"{{"Resources":[{{"id":{}{}}}]}}"#, "[".repeat(125), "]".repeat(125));
+    let deeper = format!(r#"{{"Resources":[{}{}]}}"#, "[".repeat(100_000), "]".repeat(100_000));
+    let many = format!(r#"{{"Resources":[{}]}}"#, vec![r#"{"id":1,"x":{"name":"n"}}"#; 70_000].join(","));
+    for json in [
+        r#"{"totalResults":2,"Resources":[ {"id":1} , {"id":2,"x":{"name":"]\"}"}} ],"next":"n"}"#,
+        " {\n\t\"Resources\" : [\r\n{ \"id\" : \"\\u0041\" }\n]\n}\n",
+        r#"{"Resources":[{"id":1,"id":2}],"Resources":[{"id":3}]}"#,
+        r#"{"a":{"Resources":[{"id":9}]},"Resources":[]}"#,
+        r#"{"Res\u006furces":[{"id":1}]}"#,
+        r#"{"Resources":[{"id":1},null,7]}"#,
+        r#"{"Resources":[{"id":1}],}"#,
+        r#"{"Resources":[{"id":1},]}"#,
+        r#"{"Resources":[{"id":1}] "x":1}"#,
+        r#"{"Resources":[{"id":1}]} {}"#,
+        r#"{"Resources":[{"id":1}"#,
+        r#"{"Resources":[{"id":1]}"#,
+        r#"{"Resources" [{"id":1}]}"#,
         r#"{"Resources":{"id":1}}"#,
         r#"{"Resources":null}"#,
-        r#"{"Resources":"x"}"#,
-        r#"{"Resources":[1}"#,
-        r#"[{"id":1},{"id":2}]"#,
-        r#" {"id":1} "#,
+        r#"{1:2,"Resources":[]}"#,
+        r#"[{"id":1},{"id":2,"x":{"name":[1,2]}}]"#,
+        r#"{"id":1}"#,
         "[]",
+        "{}",
         "1",
         "",
-        "{} {}",
-    ];
-    let texts = ["totalResults", "next", "more", "errors[*].m", "[1].id"].map(path);
-    let texts: Vec<&Path> = texts.iter().collect();
-    for records in ["Resources[*]", "Resources", "[*]", ".", "Resources[?id=2]", "Resources[*].x[*]"].map(path) {
-        let reader = AnswerReader::new(&records, &texts);
-        for json in answers {
-            let (one, two) = (reader.read(json.as_bytes()), records.elements(json.as_bytes()));
+        &deep,
+        &deeper,
+        &many,
+    ] {
+        for at in ["Resources[*]", "Resources", "[*]", ".", "Resources[?id=2]", "a.Resources[*]", "[0].x.name[*]"].map(path) {
+            let (one, two) = (table.records(&at, json.as_bytes()), at.elements(json.as_bytes()));
+            let said = format!("{at} {}", &json[..json.len().min(200)]);
             match (one, two) {
-                (Ok(answer), Ok(elements)) => {
-                    assert_eq!(answer.records, elements, "{records} {json}");
-                    let each: Vec<_> = texts.iter().map(|at| at.text(json.as_bytes())).collect();
-                    assert_eq!(answer.texts, each, "{json}");
+                (Ok(found), Ok(elements)) => {
+                    assert_eq!(found.ranges, elements, "{said}");
+                    same_records(&table, json, &found, &said);
                 }
-                (Err(MapError::NotJson(_)), Err(MapError::NotJson(_))) | (Err(MapError::Shape(_)), Err(MapError::Shape(_))) => {}
-                (one, two) => panic!("{records} {json}: {one:?} {two:?}"),
+                (Err(one), Err(two)) => assert_eq!(one.to_string(), two.to_string(), "{said}"),
+                (one, two) => panic!("{said}: {one:?} {two:?}"),
             }
         }
     }
-    let deep = format!(r#"{{"Resources":[{}{}]}}"#, "[".repeat(100_000), "]".repeat(100_000));
-    let reader = AnswerReader::new(&path("Resources[*]"), &texts);
-    assert!(matches!(reader.read(deep.as_bytes()), Err(MapError::NotJson(_))));
-    assert!(matches!(reader.read(b"[\"\xff\"]"), Err(MapError::NotJson(_))));
+    assert!(matches!(table.records(&path("[*]"), b"[\"\xff\"]"), Err(MapError::NotJson(_))));
+}
+
+/// Each record of the page is mapped as it is by itself.
+fn same_records(table: &Table, json: &str, found: &Records, said: &str) {
+    let mut mapping = table.begin(Roots::default()).unwrap();
+    let options = Options { remote_data: true, exclude: &[] };
+    for (at, range) in found.ranges.iter().enumerate() {
+        let (mut one, mut two) = (Vec::new(), Vec::new());
+        let of_page = mapping.apply_to(Page { text: json, records: found }, at, options, &mut one);
+        let alone = table.apply(&json.as_bytes()[range.clone()], Roots::default(), options, &mut two);
+        assert_eq!(one, two, "{said}");
+        assert_eq!(format!("{of_page:?}"), format!("{alone:?}"), "{said}");
+    }
 }

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, fmt::Write as _};
 
 use rollcall::{
-    mapping::{Options, Path, Roots, RuleFile, Table},
+    mapping::{Options, Page, Path, Roots, RuleFile, Table},
     model::User,
 };
 use serde::{Deserialize, Serialize};
@@ -102,15 +102,16 @@ fn user(page: &mut String, n: u64, dice: &mut Dice) {
 
 /// The answer by the table.
 pub fn with_table(table: &Table, body: &[u8], remote_data: bool, out: &mut Vec<u8>) {
-    let found = records().elements(body).unwrap();
+    let found = table.records(&records(), body).unwrap();
+    let page = Page { text: std::str::from_utf8(body).unwrap(), records: &found };
     out.extend_from_slice(b"{\"result\":[");
     let options = Options { remote_data, exclude: &[] };
     let mut mapping = table.begin(Roots::default()).unwrap();
-    for (at, range) in found.into_iter().enumerate() {
+    for at in 0..found.ranges.len() {
         if at > 0 {
             out.push(b',');
         }
-        mapping.apply(&body[range], options, out).unwrap();
+        mapping.apply_to(page, at, options, out).unwrap();
     }
     out.extend_from_slice(b"],\"next_cursor\":\"MTAx\"}");
 }
@@ -121,7 +122,7 @@ pub fn with_table(table: &Table, body: &[u8], remote_data: bool, out: &mut Vec<u
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
 #[derive(Deserialize)]
-struct Page<'a, T> {
+struct ByHandPage<'a, T> {
     #[serde(rename = "Resources", bound(deserialize = "T: Deserialize<'de>"))]
     resources: Vec<T>,
     #[serde(skip)]
@@ -284,10 +285,10 @@ fn unified<'a>(user: In<'a>, remote_data: Option<&'a RawValue>) -> Out<'a> {
 /// The answer by hand: the fastest plain serde code for this one vendor. With `remote_data` each record is kept raw first.
 pub fn by_hand(body: &[u8], remote_data: bool, out: &mut Vec<u8>) {
     let result = if remote_data {
-        let page: Page<'_, &RawValue> = serde_json::from_slice(body).unwrap();
+        let page: ByHandPage<'_, &RawValue> = serde_json::from_slice(body).unwrap();
         page.resources.into_iter().map(|raw| unified(serde_json::from_str(raw.get()).unwrap(), Some(raw))).collect()
     } else {
-        let page: Page<'_, In<'_>> = serde_json::from_slice(body).unwrap();
+        let page: ByHandPage<'_, In<'_>> = serde_json::from_slice(body).unwrap();
         page.resources.into_iter().map(|user| unified(user, None)).collect()
     };
     serde_json::to_writer(out, &Envelope { result, next_cursor: "MTAx" }).unwrap();

@@ -192,7 +192,7 @@ async fn an_error_keeps_the_vendors_status_and_words() {
     let mut users = users("items[*]", PageStyle::None);
     let server = Server::start(|_, _| answer(200, &[], br#"{"items": []}"#));
     let access = Access { base: server.base.parse().unwrap(), ..access };
-    assert!(upstream_for(&server.base).list(&access, &users, &ListAsk::default()).await.unwrap().records.is_empty());
+    assert!(upstream_for(&server.base).list(&access, &users, &ListAsk::default()).await.unwrap().records.ranges.is_empty());
     if let Some(list) = users.list.as_mut() {
         list.not_if_empty = true;
     }

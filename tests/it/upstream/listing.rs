@@ -33,7 +33,7 @@ fn id(id: &str) -> ListAsk {
 
 async fn list(server: &Server, access: &Access) -> Result<usize, Failure> {
     let page = upstream_for(&server.base).list(access, &users("[*]", PageStyle::None), &ListAsk::default()).await?;
-    Ok(page.records.len())
+    Ok(page.records.ranges.len())
 }
 
 #[tokio::test]
@@ -215,7 +215,7 @@ async fn what_cannot_be_reached_is_named_without_its_query() {
 
 async fn list_at(base: &str, access: &Access) -> Result<usize, Failure> {
     let page = upstream_for(base).list(access, &users("[*]", PageStyle::None), &ListAsk::default()).await?;
-    Ok(page.records.len())
+    Ok(page.records.ranges.len())
 }
 
 #[tokio::test]

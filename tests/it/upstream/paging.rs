@@ -22,8 +22,8 @@ async fn walk(upstream: &Upstream, access: &Access, users: &ResourceDef, limit: 
     let mut ask = ListAsk { limit, ..ListAsk::default() };
     for _ in 0..200 {
         let page = upstream.list(access, users, &ask).await?;
-        assert!(page.records.len() <= limit.max(20) && !(page.records.is_empty() && page.next.is_some()));
-        for range in &page.records {
+        assert!(page.records.ranges.len() <= limit.max(20) && !(page.records.ranges.is_empty() && page.next.is_some()));
+        for range in &page.records.ranges {
             let record: Value = serde_json::from_slice(&page.body[range.clone()]).unwrap();
             let id = record["id"].as_u64().unwrap();
             if !known.insert(id) {

@@ -88,6 +88,7 @@ bodies! {
 #[serde(deny_unknown_fields)]
 pub struct WriteMember {
     /// The user's or group's id.
+    #[schema(min_length = 1)]
     pub id: String,
     /// Which of the two; the vendor finds out when it is left out.
     #[serde(default)]
@@ -104,8 +105,10 @@ pub struct WriteMember {
 #[serde(deny_unknown_fields)]
 pub struct MemberOf {
     /// The group's id.
+    #[schema(min_length = 1)]
     pub group_id: String,
     /// The user's id.
+    #[schema(min_length = 1)]
     pub user_id: String,
 }
 
@@ -124,7 +127,7 @@ pub struct DeleteParams {
     #[param(required = false, inline)]
     pub remove_from: Option<RemoveFrom>,
     /// The group's id.
-    #[param(required = false)]
+    #[param(required = false, min_length = 1, value_type = String)]
     pub remove_from_id: Option<String>,
 }
 
@@ -141,6 +144,6 @@ pub enum RemoveFrom {
 #[into_params(parameter_in = Header)]
 pub struct CompanyParams {
     /// The number of the company, where the account sees several and neither id nor record tells.
-    #[param(rename = "rollcall-company", required = false, pattern = "^[0-9]+$")]
+    #[param(rename = "rollcall-company", required = false, pattern = "^[0-9]{1,18}$", value_type = String)]
     pub company: Option<String>,
 }

@@ -31,7 +31,7 @@ fn check(kind: Kind, value: &Value, field: &str) -> Result<(), BodyError> {
     match (kind, value) {
         (_, Value::Null) => Ok(()),
         (Kind::Text, Value::String(text)) if !text.contains('\0') => Ok(()),
-        (Kind::Text, _) => wrong("a text".to_owned()),
+        (Kind::Text, _) => wrong("a text without NUL".to_owned()),
         (Kind::Bool, Value::Bool(_)) => Ok(()),
         (Kind::Bool, _) => wrong("`true` or `false`".to_owned()),
         (Kind::Time, Value::String(text)) if time(text).is_some() => Ok(()),

@@ -235,7 +235,7 @@ impl Directory {
             source.limit_to(self.upstream.company_of(&linked.access, id).ok_or_else(|| no_record(def))?);
         }
         let writing = Writing::unified(&list, def)?;
-        let page = Walk::new(source, list, writing)?.run().await?;
+        let page = Box::pin(Walk::new(source, list, writing)?.run()).await?;
         if page.count == 0 {
             let lost = page.warnings.iter().find(|_| !page.complete);
             return Err(lost.map_or_else(|| no_record(def), |warning| Error::new(Code::VendorDenied, &warning.message)));

@@ -34,7 +34,7 @@ impl Context {
 
     /// Sends one request with the account's credential and reads the whole answer; what it means is not judged.
     pub async fn send(&self, access: &Access, call: HttpCall) -> Result<HttpAnswer, Failure> {
-        self.sender.send(access, call).await
+        Box::pin(self.sender.send(access, call)).await
     }
 }
 
@@ -60,12 +60,12 @@ impl Upstream {
 
     /// One page of a resource whose list is a request.
     pub async fn list(&self, access: &Access, resource: &ResourceDef, ask: &ListAsk) -> Result<RawPage, Failure> {
-        rest::list(&self.context, access, resource, ask).await
+        Box::pin(rest::list(&self.context, access, resource, ask)).await
     }
 
     /// One record by id; `None` when the vendor says there is none. Resources with `get: {from: list}` are not asked here.
     pub async fn get(&self, access: &Access, resource: &ResourceDef, ask: &ListAsk) -> Result<Option<Bytes>, Failure> {
-        rest::get(&self.context, access, resource, ask).await
+        Box::pin(rest::get(&self.context, access, resource, ask)).await
     }
 
     /// Writes one record. An error says that nothing was changed; what the vendor said otherwise may be a lie.

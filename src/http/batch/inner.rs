@@ -1,6 +1,6 @@
 //! The routes once more, for calls that come out of a batch: the same handlers, rights and refusals, without a connection.
 
-use std::{future::Future, rc::Rc};
+use std::{future::Future, rc::Rc, sync::Arc};
 
 use actix_http::{Request, h1};
 use actix_service::{IntoServiceFactory, Service, ServiceFactory};
@@ -72,21 +72,31 @@ pub struct Reply {
 type Asked = (Call, oneshot::Sender<Reply>);
 
 /// The way from a batch, which may run anywhere, to the routes of the worker that it came to.
-pub struct Calls(mpsc::UnboundedSender<Asked>);
+pub struct Calls {
+    asked: mpsc::UnboundedSender<Asked>,
+    /// The id of the batch's own request.
+    id: Option<Arc<str>>,
+}
 
 impl Calls {
     /// Makes a call.
     pub async fn ask(&self, call: Call) -> Result<Reply> {
         let (tell, told) = oneshot::channel();
         let gone = || Error::internal("the worker of a batch is gone");
-        self.0.send((call, tell)).map_err(|_| gone())?;
+        self.asked.send((call, tell)).map_err(|_| gone())?;
         told.await.map_err(|_| gone())
+    }
+
+    /// Names the batch's own request, for what is refused before a call is made.
+    pub fn id(&self) -> Option<&str> {
+        self.id.as_deref()
     }
 }
 
 /// The way, and what must run on this worker for it to lead somewhere; that ends with the last user of the way.
 pub fn open(request: HttpRequest) -> (Calls, impl Future<Output = ()> + 'static) {
     let (send, mut asked) = mpsc::unbounded_channel::<Asked>();
+    let id = request.extensions().get::<RequestId>().map(|id| Arc::from(&*id.0));
     let serve = async move {
         while let Some((call, tell)) = asked.recv().await {
             let reply = match answer(&request, call).await {
@@ -96,7 +106,7 @@ pub fn open(request: HttpRequest) -> (Calls, impl Future<Output = ()> + 'static)
             let _ = tell.send(reply);
         }
     };
-    (Calls(send), serve)
+    (Calls { asked: send, id }, serve)
 }
 
 async fn answer(outer: &HttpRequest, call: Call) -> Result<Reply> {

@@ -46,8 +46,10 @@ pub struct BatchEntry {
     #[serde(default)]
     pub name: Option<String>,
     /// `user-directory/users`; without a slash the vendor's own, as in `/proxy/{resource}`.
+    #[schema(pattern = "^[^/?#]+(/[^/?#]+)*$")]
     pub resource: String,
     /// `list`, `get`, `create`, `update`, `delete`, or a method of the resource's own.
+    #[schema(pattern = "^[A-Za-z0-9_-]+$")]
     pub method: String,
     /// The record, where the method is about one.
     #[serde(default)]

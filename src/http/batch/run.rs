@@ -116,7 +116,7 @@ impl Run {
         let failed = |need: &&usize| self.done[**need].as_ref().is_none_or(|needed| !needed.errors.is_empty());
         if let Some(need) = node.needs.iter().find(failed) {
             let detail = format!("`{}` has failed, which this entry needs; it was not called.", self.plan.nodes[*need].name);
-            done.fail(&Error::new(Code::DependencyFailed, detail).field(format!("resources[{index}]")));
+            done.fail(&Error::new(Code::DependencyFailed, detail).field(format!("resources[{index}]")), self.calls.id());
             return Ok(done);
         }
         let records = match node.each {
@@ -131,9 +131,8 @@ impl Run {
                 Ok(call) => self.call(index, call, &mut done).await?,
                 Err(why) => {
                     let field = format!("resources[{index}]");
-                    done.fail(
-                        &Error::new(Code::InvalidBody, format!("A placeholder of `{field}`: {why}.")).status(422).field(field),
-                    )
+                    let detail = format!("A placeholder of `{field}`: {why}.");
+                    done.fail(&Error::new(Code::InvalidBody, detail).status(422).field(field), self.calls.id())
                 }
             }
         }
@@ -147,7 +146,7 @@ impl Run {
         let mut cursor = None::<String>;
         loop {
             if let Some(why) = self.exhausted(index) {
-                done.fail(&why);
+                done.fail(&why, self.calls.id());
                 return Ok(());
             }
             self.called += 1;
@@ -263,8 +262,8 @@ impl Done {
         self.errors.extend(RawValue::from_string(String::from_utf8_lossy(&reply.body).into_owned()));
     }
 
-    fn fail(&mut self, error: &Error) {
-        let body = Bytes::from(problem::text(error, None));
+    fn fail(&mut self, error: &Error, id: Option<&str>) {
+        let body = Bytes::from(problem::text(error, id));
         self.refused(Reply { status: error.http_status(), headers: Vec::new(), body });
     }
 }

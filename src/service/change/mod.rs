@@ -63,17 +63,17 @@ struct Work<'a> {
 impl Directory {
     /// Makes a record, or adds a member to a group.
     pub async fn create(&self, linked: &Linked, resource: Resource, ask: ChangeAsk) -> Result<OneRecord> {
-        self.work(linked, resource, WriteVerb::Create, ask)?.create().await
+        Box::pin(self.work(linked, resource, WriteVerb::Create, ask)?.create()).await
     }
 
     /// Changes a record.
     pub async fn update(&self, linked: &Linked, resource: Resource, ask: ChangeAsk) -> Result<OneRecord> {
-        self.work(linked, resource, WriteVerb::Update, ask)?.update().await
+        Box::pin(self.work(linked, resource, WriteVerb::Update, ask)?.update()).await
     }
 
     /// Takes a record away, or a member out of a group.
     pub async fn delete(&self, linked: &Linked, resource: Resource, ask: ChangeAsk) -> Result<Vec<Warning>> {
-        self.work(linked, resource, WriteVerb::Delete, ask)?.delete().await
+        Box::pin(self.work(linked, resource, WriteVerb::Delete, ask)?.delete()).await
     }
 
     fn work<'a>(&'a self, linked: &'a Linked, resource: Resource, verb: WriteVerb, ask: ChangeAsk) -> Result<Work<'a>> {
@@ -211,7 +211,7 @@ impl Work<'_> {
             let def = access.method.resources.get(&resource);
             let method = def.and_then(|def| def.writes.as_ref()?.method(verb.word()).map(|method| (def, method)));
             match method {
-                Some((def, method)) => upstream.write(&access, def, method, &ask).await,
+                Some((def, method)) => Box::pin(upstream.write(&access, def, method, &ask)).await,
                 None => Err(Failure::BadAnswer("the connector writes it no more".into())),
             }
         };
@@ -298,7 +298,7 @@ impl Work<'_> {
             }
         }
         let writing = Writing::unified(&list, def)?;
-        let page = Walk::new(source, list, writing)?.run().await?;
+        let page = Box::pin(Walk::new(source, list, writing)?.run()).await?;
         if page.count == 0 && !page.complete {
             let lost = page.warnings.first().map(|warning| warning.message.clone()).unwrap_or_default();
             return Err(Error::new(Code::VendorDenied, lost));

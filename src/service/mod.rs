@@ -35,7 +35,7 @@ pub use idempotency::{Asked, Idempotency, IdempotencyKey, KEY_HEADER, Reply, Run
 pub use lines::{Lines, ListEnd};
 pub use open::Opened;
 pub use order::Order;
-pub use passthrough::{COMPANY_HEADER, Look, Passthrough};
+pub use passthrough::{COMPANY_HEADER, CustomAsk, CustomReply, Look, Passthrough};
 pub use rates::Rates;
 pub use request_log::RequestLog;
 pub use snapshot::Snapshots;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::{
-    Access, Failure, Guard, HttpAnswer, HttpCall, ListAsk, Pick, RawPage, Tested, Visit,
+    Access, CustomAnswer, CustomCall, Failure, Guard, HttpAnswer, HttpCall, ListAsk, Pick, RawPage, Tested, Visit,
     send::Sender,
     transport::{
         keeper_commander::{self, Around, Wire},
@@ -80,6 +80,11 @@ impl Upstream {
             Transport::KeeperCommander => keeper_commander::write(&*self.context, access, resource, method, ask).await,
             Transport::Rest | Transport::Scim => rest_write::write(&self.context, access, resource, method, ask).await,
         }
+    }
+
+    /// Sends a caller's own request once; what the answer means is not judged.
+    pub async fn custom(&self, access: &Arc<Access>, call: CustomCall) -> Result<CustomAnswer, Failure> {
+        self.context.sender.open(access, call).await
     }
 
     /// Everything of one company, under the service lock. Command transports only.

@@ -2,6 +2,7 @@
 
 pub mod api_token;
 pub mod batch;
+pub mod custom;
 pub mod documents;
 pub mod environment_integration;
 pub mod health;
@@ -31,6 +32,7 @@ pub fn configure(config: &mut ServiceConfig) {
         documents::configure(config);
         unified_other::configure(config);
         proxy::configure(config);
+        custom::configure(config);
         config.default_service(web::to(unmatched::answer))
     });
 }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use serde::de::DeserializeOwned;
 
-use super::{Answer, Problem, State, body::{JsonBody, RawBody}, envelope};
+use super::{Answer, Problem, State, body::{JsonBody, RawBody, parse}, envelope};
 use crate::{
     error::{Code, Error, Result},
     service::{Asked, Caller, IdempotencyKey, KEY_HEADER, Reply, Run, Services, Told},
@@ -45,6 +45,22 @@ impl WriteBody for Raw {
     fn read(request: &HttpRequest, payload: &mut Payload) -> LocalBoxFuture<'static, Result<(Self, Bytes), Problem>> {
         let read = RawBody::from_request(request, payload);
         Box::pin(async move { read.await.map(|RawBody(raw)| (Self(raw.clone()), raw)) })
+    }
+}
+
+/// A JSON object that is handed on as it was written; nothing, too, where that is allowed.
+pub struct JsonText<const MAY_BE_EMPTY: bool>(pub Bytes);
+
+impl<const MAY_BE_EMPTY: bool> WriteBody for JsonText<MAY_BE_EMPTY> {
+    fn read(request: &HttpRequest, payload: &mut Payload) -> LocalBoxFuture<'static, Result<(Self, Bytes), Problem>> {
+        let read = RawBody::from_request(request, payload);
+        Box::pin(async move {
+            let RawBody(raw) = read.await?;
+            if !(MAY_BE_EMPTY && raw.is_empty()) {
+                parse::<serde_json::Map<String, serde_json::Value>>(&raw)?;
+            }
+            Ok((Self(raw.clone()), raw))
+        })
     }
 }
 
@@ -130,6 +146,9 @@ fn told(outcome: Result<Reply>, how: Told) -> Answer {
     mark(how).map(|header| answer.insert_header(header));
     for warning in warnings {
         answer.append_header((envelope::WARNING_HEADER, warning));
+    }
+    if body.is_empty() && headers.is_empty() {
+        return Ok(answer.finish());
     }
     answer.content_type(envelope::JSON);
     for header in headers {

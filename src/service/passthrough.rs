@@ -210,6 +210,19 @@ fn read_member(body: &Bytes, member: &str) -> Result<Option<String>> {
     }
 }
 
+/// A JSON object without some of its members; nothing when none is left. Values stay as they were written.
+pub(super) fn raw_without(body: &Bytes, names: &[&str]) -> Result<Bytes> {
+    let object = serde_json::from_slice::<Object<'_>>(body);
+    object.map(|object| without(&object, names)).map_err(|_| Error::new(Code::InvalidBody, "The body must be one JSON object."))
+}
+
+fn without(object: &Object<'_>, names: &[&str]) -> Bytes {
+    let kept = object.0.iter().filter(|(name, _)| !names.contains(&name.as_str()));
+    let kept: Vec<String> =
+        kept.map(|(name, value)| format!("{}:{}", serde_json::Value::from(name.as_str()), value.get())).collect();
+    if kept.is_empty() { Bytes::new() } else { Bytes::from(format!("{{{}}}", kept.join(","))) }
+}
+
 struct Object<'a>(Vec<(String, &'a serde_json::value::RawValue)>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {

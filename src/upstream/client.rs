@@ -10,12 +10,12 @@ use super::{
     send::Sender,
     transport::{
         keeper_commander::{self, Around, Wire},
-        rest, rest_write,
+        rest, rest_write, verbatim,
     },
-    write::{WriteAsk, Written},
+    write::{VerbatimAsk, WriteAsk, Written},
 };
 use crate::{
-    connector::{ResourceDef, Transport, WriteMethod},
+    connector::{Request, ResourceDef, Transport, WriteBy, WriteMethod},
     store::Store,
 };
 
@@ -77,8 +77,28 @@ impl Upstream {
         ask: &WriteAsk,
     ) -> Result<Written, Failure> {
         match access.method.transport {
-            Transport::KeeperCommander => keeper_commander::write(&*self.context, access, resource, method, ask).await,
+            Transport::KeeperCommander => keeper_commander::write(&*self.context, access, resource, &method.by, ask).await,
             Transport::Rest | Transport::Scim => rest_write::write(&self.context, access, resource, method, ask).await,
+        }
+    }
+
+    /// Sends a declared request with the caller's own body, once.
+    pub async fn verbatim(&self, access: &Access, request: &Request, ask: &VerbatimAsk) -> Result<HttpAnswer, Failure> {
+        verbatim::send(&self.context, access, request, ask).await
+    }
+
+    /// Runs a command with the caller's own values. An error says that nothing was done; what the vendor said otherwise may be
+    /// a lie.
+    pub async fn command(
+        &self,
+        access: &Access,
+        resource: &ResourceDef,
+        by: &WriteBy,
+        ask: &WriteAsk,
+    ) -> Result<Written, Failure> {
+        match access.method.transport {
+            Transport::KeeperCommander => keeper_commander::write(&*self.context, access, resource, by, ask).await,
+            Transport::Rest | Transport::Scim => Err(Failure::BadAnswer("this connector runs no commands".into())),
         }
     }
 

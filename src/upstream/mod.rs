@@ -42,7 +42,7 @@ pub use query::Query;
 pub use send::{CustomAnswer, CustomCall, HttpAnswer, HttpCall};
 pub use transport::rest_write::PATH as UNUSABLE;
 pub use trust::Trust;
-pub use write::{Said, WriteAsk, WriteVerb, Written, judge};
+pub use write::{Said, VerbatimAsk, WriteAsk, WriteVerb, Written, judge};
 
 use crate::{
     connector::Meaning,

@@ -10,7 +10,7 @@ pub use data::{DataDelete, DataList, DataOne, ProxyList, ProxyOne};
 pub use grammar::{MAX_DEPTH, MAX_PAIRS, Pair, Pairs, decode_loosely};
 pub use log::LogList;
 pub use platform::{AccountList, AnyQuery, CapabilityQuery, IntegrationList, NoQuery, PlatformList, ToolQuery};
-pub use vendor::VendorQuery;
+pub use vendor::{ProxyWrite, VendorQuery};
 
 use crate::error::Result;
 

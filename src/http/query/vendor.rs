@@ -1,6 +1,6 @@
 //! The query of a call whose parameters are the vendor's.
 
-use super::{Pairs, Query, grammar::unknown};
+use super::{Pairs, Query, data::take_remote, grammar::unknown};
 use crate::error::Result;
 
 /// Everything but the account is the vendor's; nothing of Truto's reaches it.
@@ -21,5 +21,18 @@ impl Query for VendorQuery {
             Some(pair) => Err(unknown(&pair.key, Self::NAMES.iter().copied())),
             None => Ok(Self),
         }
+    }
+}
+
+/// A write in the vendor's own words: what is not a parameter goes to the vendor.
+#[derive(Debug)]
+pub struct ProxyWrite(pub Vec<(String, String)>);
+
+impl Query for ProxyWrite {
+    const NAMES: &'static [&'static str] = &["remote_query", VendorQuery::AS_IT_IS];
+
+    fn take(pairs: &mut Pairs) -> Result<Self> {
+        pairs.take_bool(VendorQuery::AS_IT_IS)?;
+        Ok(Self(take_remote(pairs, Self::NAMES)?))
     }
 }

@@ -67,7 +67,9 @@ async fn read(call: Reads, request: HttpRequest, body: RawBody, state: Data<Stat
         reply => {
             let Reply { status, body, headers, .. } = whole(reply, &place);
             let mut response = HttpResponseBuilder::new(status_of(status)?);
-            headers.into_iter().for_each(|header| drop(response.append_header(header)));
+            for header in headers {
+                response.append_header(header);
+            }
             Ok(response.body(body))
         }
     }

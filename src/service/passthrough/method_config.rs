@@ -9,7 +9,7 @@ use http::Method;
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 
-use super::{CustomAsk, Object};
+use super::{CustomAsk, Object, without};
 use crate::{
     error::{Code, Error, Result},
     mapping::Path,
@@ -68,10 +68,7 @@ fn taken_out(ask: &CustomAsk) -> Result<Option<(MethodConfig, Bytes)>> {
             None => refused(&format!("is not an object of {known}")),
         }
     })?;
-    let rest = object.0.iter().filter(|(name, _)| name != MEMBER);
-    let members: Vec<String> = rest.map(|(name, value)| format!("{}:{}", Value::from(name.as_str()), value.get())).collect();
-    let rest = if members.is_empty() { Bytes::new() } else { Bytes::from(format!("{{{}}}", members.join(","))) };
-    Ok(Some((config, rest)))
+    Ok(Some((config, without(&object, &[MEMBER]))))
 }
 
 fn named(method: &str) -> Result<Method> {

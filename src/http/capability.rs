@@ -387,7 +387,9 @@ fn proxy_method(connector: &Connector, resource: &str, (owner, plural): &(String
     let title = &connector.file.title;
     let (name, description) = match verb {
         Verb::List => (format!("list_all_{owner}_{plural}"), format!("One page of `{resource}` as {title} sends it.")),
-        Verb::Get => (format!("get_single_{owner}_{}_by_id", singular(plural)), format!("One of `{resource}` as {title} sends it.")),
+        Verb::Get => {
+            (format!("get_single_{owner}_{}_by_id", singular(plural)), format!("One of `{resource}` as {title} sends it."))
+        }
         Verb::Other("create") => (
             format!("create_a_{owner}_{}", singular(plural)),
             format!("Makes one of `{resource}`; the body and the answer are {title}'s own."),
@@ -445,7 +447,12 @@ pub fn require_proxy(linked: &Linked, name: &str, verb: Verb) -> Result<Resource
     require_of(linked, resource, verb, proxy_verbs).map(|()| resource)
 }
 
-fn require_of(linked: &Linked, resource: Resource, verb: Verb, verbs: fn(&LinkMethod, Resource) -> Vec<Verb>) -> Result<(), Error> {
+fn require_of(
+    linked: &Linked,
+    resource: Resource,
+    verb: Verb,
+    verbs: fn(&LinkMethod, Resource) -> Vec<Verb>,
+) -> Result<(), Error> {
     let (connector, method) = (&linked.access.connector, &linked.access.method);
     if verbs(method, resource).contains(&verb) {
         return Ok(());
@@ -506,7 +513,11 @@ fn require_own(
     let hint = connector.methods.iter().find(has_it).map(|other| format!(" An account linked by `{}` has it.", other.name));
     let known: Vec<String> = def.methods.offered.keys().map(|name| format!("`{name}`")).collect();
     let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-    let why = def.methods.none.get(method).map_or_else(|| format!(" Its methods of the vendor's own: {known}."), |none| format!(" {none}"));
+    let why = def
+        .methods
+        .none
+        .get(method)
+        .map_or_else(|| format!(" Its methods of the vendor's own: {known}."), |none| format!(" {none}"));
     let (title, plural) = (&connector.file.title, def.resource.plural());
     let detail =
         format!("{title}, linked by `{}`, offers no method `{word}` of `{plural}`.{why}{}", link.name, hint.unwrap_or_default());

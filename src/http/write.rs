@@ -11,7 +11,11 @@ use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use serde::de::DeserializeOwned;
 
-use super::{Answer, Problem, State, body::{JsonBody, RawBody, parse}, envelope};
+use super::{
+    Answer, Problem, State,
+    body::{JsonBody, RawBody, parse},
+    envelope,
+};
 use crate::{
     error::{Code, Error, Result},
     service::{Asked, Caller, IdempotencyKey, KEY_HEADER, Reply, Run, Services, Told},
@@ -147,10 +151,9 @@ fn told(outcome: Result<Reply>, how: Told) -> Answer {
     for warning in warnings {
         answer.append_header((envelope::WARNING_HEADER, warning));
     }
-    if body.is_empty() && headers.is_empty() {
-        return Ok(answer.finish());
+    if !body.is_empty() {
+        answer.content_type(envelope::JSON);
     }
-    answer.content_type(envelope::JSON);
     for header in headers {
         answer.insert_header(header);
     }

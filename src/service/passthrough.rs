@@ -9,8 +9,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 
-pub(super) use custom::{not_confirmed, taken};
 pub use custom::{CustomAsk, CustomReply};
+pub(super) use custom::{not_confirmed, taken};
 
 use super::{
     Linked,

@@ -107,6 +107,19 @@ impl Upstream {
         self.context.sender.open(access, call).await
     }
 
+    /// Whether answers to a caller's own calls may come encrypted, so that they must be read whole.
+    pub fn is_sealed(&self, access: &Access) -> bool {
+        access.method.transport == Transport::KeeperCommander && access.secrets.contains_key("encryption_key")
+    }
+
+    /// Such an answer in the clear.
+    pub fn opened(&self, access: &Access, answer: HttpAnswer) -> Result<HttpAnswer, Failure> {
+        match access.method.transport {
+            Transport::KeeperCommander => keeper_commander::opened(access, answer),
+            Transport::Rest | Transport::Scim => Ok(answer),
+        }
+    }
+
     /// Everything of one company, under the service lock. Command transports only.
     pub async fn visit(&self, access: &Access, pick: &Pick) -> Result<Visit, Failure> {
         match access.method.transport {

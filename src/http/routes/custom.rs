@@ -18,6 +18,7 @@ use crate::{
         body::{MAX_BODY, RawBody},
         envelope,
         extract::{ACCOUNT_PARAMETER, Later, LinkedAccount, ReadProxy, WriteProxy},
+        framing::collapse,
         query::{VendorQuery, decode_loosely},
         relay::method_of,
         write::{Raw, Write},
@@ -33,14 +34,8 @@ const CUSTOM: &str = "/custom";
 const OURS: &[&str] = &[ACCOUNT_PARAMETER, VendorQuery::AS_IT_IS];
 
 /// Headers of an answer that describe it as the vendor sent it, which the envelope is not.
-const OF_THE_BODY: &[&str] = &[
-    "accept-ranges",
-    "content-disposition",
-    "content-encoding",
-    "content-language",
-    "content-security-policy",
-    "content-type",
-];
+const OF_THE_BODY: &[&str] =
+    &["accept-ranges", "content-disposition", "content-encoding", "content-language", "content-security-policy", "content-type"];
 
 /// Headers that our own server sets.
 const OF_THE_SERVER: &[&str] = &["content-length", "date", "server", "x-request-id"];
@@ -101,13 +96,19 @@ fn ask(request: &HttpRequest, body: web::Bytes) -> Result<CustomAsk> {
     let headers = request.headers().iter().filter(|(name, _)| !name.as_str().eq_ignore_ascii_case(KEY_HEADER));
     Ok(CustomAsk {
         method: method_of(request.method())?,
-        raw_path: request.uri().path().strip_prefix(CUSTOM).unwrap_or_default().to_owned(),
+        raw_path: below(request.uri().path()).to_owned(),
         raw_query: request.uri().query().and_then(vendors),
         headers: headers.map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec())).collect(),
         body,
         company: company(request)?,
         result: None,
     })
+}
+
+/// The path below the account's base: as on all our own routes, one slash at its front is as good as several.
+fn below(path: &str) -> &str {
+    let path = path.strip_prefix(CUSTOM).unwrap_or_default();
+    collapse(path).unwrap_or(path)
 }
 
 /// The raw query without our parameters; the others stay as they were written.
@@ -155,7 +156,8 @@ fn stream(mut answer: CustomAnswer, place: &Place<'_>) -> Answer {
     if matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
         return Ok(response.finish());
     }
-    let body = try_unfold(answer, async |mut answer| Ok::<_, crate::upstream::Failure>(answer.chunk().await?.map(|c| (c, answer))));
+    let body =
+        try_unfold(answer, async |mut answer| Ok::<_, crate::upstream::Failure>(answer.chunk().await?.map(|c| (c, answer))));
     Ok(match length {
         Some(length) => response.body(SizedStream::new(length, Box::pin(body))),
         None => response.body(BodyStream::new(Box::pin(body))),

@@ -76,6 +76,7 @@ async fn refuse<R: Right>(request: HttpRequest, caller: Caller<R, AnyQuery>) -> 
         }
         None => methods.join(", "),
     };
-    let detail = format!("{} is not offered on named resources; `/custom/` and `/passthrough/` take every method.", request.method());
+    let detail =
+        format!("{} is not offered on named resources; `/custom/` and `/passthrough/` take every method.", request.method());
     Err(Error::new(Code::MethodNotSupported, detail).allow(allow).into())
 }

@@ -86,14 +86,7 @@ impl Directory {
         }
     }
 
-    fn sending(
-        &self,
-        linked: &Linked,
-        def: &ResourceDef,
-        by: &WriteBy,
-        doing: &Doing,
-        ask: VendorWrite,
-    ) -> Result<Sending> {
+    fn sending(&self, linked: &Linked, def: &ResourceDef, by: &WriteBy, doing: &Doing, ask: VendorWrite) -> Result<Sending> {
         let VendorWrite { id, body, company, remote_query } = ask;
         if matches!(id.as_deref(), Some("" | "." | "..")) {
             return Err(no_record(def));
@@ -165,7 +158,9 @@ impl Directory {
                 let field = field.strip_prefix("remote_data.").unwrap_or(&field).to_owned();
                 Failure::Unsendable { field, reason }.into()
             }
-            Failure::Answered { meaning: crate::connector::Meaning::Missing, .. } if *doing != Doing::Write(WriteVerb::Create) => {
+            Failure::Answered { meaning: crate::connector::Meaning::Missing, .. }
+                if *doing != Doing::Write(WriteVerb::Create) =>
+            {
                 let error = Error::from(failure);
                 let vendor = error.vendor_answer().cloned();
                 vendor.into_iter().fold(no_record(def), Error::vendor)

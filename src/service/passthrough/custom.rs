@@ -12,8 +12,7 @@ use crate::{
     service::{Linked, accounts::cut_short},
     upstream::{
         CustomAnswer, CustomCall, Failure, HttpAnswer, Said, UNUSABLE, headers::request_headers, judge,
-        passthrough_target::build_target,
-        transport::keeper_commander::submitted_request_id,
+        passthrough_target::build_target, transport::keeper_commander::submitted_request_id,
     },
 };
 
@@ -64,7 +63,7 @@ impl Passthrough {
     /// A request that changes nothing; what is no JSON is handed on piece by piece.
     pub async fn read_custom(&self, linked: &Arc<Linked>, ask: CustomAsk) -> Result<CustomReply> {
         let (call, exclusive, result) = self.prepare(linked, ask)?;
-        if exclusive.is_some() {
+        if exclusive.is_some() || self.upstream.is_sealed(&linked.access) {
             return self.send_whole(linked, call, exclusive, result, usize::MAX).await;
         }
         let answer = self.upstream.custom(&linked.access, call).await.map_err(|failure| self.failed(linked, failure))?;
@@ -118,7 +117,10 @@ impl Passthrough {
         let (upstream, access, tasks) = (Arc::clone(&self.upstream), Arc::clone(&linked.access), self.tasks.clone());
         let is_write = !call.method.is_safe();
         let work = async move {
-            let sending = async { upstream.custom(&access, call).await?.whole(most).await };
+            let sending = async {
+                let answer = upstream.custom(&access, call).await?.whole(most).await?;
+                upstream.opened(&access, answer)
+            };
             let Some(company) = exclusive else { return sending.await };
             let queued = async {
                 let answer = sending.await?;

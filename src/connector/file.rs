@@ -417,6 +417,9 @@ pub struct ResourceFile {
     pub map: BTreeMap<String, RuleFile>,
     /// How it is written; left out, it is only read.
     pub write: Option<super::write::WriteFile>,
+    /// Methods of the vendor's own, by name.
+    #[serde(default)]
+    pub methods: BTreeMap<String, super::method::MethodFile>,
     /// Source paths that need not occur in any fixture.
     #[serde(default)]
     pub optional: Vec<String>,

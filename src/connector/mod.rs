@@ -9,6 +9,7 @@ pub mod file;
 pub mod fixture;
 mod folder;
 mod kind;
+pub mod method;
 mod overlay;
 pub mod rate;
 pub mod resolve;
@@ -32,6 +33,7 @@ use uuid::Uuid;
 pub use capabilities::{Capabilities, capabilities};
 pub use catalog::{Catalog, Problem};
 pub use file::{FieldFile, FieldKind, Level, Meaning, Per, Transport};
+pub use method::{Method, Methods};
 pub use overlay::Overlay;
 pub use rate::{RateUnit, RateWords};
 pub use resolve::{FieldProblem, Resolved};
@@ -327,6 +329,8 @@ pub struct ResourceDef {
     pub partial: bool,
     /// How it is written.
     pub writes: Option<Writes>,
+    /// Methods of the vendor's own.
+    pub methods: Methods,
     /// The map.
     pub table: Arc<Table>,
     /// The map as written, for capabilities and meta routes.

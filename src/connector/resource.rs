@@ -10,6 +10,7 @@ use super::{
     compile::{Resources, Scope, is_word},
     file::{FilterFile, GetFile, ListFile, PageFile, ResourceFile},
     folder::{Parsed, ResourceSource},
+    method,
     schema::suggest,
     units, write,
     yaml::Place,
@@ -110,6 +111,7 @@ fn merge(own: &ResourceFile, base: &ResourceFile) -> ResourceFile {
     merged.filters.extend(own.filters.clone());
     merged.map.extend(own.map.clone());
     merged.optional.extend(own.optional.clone());
+    merged.methods.extend(own.methods.clone());
     merged.write = write::merge(own.write.as_ref(), base.write.as_ref());
     merged
 }
@@ -145,6 +147,7 @@ fn compile(scope: &mut Scope<'_>, layers: Layers<'_>, file: &ResourceFile) -> Op
     let filters = compile_filters(scope, layers, file, shape);
     let writes =
         file.write.as_ref().and_then(|w| write::compile(scope, layers.key("write"), w, &file.map, file.resource, &extra));
+    let methods = method::compile(scope, layers.key("methods"), &file.methods);
     let table = if file.none.is_some() { blank_table(shape) } else { compile_table(scope, layers, file, shape) };
     for (i, text) in file.optional.iter().enumerate() {
         path(scope, layers.key("optional").index(i), text);
@@ -162,6 +165,7 @@ fn compile(scope: &mut Scope<'_>, layers: Layers<'_>, file: &ResourceFile) -> Op
         filters,
         partial: file.partial,
         writes,
+        methods,
         table: Arc::new(table?),
         map: file.map.clone(),
         optional: file.optional.clone(),
@@ -171,7 +175,7 @@ fn compile(scope: &mut Scope<'_>, layers: Layers<'_>, file: &ResourceFile) -> Op
 
 fn check_none(scope: &mut Scope<'_>, layers: Layers<'_>, file: &ResourceFile) {
     let reads = file.list.is_some() || file.get.is_some() || !file.map.is_empty() || !file.filters.is_empty();
-    let more = reads || file.write.is_some();
+    let more = reads || file.write.is_some() || !file.methods.is_empty();
     if more {
         let hint = "`none` says the vendor has no such thing, so nothing else is given".to_owned();
         scope.problems.push(layers.key("none").problem("`none` stands beside a way to read", hint));

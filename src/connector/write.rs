@@ -163,6 +163,15 @@ impl BodyTemplate {
             BodyTemplate::Plain(value) => value.clone(),
         })
     }
+
+    fn names(&self, into: &mut BTreeSet<String>) {
+        match self {
+            BodyTemplate::Text(text) => into.extend(text.names().map(str::to_owned)),
+            BodyTemplate::List(list) => list.iter().for_each(|item| item.names(into)),
+            BodyTemplate::Object(members) => members.iter().for_each(|(_, inner)| inner.names(into)),
+            BodyTemplate::Plain(_) => {}
+        }
+    }
 }
 
 impl Writes {
@@ -196,6 +205,20 @@ impl Writes {
 }
 
 impl WriteBy {
+    /// Every name that stands in it.
+    pub fn names(&self) -> BTreeSet<String> {
+        let mut names = BTreeSet::new();
+        match self {
+            WriteBy::Request { request, body, .. } => {
+                names.extend(request.path.names().map(str::to_owned));
+                names.extend(request.query.iter().flat_map(|(_, value)| value.names()).map(str::to_owned));
+                body.iter().for_each(|body| body.names(&mut names));
+            }
+            WriteBy::Command { words, .. } => names.extend(words.iter().flat_map(|word| word.names()).map(str::to_owned)),
+        }
+        names
+    }
+
     /// Whether a path of the vendor's record reaches the vendor.
     pub fn carries(&self, path: &str) -> bool {
         match self {
@@ -372,12 +395,12 @@ impl Compiling<'_, '_> {
     }
 }
 
-fn is_option(text: &str) -> bool {
+pub(super) fn is_option(text: &str) -> bool {
     let name = text.strip_prefix("--").unwrap_or_default();
     !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 }
 
-fn template(scope: &mut Scope<'_>, place: Place<'_>, value: &Value, names: &[&str]) -> Option<BodyTemplate> {
+pub(super) fn template(scope: &mut Scope<'_>, place: Place<'_>, value: &Value, names: &[&str]) -> Option<BodyTemplate> {
     Some(match value {
         Value::String(text) => BodyTemplate::Text(scope.template(place, text, names, false)?),
         Value::Array(items) => {

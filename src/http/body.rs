@@ -143,6 +143,22 @@ impl<T: DeserializeOwned + 'static> FromRequest for JsonBody<T> {
     type Future = LocalBoxFuture<'static, Result<Self, Problem>>;
 
     fn from_request(request: &HttpRequest, payload: &mut dev::Payload) -> Self::Future {
+        let read = RawBody::from_request(request, payload);
+        Box::pin(async move {
+            let RawBody(whole) = read.await?;
+            Ok(JsonBody(parse(&whole)?, whole))
+        })
+    }
+}
+
+/// A body of our own routes as it was sent.
+pub struct RawBody(pub Bytes);
+
+impl FromRequest for RawBody {
+    type Error = Problem;
+    type Future = LocalBoxFuture<'static, Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut dev::Payload) -> Self::Future {
         let pace = request.app_data::<Pace>().copied().unwrap_or(Pace::OWN);
         let declared = request.headers().get("content-length").and_then(|l| l.to_str().ok()?.parse::<usize>().ok());
         let payload = web::Payload::from_request(request, payload);
@@ -152,8 +168,7 @@ impl<T: DeserializeOwned + 'static> FromRequest for JsonBody<T> {
                 return Err(Error::new(Code::BodyTooLarge, detail).into());
             }
             let payload = payload.await.map_err(Error::internal)?;
-            let whole = read_whole(payload, MAX_BODY, pace).await?;
-            Ok(JsonBody(parse(&whole)?, whole))
+            Ok(Self(read_whole(payload, MAX_BODY, pace).await?))
         })
     }
 }

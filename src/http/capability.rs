@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{problem::READ_ONLY, query::CapabilityQuery};
 use crate::{
-    connector::{Connector, FieldKind, Level, LinkMethod, file::FieldFile},
+    connector::{Connector, FieldKind, Level, LinkMethod, Method, ResourceDef, file::FieldFile},
     error::{Code, Error},
     model::{AccountId, AccountStatus, EnvironmentId, Field, Resource},
     service::{
@@ -89,7 +89,7 @@ pub struct ProxyCapability {
 /// One method of a connector's own resource.
 #[derive(Serialize, ToSchema)]
 pub struct ProxyMethod {
-    /// `list` or `get`.
+    /// `list`, `get`, `create`, `update`, `delete` or the name of a method of the vendor's own.
     pub method: String,
     /// Its name as a tool.
     pub name: String,
@@ -97,6 +97,9 @@ pub struct ProxyMethod {
     pub description: String,
     /// Always.
     pub has_description: bool,
+    /// Texts that the body of a method of the vendor's own must have, and what they are.
+    #[serde(skip)]
+    pub takes: BTreeMap<String, String>,
 }
 
 /// A resource of the unified model.
@@ -272,6 +275,13 @@ pub fn verbs(method: &LinkMethod, resource: Resource) -> Vec<Verb> {
     list.into_iter().chain(get).chain(writes).collect()
 }
 
+/// What a link method can do with a resource in the vendor's own words. Members of a group are changed on the group.
+fn proxy_verbs(method: &LinkMethod, resource: Resource) -> Vec<Verb> {
+    let is_member = resource == Resource::GroupMember;
+    let keeps = |verb: &Verb| !is_member || matches!(verb, Verb::List | Verb::Get);
+    verbs(method, resource).into_iter().filter(keeps).collect()
+}
+
 fn wanted(query: &CapabilityQuery, verbs: Vec<Verb>) -> Vec<Verb> {
     let asked = |verb: &Verb| query.methods.is_empty() || query.methods.iter().any(|m| m == verb.word());
     verbs.into_iter().filter(asked).collect()
@@ -285,7 +295,8 @@ fn unified(methods: &[&LinkMethod], query: &CapabilityQuery) -> Vec<UnifiedCapab
 fn one_unified(methods: &[&LinkMethod], resource: Resource, query: &CapabilityQuery) -> Option<UnifiedCapability> {
     let offering: Vec<_> = methods.iter().filter(|m| !wanted(query, verbs(m, resource)).is_empty()).collect();
     let defs: Vec<_> = offering.iter().filter_map(|m| m.resources.get(&resource)).collect();
-    let words: BTreeSet<_> = offering.iter().flat_map(|m| wanted(query, verbs(m, resource))).map(Verb::word).collect();
+    let mut words: BTreeSet<_> = offering.iter().flat_map(|m| wanted(query, verbs(m, resource))).map(Verb::word).collect();
+    words.extend(defs.iter().flat_map(|def| own_methods(query, def)).map(|(name, _)| name));
     let mapped: BTreeSet<&str> = defs.iter().flat_map(|def| def.filled()).map(|field| field.name).collect();
     let fields: Vec<&Field> = resource.shape().fields.iter().filter(|f| mapped.contains(f.name)).collect();
     let mut filters: Vec<FilterCapability> = Vec::new();
@@ -315,7 +326,7 @@ fn one_unified(methods: &[&LinkMethod], resource: Resource, query: &CapabilityQu
 }
 
 /// What any of the link methods takes; `GET …/meta/{method}` of an account says what that account's takes.
-fn writable(defs: &[&crate::connector::ResourceDef]) -> BTreeMap<String, Vec<String>> {
+fn writable(defs: &[&ResourceDef]) -> BTreeMap<String, Vec<String>> {
     let mut all: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for writes in defs.iter().filter_map(|def| def.writes.as_ref()) {
         for method in writes.offered().filter(|method| *method != "delete") {
@@ -330,13 +341,15 @@ fn proxy(connector: &Connector, methods: &[&LinkMethod], query: &CapabilityQuery
     let mut found: Vec<ProxyCapability> = Vec::new();
     for (method, def) in methods.iter().flat_map(|m| m.resources.values().map(move |def| (m, def))) {
         let (name, plural) = (&def.proxy_name, def.resource.plural());
-        let mut verbs = wanted(query, verbs(method, def.resource));
-        verbs.retain(|verb| matches!(verb, Verb::List | Verb::Get));
-        if query.resource.as_deref().is_some_and(|r| r != name && r != plural) || verbs.is_empty() {
+        let verbs = wanted(query, proxy_verbs(method, def.resource));
+        let own = own_methods(query, def);
+        if query.resource.as_deref().is_some_and(|r| r != name && r != plural) || (verbs.is_empty() && own.is_empty()) {
             continue;
         }
         let stem = tool_stem(connector, name);
-        let mut offered: Vec<_> = verbs.into_iter().map(|verb| proxy_method(connector, name, &stem, verb)).collect();
+        let standard = verbs.into_iter().map(|verb| proxy_method(connector, name, &stem, verb));
+        let own = own.into_iter().map(|(word, own)| own_method(&stem, word, own));
+        let mut offered: Vec<_> = standard.chain(own).collect();
         match found.iter_mut().find(|known| known.resource == *name) {
             Some(known) => {
                 known.link_methods.push(method.name.clone());
@@ -349,6 +362,13 @@ fn proxy(connector: &Connector, methods: &[&LinkMethod], query: &CapabilityQuery
         }
     }
     found
+}
+
+/// The methods of the vendor's own that are asked for.
+fn own_methods<'d>(query: &CapabilityQuery, def: &'d ResourceDef) -> Vec<(&'d str, &'d Method)> {
+    let asked = query.methods.is_empty() || query.methods.iter().any(|m| m == "custom");
+    let own = def.methods.offered.iter().filter(|_| asked);
+    own.map(|(name, method)| (name.as_str(), method)).collect()
 }
 
 /// What the names of a resource's tools are made of: connector and resource, and the link method where an earlier one has
@@ -367,9 +387,25 @@ fn proxy_method(connector: &Connector, resource: &str, (owner, plural): &(String
     let title = &connector.file.title;
     let (name, description) = match verb {
         Verb::List => (format!("list_all_{owner}_{plural}"), format!("One page of `{resource}` as {title} sends it.")),
-        _ => (format!("get_single_{owner}_{}_by_id", singular(plural)), format!("One of `{resource}` as {title} sends it.")),
+        Verb::Get => {
+            (format!("get_single_{owner}_{}_by_id", singular(plural)), format!("One of `{resource}` as {title} sends it."))
+        }
+        Verb::Other("create") => (
+            format!("create_a_{owner}_{}", singular(plural)),
+            format!("Makes one of `{resource}`; the body and the answer are {title}'s own."),
+        ),
+        Verb::Other(word) => {
+            let does = if word == "delete" { "Takes away" } else { "Changes" };
+            let about = format!("{does} one of `{resource}`, as {title} takes and says it.");
+            (format!("{word}_a_{owner}_{}_by_id", singular(plural)), about)
+        }
     };
-    ProxyMethod { method: verb.word().into(), name, description, has_description: true }
+    ProxyMethod { method: verb.word().into(), name, description, has_description: true, takes: BTreeMap::new() }
+}
+
+fn own_method((owner, plural): &(String, String), word: &str, own: &Method) -> ProxyMethod {
+    let name = format!("{owner}_{plural}_{word}");
+    ProxyMethod { method: word.into(), name, description: own.about.clone(), has_description: true, takes: own.takes.clone() }
 }
 
 /// Of an English plural in lower case.
@@ -401,24 +437,105 @@ fn reason(method: &LinkMethod, resource: Resource) -> Option<String> {
 
 /// Refuses what the account's way of linking does not offer, naming the way that does.
 pub fn require(linked: &Linked, resource: Resource, verb: Verb) -> Result<(), Error> {
-    let (connector, method) = (&linked.access.connector, &linked.access.method);
     offered(linked, resource)?;
+    require_of(linked, resource, verb, verbs)
+}
+
+/// The same for `/proxy/{name}`.
+pub fn require_proxy(linked: &Linked, name: &str, verb: Verb) -> Result<Resource, Error> {
+    let resource = offered_by_vendor_name(linked, name)?.resource;
+    require_of(linked, resource, verb, proxy_verbs).map(|()| resource)
+}
+
+fn require_of(
+    linked: &Linked,
+    resource: Resource,
+    verb: Verb,
+    verbs: fn(&LinkMethod, Resource) -> Vec<Verb>,
+) -> Result<(), Error> {
+    let (connector, method) = (&linked.access.connector, &linked.access.method);
     if verbs(method, resource).contains(&verb) {
         return Ok(());
     }
     let able = connector.methods.iter().find(|other| verbs(other, resource).contains(&verb));
     let hint = able.map_or_else(String::new, |other| format!(" An account linked by `{}` can.", other.name));
     let (title, name, verb_word) = (&connector.file.title, resource.plural(), verb.word());
-    let none = method.resources.get(&resource).and_then(|def| def.writes.as_ref()?.none.get(verb_word));
+    let def = method.resources.get(&resource);
+    let none = def.and_then(|def| def.writes.as_ref()?.none.get(verb_word));
     let why = none.map_or_else(String::new, |reason| format!(" {reason}"));
     let detail = format!("{title}, linked by `{}`, has `{name}` but cannot {verb_word} them.{why}{hint}", method.name);
-    let allow = allowed(&verbs(method, resource), verb);
+    let allow = allowed(&verbs(method, resource), matches!(verb, Verb::List | Verb::Other("create")));
     Err(Error::new(Code::MethodNotSupported, detail).allow(allow))
 }
 
+/// The resource that has a method of the vendor's own of this name, or why it cannot be called. `_` for the name of the resource
+/// means the only one that has it.
+pub fn require_method(linked: &Linked, name: &str, method: &str) -> Result<Resource, Error> {
+    if name != "_" {
+        let def = offered_by_vendor_name(linked, name)?;
+        return require_own(linked, def, method, proxy_verbs).map(|()| def.resource);
+    }
+    let known = linked.access.method.resources.values().filter(|def| def.methods.offered.contains_key(method));
+    let known: Vec<&ResourceDef> = known.collect();
+    match known.as_slice() {
+        [one] => Ok(one.resource),
+        several => {
+            let names: Vec<String> = several.iter().map(|def| format!("`/proxy/{}/{method}`", def.proxy_name)).collect();
+            let word: String = method.chars().take(64).collect();
+            let detail = match names.is_empty() {
+                true => format!("No resource of this account has a method `{word}`; see `/capabilities`."),
+                false => format!("Several resources have a method `{word}`: {}.", names.join(", ")),
+            };
+            Err(Error::new(Code::MethodNotSupported, detail).allow(""))
+        }
+    }
+}
+
+/// The same for `/unified/{model}/{resource}`.
+pub fn require_unified_method(linked: &Linked, resource: Resource, method: &str) -> Result<(), Error> {
+    require_own(linked, offered(linked, resource)?, method, verbs)
+}
+
+fn require_own(
+    linked: &Linked,
+    def: &ResourceDef,
+    method: &str,
+    verbs: fn(&LinkMethod, Resource) -> Vec<Verb>,
+) -> Result<(), Error> {
+    if def.methods.offered.contains_key(method) {
+        return Ok(());
+    }
+    let (connector, link) = (&linked.access.connector, &linked.access.method);
+    let word: String = method.chars().take(64).collect();
+    let has_it = |other: &&std::sync::Arc<LinkMethod>| {
+        other.resources.get(&def.resource).is_some_and(|def| def.methods.offered.contains_key(method))
+    };
+    let hint = connector.methods.iter().find(has_it).map(|other| format!(" An account linked by `{}` has it.", other.name));
+    let known: Vec<String> = def.methods.offered.keys().map(|name| format!("`{name}`")).collect();
+    let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+    let why = def
+        .methods
+        .none
+        .get(method)
+        .map_or_else(|| format!(" Its methods of the vendor's own: {known}."), |none| format!(" {none}"));
+    let (title, plural) = (&connector.file.title, def.resource.plural());
+    let detail =
+        format!("{title}, linked by `{}`, offers no method `{word}` of `{plural}`.{why}{}", link.name, hint.unwrap_or_default());
+    Err(Error::new(Code::MethodNotSupported, detail).allow(allowed(&verbs(link, def.resource), false)))
+}
+
+/// The methods that `/proxy/{name}` (the whole list) or a path behind it answers.
+pub fn allowed_at_proxy(linked: &Linked, name: &str, behind: Option<&str>) -> Result<String, Error> {
+    let def = offered_by_vendor_name(linked, name)?;
+    let mut allow = allowed(&proxy_verbs(&linked.access.method, def.resource), behind.is_none());
+    if behind.is_some_and(|method| def.methods.offered.contains_key(method)) {
+        allow = if allow.is_empty() { "POST".to_owned() } else { format!("{allow}, POST") };
+    }
+    Ok(allow)
+}
+
 /// The methods that the path answers for this resource: that of the whole list, or that of one record.
-fn allowed(offered: &[Verb], verb: Verb) -> String {
-    let of_list = matches!(verb, Verb::List | Verb::Other("create"));
+fn allowed(offered: &[Verb], of_list: bool) -> String {
     let methods: Vec<&str> = offered
         .iter()
         .filter_map(|offered| match offered {
@@ -431,11 +548,6 @@ fn allowed(offered: &[Verb], verb: Verb) -> String {
         })
         .collect();
     methods.join(", ")
-}
-
-/// The same for `/proxy/{name}`.
-pub fn require_proxy(linked: &Linked, name: &str, verb: Verb) -> Result<(), Error> {
-    require(linked, offered_by_vendor_name(linked, name)?.resource, verb)
 }
 
 #[cfg(test)]

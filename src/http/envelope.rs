@@ -136,7 +136,8 @@ pub fn deleted(id: &str) -> Result<Reply, Error> {
 }
 
 fn reply<T: Serialize>(status: StatusCode, value: &T) -> Result<Reply, Error> {
-    Ok(Reply { status: status.as_u16(), body: serde_json::to_vec(value).map_err(Error::internal)?, warnings: Vec::new() })
+    let body = serde_json::to_vec(value).map_err(Error::internal)?;
+    Ok(Reply { status: status.as_u16(), body, ..Reply::default() })
 }
 
 /// What a write at a vendor answers: the record as it is.
@@ -150,7 +151,7 @@ pub fn written(status: StatusCode, record: OneRecord, envelope: bool) -> Result<
             [b"{\"result\":".as_slice(), &body, b",\"warnings\":", &warnings, b"}"].concat()
         }
     };
-    Ok(Reply { status: status.as_u16(), body, warnings: names })
+    Ok(Reply { status: status.as_u16(), body, warnings: names, ..Reply::default() })
 }
 
 /// What a delete at a vendor answers.

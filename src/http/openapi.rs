@@ -25,8 +25,9 @@ use crate::{
 };
 
 const ABOUT: &str = "Rollcall links customers' accounts at many vendors and answers for all of them in one schema.\n\n\
-    **Three ways to a vendor.** `/unified/user-directory/…` is one schema over all vendors. `/proxy/{resource}` is the \
-    connector's own named resources. `ANY /passthrough/{account_id}/{path}` is transparent: method, raw path, raw query, \
+    **Four ways to a vendor.** `/unified/user-directory/…` is one schema over all vendors. `/proxy/{resource}` is the \
+    connector's own named resources, read and written in the vendor's own words. `ANY /custom/{path}` is a call of the caller's \
+    own below the account's base address (below). `ANY /passthrough/{account_id}/{path}` is transparent: method, raw path, raw query, \
     end-to-end headers and body go to the vendor with its credential put in, and the answer comes back as it is, so that a \
     vendor's own SDK works with this address as its base and a token of this gateway as its key (as a bearer token, `SSWS`, \
     basic password, or the vendor's own key header or query parameter). `/passthrough/-/{path}` takes the account from the \
@@ -50,6 +51,17 @@ const ABOUT: &str = "Rollcall links customers' accounts at many vendors and answ
     again, and the answer is what is there: a vendor that says it is done when it is not is 502 `write_not_taken`, one that says it \
     failed when it did not is a success with `rollcall-warning: vendor_reported_failure`, and where nothing can be known it is 502 \
     `write_unconfirmed`, which is never sent again by itself.\n\n\
+    **In the vendor's own words.** `/proxy` writes and methods send the body as it is and hand the vendor's answer on as it is; \
+    nothing is read again, so that a success of a command, which such vendors only guess, carries `rollcall-warning: \
+    vendor_says`. What may have taken effect although no good answer came is `write_unconfirmed` with the vendor's words. \
+    `POST /unified/{model}/{resource}/{method}` calls the same methods with `directory:write` and answers `{\"result\": …}`.\n\n\
+    **`ANY /custom/{path}?integrated_account_id=…`** sends the path, the other parameters, the headers that may pass and the \
+    body (at most 1 MiB) with the account's credential, under the same rules as the passthrough. JSON comes back as \
+    `{\"result\", \"next_cursor\": null, \"prev_cursor\": null}`, anything else as it is; paging is the vendor's own. An error of \
+    the vendor's is a problem with its status and `raw_response`; redirects are not followed. GET, HEAD and OPTIONS need \
+    `proxy:read`, other methods `proxy:write`. `Idempotency-Key` is ours here and does not reach the vendor; an answer of more \
+    than 1 MiB cannot be kept under one. A `methodConfig` in a JSON body of a writing call may say another `method`, `path`, \
+    `query`, `body` and `response_path`, which pass the same checks; anything else in it is refused.\n\n\
     **Every write** takes `Idempotency-Key`, 1 to 255 printable ASCII characters of the caller's choice. \
     While the first call runs, repetitions are 409 `idempotency_in_progress`; another method, path or body under the key is 422 \
     `idempotency_key_reused`; else the first reply is given again, with `idempotent-replayed: true`. Replies that a repetition may \

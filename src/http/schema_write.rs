@@ -119,6 +119,25 @@ pub struct Membership {
     pub result: MemberOf,
 }
 
+/// What a delete in the vendor's own words answers.
+#[derive(Serialize, ToSchema)]
+pub struct ProxyDeleted {
+    /// The id that was deleted.
+    pub id: String,
+    /// The vendor's own words, where they are all there is to say that it was done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>, nullable = false)]
+    pub raw_response: Option<Box<serde_json::value::RawValue>>,
+}
+
+/// What a method of the vendor's own answers.
+#[derive(ToSchema)]
+pub struct MethodResult {
+    /// The vendor's answer, or the part of it that the connector names; null where it answers nothing.
+    #[schema(value_type = Option<Value>, required = true)]
+    pub result: Option<Value>,
+}
+
 /// `?remove_from=group&remove_from_id=…`.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]

@@ -1,6 +1,8 @@
 //! The connector's own resources as tools: names, descriptions and JSON Schemas for whoever hands them to a language model. Made
 //! from the same files as `/capabilities`, under the same names.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
@@ -15,12 +17,13 @@ pub struct Tools {
     pub result: Vec<Tool>,
 }
 
-/// One method of one of the connector's own resources, called as `/proxy/{resource}` or `/proxy/{resource}/{id}`.
+/// One method of one of the connector's own resources, called as `/proxy/{resource}`, `/proxy/{resource}/{id}` or, when it is one
+/// of the vendor's own, `POST /proxy/{resource}/{method}`.
 #[derive(Serialize, ToSchema)]
 pub struct Tool {
     /// The resource.
     pub resource: String,
-    /// `list` or `get`.
+    /// `list`, `get`, `create`, `update`, `delete` or the name of one of the vendor's own.
     pub method: String,
     /// The tool's name.
     pub name: String,
@@ -28,7 +31,7 @@ pub struct Tool {
     pub description: String,
     /// JSON Schema of what it takes, the id included.
     pub query_schema: Map<String, Value>,
-    /// Null: nothing is sent.
+    /// JSON Schema of the body; null where nothing is sent.
     #[schema(required = true)]
     pub body_schema: Option<Map<String, Value>>,
     /// What must be given.
@@ -54,9 +57,12 @@ pub fn document(
 }
 
 fn tool(resource: String, method: capability::ProxyMethod) -> Tool {
-    let capability::ProxyMethod { method, name, description, .. } = method;
+    let capability::ProxyMethod { method, name, description, takes, .. } = method;
     let remote = json!({"type": "object", "description": "Query parameters for the vendor, sent as they are."});
-    let (properties, required, response) = match method.as_str() {
+    let id = || json!({"type": "string", "description": "The vendor's id."});
+    let any = || json!({"type": "object"});
+    let with_id = || vec!["id".to_owned()];
+    let (properties, required, body, response) = match method.as_str() {
         "list" => (
             json!({
                 "limit": {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "description": "The most records on one page."},
@@ -64,16 +70,23 @@ fn tool(resource: String, method: capability::ProxyMethod) -> Tool {
                 "remote_query": remote,
             }),
             Vec::new(),
+            None,
             json!({"type": "object", "required": ["result", "next_cursor"], "properties": {
                 "result": {"type": "array", "items": {"type": "object"}},
                 "next_cursor": {"type": ["string", "null"]},
             }}),
         ),
-        _ => (
-            json!({"id": {"type": "string", "description": "The vendor's id."}, "remote_query": remote}),
-            vec!["id".to_owned()],
-            json!({"type": "object"}),
-        ),
+        "get" => (json!({"id": id(), "remote_query": remote}), with_id(), None, any()),
+        "create" => (json!({"remote_query": remote}), Vec::new(), Some(any()), any()),
+        "update" => (json!({"id": id(), "remote_query": remote}), with_id(), Some(any()), any()),
+        "delete" => {
+            let gone = json!({"type": "object", "required": ["id"], "properties": {"id": {"type": "string"}}});
+            (json!({"id": id(), "remote_query": remote}), with_id(), None, gone)
+        }
+        _ => {
+            let result = json!({"type": "object", "required": ["result"], "properties": {"result": {}}});
+            (json!({"remote_query": remote}), Vec::new(), Some(body_of(&takes)), result)
+        }
     };
     let query = json!({"type": "object", "properties": properties, "required": required});
     Tool {
@@ -82,10 +95,17 @@ fn tool(resource: String, method: capability::ProxyMethod) -> Tool {
         name,
         description,
         query_schema: object(query),
-        body_schema: None,
+        body_schema: body.map(object),
         required,
         response_schema: object(response),
     }
+}
+
+/// JSON Schema of the body of a method of the vendor's own.
+fn body_of(takes: &BTreeMap<String, String>) -> Value {
+    let text = |about: &String| json!({"type": "string", "description": about});
+    let properties: Map<String, Value> = takes.iter().map(|(name, about)| (name.clone(), text(about))).collect();
+    json!({"type": "object", "properties": properties, "required": takes.keys().collect::<Vec<_>>()})
 }
 
 fn object(value: Value) -> Map<String, Value> {

@@ -11,7 +11,11 @@ use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use serde::de::DeserializeOwned;
 
-use super::{Answer, Problem, State, body::JsonBody, envelope};
+use super::{
+    Answer, Problem, State,
+    body::{JsonBody, RawBody, parse},
+    envelope,
+};
 use crate::{
     error::{Code, Error, Result},
     service::{Asked, Caller, IdempotencyKey, KEY_HEADER, Reply, Run, Services, Told},
@@ -26,6 +30,9 @@ pub const RESTARTED: &str = "idempotent-restarted";
 /// A write that takes no body.
 pub struct NoBody;
 
+/// A body that is handed on as it is.
+pub struct Raw(pub Bytes);
+
 /// What a write reads of its body; the bytes tell it from another write.
 pub trait WriteBody: Send + Sized + 'static {
     /// Reads it.
@@ -35,6 +42,29 @@ pub trait WriteBody: Send + Sized + 'static {
 impl WriteBody for NoBody {
     fn read(_: &HttpRequest, _: &mut Payload) -> LocalBoxFuture<'static, Result<(Self, Bytes), Problem>> {
         Box::pin(async { Ok((Self, Bytes::new())) })
+    }
+}
+
+impl WriteBody for Raw {
+    fn read(request: &HttpRequest, payload: &mut Payload) -> LocalBoxFuture<'static, Result<(Self, Bytes), Problem>> {
+        let read = RawBody::from_request(request, payload);
+        Box::pin(async move { read.await.map(|RawBody(raw)| (Self(raw.clone()), raw)) })
+    }
+}
+
+/// A JSON object that is handed on as it was written; nothing, too, where that is allowed.
+pub struct JsonText<const MAY_BE_EMPTY: bool>(pub Bytes);
+
+impl<const MAY_BE_EMPTY: bool> WriteBody for JsonText<MAY_BE_EMPTY> {
+    fn read(request: &HttpRequest, payload: &mut Payload) -> LocalBoxFuture<'static, Result<(Self, Bytes), Problem>> {
+        let read = RawBody::from_request(request, payload);
+        Box::pin(async move {
+            let RawBody(raw) = read.await?;
+            if !(MAY_BE_EMPTY && raw.is_empty()) {
+                parse::<serde_json::Map<String, serde_json::Value>>(&raw)?;
+            }
+            Ok((Self(raw.clone()), raw))
+        })
     }
 }
 
@@ -81,6 +111,11 @@ fn key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>> {
 }
 
 impl<B: WriteBody> Write<B> {
+    /// Whether its reply will be kept.
+    pub fn is_keyed(&self) -> bool {
+        !matches!(self.key, Ok(None))
+    }
+
     /// Does the work, once for each key, and answers.
     pub async fn answer<W, F>(self, caller: &Caller, state: &State, work: W) -> Answer
     where
@@ -109,12 +144,18 @@ pub fn mark(how: Told) -> Option<(&'static str, &'static str)> {
 }
 
 fn told(outcome: Result<Reply>, how: Told) -> Answer {
-    let Reply { status, body, warnings } = outcome.map_err(|error| Problem::from(error).told(how))?;
+    let Reply { status, body, warnings, headers } = outcome.map_err(|error| Problem::from(error).told(how))?;
     let status = StatusCode::from_u16(status).map_err(Error::internal)?;
     let mut answer = HttpResponse::build(status);
     mark(how).map(|header| answer.insert_header(header));
     for warning in warnings {
         answer.append_header((envelope::WARNING_HEADER, warning));
     }
-    Ok(answer.content_type(envelope::JSON).body(body))
+    if !body.is_empty() {
+        answer.content_type(envelope::JSON);
+    }
+    for header in headers {
+        answer.insert_header(header);
+    }
+    Ok(answer.body(body))
 }

@@ -121,6 +121,11 @@ impl Path {
         values.into_iter().filter_map(text_of).map(Cow::into_owned).collect()
     }
 
+    /// Every value at this path in a JSON document, as written; `None` when the document is not JSON.
+    pub fn values<'j>(&self, json: &'j [u8]) -> Option<Vec<&'j str>> {
+        find::all(std::str::from_utf8(json).ok()?, &self.steps)
+    }
+
     /// The byte ranges of the array elements at this path (`a.b[*]`, `[*]`, or `.` for a top-level array or one object),
     /// in one pass over the document; an error when the document is not JSON or the path does not hold a list.
     pub fn elements(&self, json: &[u8]) -> Result<Vec<Range<usize>>, MapError> {

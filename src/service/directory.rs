@@ -178,6 +178,11 @@ impl Directory {
         Ok(self.count(linked, def, page))
     }
 
+    /// What was read of the account a moment ago is not shown to anybody any more: something is about to be written, or was.
+    pub async fn spoil(&self, linked: &Linked) -> Result<()> {
+        self.snapshots.spoil(linked).await
+    }
+
     pub(super) fn walk_ended(&self, linked: &Linked, def: &ResourceDef, complete: bool) {
         self.meters.walk_ended(&linked.access.connector.slug, def.resource, complete);
     }

@@ -66,7 +66,9 @@ impl Asked {
     }
 }
 
-/// What a write that went well answers: a status and JSON. May show a secret, therefore no `Debug`.
+/// What a write that went well answers: a status and a body, JSON unless the headers say otherwise. May show a secret,
+/// therefore no `Debug`.
+#[derive(Default)]
 pub struct Reply {
     /// The status.
     pub status: u16,
@@ -74,6 +76,8 @@ pub struct Reply {
     pub body: Vec<u8>,
     /// Names of warnings, for the header.
     pub warnings: Vec<String>,
+    /// Headers of the vendor's that are handed on.
+    pub headers: Vec<(String, String)>,
 }
 
 /// One run of a write.
@@ -339,8 +343,13 @@ enum Kept {
     Done {
         status: u16,
         body: String,
+        /// Base64 of a body that is no text.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        bytes: Option<String>,
         #[serde(default)]
         warnings: Vec<String>,
+        #[serde(default)]
+        headers: Vec<(String, String)>,
     },
     Failed(Box<Failed>),
 }
@@ -366,9 +375,12 @@ struct Vendor {
 impl Kept {
     fn of(outcome: &Result<Reply>) -> Result<Self> {
         Ok(match outcome {
-            Ok(Reply { status, body, warnings }) => {
-                let body = String::from_utf8(body.clone()).map_err(Error::internal)?;
-                Kept::Done { status: *status, body, warnings: warnings.clone() }
+            Ok(Reply { status, body, warnings, headers }) => {
+                let (body, bytes) = match String::from_utf8(body.clone()) {
+                    Ok(text) => (text, None),
+                    Err(odd) => (String::new(), Some(BASE64_STANDARD.encode(odd.as_bytes()))),
+                };
+                Kept::Done { status: *status, body, bytes, warnings: warnings.clone(), headers: headers.clone() }
             }
             Err(error) => Kept::Failed(Box::new(Failed::of(error))),
         })
@@ -376,7 +388,10 @@ impl Kept {
 
     fn outcome(self) -> Result<Result<Reply>> {
         match self {
-            Kept::Done { status, body, warnings } => Ok(Ok(Reply { status, body: body.into_bytes(), warnings })),
+            Kept::Done { status, body, bytes, warnings, headers } => {
+                let bytes = bytes.map(|bytes| BASE64_STANDARD.decode(bytes)).transpose().map_err(Error::internal)?;
+                Ok(Ok(Reply { status, body: bytes.unwrap_or_else(|| body.into_bytes()), warnings, headers }))
+            }
             Kept::Failed(failed) => failed.error().map(Err),
         }
     }

@@ -27,7 +27,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 pub use accounts::{Accounts, ChangeAccount, Linked, ListAccounts, NewAccount};
-pub use change::ChangeAsk;
+pub use change::{ChangeAsk, Doing, VendorSaid, VendorWrite};
 pub use cursor::PlatformCursors;
 pub use directory::{Directory, ListPage, ListQuery, OneQuery, OneRecord, ResponseFormat};
 pub use filter::{Filter, FilterOp};
@@ -35,7 +35,7 @@ pub use idempotency::{Asked, Idempotency, IdempotencyKey, KEY_HEADER, Reply, Run
 pub use lines::{Lines, ListEnd};
 pub use open::Opened;
 pub use order::Order;
-pub use passthrough::{COMPANY_HEADER, Look, Passthrough};
+pub use passthrough::{COMPANY_HEADER, CustomAsk, CustomReply, Look, Passthrough};
 pub use rates::Rates;
 pub use request_log::RequestLog;
 pub use snapshot::Snapshots;

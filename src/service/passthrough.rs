@@ -1,11 +1,16 @@
 //! The transparent proxy: what may pass, where it goes, what is held meanwhile.
 
 mod arguments;
+mod custom;
+mod method_config;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+
+pub use custom::{CustomAsk, CustomReply};
+pub(super) use custom::{not_confirmed, taken};
 
 use super::{
     Linked,
@@ -57,20 +62,13 @@ impl Passthrough {
         asked: Option<&str>,
         call: impl Future<Output = Result<(T, Bytes), Failure>> + 'static,
     ) -> Result<(T, Bytes)> {
-        let own = linked.account.fields.get(COMPANY).map(String::as_str);
-        if let (Some(own), Some(asked)) = (own, asked)
-            && own != asked
-        {
-            let detail = format!("This account is linked for the company {own} alone.");
-            return Err(Error::new(Code::InvalidParameter, detail).field(COMPANY_HEADER));
-        }
+        let company = company_within(linked, asked)?.map(str::to_owned);
         let queued = async {
             let (head, body) = call.await?;
             let id = submitted_request_id(&body);
             Ok(((head, body), id))
         };
         let (upstream, access, tasks) = (Arc::clone(&self.upstream), Arc::clone(&linked.access), self.tasks.clone());
-        let company = own.or(asked).map(str::to_owned);
         let work = async move {
             let around = upstream.exclusively(&access, company.as_deref(), Box::pin(queued)).await?;
             if let Some(tail) = around.tail {
@@ -116,6 +114,18 @@ impl Passthrough {
             Some(words) => words.check(body),
             None => Ok(()),
         }
+    }
+}
+
+/// The company of the account or, if that has none, the one the caller names.
+fn company_within<'c>(linked: &'c Linked, asked: Option<&'c str>) -> Result<Option<&'c str>> {
+    let own = linked.account.fields.get(COMPANY).map(String::as_str);
+    match (own, asked) {
+        (Some(own), Some(asked)) if own != asked => {
+            let detail = format!("This account is linked for the company {own} alone.");
+            Err(Error::new(Code::InvalidParameter, detail).field(COMPANY_HEADER))
+        }
+        _ => Ok(own.or(asked)),
     }
 }
 
@@ -198,6 +208,19 @@ fn read_member(body: &Bytes, member: &str) -> Result<Option<String>> {
         Ok(serde_json::Value::String(text)) => Ok(Some(text)),
         _ => Err(Error::new(Code::InvalidBody, format!("`{member}` must be a text.")).field(member)),
     }
+}
+
+/// A JSON object without some of its members; nothing when none is left. Values stay as they were written.
+pub(super) fn raw_without(body: &Bytes, names: &[&str]) -> Result<Bytes> {
+    let object = serde_json::from_slice::<Object<'_>>(body);
+    object.map(|object| without(&object, names)).map_err(|_| Error::new(Code::InvalidBody, "The body must be one JSON object."))
+}
+
+fn without(object: &Object<'_>, names: &[&str]) -> Bytes {
+    let kept = object.0.iter().filter(|(name, _)| !names.contains(&name.as_str()));
+    let kept: Vec<String> =
+        kept.map(|(name, value)| format!("{}:{}", serde_json::Value::from(name.as_str()), value.get())).collect();
+    if kept.is_empty() { Bytes::new() } else { Bytes::from(format!("{{{}}}", kept.join(","))) }
 }
 
 struct Object<'a>(Vec<(String, &'a serde_json::value::RawValue)>);

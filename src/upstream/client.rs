@@ -6,16 +6,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::{
-    Access, Failure, Guard, HttpAnswer, HttpCall, ListAsk, Pick, RawPage, Tested, Visit,
+    Access, CustomAnswer, CustomCall, Failure, Guard, HttpAnswer, HttpCall, ListAsk, Pick, RawPage, Tested, Visit,
     send::Sender,
     transport::{
         keeper_commander::{self, Around, Wire},
-        rest, rest_write,
+        rest, rest_write, verbatim,
     },
-    write::{WriteAsk, Written},
+    write::{VerbatimAsk, WriteAsk, Written},
 };
 use crate::{
-    connector::{ResourceDef, Transport, WriteMethod},
+    connector::{Request, ResourceDef, Transport, WriteBy, WriteMethod},
     store::Store,
 };
 
@@ -77,8 +77,46 @@ impl Upstream {
         ask: &WriteAsk,
     ) -> Result<Written, Failure> {
         match access.method.transport {
-            Transport::KeeperCommander => keeper_commander::write(&*self.context, access, resource, method, ask).await,
+            Transport::KeeperCommander => keeper_commander::write(&*self.context, access, resource, &method.by, ask).await,
             Transport::Rest | Transport::Scim => rest_write::write(&self.context, access, resource, method, ask).await,
+        }
+    }
+
+    /// Sends a declared request with the caller's own body, once.
+    pub async fn verbatim(&self, access: &Access, request: &Request, ask: &VerbatimAsk) -> Result<HttpAnswer, Failure> {
+        verbatim::send(&self.context, access, request, ask).await
+    }
+
+    /// Runs a command with the caller's own values. An error says that nothing was done; what the vendor said otherwise may be
+    /// a lie.
+    pub async fn command(
+        &self,
+        access: &Access,
+        resource: &ResourceDef,
+        by: &WriteBy,
+        ask: &WriteAsk,
+    ) -> Result<Written, Failure> {
+        match access.method.transport {
+            Transport::KeeperCommander => keeper_commander::write(&*self.context, access, resource, by, ask).await,
+            Transport::Rest | Transport::Scim => Err(Failure::BadAnswer("this connector runs no commands".into())),
+        }
+    }
+
+    /// Sends a caller's own request once; what the answer means is not judged.
+    pub async fn custom(&self, access: &Arc<Access>, call: CustomCall) -> Result<CustomAnswer, Failure> {
+        self.context.sender.open(access, call).await
+    }
+
+    /// Whether answers to a caller's own calls may come encrypted, so that they must be read whole.
+    pub fn is_sealed(&self, access: &Access) -> bool {
+        access.method.transport == Transport::KeeperCommander && access.secrets.contains_key("encryption_key")
+    }
+
+    /// Such an answer in the clear.
+    pub fn opened(&self, access: &Access, answer: HttpAnswer) -> Result<HttpAnswer, Failure> {
+        match access.method.transport {
+            Transport::KeeperCommander => keeper_commander::opened(access, answer),
+            Transport::Rest | Transport::Scim => Ok(answer),
         }
     }
 

@@ -39,10 +39,10 @@ pub use egress::{Allow, Guard};
 pub use egress_proxy::EgressProxy;
 pub use meters::ByConnector;
 pub use query::Query;
-pub use send::{HttpAnswer, HttpCall};
+pub use send::{CustomAnswer, CustomCall, HttpAnswer, HttpCall};
 pub use transport::rest_write::PATH as UNUSABLE;
 pub use trust::Trust;
-pub use write::{Said, WriteAsk, WriteVerb, Written};
+pub use write::{Said, VerbatimAsk, WriteAsk, WriteVerb, Written, judge};
 
 use crate::{
     connector::Meaning,

@@ -36,6 +36,11 @@ impl Query {
         self.0.iter().any(|(n, _)| *n == name)
     }
 
+    /// The text behind the `?`.
+    pub fn text(&self) -> String {
+        self.with(std::iter::empty())
+    }
+
     /// The text behind the `?`, with the credential's parameters in the place of any of their names.
     pub(super) fn with<'a>(&self, injected: impl Iterator<Item = (&'a str, &'a Secret)> + Clone) -> String {
         let mut text = String::new();

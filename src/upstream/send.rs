@@ -1,6 +1,8 @@
 //! One request of the unified side: guarded, bounded in time and size, without redirects, cookies, automatic decompression
 //! or any proxy but the operator's. What an answer means is not judged here.
 
+mod custom;
+
 use std::{
     sync::{Arc, OnceLock},
     time::Duration,
@@ -9,6 +11,8 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use url::Url;
+
+pub use custom::{CustomAnswer, CustomCall};
 
 use super::{
     Access, EgressProxy, Failure, Guard, Trust, decode,

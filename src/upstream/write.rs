@@ -21,6 +21,8 @@ pub enum WriteVerb {
     Update,
     /// It is taken away; a member is removed.
     Delete,
+    /// A method of the vendor's own.
+    Method,
 }
 
 impl WriteVerb {
@@ -30,6 +32,7 @@ impl WriteVerb {
             WriteVerb::Create => "create",
             WriteVerb::Update => "update",
             WriteVerb::Delete => "delete",
+            WriteVerb::Method => "call",
         }
     }
 }
@@ -51,6 +54,17 @@ pub struct WriteAsk {
     pub company: Option<String>,
     /// A text that only one record has, and where.
     pub unique: Option<(Path, String)>,
+}
+
+/// One request with a body of the caller's own.
+#[derive(Clone, Debug, Default)]
+pub struct VerbatimAsk {
+    /// Values for `{…}`.
+    pub values: BTreeMap<String, String>,
+    /// The body, as it is.
+    pub body: Option<Bytes>,
+    /// The caller's own query parameters.
+    pub remote_query: Vec<(String, String)>,
 }
 
 /// What the vendor said.
@@ -85,7 +99,7 @@ impl Written {
 }
 
 /// What a failed exchange says about a write: an error when it surely had no effect.
-pub(super) fn judge(failure: Failure) -> Result<Said, Failure> {
+pub fn judge(failure: Failure) -> Result<Said, Failure> {
     match &failure {
         Failure::Unsendable { .. } | Failure::Exists(_) => Err(failure),
         Failure::Egress(_) | Failure::Busy(_) | Failure::Distrusted { .. } | Failure::Upload(_) | Failure::Store(_) => {

@@ -177,7 +177,7 @@ fn take_one_query(pairs: &mut Pairs) -> Result<OneQuery> {
     })
 }
 
-fn take_remote(pairs: &mut Pairs, names: &[&str]) -> Result<Vec<(String, String)>> {
+pub(super) fn take_remote(pairs: &mut Pairs, names: &[&str]) -> Result<Vec<(String, String)>> {
     let mut remote = pairs.take_tree("remote_query")?;
     for pair in pairs.take_rest() {
         if pair.name.starts_with("truto_") {

@@ -143,12 +143,16 @@ impl Query for CapabilityQuery {
     }
 }
 
+/// Words for methods; `custom` means those of the vendor's own.
+const METHODS: &[&str] = &["list", "get", "create", "update", "delete", "custom"];
+
 fn take_methods(pairs: &mut Pairs) -> Result<Vec<String>> {
     let methods = pairs.take_list("methods")?;
-    match methods.iter().find(|method| !matches!(method.as_str(), "list" | "get")) {
+    let known = |method: &&String| METHODS.contains(&method.as_str());
+    match methods.iter().find(|method| !known(method)) {
         Some(method) => {
             let method: String = method.chars().take(32).collect();
-            Err(wrong("methods", &format!("takes `list` and `get`, not `{method}`")))
+            Err(wrong("methods", &format!("takes `{}`, not `{method}`", METHODS.join("`, `"))))
         }
         None => Ok(methods),
     }

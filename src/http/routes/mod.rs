@@ -2,6 +2,7 @@
 
 pub mod api_token;
 pub mod batch;
+pub mod custom;
 pub mod documents;
 pub mod environment_integration;
 pub mod health;
@@ -10,6 +11,7 @@ pub mod integration;
 pub mod log;
 pub mod passthrough;
 pub mod proxy;
+pub mod proxy_write;
 pub mod tools;
 pub mod unified;
 pub mod unified_other;
@@ -31,6 +33,7 @@ pub fn configure(config: &mut ServiceConfig) {
         documents::configure(config);
         unified_other::configure(config);
         proxy::configure(config);
+        custom::configure(config);
         config.default_service(web::to(unmatched::answer))
     });
 }
@@ -58,6 +61,8 @@ pub fn documented(config: &mut ServiceConfig) {
     config.service(unified_write::create_group).service(unified_write::update_group).service(unified_write::delete_group);
     config.service(unified_write::add_group_member).service(unified_write::remove_group_member);
     config.service(proxy::list_proxy_resource).service(proxy::get_proxy_resource);
+    config.service(proxy_write::create_proxy_resource).service(proxy_write::update_proxy_resource);
+    config.service(proxy_write::delete_proxy_resource).service(proxy_write::run_proxy_method);
     config.service(tools::list_integration_tools).service(tools::list_account_tools);
     config.service(batch::run_batch).service(log::list_log);
     config.service(documents::get_openapi).service(documents::list_error_pages).service(documents::get_error_page);

@@ -12,8 +12,8 @@ use crate::{
         capability::{self, Verb},
         envelope,
         extract::{ACCOUNT_PARAMETER, Caller, LinkedAccount, ReadProxy, Right, WriteProxy, open},
-        problem::READ_ONLY,
         query::{AnyQuery, ProxyList, ProxyOne},
+        routes::unmatched,
         schema::{CallParams, PagingParams, ProxyListParams, ProxyOneParams, ProxyPage},
     },
 };
@@ -53,7 +53,7 @@ pub async fn get_proxy_resource(
     envelope::one(state.services.directory.proxy_get(&call.linked, &name, &id, call.query.0).await?, false)
 }
 
-/// Methods that no connector offers on its named resources yet.
+/// Methods that the paths of named resources never answer.
 pub fn configure(config: &mut web::ServiceConfig) {
     config.route("/proxy/{resource}", web::get().to(refuse::<ReadProxy>));
     config.route("/proxy/{resource}", web::head().to(refuse::<ReadProxy>));
@@ -64,10 +64,19 @@ pub fn configure(config: &mut web::ServiceConfig) {
 }
 
 async fn refuse<R: Right>(request: HttpRequest, caller: Caller<R, AnyQuery>) -> Answer {
-    if let Some(id) = caller.query.one(ACCOUNT_PARAMETER) {
-        let linked = open(&request, &caller, id).await?;
-        capability::require_proxy(&linked, request.match_info().query("resource"), Verb::List)?;
+    let methods: Vec<&str> = unmatched::methods_of(request.path()).into_iter().collect();
+    if methods.is_empty() {
+        return Err(unmatched::no_route().into());
     }
-    let detail = format!("{} is not offered on named resources; `/passthrough/` takes every method.", request.method());
-    Err(Error::new(Code::MethodNotSupported, detail).allow(READ_ONLY).into())
+    let allow = match caller.query.one(ACCOUNT_PARAMETER) {
+        Some(id) => {
+            let linked = open(&request, &caller, id).await?;
+            let behind = request.match_info().get("rest");
+            capability::allowed_at_proxy(&linked, request.match_info().query("resource"), behind)?
+        }
+        None => methods.join(", "),
+    };
+    let detail =
+        format!("{} is not offered on named resources; `/custom/` and `/passthrough/` take every method.", request.method());
+    Err(Error::new(Code::MethodNotSupported, detail).allow(allow).into())
 }

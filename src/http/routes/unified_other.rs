@@ -3,23 +3,25 @@
 use actix_web::{
     HttpRequest, get,
     http::Method,
-    web::{self, Path},
+    web::{self, Data, Path},
 };
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
+use super::proxy_write::run_method;
 use crate::{
     connector::ResourceDef,
     error::{Code, Error, Result},
     http::{
-        Answer,
+        Answer, State,
         capability::{self, Verb},
         envelope,
-        extract::{ACCOUNT_PARAMETER, Caller, LinkedAccount, ReadDirectory, Right, WriteDirectory, open},
+        extract::{ACCOUNT_PARAMETER, Caller, Later, LinkedAccount, ReadDirectory, Right, WriteDirectory, open},
         openapi,
-        query::{AnyQuery, NoQuery},
+        query::{AnyQuery, NoQuery, ProxyWrite},
         routes::unmatched,
+        write::{JsonText, Write},
     },
     model::Resource,
     service::{Linked, directory::offered, filter::filterable},
@@ -137,9 +139,25 @@ pub fn configure(config: &mut web::ServiceConfig) {
     config.route("/unified/{model}/{resource}", web::get().to(refuse::<ReadDirectory>));
     config.route("/unified/{model}/{resource}", web::head().to(refuse::<ReadDirectory>));
     config.route("/unified/{model}/{resource}", web::to(refuse::<WriteDirectory>));
+    config.route("/unified/{model}/{resource}/{method}", web::post().to(run_unified_method));
     config.route("/unified/{model}/{resource}/{rest:.+}", web::get().to(refuse::<ReadDirectory>));
     config.route("/unified/{model}/{resource}/{rest:.+}", web::head().to(refuse::<ReadDirectory>));
     config.route("/unified/{model}/{resource}/{rest:.+}", web::to(refuse::<WriteDirectory>));
+}
+
+/// `POST` with one more segment is a method of the vendor's own: it answers `{"result": …}`, or why there is none.
+async fn run_unified_method(
+    call: Later<LinkedAccount<WriteDirectory, ProxyWrite>>,
+    path: Path<(String, String, String)>,
+    request: HttpRequest,
+    write: Write<JsonText<true>>,
+    state: Data<State>,
+) -> Answer {
+    let (model, name, method) = path.into_inner();
+    let resource = known(&model, &name)?;
+    let call = call.0?;
+    capability::require_unified_method(&call.linked, resource, &method)?;
+    run_method(call, resource, method, &request, write, &state).await
 }
 
 /// Asks for the right the call would need: it opens the account and tells what it is like.

@@ -31,7 +31,7 @@ type Puts = Later<LinkedAccount<WriteDirectory, DataOne>>;
 type Takes = Later<LinkedAccount<WriteDirectory, DataDelete>>;
 
 /// The company a write is done in, where the caller names one.
-fn company(request: &HttpRequest) -> Result<Option<String>> {
+pub(super) fn company(request: &HttpRequest) -> Result<Option<String>> {
     let digits = |text: &&str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let invalid = || Error::new(Code::InvalidParameter, "The company is its number.").field(COMPANY_HEADER);
     let header = request.headers().get(COMPANY_HEADER);

@@ -1,15 +1,38 @@
 //! In which company a write is done, at vendors that serve many: everything that names one must name the same.
 
-use super::Work;
+use super::{ChangeAsk, Work};
 use crate::{
-    connector::Per,
+    connector::{Per, ResourceDef},
     error::{Code, Error, Result},
     model::Resource,
-    service::{COMPANY_HEADER, directory::no_record, passthrough::COMPANY},
+    service::{
+        COMPANY_HEADER, Linked,
+        directory::{Directory, no_record},
+        passthrough::COMPANY,
+    },
 };
 
 impl Work<'_> {
     /// The company, or none where the vendor has no such thing. `named` are the record's own fields that name it.
+    pub(super) fn company(&self, named: &[(String, String)]) -> Result<Option<String>> {
+        Asking { directory: self.directory, linked: self.linked, def: self.def, ask: &self.ask }.company(named)
+    }
+
+    pub(super) fn company_of(&self, id: &str) -> Option<String> {
+        self.directory.upstream.company_of(&self.linked.access, id)
+    }
+}
+
+/// What tells the company of a write.
+pub(super) struct Asking<'a> {
+    pub(super) directory: &'a Directory,
+    pub(super) linked: &'a Linked,
+    pub(super) def: &'a ResourceDef,
+    pub(super) ask: &'a ChangeAsk,
+}
+
+impl Asking<'_> {
+    /// The company, or none where the vendor has no such thing. `named` are fields that name it.
     pub(super) fn company(&self, named: &[(String, String)]) -> Result<Option<String>> {
         if self.def.per != Some(Per::Company) {
             return Ok(None);
@@ -42,7 +65,7 @@ impl Work<'_> {
         }
     }
 
-    pub(super) fn company_of(&self, id: &str) -> Option<String> {
+    fn company_of(&self, id: &str) -> Option<String> {
         self.directory.upstream.company_of(&self.linked.access, id)
     }
 

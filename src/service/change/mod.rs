@@ -5,11 +5,13 @@ mod company;
 mod prepare;
 mod show;
 mod truth;
+mod verbatim;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use serde_json::{Map, Value};
 
+pub use self::verbatim::{Doing, VendorSaid, VendorWrite};
 use self::{
     prepare::{Prepared, member_body},
     show::{Seen, show},

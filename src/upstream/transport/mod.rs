@@ -5,3 +5,4 @@ pub(super) mod rest;
 pub(super) mod rest_write;
 pub(super) mod scim;
 mod scim_write;
+pub(super) mod verbatim;

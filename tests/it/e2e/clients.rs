@@ -35,7 +35,8 @@ async fn the_truto_python_sdk_lists_every_user() {
         let gateway = Gateway::start(&kept, &authority(peer.base()));
         let context = json!({"base_url": peer.base(), "token": peer.told("token")});
         let account = gateway.link("scim", "bearer", context.clone()).await;
-        let token = gateway.token(&["directory:read", "proxy:read", "accounts:read", "accounts:write"]).await;
+        let scopes = ["directory:read", "proxy:read", "proxy:write", "accounts:read", "accounts:write"];
+        let token = gateway.token(&scopes).await;
         let said = answer(
             Command::new(python())
                 .arg(peer_script("truto_client.py"))
@@ -50,6 +51,10 @@ async fn the_truto_python_sdk_lists_every_user() {
         assert_eq!(texts(&said["inactive"]), BTreeSet::from(INACTIVE), "{said}");
         assert_eq!(said["accounts"], json!([account]));
         assert_eq!(said["label"], "renamed");
+        assert_eq!((&said["altered"], &said["searched"]), (&json!("T"), &json!(true)), "{said}");
+        assert_eq!((&said["custom"], &said["custom_search"]), (&json!("proxied@scim2.example"), &json!(1)), "{said}");
+        assert_eq!(said["paging"], json!([null, null]));
+        assert_eq!((&said["gone"], &said["custom_missing"]), (&json!(true), &json!(404)), "{said}");
         assert_eq!(said["refused"], 404, "an unknown account raises the SDK's error");
         is_sound(&gateway);
     }

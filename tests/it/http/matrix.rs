@@ -54,6 +54,7 @@ enum Id {
 const ENTRIES: &[(&str, Id, bool, Option<&str>)] = &[
     ("DELETE /api-token/{id}", Id::Token, false, None),
     ("DELETE /integrated-account/{id}", Id::Account, false, None),
+    ("DELETE /proxy/{resource}/{id}", Id::Record, true, None),
     ("DELETE /unified/user-directory/groups/{id}", Id::Record, true, None),
     ("DELETE /unified/user-directory/groups/{id}/members/{member_id}", Id::Record, true, None),
     ("DELETE /unified/user-directory/users/{id}", Id::Record, true, None),
@@ -93,6 +94,9 @@ const ENTRIES: &[(&str, Id, bool, Option<&str>)] = &[
     ("GET /unified/user-directory/workspaces/{id}", Id::Record, true, None),
     ("GET /unified/{model}/{resource}/meta/{method}", Id::None, true, None),
     ("PATCH /integrated-account/{id}", Id::Account, false, Some(r#"{"tenant_id": "changed"}"#)),
+    ("PATCH /proxy/{resource}/{id}", Id::Record, true, Some("{}")),
+    ("POST /proxy/{resource}", Id::None, true, Some("{}")),
+    ("POST /proxy/{resource}/{id}", Id::Record, true, Some("{}")),
     ("PATCH /unified/user-directory/groups/{id}", Id::Record, true, Some("{}")),
     ("PATCH /unified/user-directory/users/{id}", Id::Record, true, Some("{}")),
     ("POST /unified/user-directory/groups", Id::None, true, Some("{}")),

@@ -68,7 +68,14 @@ fn records_carry_the_vendors_own_and_require_only_what_every_connector_maps() {
 #[test]
 fn only_the_named_routes_are_described_in_text_alone() {
     let about = document()["info"]["description"].as_str().unwrap().to_owned();
-    for named in ["/passthrough/{account_id}/{path}", "`truto_key_by`", "`truto_response_format`", "application/x-ndjson"] {
+    for named in [
+        "/passthrough/{account_id}/{path}",
+        "/custom/{path}",
+        "/unified/{model}/{resource}/{method}",
+        "`truto_key_by`",
+        "`truto_response_format`",
+        "application/x-ndjson",
+    ] {
         assert!(about.contains(named), "{named}");
     }
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/http/routes");
@@ -88,12 +95,14 @@ fn only_the_named_routes_are_described_in_text_alone() {
     }
     let known = [
         "/",
+        "/custom/{path:.*}",
         "/docs",
         "/docs/{file:.*}",
         "/passthrough",
         "/proxy/{resource}",
         "/proxy/{resource}/{rest:.+}",
         "/unified/{model}/{resource}",
+        "/unified/{model}/{resource}/{method}",
         "/unified/{model}/{resource}/{rest:.+}",
     ];
     assert_eq!(undocumented, known.iter().map(|k| (*k).to_owned()).collect());

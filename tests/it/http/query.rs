@@ -173,7 +173,7 @@ fn unknown_parameters_of_our_own_objects_are_named() {
     for error in [
         refusal::<NoQuery>("a=1"),
         refusal::<DataOne>("status=x"),
-        refusal::<CapabilityQuery>("methods=delete"),
+        refusal::<CapabilityQuery>("methods=destroy"),
         refusal::<IntegrationList>("connected=yes"),
     ] {
         assert_eq!(error.code(), Code::InvalidParameter);

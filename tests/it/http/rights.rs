@@ -8,6 +8,7 @@ use rollcall::http::openapi;
 const SNAPSHOT: &str = "\
 DELETE /api-token/{id} Admin
 DELETE /integrated-account/{id} WriteAccounts
+DELETE /proxy/{resource}/{id} WriteProxy
 DELETE /unified/user-directory/groups/{id} WriteDirectory
 DELETE /unified/user-directory/groups/{id}/members/{member_id} WriteDirectory
 DELETE /unified/user-directory/users/{id} WriteDirectory
@@ -47,11 +48,14 @@ GET /unified/user-directory/workspaces ReadDirectory
 GET /unified/user-directory/workspaces/{id} ReadDirectory
 GET /unified/{model}/{resource}/meta/{method} ReadDirectory
 PATCH /integrated-account/{id} WriteAccounts
+PATCH /proxy/{resource}/{id} WriteProxy
 PATCH /unified/user-directory/groups/{id} WriteDirectory
 PATCH /unified/user-directory/users/{id} WriteDirectory
 POST /api-token Admin
 POST /batch-request AnyToken
 POST /integrated-account WriteAccounts
+POST /proxy/{resource} WriteProxy
+POST /proxy/{resource}/{id} WriteProxy
 POST /unified/user-directory/groups WriteDirectory
 POST /unified/user-directory/groups/add-user WriteDirectory
 POST /unified/user-directory/groups/remove-user WriteDirectory
@@ -120,6 +124,7 @@ fn the_document_names_the_same_rights() {
         ("ReadProxy", Some("proxy:read")),
         ("WriteAccounts", Some("accounts:write")),
         ("WriteDirectory", Some("directory:write")),
+        ("WriteProxy", Some("proxy:write")),
     ]);
     let document = serde_json::to_value(openapi::document()).unwrap();
     let mut described = BTreeMap::new();

@@ -3,6 +3,7 @@
 mod around;
 mod bench;
 mod connector;
+mod custom;
 mod parity;
 mod raw;
 mod real;

@@ -66,7 +66,7 @@ impl Desk {
                 begun.notify_one();
                 go.notified().await;
             }
-            result.map(|body| Reply { status: 201, body: body.into(), warnings: Vec::new() })
+            result.map(|body| Reply { status: 201, body: body.into(), ..Reply::default() })
         };
         let (outcome, told) = self.core.services.idempotency.once(self.asked(caller, key, body), work).await?;
         Ok((outcome.map(|reply| String::from_utf8(reply.body).unwrap()), told))

@@ -169,6 +169,7 @@ pub fn users(records: &str, page: PageStyle) -> ResourceDef {
         filters: BTreeMap::new(),
         partial: false,
         writes: None,
+        methods: Default::default(),
         table: Arc::new(table()),
         map: BTreeMap::new(),
         optional: Vec::new(),

@@ -29,6 +29,7 @@ pub use command::{Command, Unsendable};
 pub use company::{company_of, key_of};
 pub use test::test;
 pub use visit::visit;
+pub use wire::opened;
 pub use write::write;
 
 /// The commands a key needs for this connector, as they are typed into the service's allow list (read-only link).

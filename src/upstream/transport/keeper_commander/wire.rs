@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use bytes::Bytes;
+use http::{HeaderValue, header};
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 
@@ -13,7 +14,7 @@ use crate::{
     connector::Meaning,
     error::VendorAnswer,
     model::Secret,
-    upstream::{Access, Failure, decode, redact::Redaction},
+    upstream::{Access, Failure, HttpAnswer, decode, redact::Redaction},
 };
 
 /// The most of the vendor's words that is kept beside an error.
@@ -217,6 +218,16 @@ impl Done {
         let body = self.redaction.start(&self.body, KEPT).into();
         VendorAnswer { status: Some(self.status), headers: Vec::new(), body }
     }
+}
+
+/// The answer to a caller's own call, in the clear where it came encrypted and the account has the key.
+pub fn opened(access: &Access, mut answer: HttpAnswer) -> Result<HttpAnswer, Failure> {
+    let Some(key) = access.secrets.get("encryption_key").filter(|_| !answer.is_json()) else { return Ok(answer) };
+    let Some(body) = decrypt(&answer.body, key) else { return Ok(answer) };
+    decode::check_values(&body)?;
+    answer.body = body.into();
+    answer.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Ok(answer)
 }
 
 /// Whether the service has no such route: an HTML 404.

@@ -19,7 +19,7 @@ use super::{
     wire::Verdict,
 };
 use crate::{
-    connector::{Meaning, Position, ResourceDef, Template, WriteBy, WriteMethod},
+    connector::{Meaning, Position, ResourceDef, Template, WriteBy},
     mapping::Change,
     upstream::{Access, Failure, Said, WriteAsk, WriteVerb, Written},
 };
@@ -29,10 +29,10 @@ pub async fn write(
     wire: &dyn Wire,
     access: &Access,
     def: &ResourceDef,
-    method: &WriteMethod,
+    by: &WriteBy,
     ask: &WriteAsk,
 ) -> Result<Written, Failure> {
-    let WriteBy::Command { words, options, flags } = &method.by else {
+    let WriteBy::Command { words, options, flags } = by else {
         return Err(Failure::BadAnswer("this resource is not written by a command".into()));
     };
     let changes = [&ask.changes[..], &own_changes(&ask.remote_data)?].concat();
@@ -200,6 +200,7 @@ impl Built<'_> {
         let local = |wanted: &str| match (wanted, &written) {
             ("id", _) if self.needs_name() => name.or_else(|| self.key()),
             (_, Some(text)) if wanted == placeholder => Some(text.as_str()),
+            (_, None) if !is_id(wanted) => self.ask.values.get(wanted).map(String::as_str),
             _ => self.ask.values.get(wanted).map(|id| key_of(id)),
         };
         let text = word.render(Position::Text, local).map_err(|error| unsendable(&field, &error.to_string()))?;
@@ -212,6 +213,11 @@ impl Built<'_> {
             None => command.value(&text).map_err(refused),
         }
     }
+}
+
+/// Whether a value of this name is an id of ours, which holds its company; others are the caller's own texts.
+fn is_id(name: &str) -> bool {
+    name == "id" || name.ends_with("_id")
 }
 
 fn unsendable(field: &str, reason: &str) -> Failure {

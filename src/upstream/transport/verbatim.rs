@@ -1,0 +1,43 @@
+//! A declared request with the caller's own body, as it is: `/proxy` writes and methods of the vendor's own.
+
+use bytes::Bytes;
+use http::{HeaderValue, header};
+
+use super::rest;
+use crate::{
+    connector::{Request, Transport},
+    upstream::{Access, Context, Failure, HttpAnswer, ListAsk, write::VerbatimAsk},
+};
+
+/// Sends it once; an answer without a body is as good as one with.
+pub(crate) async fn send(
+    context: &Context,
+    access: &Access,
+    request: &Request,
+    ask: &VerbatimAsk,
+) -> Result<HttpAnswer, Failure> {
+    let wanted = ListAsk { values: ask.values.clone(), ..ListAsk::default() };
+    let mut call = rest::call(access, request, &wanted).map_err(|failure| unusable(&ask.values, failure))?;
+    for (name, value) in &ask.remote_query {
+        if !call.query.has(name) {
+            call.query.add(name, value);
+        }
+    }
+    if let Some(body) = &ask.body {
+        let kind = match access.method.transport {
+            Transport::Scim => "application/scim+json",
+            _ => "application/json",
+        };
+        call.headers.push((header::CONTENT_TYPE, HeaderValue::from_static(kind)));
+        call.body = Some(Bytes::clone(body));
+    }
+    let answer = context.send(access, call).await?;
+    answer.judged(access).map(|()| answer)
+}
+
+/// Only a value of the caller's keeps a declared request from being made.
+fn unusable(values: &std::collections::BTreeMap<String, String>, failure: Failure) -> Failure {
+    let Failure::BadAnswer(reason) = failure else { return failure };
+    let named = values.keys().find(|name| reason.contains(&format!("`{name}`")));
+    Failure::Unsendable { field: named.cloned().unwrap_or_else(|| "path".into()), reason }
+}

@@ -77,9 +77,9 @@ pub(super) async fn delete_group(state: web::Data<State>, request: HttpRequest, 
     delete(&state, &request, Kind::Group, &id)
 }
 
-fn read(body: &[u8]) -> Result<Map<String, Value>, HttpResponse> {
+fn read(body: &[u8]) -> Result<Map<String, Value>, Box<HttpResponse>> {
     let object = serde_json::from_slice::<Value>(body).ok().and_then(|value| value.as_object().cloned());
-    object.ok_or_else(|| problem(400, Some("invalidSyntax"), "the body is not a JSON object"))
+    object.ok_or_else(|| Box::new(problem(400, Some("invalidSyntax"), "the body is not a JSON object")))
 }
 
 fn create(state: &State, request: &HttpRequest, kind: Kind, body: &[u8]) -> HttpResponse {
@@ -88,7 +88,7 @@ fn create(state: &State, request: &HttpRequest, kind: Kind, body: &[u8]) -> Http
     }
     let mut record = match read(body) {
         Ok(record) => record,
-        Err(refusal) => return refusal,
+        Err(refusal) => return *refusal,
     };
     let name = if kind == Kind::User { "userName" } else { "displayName" };
     let Some(text) = record.get(name).and_then(Value::as_str).map(str::to_lowercase) else {
@@ -118,7 +118,7 @@ fn change(state: &State, request: &HttpRequest, kind: Kind, id: &str, body: &[u8
     }
     let body = match read(body) {
         Ok(body) => body,
-        Err(refusal) => return refusal,
+        Err(refusal) => return *refusal,
     };
     let is_patch = request.method() == actix_web::http::Method::PATCH;
     let mut after = match is_patch {
@@ -131,7 +131,7 @@ fn change(state: &State, request: &HttpRequest, kind: Kind, id: &str, body: &[u8
             return problem(400, Some("noTarget"), "there is nothing to remove");
         }
         if let Err(refusal) = operate(&mut after, operation) {
-            return refusal;
+            return *refusal;
         }
     }
     after["id"] = id.into();
@@ -182,12 +182,12 @@ fn settle(state: &State, kind: Kind, id: &str, mut record: Option<Value>, status
     }
 }
 
-fn invalid(path: &str) -> HttpResponse {
-    problem(400, Some("invalidPath"), &format!("`{path}` is no path of this server"))
+fn invalid(path: &str) -> Box<HttpResponse> {
+    Box::new(problem(400, Some("invalidPath"), &format!("`{path}` is no path of this server")))
 }
 
 /// One operation of a PatchOp (RFC 7644 §3.5.2), as far as attributes, their parts and `members[value eq "…"]` go.
-fn operate(record: &mut Value, operation: &Value) -> Result<(), HttpResponse> {
+fn operate(record: &mut Value, operation: &Value) -> Result<(), Box<HttpResponse>> {
     let op = operation["op"].as_str().unwrap_or_default().to_lowercase();
     let Some(path) = operation["path"].as_str() else {
         for (name, value) in operation["value"].as_object().into_iter().flatten() {

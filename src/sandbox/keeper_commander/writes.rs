@@ -89,8 +89,8 @@ pub(super) fn run(company: &mut Company, word: &str, rest: &[String], lie: Optio
 }
 
 fn at(company: &Company, name: &str) -> Option<usize> {
-    let name = name.to_lowercase();
-    company.users.iter().position(|user| user["user_id"].to_string() == name || user["email"].as_str() == Some(&name))
+    let (name, number) = (name.to_lowercase(), json!(name.parse::<u64>().ok()));
+    company.users.iter().position(|user| user["user_id"] == number || user["email"].as_str() == Some(&name))
 }
 
 fn user(company: &mut Company, line: &Line) -> Result<String, String> {
@@ -156,7 +156,8 @@ fn set(company: &mut Company, line: &Line, at: usize) -> Result<bool, String> {
         }
     }
     if let Some(node) = line.option("--node") {
-        let found = company.nodes.iter().find(|known| known["node_id"].to_string() == node || known["name"] == node);
+        let number = json!(node.parse::<u64>().ok());
+        let found = company.nodes.iter().find(|known| known["node_id"] == number || known["name"] == node);
         let found = found.ok_or_else(|| format!("Node \"{node}\" is not found"))?;
         let path = match found.get("parent_id") {
             Some(_) => format!("{}\\{}", company.name, found["name"].as_str().unwrap_or_default()),

@@ -402,6 +402,8 @@ pub struct ResourceFile {
     pub per: Option<Per>,
     /// The vendor has no such thing: why, with a source. Nothing else is given then.
     pub none: Option<String>,
+    /// What the customer's plan must have for it.
+    pub needs: Option<super::report::NeedsFile>,
     /// How to list.
     pub list: Option<ListFile>,
     /// How to get one.
@@ -450,6 +452,8 @@ pub struct ListFile {
     /// How the next page is found; `none` when left out.
     #[serde(default)]
     pub page: PageFile,
+    /// For a `command` that reports what happened, newest first, and is read by time.
+    pub report: Option<super::report::ReportFile>,
     /// When an answer is not to be believed.
     #[serde(default)]
     pub complete: CompleteFile,
@@ -585,8 +589,10 @@ pub enum FromList {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FilterFile {
-    /// Query parameters; `{value}` is the caller's value.
+    /// Query parameters, of a report options; `{value}` is the caller's value.
     pub query: BTreeMap<String, String>,
+    /// The vendor's words for a unified one, where it has others: each is sent.
+    pub words: Option<BTreeMap<String, Vec<String>>>,
     /// Operators it takes: `eq`, `in`, `gt`, `gte`, `lt`, `lte`, `contains` (in any case).
     pub ops: Vec<String>,
     /// A fact of the account (`facts.<name>`) that must be true for the vendor to be trusted with it.

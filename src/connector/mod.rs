@@ -11,6 +11,7 @@ mod folder;
 mod kind;
 mod overlay;
 pub mod rate;
+pub mod report;
 pub mod resolve;
 mod resource;
 pub mod schema;
@@ -34,6 +35,7 @@ pub use catalog::{Catalog, Problem};
 pub use file::{FieldFile, FieldKind, Level, Meaning, Per, Transport};
 pub use overlay::Overlay;
 pub use rate::{RateUnit, RateWords};
+pub use report::{Needs, Report};
 pub use resolve::{FieldProblem, Resolved};
 pub use template::{Position, Template, TemplateError};
 pub use write::{BodyTemplate, WriteBy, WriteForm, WriteMethod, Writes};
@@ -317,6 +319,8 @@ pub struct ResourceDef {
     pub per: Option<Per>,
     /// Why the vendor has none; nothing else is set then.
     pub none: Option<String>,
+    /// What the customer's plan must have for it.
+    pub needs: Option<Needs>,
     /// How to list.
     pub list: Option<List>,
     /// How to get one.
@@ -354,6 +358,8 @@ pub struct List {
     pub records: Path,
     /// How the next page is found.
     pub page: PageStyle,
+    /// How a command's report is read by time.
+    pub report: Option<Report>,
     /// An empty list means something went wrong.
     pub not_if_empty: bool,
     /// No list at `records` means there are none.
@@ -462,8 +468,10 @@ pub enum Get {
 /// A filter the vendor evaluates.
 #[derive(Debug)]
 pub struct VendorFilter {
-    /// Query parameters; `{value}` is the caller's value.
+    /// Query parameters, of a report options; `{value}` is the caller's value.
     pub query: Vec<(String, Template)>,
+    /// The vendor's words for a unified one; any other is sent as it is.
+    pub words: BTreeMap<String, Vec<String>>,
     /// Operators it takes.
     pub ops: Vec<String>,
     /// A fact of the account that must be true.

@@ -185,7 +185,7 @@ impl Writes {
     pub fn fields(&self, method: &str) -> Vec<String> {
         let Some(by) = self.method(method).map(|method| &method.by) else { return Vec::new() };
         let mut fields = Vec::new();
-        for (target, _) in self.reverse.sources().filter(|(_, source)| by.carries(source)) {
+        for (target, _) in self.reverse.sources().filter(|(target, source)| by.carries(source) || by.names(target)) {
             let head = target.split(['.', '[']).next().unwrap_or(target).to_owned();
             if !fields.contains(&head) {
                 fields.push(head);
@@ -196,6 +196,12 @@ impl Writes {
 }
 
 impl WriteBy {
+    /// Whether a word of a command is this field of the unified record.
+    fn names(&self, target: &str) -> bool {
+        let WriteBy::Command { words, .. } = self else { return false };
+        target != "id" && words.iter().any(|word| word.names().any(|name| name == target))
+    }
+
     /// Whether a path of the vendor's record reaches the vendor.
     pub fn carries(&self, path: &str) -> bool {
         match self {
@@ -299,6 +305,9 @@ impl Compiling<'_, '_> {
         if self.with_id || self.resource == Resource::GroupMember {
             names.push("id");
         }
+        if self.resource == Resource::RoleAssignment {
+            names.extend(["user_id", "role_id"]);
+        }
         names
     }
 
@@ -372,7 +381,7 @@ impl Compiling<'_, '_> {
     }
 }
 
-fn is_option(text: &str) -> bool {
+pub(super) fn is_option(text: &str) -> bool {
     let name = text.strip_prefix("--").unwrap_or_default();
     !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 }

@@ -31,7 +31,7 @@ type Puts = Later<LinkedAccount<WriteDirectory, DataOne>>;
 type Takes = Later<LinkedAccount<WriteDirectory, DataDelete>>;
 
 /// The company a write is done in, where the caller names one.
-fn company(request: &HttpRequest) -> Result<Option<String>> {
+pub(super) fn company(request: &HttpRequest) -> Result<Option<String>> {
     let digits = |text: &&str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let invalid = || Error::new(Code::InvalidParameter, "The company is its number.").field(COMPANY_HEADER);
     let header = request.headers().get(COMPANY_HEADER);
@@ -59,7 +59,7 @@ where
     write.answer(&caller, state, work).await
 }
 
-async fn create(call: Puts, write: Write<Record>, state: &State, resource: Resource, ask: ChangeAsk) -> Answer {
+pub(super) async fn create(call: Puts, write: Write<Record>, state: &State, resource: Resource, ask: ChangeAsk) -> Answer {
     let call = call.0?;
     capability::require(&call.linked, resource, Verb::Other("create"))?;
     let work =
@@ -75,7 +75,7 @@ async fn update(call: Puts, write: Write<Record>, state: &State, resource: Resou
     put(call, write, state, ask, work).await
 }
 
-async fn take(
+pub(super) async fn take(
     call: LinkedAccount<WriteDirectory, DataDelete>,
     write: Write<NoBody>,
     state: &State,

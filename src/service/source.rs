@@ -211,7 +211,7 @@ impl<'a> Source<'a> {
 
     async fn page(&self, next: Option<String>, skip: usize, limit: usize) -> Result<Batch> {
         if self.list.report.is_some() {
-            return self.report(next, skip, limit).await;
+            return Box::pin(self.report(next, skip, limit)).await;
         }
         let ask = ListAsk {
             next: next.clone(),

@@ -201,7 +201,10 @@ fn memberships(company: &mut Company, line: &Line, at: usize, email: &str) -> Re
 fn roles(company: &mut Company, line: &Line, at: usize, email: &str) -> Result<Vec<String>, String> {
     let mut log = Vec::new();
     for (option, id) in line.options.iter().filter(|(name, _)| matches!(name.as_str(), "--add-role" | "--remove-role")) {
-        let found = company.roles.iter_mut().find(|role| role["role_id"].to_string() == *id || role["name"] == *id);
+        let found = company
+            .roles
+            .iter_mut()
+            .find(|role| role["role_id"].as_u64().is_some_and(|number| id.parse() == Ok(number)) || role["name"] == *id);
         let Some(role) = found else {
             log.push(format!("Role {id} cannot be resolved"));
             continue;

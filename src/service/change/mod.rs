@@ -101,7 +101,7 @@ impl Work<'_> {
             return self.add(wanted).await;
         }
         if self.def.resource == Resource::RoleAssignment {
-            return self.assign().await;
+            return Box::pin(self.assign()).await;
         }
         let prepared = self.prepare()?;
         let there = self.there_before(&prepared).await?;
@@ -150,7 +150,7 @@ impl Work<'_> {
 
     async fn delete(self) -> Result<Vec<Warning>> {
         if self.def.resource == Resource::RoleAssignment {
-            return self.unassign().await;
+            return Box::pin(self.unassign()).await;
         }
         let id = self.ask.id.clone().unwrap_or_default();
         let is_member = self.def.resource == Resource::GroupMember;

@@ -138,6 +138,8 @@ error_table! {
         "Wait for `Retry-After` seconds; the vendor is asked again about every 5 s, and calls pass as soon as it answers.";
     VendorDenied "vendor_denied" 403 Vendor false "The vendor does not allow this credential to do that"
         "Grant the right named in `raw_response`, then call again.";
+    AddonMissing "addon_missing" 403 Vendor false "The customer's plan at the vendor lacks what this needs"
+        "`detail` names the add-on; `/integrated-account/{id}/capabilities` shows it. Once it is bought, the next call finds it.";
     VendorNotReady "vendor_not_ready" 503 Vendor true "The vendor is still preparing its answer"
         "Wait for `Retry-After` seconds.";
     VendorBadAnswer "vendor_bad_answer" 502 Vendor false "The vendor's answer could not be read"

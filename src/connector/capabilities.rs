@@ -66,6 +66,8 @@ pub struct ResourceCapabilities {
     pub methods: Vec<String>,
     /// Why the vendor has none.
     pub none: Option<String>,
+    /// What the customer's plan at the vendor must have.
+    pub needs: Option<String>,
     /// Whether list records lack fields that `get` has.
     pub partial: bool,
     /// Filters and who evaluates them.
@@ -129,6 +131,7 @@ fn resource_capabilities(def: &ResourceDef) -> ResourceCapabilities {
         proxy: there.then(|| def.proxy_name.clone()),
         methods: methods.filter(|(_, has)| *has).map(|(name, _)| name.to_owned()).collect(),
         none: def.none.clone(),
+        needs: def.needs.as_ref().map(|needs| needs.because.clone()),
         partial: def.partial,
         filters: if there { filters(def, &fields) } else { Vec::new() },
         fields,
@@ -158,7 +161,7 @@ fn gateway_filters(name: &str, kind: Kind) -> Vec<FilterCapability> {
     };
     match kind {
         Kind::Text | Kind::Bool | Kind::Enum(_) => vec![filter(name.to_owned(), &["eq", "in"])],
-        Kind::Time => vec![filter(name.to_owned(), &["eq", "gt", "gte", "lt", "lte"])],
+        Kind::Time | Kind::Number => vec![filter(name.to_owned(), &["eq", "gt", "gte", "lt", "lte"])],
         Kind::Object(shape) | Kind::List(&Kind::Object(shape)) => {
             let members = shape.fields.iter().filter(|member| matches!(member.kind, Kind::Text | Kind::Bool | Kind::Enum(_)));
             members.map(|member| filter(format!("{name}[{}]", member.name), &["eq", "in"])).collect()

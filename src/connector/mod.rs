@@ -12,8 +12,10 @@ mod kind;
 pub mod method;
 mod overlay;
 pub mod rate;
+pub mod report;
 pub mod resolve;
 mod resource;
+mod resource_file;
 pub mod schema;
 pub mod template;
 pub mod trust;
@@ -36,6 +38,7 @@ pub use file::{FieldFile, FieldKind, Level, Meaning, Per, Transport};
 pub use method::{Method, Methods};
 pub use overlay::Overlay;
 pub use rate::{RateUnit, RateWords};
+pub use report::{Needs, Report};
 pub use resolve::{FieldProblem, Resolved};
 pub use template::{Position, Template, TemplateError};
 pub use write::{BodyTemplate, WriteBy, WriteForm, WriteMethod, Writes};
@@ -319,6 +322,8 @@ pub struct ResourceDef {
     pub per: Option<Per>,
     /// Why the vendor has none; nothing else is set then.
     pub none: Option<String>,
+    /// What the customer's plan must have for it.
+    pub needs: Option<Needs>,
     /// How to list.
     pub list: Option<List>,
     /// How to get one.
@@ -358,6 +363,8 @@ pub struct List {
     pub records: Path,
     /// How the next page is found.
     pub page: PageStyle,
+    /// How a command's report is read by time.
+    pub report: Option<Report>,
     /// An empty list means something went wrong.
     pub not_if_empty: bool,
     /// No list at `records` means there are none.
@@ -466,8 +473,10 @@ pub enum Get {
 /// A filter the vendor evaluates.
 #[derive(Debug)]
 pub struct VendorFilter {
-    /// Query parameters; `{value}` is the caller's value.
+    /// Query parameters, of a report options; `{value}` is the caller's value.
     pub query: Vec<(String, Template)>,
+    /// The vendor's words for a unified one; any other is sent as it is.
+    pub words: BTreeMap<String, Vec<String>>,
     /// Operators it takes.
     pub ops: Vec<String>,
     /// A fact of the account that must be true.

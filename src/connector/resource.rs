@@ -105,6 +105,7 @@ fn merge(own: &ResourceFile, base: &ResourceFile) -> ResourceFile {
     merged.none = None;
     merged.proxy = own.proxy.clone().or(merged.proxy);
     merged.per = own.per.or(merged.per);
+    merged.needs = own.needs.clone().or(merged.needs);
     merged.list = own.list.clone().or(merged.list);
     merged.get = own.get.clone().or(merged.get);
     merged.partial |= own.partial;
@@ -142,7 +143,8 @@ fn compile(scope: &mut Scope<'_>, layers: Layers<'_>, file: &ResourceFile) -> Op
         scope.problems.push(layers.top().problem("the resource says neither how to read it nor that there is none", hint));
     }
     let extra = extra_names(file, false);
-    let list = file.list.as_ref().and_then(|list| compile_list(scope, layers.key("list"), list, &extra));
+    let list = file.list.as_ref().and_then(|list| compile_list(scope, layers.key("list"), list, &extra, shape));
+    let needs = super::report::needs(scope, layers.key("needs"), file.needs.as_ref());
     let get = file.get.as_ref().and_then(|get| compile_get(scope, layers.key("get"), get, &extra_names(file, true)));
     let filters = compile_filters(scope, layers, file, shape);
     let writes =
@@ -160,6 +162,7 @@ fn compile(scope: &mut Scope<'_>, layers: Layers<'_>, file: &ResourceFile) -> Op
         proxy_name,
         per: file.per,
         none: file.none.clone(),
+        needs,
         list,
         get,
         filters,
@@ -200,7 +203,7 @@ fn extra_names(file: &ResourceFile, get: bool) -> Vec<&'static str> {
     names
 }
 
-fn compile_list(scope: &mut Scope<'_>, place: Place<'_>, list: &ListFile, extra: &[&str]) -> Option<List> {
+fn compile_list(scope: &mut Scope<'_>, place: Place<'_>, list: &ListFile, extra: &[&str], shape: &'static Shape) -> Option<List> {
     let given = [list.request.is_some(), list.command.is_some(), list.of.is_some()].iter().filter(|given| **given).count();
     if given != 1 || list.having.is_some() != list.of.is_some() {
         let hint = "`request: GET /path`, `command: [...]`, or `of` with `having`".to_owned();
@@ -211,6 +214,7 @@ fn compile_list(scope: &mut Scope<'_>, place: Place<'_>, list: &ListFile, extra:
     let records = list.records.as_deref().unwrap_or(".");
     let records = path(scope, place.key("records"), records);
     let page = page_style(scope, place.key("page"), &list.page);
+    let report = super::report::compile(scope, place, list, shape);
     if list.request.is_none() && !matches!(list.page, PageFile::None) {
         scope.problems.push(place.key("page").problem("only a `request` has pages", None));
     }
@@ -218,6 +222,7 @@ fn compile_list(scope: &mut Scope<'_>, place: Place<'_>, list: &ListFile, extra:
         source: source?,
         records: records?,
         page: page?,
+        report,
         not_if_empty: list.complete.not_if_empty,
         absent_is_empty: list.complete.absent_is_empty,
     })
@@ -287,7 +292,8 @@ fn compile_filters(
             scope.problems.push(place.name(name).problem(message, suggest(head, &known, "filters")));
         }
         let query = compile_filter(scope, place.key(name), filter);
-        filters.insert(name.clone(), VendorFilter { query, ops: filter.ops.clone(), needs: filter.needs.clone() });
+        let words = filter.words.clone().unwrap_or_default();
+        filters.insert(name.clone(), VendorFilter { query, words, ops: filter.ops.clone(), needs: filter.needs.clone() });
     }
     filters
 }
@@ -309,14 +315,15 @@ fn compile_filter(scope: &mut Scope<'_>, place: Place<'_>, filter: &FilterFile) 
 
 /// `status`, `emails[email]`: a field of the shape, or a member of its records.
 fn is_filter(name: &str, shape: &'static Shape) -> bool {
-    let Some((head, member)) = name.split_once('[') else {
+    let Some((head, members)) = name.split_once('[') else {
         return shape.field(name).is_some() || OTHER_FILTERS.contains(&name);
     };
-    let member = member.strip_suffix(']');
-    match (shape.field(head).map(|field| field.kind), member) {
-        (Some(Kind::Object(inner) | Kind::List(&Kind::Object(inner))), Some(member)) => inner.field(member).is_some(),
-        _ => false,
-    }
+    let Some(members) = members.strip_suffix(']') else { return false };
+    let within = |kind: Option<Kind>, member: &str| match kind? {
+        Kind::Object(inner) | Kind::List(&Kind::Object(inner)) => inner.field(member).map(|field| field.kind),
+        _ => None,
+    };
+    members.split("][").fold(shape.field(head).map(|field| field.kind), within).is_some()
 }
 
 fn compile_table(scope: &mut Scope<'_>, layers: Layers<'_>, file: &ResourceFile, shape: &'static Shape) -> Option<Table> {

@@ -194,7 +194,7 @@ impl Writes {
     pub fn fields(&self, method: &str) -> Vec<String> {
         let Some(by) = self.method(method).map(|method| &method.by) else { return Vec::new() };
         let mut fields = Vec::new();
-        for (target, _) in self.reverse.sources().filter(|(_, source)| by.carries(source)) {
+        for (target, _) in self.reverse.sources().filter(|(target, source)| by.carries(source) || by.has_word(target)) {
             let head = target.split(['.', '[']).next().unwrap_or(target).to_owned();
             if !fields.contains(&head) {
                 fields.push(head);
@@ -217,6 +217,12 @@ impl WriteBy {
             WriteBy::Command { words, .. } => names.extend(words.iter().flat_map(|word| word.names()).map(str::to_owned)),
         }
         names
+    }
+
+    /// Whether a word of a command is this field of the unified record.
+    fn has_word(&self, target: &str) -> bool {
+        let WriteBy::Command { words, .. } = self else { return false };
+        target != "id" && words.iter().any(|word| word.names().any(|name| name == target))
     }
 
     /// Whether a path of the vendor's record reaches the vendor.
@@ -321,6 +327,9 @@ impl Compiling<'_, '_> {
         let mut names = Vec::new();
         if self.with_id || self.resource == Resource::GroupMember {
             names.push("id");
+        }
+        if self.resource == Resource::RoleAssignment {
+            names.extend(["user_id", "role_id"]);
         }
         names
     }

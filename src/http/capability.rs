@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
+use serde_json::{Map, Value};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -10,7 +11,7 @@ use super::{problem::READ_ONLY, query::CapabilityQuery};
 use crate::{
     connector::{Connector, FieldKind, Level, LinkMethod, Method, ResourceDef, file::FieldFile},
     error::{Code, Error},
-    model::{AccountId, AccountStatus, EnvironmentId, Field, Resource},
+    model::{Account, AccountId, AccountStatus, EnvironmentId, Field, Resource},
     service::{
         Linked,
         directory::{offered, offered_by_vendor_name},
@@ -123,6 +124,10 @@ pub struct UnifiedCapability {
     pub filters: Vec<FilterCapability>,
     /// List records lack fields that `get` has.
     pub is_partial_response: bool,
+    /// What the customer's plan at the vendor must have; an account whose plan lacks it shows the resource as not supported.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub needs: Option<String>,
     /// Always false.
     pub env_overridden: bool,
 }
@@ -211,6 +216,24 @@ pub struct AccountCapability {
     pub authentication_method: String,
     /// Always false.
     pub is_blocked: bool,
+    /// What is known of the account at the vendor.
+    #[serde(skip)]
+    #[schema(ignore)]
+    pub facts: Map<String, Value>,
+}
+
+impl AccountCapability {
+    /// Of a stored account.
+    pub fn of(account: Account) -> Self {
+        let Account { id, status, method, facts, .. } = account;
+        Self { id, status, authentication_method: method, is_blocked: false, facts }
+    }
+
+    /// Why the account's plan at the vendor does not offer a resource that its link method could read.
+    fn lacks(&self, method: &LinkMethod, resource: Resource) -> Option<String> {
+        let needs = method.resources.get(&resource)?.needs.as_ref()?;
+        (self.facts.get(&needs.fact) == Some(&Value::Bool(false))).then(|| needs.because.clone())
+    }
 }
 
 /// The document of a connector, or of one account when `account` is given.
@@ -222,6 +245,8 @@ pub fn document(
 ) -> Capabilities {
     let mine = |m: &&LinkMethod| account.as_ref().is_none_or(|a| a.authentication_method == m.name);
     let methods: Vec<&LinkMethod> = connector.methods.iter().map(AsRef::as_ref).filter(mine).collect();
+    let lacks = |resource: Resource| account.as_ref().and_then(|a| methods.iter().find_map(|m| a.lacks(m, resource)));
+    let offered = Offered { methods: &methods, lacking: Resource::ALL.iter().filter_map(|r| Some((*r, lacks(*r)?))).collect() };
     Capabilities {
         integration: CapabilityIntegration {
             id: connector.id,
@@ -230,9 +255,9 @@ pub fn document(
             category: connector.file.category.clone(),
         },
         environment_id: environment,
-        proxy: if query.proxy { proxy(connector, &methods, query) } else { Vec::new() },
-        unified: if query.unified { unified(&methods, query) } else { Vec::new() },
-        not_supported: not_supported(&methods),
+        proxy: if query.proxy { proxy(connector, &offered, query) } else { Vec::new() },
+        unified: if query.unified { unified(&offered, query) } else { Vec::new() },
+        not_supported: not_supported(&offered),
         auth: AuthCapability {
             formats: methods.iter().map(|m| m.name.clone()).collect(),
             fields: methods.iter().flat_map(|m| &m.fields).map(field).collect(),
@@ -241,6 +266,12 @@ pub fn document(
         link_methods: connector.methods.iter().map(|m| link(m)).collect(),
         account,
     }
+}
+
+/// What is spoken of: link methods, and what the account's plan lacks of them.
+struct Offered<'a> {
+    methods: &'a [&'a LinkMethod],
+    lacking: BTreeMap<Resource, String>,
 }
 
 fn link(method: &LinkMethod) -> LinkCapability {
@@ -287,9 +318,10 @@ fn wanted(query: &CapabilityQuery, verbs: Vec<Verb>) -> Vec<Verb> {
     verbs.into_iter().filter(asked).collect()
 }
 
-fn unified(methods: &[&LinkMethod], query: &CapabilityQuery) -> Vec<UnifiedCapability> {
+fn unified(offered: &Offered<'_>, query: &CapabilityQuery) -> Vec<UnifiedCapability> {
     let asked = |r: &Resource| query.resource.as_deref().is_none_or(|name| name == r.plural());
-    Resource::ALL.iter().copied().filter(asked).filter_map(|resource| one_unified(methods, resource, query)).collect()
+    let wanted = Resource::ALL.iter().copied().filter(|r| asked(r) && !offered.lacking.contains_key(r));
+    wanted.filter_map(|resource| one_unified(offered.methods, resource, query)).collect()
 }
 
 fn one_unified(methods: &[&LinkMethod], resource: Resource, query: &CapabilityQuery) -> Option<UnifiedCapability> {
@@ -321,6 +353,7 @@ fn one_unified(methods: &[&LinkMethod], resource: Resource, query: &CapabilityQu
         writable: writable(&defs),
         filters,
         is_partial_response: defs.iter().any(|d| d.partial),
+        needs: defs.iter().find_map(|def| def.needs.as_ref()).map(|needs| needs.because.clone()),
         env_overridden: false,
     })
 }
@@ -337,9 +370,10 @@ fn writable(defs: &[&ResourceDef]) -> BTreeMap<String, Vec<String>> {
     all
 }
 
-fn proxy(connector: &Connector, methods: &[&LinkMethod], query: &CapabilityQuery) -> Vec<ProxyCapability> {
+fn proxy(connector: &Connector, offered: &Offered<'_>, query: &CapabilityQuery) -> Vec<ProxyCapability> {
     let mut found: Vec<ProxyCapability> = Vec::new();
-    for (method, def) in methods.iter().flat_map(|m| m.resources.values().map(move |def| (m, def))) {
+    let all = offered.methods.iter().flat_map(|m| m.resources.values().map(move |def| (m, def)));
+    for (method, def) in all.filter(|(_, def)| !offered.lacking.contains_key(&def.resource)) {
         let (name, plural) = (&def.proxy_name, def.resource.plural());
         let verbs = wanted(query, proxy_verbs(method, def.resource));
         let own = own_methods(query, def);
@@ -419,16 +453,19 @@ fn singular(plural: &str) -> String {
     }
 }
 
-fn not_supported(methods: &[&LinkMethod]) -> Vec<NotSupported> {
-    let missing = |resource: &&Resource| methods.iter().all(|m| verbs(m, **resource).is_empty());
-    Resource::ALL
-        .iter()
-        .filter(missing)
-        .map(|resource| NotSupported {
-            resource: resource.plural().into(),
-            reason: methods.iter().find_map(|m| reason(m, *resource)).unwrap_or_else(|| "The connector does not read it.".into()),
-        })
-        .collect()
+fn not_supported(offered: &Offered<'_>) -> Vec<NotSupported> {
+    let methods = offered.methods;
+    let is_missing = |resource: Resource| methods.iter().all(|m| verbs(m, resource).is_empty());
+    let why = |resource: Resource| match offered.lacking.get(&resource) {
+        Some(because) => Some(because.clone()),
+        None if is_missing(resource) => {
+            let reason = methods.iter().find_map(|m| reason(m, resource));
+            Some(reason.unwrap_or_else(|| "The connector does not read it.".into()))
+        }
+        None => None,
+    };
+    let all = Resource::ALL.iter();
+    all.filter_map(|r| Some(NotSupported { resource: r.plural().into(), reason: why(*r)? })).collect()
 }
 
 fn reason(method: &LinkMethod, resource: Resource) -> Option<String> {

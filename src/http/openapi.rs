@@ -72,7 +72,10 @@ const ABOUT: &str = "Rollcall links customers' accounts at many vendors and answ
     some seconds (503 `vendor_held`); limits a vendor announces are kept to, so that its 429 is rare and ours names the time.";
 
 const TAGS: &[(&str, &str)] = &[
-    ("directory", "Users, groups, roles, organizations and workspaces of every vendor in one schema."),
+    (
+        "directory",
+        "Users, groups, roles and who holds them, organizations, workspaces, licences and activities of every vendor in one schema.",
+    ),
     ("proxy", "A vendor's own named resources."),
     ("accounts", "Customers' accounts at vendors: linked, listed, changed, deleted."),
     ("integrations", "Connectors, and what each offers."),

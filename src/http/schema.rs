@@ -9,8 +9,9 @@ use uuid::Uuid;
 use crate::{
     error::Origin,
     model::{
-        Account, AccountId, AccountStatus, ApiToken, EnvironmentId, FilterReport, Forbidden, Group, Member, Organization, Role,
-        Scope, TokenId, User, Warning, Workspace, environment_integration_id, integration_id,
+        Account, AccountId, AccountStatus, Activity, ApiToken, DirectoryLicense, EnvironmentId, FilterReport, Forbidden, Group,
+        Member, Organization, Role, RoleAssignment, Scope, TokenId, User, Warning, Workspace, environment_integration_id,
+        integration_id,
     },
 };
 
@@ -54,6 +55,12 @@ data_pages! {
     OrganizationPage of Organization;
     /// A page of workspaces.
     WorkspacePage of Workspace;
+    /// A page of role assignments.
+    RoleAssignmentPage of RoleAssignment;
+    /// A page of licences.
+    LicensePage of DirectoryLicense;
+    /// A page of activities.
+    ActivityPage of Activity;
     /// A page of a vendor's own records.
     ProxyPage of Map<String, Value>;
 }

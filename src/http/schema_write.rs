@@ -100,6 +100,20 @@ pub struct WriteMember {
     pub remote_data: Option<Map<String, Value>>,
 }
 
+/// A role to be given to a user.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WriteRoleAssignment {
+    /// The user's id.
+    pub user_id: String,
+    /// The role's id.
+    pub role_id: String,
+    /// Members of the vendor's own body, sent as they are beside the others.
+    #[serde(default)]
+    #[schema(nullable = false)]
+    pub remote_data: Option<Map<String, Value>>,
+}
+
 /// A user and a group.
 #[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

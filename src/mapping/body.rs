@@ -34,6 +34,8 @@ fn check(kind: Kind, value: &Value, field: &str) -> Result<(), BodyError> {
         (Kind::Text, _) => wrong("a text without NUL".to_owned()),
         (Kind::Bool, Value::Bool(_)) => Ok(()),
         (Kind::Bool, _) => wrong("`true` or `false`".to_owned()),
+        (Kind::Number, Value::Number(_)) => Ok(()),
+        (Kind::Number, _) => wrong("a number".to_owned()),
         (Kind::Time, Value::String(text)) if time(text).is_some() => Ok(()),
         (Kind::Time, _) => wrong("a date-time in the form of RFC 3339".to_owned()),
         (Kind::Enum(words), Value::String(word)) if words.contains(&word.as_str()) => Ok(()),

@@ -303,6 +303,9 @@ fn fits(file: &SourceFile, kind: Kind) -> Checked<()> {
     if file.values.is_some() && file.read_as.is_some() {
         return wrong("`values` and `as` exclude each other", "`values` compares the text as the vendor writes it");
     }
+    if file.keep_others && (file.values.is_none() || file.otherwise.is_some() || !matches!(kind, Kind::Text)) {
+        return wrong("`keep_others` stands beside `values` of a text, without `else`", "leave it out");
+    }
     if file.split.is_some() && (file.join.is_some() || !matches!(kind, Kind::List(_))) {
         return Err("`split` makes a list: the target must be one, without `join`".into());
     }
@@ -312,10 +315,10 @@ fn fits(file: &SourceFile, kind: Kind) -> Checked<()> {
         Kind::List(_) if file.join.is_some() && file.from.is_some() => {
             Err("`join` makes one text, but the target is a list".into())
         }
-        Kind::Bool | Kind::Time | Kind::Enum(_) | Kind::Text if file.each.is_some() => {
+        Kind::Bool | Kind::Number | Kind::Time | Kind::Enum(_) | Kind::Text if file.each.is_some() => {
             Err("`each` makes a list, but the target is none".into())
         }
-        Kind::Text | Kind::Time | Kind::Enum(_) | Kind::List(_) if file.present.is_some() => {
+        Kind::Text | Kind::Number | Kind::Time | Kind::Enum(_) | Kind::List(_) if file.present.is_some() => {
             wrong("`present` makes a boolean, but the target is none", "use `from`")
         }
         Kind::Enum(words) if words.contains(&"unknown") && reads_text && file.otherwise.is_none() => {
@@ -342,6 +345,7 @@ fn steps(file: &SourceFile, kind: Kind) -> Checked<Steps> {
         null_if: file.null_if.as_ref().map(|texts| texts.as_slice().to_vec()).unwrap_or_default(),
         function,
         values: values.collect::<Checked<_>>()?,
+        keep_others: file.keep_others,
         read_as: read_as(file, item)?,
         split: file.split.clone(),
         join: file.join.clone().filter(|_| file.from.is_some()),

@@ -17,6 +17,7 @@ fn write(kind: Kind, value: &Value, out: &mut Vec<u8>) -> Result<(), Mistake> {
         (_, Value::Null) => out.extend_from_slice(if matches!(kind, Kind::List(_)) { b"[]" } else { b"null" }),
         (Kind::Text, Value::String(text)) => write_text(out, text),
         (Kind::Text, Value::Bool(_) | Value::Number(_)) => write_text(out, &value.to_string()),
+        (Kind::Number, Value::Number(number)) => out.extend_from_slice(number.to_string().as_bytes()),
         (Kind::Bool, Value::Bool(_)) => out.extend_from_slice(value.to_string().as_bytes()),
         (Kind::Time, Value::String(text)) => {
             let at = time(text).ok_or("the fixed value is not a date-time")?;

@@ -70,6 +70,8 @@ pub(super) struct Steps {
     pub function: Option<Function>,
     /// Word → JSON text; empty when not given.
     pub values: Vec<(String, Vec<u8>)>,
+    /// Whether a word outside `values` stays as it is.
+    pub keep_others: bool,
     pub read_as: Option<ReadAs>,
     pub split: Option<String>,
     pub join: Option<String>,

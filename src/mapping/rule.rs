@@ -125,6 +125,9 @@ pub struct SourceFile {
     /// Word → word; compared exactly.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub values: Option<BTreeMap<String, serde_json::Value>>,
+    /// For `values`: a word outside them stays as the vendor wrote it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub keep_others: bool,
     /// What everything else becomes: a word outside `values`, and a value that is missing, null or of another type.
     /// With a warning when it is the enum word `unknown`.
     #[serde(rename = "else", default, deserialize_with = "written", skip_serializing_if = "Option::is_none")]

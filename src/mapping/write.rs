@@ -213,6 +213,10 @@ impl<'a> Writer<'_, 'a> {
                     self.out.extend_from_slice(json);
                     if json == b"null" { Wrote::Nothing } else { Wrote::Value }
                 }
+                None if rule.steps.keep_others => {
+                    write_text(self.out, &text);
+                    Wrote::Value
+                }
                 None => self.otherwise(rule, Some(&text)),
             };
         }
@@ -222,10 +226,11 @@ impl<'a> Writer<'_, 'a> {
             (Some(read_as), _) => read_as.read(&text),
             (None, Kind::Time) => time(&text),
             (None, Kind::Bool) => bool_word(&text),
+            (None, Kind::Number) => number(&text),
             (None, _) => Some(Cow::Borrowed(&*text)),
         };
         match (converted, kind) {
-            (Some(word), Kind::Bool) => self.out.extend_from_slice(word.as_bytes()),
+            (Some(word), Kind::Bool | Kind::Number) => self.out.extend_from_slice(word.as_bytes()),
             (Some(text), _) => write_text(self.out, &text),
             (None, _) => {
                 self.lost(rule);
@@ -391,6 +396,7 @@ impl<'a> Writer<'_, 'a> {
         let wanted = match rule.kind {
             Kind::Text => "a text",
             Kind::Bool => "a boolean",
+            Kind::Number => "a number",
             Kind::Time => "a date-time",
             Kind::Enum(_) => "a word",
             Kind::Object(_) => "a record",
@@ -410,6 +416,12 @@ impl<'a> Writer<'_, 'a> {
 /// The words of a boolean, whatever their case.
 fn bool_word(text: &str) -> Option<Cow<'static, str>> {
     ["true", "false"].into_iter().find(|word| text.eq_ignore_ascii_case(word)).map(Cow::Borrowed)
+}
+
+/// A text that is a number of JSON; its digits stay as they are.
+fn number(text: &str) -> Option<Cow<'static, str>> {
+    let text = text.trim();
+    serde_json::from_str::<serde_json::Number>(text).ok().map(|_| Cow::Owned(text.to_owned()))
 }
 
 /// Whether `null_if` takes the value for nothing.

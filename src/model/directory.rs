@@ -11,6 +11,8 @@ pub enum Kind {
     Text,
     /// A boolean; the words `true` and `false` are converted.
     Bool,
+    /// A number; texts of digits are converted.
+    Number,
     /// A date-time, RFC 3339 in UTC.
     Time,
     /// One of the words; anything else must be mapped by `values` and `else`.
@@ -61,6 +63,9 @@ impl Shaped for String {
 }
 impl Shaped for bool {
     const KIND: Kind = Kind::Bool;
+}
+impl Shaped for f64 {
+    const KIND: Kind = Kind::Number;
 }
 impl Shaped for Timestamp {
     const KIND: Kind = Kind::Time;
@@ -115,6 +120,13 @@ macro_rules! words {
         }
     };
 }
+
+mod access;
+
+pub use access::{
+    Activity, ActivityContext, Actor, ActorType, ActorUser, DirectoryLicense, LicenseStatus, LicensedProduct, ProductStatus,
+    RoleAssignment, RoleGroupType,
+};
 
 words! {
     /// Whether a user can work. A word a connector does not know becomes `unknown` with a warning, never `active`.
@@ -437,6 +449,12 @@ pub enum Resource {
     Workspace,
     /// The user the credential belongs to.
     Me,
+    /// Who holds which role.
+    RoleAssignment,
+    /// What was bought, and how much of it is in use.
+    License,
+    /// What was done, by whom.
+    Activity,
 }
 
 impl Resource {
@@ -449,6 +467,9 @@ impl Resource {
         Resource::Organization,
         Resource::Workspace,
         Resource::Me,
+        Resource::RoleAssignment,
+        Resource::License,
+        Resource::Activity,
     ];
 
     /// The name in paths and connector folders.
@@ -461,6 +482,9 @@ impl Resource {
             Resource::Organization => "organizations",
             Resource::Workspace => "workspaces",
             Resource::Me => "me",
+            Resource::RoleAssignment => "role_assignments",
+            Resource::License => "licenses",
+            Resource::Activity => "activities",
         }
     }
 
@@ -473,6 +497,9 @@ impl Resource {
             Resource::Role => &Role::SHAPE,
             Resource::Organization => &Organization::SHAPE,
             Resource::Workspace => &Workspace::SHAPE,
+            Resource::RoleAssignment => &RoleAssignment::SHAPE,
+            Resource::License => &DirectoryLicense::SHAPE,
+            Resource::Activity => &Activity::SHAPE,
         }
     }
 }

@@ -14,8 +14,9 @@ mod trace;
 pub use account::{Account, AccountStatus, Forbidden};
 pub use clock::{Clock, SystemClock};
 pub use directory::{
-    Email, Field, Group, GroupStatus, GroupType, Kind, License, Me, Member, MemberType, NamedRef, Organization, Phone, Resource,
-    Role, Shape, Shaped, User, UserGroup, UserRole, UserStatus, Workspace, WorkspaceStatus,
+    Activity, ActivityContext, Actor, ActorType, ActorUser, DirectoryLicense, Email, Field, Group, GroupStatus, GroupType, Kind,
+    License, LicenseStatus, LicensedProduct, Me, Member, MemberType, NamedRef, Organization, Phone, ProductStatus, Resource,
+    Role, RoleAssignment, RoleGroupType, Shape, Shaped, User, UserGroup, UserRole, UserStatus, Workspace, WorkspaceStatus,
 };
 pub use ids::{AccountId, EnvironmentId, Slug, TokenId, environment_integration_id, integration_id};
 pub use page::{FilterReport, Warning};

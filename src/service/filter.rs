@@ -82,11 +82,16 @@ const ALIASES: &[(Resource, &str, &str)] = &[
     (Resource::Role, "organization_id", "organization"),
     (Resource::Workspace, "organization_id", "organization[id]"),
     (Resource::Organization, "organization_id", "id"),
+    (Resource::RoleAssignment, "organization_id", "organization"),
+    (Resource::License, "organization_id", "organization"),
+    (Resource::Activity, "organization_id", "organization"),
+    (Resource::Activity, "actor", "actor[user][id]"),
 ];
 
 /// Texts that people write in any case.
 const ANY_CASE: &[&str] = &["email", "emails", "username", "aliases"];
 
+const NUMBER: &[&str] = &["eq", "in", "gt", "gte", "lt", "lte"];
 const TIME: &[&str] = &["eq", "in", "gt", "gte", "lt", "lte"];
 const TEXT: &[&str] = &["eq", "in", "contains"];
 const WORD: &[&str] = &["eq", "in"];
@@ -123,6 +128,7 @@ enum Values {
     AnyCase(BTreeSet<String>),
     Part(String),
     Bool(bool),
+    Numbers(Vec<f64>),
     Times(Vec<Timestamp>),
 }
 
@@ -139,7 +145,7 @@ impl Plan {
             plan.tests.push(Test::new(target, filter)?);
             match vendor.filter(|vendor| !plan.asks(vendor)) {
                 Some(vendor) => {
-                    plan.pushed.extend(render(vendor, filter)?);
+                    plan.pushed.extend(render(vendor, filter, position_of(def))?);
                     plan.report.vendor.push(filter.field.clone());
                 }
                 None => plan.report.gateway.push(filter.field.clone()),
@@ -183,6 +189,24 @@ impl Plan {
         })
     }
 
+    /// The first and the last second that filters of this field leave, which a vendor is then asked for; the filters themselves
+    /// hold more exactly.
+    pub fn seconds(&mut self, field: &str) -> (Option<i64>, Option<i64>) {
+        let (mut from, mut to): (Option<i64>, Option<i64>) = (None, None);
+        for test in self.tests.iter().filter(|test| test.name == field) {
+            let Values::Times(times) = &test.values else { continue };
+            let (first, last) = (times.iter().min().map(|t| t.as_second()), times.iter().max().map(|t| t.as_second()));
+            let is_from = !matches!(test.op, FilterOp::Lt | FilterOp::Lte);
+            let is_to = !matches!(test.op, FilterOp::Gt | FilterOp::Gte);
+            from = from.max(first.filter(|_| is_from));
+            to = [to, last.filter(|_| is_to)].into_iter().flatten().min();
+        }
+        let (pushed, rest) = std::mem::take(&mut self.report.gateway).into_iter().partition(|name| name == field);
+        self.report.gateway = rest;
+        self.report.vendor.extend::<Vec<String>>(pushed);
+        (from, to)
+    }
+
     /// Moves the company filter from the gateway's column to the vendor's, because only that company is read.
     pub fn company_is_pushed(&mut self) {
         let is_company = |field: &String| field.starts_with("organization");
@@ -203,19 +227,21 @@ pub fn filterable(def: &ResourceDef) -> Vec<(String, &'static [&'static str])> {
 fn leaves(shape: &Shape) -> Vec<(String, &'static [&'static str])> {
     let mut found = Vec::new();
     for field in shape.fields {
-        let mut add = |name: String, kind: Kind| match operators(kind) {
-            [] => {}
-            operators => found.push((name, operators)),
-        };
         match field.kind {
             Kind::List(&Kind::Object(inner)) | Kind::Object(inner) => {
-                inner.fields.iter().for_each(|f| add(format!("{}[{}]", field.name, f.name), f.kind));
+                found.extend(leaves(inner).into_iter().map(|(name, operators)| (within(field.name, &name), operators)));
             }
-            Kind::List(element) => add(field.name.to_owned(), *element),
-            kind => add(field.name.to_owned(), kind),
+            Kind::List(&kind) | kind => found.push((field.name.to_owned(), operators(kind))),
         }
     }
+    found.retain(|(_, operators)| !operators.is_empty());
     found
+}
+
+/// `actor` and `user[id]` are `actor[user][id]`.
+fn within(outer: &str, inner: &str) -> String {
+    let (head, rest) = inner.split_at(inner.find('[').unwrap_or(inner.len()));
+    format!("{outer}[{head}]{rest}")
 }
 
 /// What a field of this kind can be compared by.
@@ -223,6 +249,7 @@ fn operators(kind: Kind) -> &'static [&'static str] {
     match kind {
         Kind::Text => TEXT,
         Kind::Enum(_) => WORD,
+        Kind::Number => NUMBER,
         Kind::Time => TIME,
         Kind::Bool => BOOL,
         Kind::Object(_) | Kind::List(_) => &[],
@@ -265,16 +292,27 @@ pub(super) fn vendor_filter<'d>(def: &'d ResourceDef, linked: &Linked, name: &st
     (trusted && filter.ops.iter().any(|word| word == op.as_str())).then_some(filter)
 }
 
-fn render(vendor: &VendorFilter, filter: &Filter) -> Result<Vec<(String, String)>> {
+/// How a value stands in what is sent: in a query encoded, in a command as it is.
+fn position_of(def: &ResourceDef) -> Position {
+    let is_report = def.list.as_ref().is_some_and(|list| list.report.is_some());
+    if is_report { Position::Text } else { Position::Query }
+}
+
+fn render(vendor: &VendorFilter, filter: &Filter, position: Position) -> Result<Vec<(String, String)>> {
     let value = filter.values.join(",");
-    let parameter = |(name, template): &(String, crate::connector::Template)| {
-        let text = template.render(Position::Query, |wanted| (wanted == "value").then_some(value.as_str())).map_err(|_| {
-            Error::new(Code::InvalidFilter, format!("The value of `{}` holds a control character.", filter.field))
-                .field(&filter.field)
-        })?;
-        Ok((name.clone(), text))
-    };
-    vendor.query.iter().map(parameter).collect()
+    let own = vendor.words.get(&value);
+    let values: Vec<&str> = own.map_or_else(|| vec![value.as_str()], |words| words.iter().map(String::as_str).collect());
+    let mut parameters = Vec::new();
+    for (name, template) in &vendor.query {
+        for value in &values {
+            let text = template.render(position, |wanted| (wanted == "value").then_some(*value)).map_err(|_| {
+                Error::new(Code::InvalidFilter, format!("The value of `{}` holds a control character.", filter.field))
+                    .field(&filter.field)
+            })?;
+            parameters.push((name.clone(), text));
+        }
+    }
+    Ok(parameters)
 }
 
 impl Target {
@@ -313,7 +351,7 @@ impl Values {
         let bad = |detail: String| Err(Error::new(Code::InvalidFilter, detail).field(&filter.field));
         let ordered = matches!(filter.op, FilterOp::Gt | FilterOp::Gte | FilterOp::Lt | FilterOp::Lte);
         let is_part = filter.op == FilterOp::Contains;
-        if ordered && !matches!(kind, Kind::Time) || is_part && !matches!(kind, Kind::Text) {
+        if ordered && !matches!(kind, Kind::Time | Kind::Number) || is_part && !matches!(kind, Kind::Text) {
             return bad(format!("`{}` takes {}, not {}.", filter.field, operators(kind).join(", "), filter.op.as_str()));
         }
         let Some(first) = filter.values.first() else {
@@ -324,6 +362,12 @@ impl Values {
                 Some(times) => Ok(Values::Times(times)),
                 None => bad(format!("`{}` takes RFC 3339 times, for example 2026-01-31T00:00:00Z.", filter.field)),
             },
+            Kind::Number => {
+                match filter.values.iter().map(|value| value.parse().ok().filter(|n: &f64| n.is_finite())).collect() {
+                    Some(numbers) => Ok(Values::Numbers(numbers)),
+                    None => bad(format!("`{}` takes numbers.", filter.field)),
+                }
+            }
             _ if is_part && first.is_empty() => bad(format!("`{}` needs a text to look for.", filter.field)),
             _ if is_part => Ok(Values::Part(first.to_lowercase())),
             Kind::Bool => match (first.as_str(), filter.op) {
@@ -348,17 +392,24 @@ impl Values {
             (Values::AnyCase(texts), Value::String(text)) => texts.contains(&text.to_lowercase()),
             (Values::Part(part), Value::String(text)) => text.to_lowercase().contains(part),
             (Values::Bool(wanted), Value::Bool(flag)) => wanted == flag,
-            (Values::Times(wanted), Value::String(text)) => text.parse::<Timestamp>().is_ok_and(|time| {
-                wanted.iter().any(|wanted| match op {
-                    FilterOp::Eq | FilterOp::In | FilterOp::Contains => time == *wanted,
-                    FilterOp::Gt => time > *wanted,
-                    FilterOp::Gte => time >= *wanted,
-                    FilterOp::Lt => time < *wanted,
-                    FilterOp::Lte => time <= *wanted,
-                })
-            }),
+            (Values::Times(wanted), Value::String(text)) => {
+                text.parse::<Timestamp>().is_ok_and(|time| wanted.iter().any(|wanted| stands(&time, op, wanted)))
+            }
+            (Values::Numbers(wanted), Value::Number(number)) => {
+                number.as_f64().is_some_and(|number| wanted.iter().any(|wanted| stands(&number, op, wanted)))
+            }
             _ => false,
         }
+    }
+}
+
+fn stands<T: PartialOrd>(found: &T, op: FilterOp, wanted: &T) -> bool {
+    match op {
+        FilterOp::Eq | FilterOp::In | FilterOp::Contains => found == wanted,
+        FilterOp::Gt => found > wanted,
+        FilterOp::Gte => found >= wanted,
+        FilterOp::Lt => found < wanted,
+        FilterOp::Lte => found <= wanted,
     }
 }
 

@@ -6,6 +6,7 @@ mod context;
 mod credential;
 pub mod cursor;
 pub mod directory;
+mod facts;
 pub mod filter;
 mod fresh;
 pub mod idempotency;

@@ -49,6 +49,8 @@ pub struct Placed<'a> {
 pub enum Key {
     /// False before true.
     Flag(bool),
+    /// The smaller first; see [`place_of`].
+    Number(u64),
     /// The earlier first.
     Time(Timestamp),
     /// Without regard to case, then with it.
@@ -95,10 +97,17 @@ fn key(kind: Kind, value: &Value) -> Option<Key> {
             Some(text(part))
         }
         (Kind::Time, Value::String(time)) => time.parse().ok().map(Key::Time),
+        (Kind::Number, Value::Number(number)) => number.as_f64().map(place_of).map(Key::Number),
         (Kind::Bool, Value::Bool(flag)) => Some(Key::Flag(*flag)),
         (_, Value::String(word)) => Some(text(word)),
         _ => None,
     }
+}
+
+/// The bits of a number, so that the greater number has the greater bits.
+fn place_of(number: f64) -> u64 {
+    let bits = number.to_bits();
+    if bits >> 63 == 1 { !bits } else { bits | 1 << 63 }
 }
 
 fn text(word: &str) -> Key {
@@ -138,6 +147,12 @@ mod tests {
         assert_eq!(place("groups", json!([])), None);
         assert_eq!(place("name", Value::Null), None);
         assert!(Resource::User.shape().fields.iter().all(|field| place(field.name, json!({})).is_none()));
+    }
+
+    #[test]
+    fn numbers_are_ordered_by_their_size() {
+        let numbers = [-10.5, -2.0, 0.0, 0.5, 2.0, 10.0, 1e9];
+        assert!(numbers.windows(2).all(|pair| place_of(pair[0]) < place_of(pair[1])));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::{
     accounts::cut_short,
     credential::place,
     cursor::{MAX_INLINE, Position},
-    directory::{Directory, offered, without},
+    directory::{Directory, MAX_LIMIT, offered, without},
     snapshot::{Manifest, Mark, ended, records_of},
     write::account_root,
 };
@@ -20,7 +20,7 @@ use crate::{
     error::{Code, Error, Result},
     mapping::{Path, Records},
     model::{Resource, Slug, Warning},
-    upstream::{Company, Failure, ListAsk, Pick, RawPage, Visit},
+    upstream::{Company, Failure, ListAsk, Pick, RawPage, ReportAsk, Visit},
 };
 
 /// Some records in a row.
@@ -69,6 +69,10 @@ pub struct Source<'a> {
     pub(super) name: String,
     /// Query parameters of pushed filters.
     pub(super) pushed: Vec<(String, String)>,
+    /// The first and the last second that are asked for, of lists that are reported by time.
+    seconds: (Option<i64>, Option<i64>),
+    /// Whether few of the records read may be wanted.
+    is_sparse: bool,
     /// The caller's own parameters.
     pub(super) remote_query: Vec<(String, String)>,
     /// Whether the records read are mapped by their own table.
@@ -114,6 +118,8 @@ impl<'a> Source<'a> {
             name: parent.map_or_else(|| name.to_owned(), |parent| format!("{name}/{parent}")),
             group: parent.map(str::to_owned),
             pushed: Vec::new(),
+            seconds: (None, None),
+            is_sparse: false,
             remote_query: Vec::new(),
             mapped: false,
         })
@@ -126,12 +132,22 @@ impl<'a> Source<'a> {
 
     /// Whether companies are visited, one after another.
     pub fn is_visited(&self) -> bool {
-        matches!(self.list.source, ListSource::Command(_))
+        matches!(self.list.source, ListSource::Command(_)) && self.list.report.is_none()
+    }
+
+    /// The field by whose time the list is read, where it is.
+    pub fn time_field(&self) -> Option<&'a str> {
+        self.list.report.as_ref().map(|report| report.field.as_str())
+    }
+
+    /// Reads only these seconds, and much at once where the gateway will leave out some of it.
+    pub fn limit_to_seconds(&mut self, seconds: (Option<i64>, Option<i64>), is_sparse: bool) {
+        (self.seconds, self.is_sparse) = (seconds, is_sparse);
     }
 
     /// Whether each company has records of its own.
     pub fn is_per_company(&self) -> bool {
-        self.is_visited() && self.read.per.is_some()
+        (self.is_visited() || self.list.report.is_some()) && self.read.per.is_some()
     }
 
     /// Reads only this company.
@@ -202,6 +218,9 @@ impl<'a> Source<'a> {
     }
 
     async fn page(&self, next: Option<String>, skip: usize, limit: usize) -> Result<Batch> {
+        if self.list.report.is_some() {
+            return Box::pin(self.report(next, skip, limit)).await;
+        }
         let ask = ListAsk {
             next: next.clone(),
             limit,
@@ -227,6 +246,49 @@ impl<'a> Source<'a> {
             company: None,
             is_vendor_page: true,
             lost: Vec::new(),
+        })
+    }
+
+    /// A page of a company's report. It is read to its end even if its caller leaves, because it holds the service's lock.
+    async fn report(&self, next: Option<String>, skip: usize, limit: usize) -> Result<Batch> {
+        let (from, to) = self.seconds;
+        let limit = if self.is_sparse { MAX_LIMIT } else { limit };
+        let (options, company) = (self.pushed.clone(), self.company.clone());
+        let ask = ReportAsk { next: next.clone(), limit, options, from, to, company };
+        let (upstream, access) = (Arc::clone(&self.directory.upstream), Arc::clone(&self.linked.access));
+        let resource = self.read.resource;
+        let work = async move {
+            let def = access.method.resources.get(&resource);
+            let def = def.ok_or_else(|| Failure::BadAnswer("the connector reads it no more".into()))?;
+            upstream.report(&access, def, &ask).await
+        };
+        let page = match self.directory.accounts.opened.tasks.finish(work).await.ok_or_else(cut_short)? {
+            Ok(page) => page,
+            Err(failure) => {
+                if let Failure::Unsendable { reason, .. } = &failure {
+                    let detail = format!("The value of a filter cannot be sent to the vendor: {reason}.");
+                    return Err(Error::new(Code::InvalidFilter, detail));
+                }
+                if let Failure::Lacking { fact: Some(fact), .. } = &failure {
+                    self.directory.accounts.note_fact(self.linked, fact, &false.into()).await;
+                }
+                return Err(self.note(failure).await);
+            }
+        };
+        for (name, value) in &page.facts {
+            self.directory.accounts.note_fact(self.linked, name, value).await;
+        }
+        let records = if page.body.is_empty() { Vec::new() } else { records_of(&page.body)? };
+        self.directory.meters.page(self.connector(), resource, records.len());
+        Ok(Batch {
+            body: page.body,
+            records: records.into(),
+            skip,
+            here: Position::Page { next: page.here.or(next), skip: 0 },
+            after: page.next.map(|next| Position::Page { next: Some(next), skip: 0 }),
+            company: company_root(page.company.as_ref()),
+            is_vendor_page: true,
+            lost: page.lost.into_iter().filter(|_| skip == 0).collect(),
         })
     }
 

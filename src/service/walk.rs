@@ -18,7 +18,7 @@ use crate::{
     error::{Code, Error, Result},
     mapping::{Page, Roots},
     model::Resource,
-    upstream::Visit,
+    upstream::{ADDON_MISSING, Visit},
 };
 
 /// A filtered call reads on for this long without a match.
@@ -54,6 +54,10 @@ impl<'a> Walk<'a> {
         {
             source.limit_to(company);
             plan.company_is_pushed();
+        }
+        if let Some(field) = source.time_field() {
+            let seconds = plan.seconds(field);
+            source.limit_to_seconds(seconds, !plan.report.gateway.is_empty());
         }
         source.pushed = std::mem::take(&mut plan.pushed);
         source.remote_query = query.remote_query.clone();
@@ -202,6 +206,10 @@ impl<'a> Walk<'a> {
     }
 
     fn check_not_empty(&self, cursor: &Cursor, next: Option<&Position>) -> Result<()> {
+        let is_over = next.is_none() && cursor.seen == 0;
+        if let Some(lost) = cursor.lost.iter().find(|lost| is_over && lost.code == ADDON_MISSING) {
+            return Err(Error::new(Code::AddonMissing, &lost.message));
+        }
         let is_wrong = self.source.must_not_be_empty() && next.is_none() && cursor.seen == 0 && self.plan.is_empty();
         if is_wrong { Err(empty()) } else { Ok(()) }
     }

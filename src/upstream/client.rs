@@ -6,7 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::{
-    Access, CustomAnswer, CustomCall, Failure, Guard, HttpAnswer, HttpCall, ListAsk, Pick, RawPage, Tested, Visit,
+    Access, CustomAnswer, CustomCall, Failure, Guard, HttpAnswer, HttpCall, ListAsk, Pick, RawPage, ReportAsk, ReportPage,
+    Tested, Visit,
     send::Sender,
     transport::{
         keeper_commander::{self, Around, Wire},
@@ -127,6 +128,14 @@ impl Upstream {
             Transport::Rest | Transport::Scim => {
                 Err(Failure::BadAnswer("this connector has no companies to visit; its resources are listed".into()))
             }
+        }
+    }
+
+    /// One page of what a company's report says, under the service lock. Command transports only.
+    pub async fn report(&self, access: &Access, resource: &ResourceDef, ask: &ReportAsk) -> Result<ReportPage, Failure> {
+        match access.method.transport {
+            Transport::KeeperCommander => keeper_commander::report(&*self.context, access, resource, ask).await,
+            Transport::Rest | Transport::Scim => Err(Failure::BadAnswer("this connector reports nothing by time".into())),
         }
     }
 

@@ -22,6 +22,7 @@ pub mod query;
 mod ranges;
 pub mod rate;
 mod redact;
+mod report;
 mod send;
 mod tls;
 pub mod transport;
@@ -39,8 +40,9 @@ pub use egress::{Allow, Guard};
 pub use egress_proxy::EgressProxy;
 pub use meters::ByConnector;
 pub use query::Query;
+pub use report::{ReportAsk, ReportPage};
 pub use send::{CustomAnswer, CustomCall, HttpAnswer, HttpCall};
-pub use transport::rest_write::PATH as UNUSABLE;
+pub use transport::{keeper_commander::ADDON_MISSING, rest_write::PATH as UNUSABLE};
 pub use trust::Trust;
 pub use write::{Said, VerbatimAsk, WriteAsk, WriteVerb, Written, judge};
 
@@ -100,6 +102,14 @@ pub enum Failure {
     /// What shall be made is there already; nothing was sent.
     #[error("{0}")]
     Exists(String),
+    /// The customer's plan at the vendor lacks what this needs.
+    #[error("{because}")]
+    Lacking {
+        /// The fact of the account that is not true; none where it is known of one of many companies only.
+        fact: Option<String>,
+        /// The connector's sentence.
+        because: String,
+    },
     /// Paging makes no progress.
     #[error("{0}")]
     PagingBroken(String),
@@ -146,6 +156,7 @@ impl Failure {
             Failure::Upload(_) => Code::RequestTimeout,
             Failure::Unsendable { .. } => Code::FieldNotWritable,
             Failure::Exists(_) => Code::AlreadyExists,
+            Failure::Lacking { .. } => Code::AddonMissing,
             Failure::PagingBroken(_) => Code::VendorPagingBroken,
             Failure::ContextChanged(_) => Code::VendorContextChanged,
             Failure::Held { .. } => Code::VendorHeld,

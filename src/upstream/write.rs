@@ -42,7 +42,7 @@ impl WriteVerb {
 pub struct WriteAsk {
     /// What is done.
     pub verb: WriteVerb,
-    /// Values for `{…}`: `id`, `group_id`.
+    /// Values for `{…}`: `id`, `group_id`, `user_id`, `role_id`.
     pub values: BTreeMap<String, String>,
     /// What goes into the vendor's record.
     pub changes: Vec<Change>,

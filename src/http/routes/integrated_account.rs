@@ -128,8 +128,7 @@ pub async fn get_account_capabilities(
 ) -> Answer {
     let account = state.services.accounts.get(caller.environment, &id).await?;
     let connector = state.services.accounts.connector_of(&account)?;
-    let shown =
-        AccountCapability { id: account.id, status: account.status, authentication_method: account.method, is_blocked: false };
+    let shown = AccountCapability::of(account);
     envelope::object(&capability::document(&connector, caller.environment, Some(shown), &caller.query))
 }
 

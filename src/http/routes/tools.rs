@@ -43,7 +43,6 @@ pub async fn list_integration_tools(caller: Caller<ReadAccounts, ToolQuery>, nam
 pub async fn list_account_tools(caller: Caller<ReadAccounts, ToolQuery>, id: Path<String>, state: Data<State>) -> Answer {
     let account = state.services.accounts.get(caller.environment, &id).await?;
     let connector = state.services.accounts.connector_of(&account)?;
-    let shown =
-        AccountCapability { id: account.id, status: account.status, authentication_method: account.method, is_blocked: false };
+    let shown = AccountCapability::of(account);
     envelope::object(&tools::document(&connector, caller.environment, Some(shown), caller.query.methods.clone()))
 }

@@ -25,7 +25,7 @@ use crate::{
 type Lists = LinkedAccount<ReadDirectory, DataList>;
 type Gets = LinkedAccount<ReadDirectory, DataOne>;
 
-async fn page(call: Lists, request: &HttpRequest, state: &State, resource: Resource, parent: Option<&str>) -> Answer {
+pub(super) async fn page(call: Lists, request: &HttpRequest, state: &State, resource: Resource, parent: Option<&str>) -> Answer {
     capability::require(&call.linked, resource, Verb::List)?;
     if lines::are_wanted(request, &call.query.0) {
         let lines = Lines::new(resource, parent.map(str::to_owned), call.query.0)?;
@@ -34,7 +34,7 @@ async fn page(call: Lists, request: &HttpRequest, state: &State, resource: Resou
     envelope::list(state.services.directory.list(&call.linked, resource, parent, call.query.0).await?)
 }
 
-async fn record(call: Gets, state: &State, resource: Resource, id: &str) -> Answer {
+pub(super) async fn record(call: Gets, state: &State, resource: Resource, id: &str) -> Answer {
     capability::require(&call.linked, resource, Verb::Get)?;
     let DataOne { query, envelope } = call.query;
     envelope::one(state.services.directory.get(&call.linked, resource, id, query).await?, envelope)

@@ -59,23 +59,25 @@ where
     write.answer(&caller, state, work).await
 }
 
-async fn create(call: Puts, write: Write<Record>, state: &State, resource: Resource, ask: ChangeAsk) -> Answer {
+pub(super) async fn create(call: Puts, write: Write<Record>, state: &State, resource: Resource, ask: ChangeAsk) -> Answer {
     let call = call.0?;
     capability::require(&call.linked, resource, Verb::Other("create"))?;
-    let work =
-        async move |services: Arc<Services>, linked: Arc<Linked>, ask| services.directory.create(&linked, resource, ask).await;
+    let work = async move |services: Arc<Services>, linked: Arc<Linked>, ask| {
+        Box::pin(services.directory.create(&linked, resource, ask)).await
+    };
     put(call, write, state, ask, work).await
 }
 
 async fn update(call: Puts, write: Write<Record>, state: &State, resource: Resource, ask: ChangeAsk) -> Answer {
     let call = call.0?;
     capability::require(&call.linked, resource, Verb::Other("update"))?;
-    let work =
-        async move |services: Arc<Services>, linked: Arc<Linked>, ask| services.directory.update(&linked, resource, ask).await;
+    let work = async move |services: Arc<Services>, linked: Arc<Linked>, ask| {
+        Box::pin(services.directory.update(&linked, resource, ask)).await
+    };
     put(call, write, state, ask, work).await
 }
 
-async fn take(
+pub(super) async fn take(
     call: LinkedAccount<WriteDirectory, DataDelete>,
     write: Write<NoBody>,
     state: &State,
@@ -90,7 +92,7 @@ async fn take(
 
 async fn take_away(services: Arc<Services>, linked: Arc<Linked>, resource: Resource, ask: ChangeAsk) -> Result<Reply> {
     let id = ask.id.clone().unwrap_or_default();
-    let warnings = services.directory.delete(&linked, resource, ask).await?;
+    let warnings = Box::pin(services.directory.delete(&linked, resource, ask)).await?;
     envelope::taken_away(&id, &warnings)
 }
 

@@ -1,5 +1,6 @@
 //! Commander Service Mode: both routes, the queue, the limiter, encrypted answers, one session for everybody.
 
+mod audit;
 mod shell;
 mod world;
 mod writes;
@@ -59,6 +60,10 @@ pub struct Faults {
     pub is_msp: bool,
     /// After this many commands somebody else switches to this company, once.
     pub intruder: Option<(u32, Option<u64>)>,
+    /// Events of each company beyond the seven every one has.
+    pub events: usize,
+    /// Companies without the reporting add-on.
+    pub without_reporting: Vec<u64>,
     /// How writes are lied about, beyond what every Commander does.
     pub write_lie: Option<WriteLie>,
 }
@@ -80,6 +85,8 @@ impl Default for Faults {
             old_shapes: false,
             is_msp: true,
             intruder: None,
+            events: 60,
+            without_reporting: Vec::new(),
             write_lie: None,
         }
     }
@@ -117,6 +124,11 @@ impl Control {
         self.state().shell.write_lie = lie;
     }
 
+    /// Which companies have no reporting add-on from now on.
+    pub fn without_reporting(&self, companies: Vec<u64>) {
+        self.state().shell.without_reporting = companies;
+    }
+
     /// Commands run so far.
     pub fn runs(&self) -> u32 {
         self.state().runs
@@ -129,6 +141,7 @@ pub fn start(faults: Faults) -> std::io::Result<(Sandbox, Arc<Control>, Server)>
     shell.refused = faults.refused.clone();
     shell.old_shapes = faults.old_shapes;
     shell.is_msp = faults.is_msp;
+    (shell.events, shell.without_reporting) = (faults.events, faults.without_reporting.clone());
     shell.write_lie = faults.write_lie;
     let queue = faults.queue;
     let state = State { faults, shell, runs: 0, queued: HashMap::new(), windows: HashMap::new() };

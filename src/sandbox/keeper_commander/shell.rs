@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{
+    audit,
     world::{Company, World},
     writes::{self, WriteLie},
 };
@@ -27,6 +28,10 @@ pub(super) struct Shell {
     pub old_shapes: bool,
     /// Whether the own enterprise manages others.
     pub is_msp: bool,
+    /// Events of each company beyond those every one has.
+    pub events: usize,
+    /// Companies without the reporting add-on.
+    pub without_reporting: Vec<u64>,
     /// How writes are lied about.
     pub write_lie: Option<WriteLie>,
 }
@@ -80,7 +85,16 @@ pub(super) fn given(command: &str, data: Value) -> Answer {
 impl Shell {
     /// A session in the own enterprise.
     pub fn new(world: World) -> Self {
-        Self { world, inside: None, refused: Vec::new(), old_shapes: false, is_msp: true, write_lie: None }
+        Self {
+            world,
+            inside: None,
+            refused: Vec::new(),
+            old_shapes: false,
+            is_msp: true,
+            events: 0,
+            without_reporting: Vec::new(),
+            write_lie: None,
+        }
     }
 
     /// What somebody else's `switch-to-mc` does to everybody.
@@ -103,12 +117,13 @@ impl Shell {
         let Some((word, rest)) = words.split_first() else { return plain(400, "Command must not be empty") };
         let shown = shown(line);
         match word.as_str() {
-            "whoami" => self.none_left(word, rest, &[]).unwrap_or_else(|| given("whoami", whoami())),
+            "whoami" => self.none_left(word, rest, &[]).unwrap_or_else(|| given("whoami", whoami(self.has_reporting()))),
             "enterprise-down" => self
                 .none_left(word, rest, &["-f", "--force"])
                 .unwrap_or_else(|| said(word, "Command executed successfully but produced no output")),
             "switch-to-msp" => self.none_left(word, rest, &[]).unwrap_or_else(|| self.go_home()),
             "enterprise-user" | "enterprise-team" => self.write(word, rest),
+            "audit-report" => self.audit_report(&shown, rest),
             "enterprise-info" => self.enterprise_info(&shown, rest),
             "msp-down" | "msp-info" | "switch-to-mc" if self.inside.is_some() || !self.is_msp => failed(403, word, NOT_MSP),
             "msp-down" => self
@@ -120,6 +135,17 @@ impl Shell {
                 Some(option) => failed(400, word, &format!("unrecognized arguments: {option}")),
                 None => raised(&format!("{word}: not part of this stand-in")),
             },
+        }
+    }
+
+    fn has_reporting(&self) -> bool {
+        self.company().is_some_and(|company| !self.without_reporting.contains(&company.id))
+    }
+
+    fn audit_report(&self, shown: &str, rest: &[String]) -> Answer {
+        match self.company() {
+            Some(company) => audit::run(shown, company, self.events, self.has_reporting(), rest),
+            None => raised("audit-report: no enterprise"),
         }
     }
 
@@ -287,14 +313,18 @@ fn shown(line: &str) -> String {
     line.split("--format").next().unwrap_or(line).trim().to_owned()
 }
 
-fn whoami() -> Value {
-    json!({
+fn whoami(has_reporting: bool) -> Value {
+    let mut who = json!({
         "account_type": "Enterprise", "add-ons": "Advanced Reporting & Alerts Module", "admin": true, "base_plan": "Unknown",
         "breachwatch": false, "data_center": "keeper.invalid", "logged_in": true, "renewal_date": "2027-09-10",
-        "reporting_and_alerts": true, "secure_file_storage": "", "server": "keeper.invalid", "storage_capacity": "0GB",
+        "reporting_and_alerts": has_reporting, "secure_file_storage": "", "server": "keeper.invalid", "storage_capacity": "0GB",
         "storage_renewal_date": "2027-09-10", "storage_usage": "0%", "user": "msp.admin@acme-msp.example",
         "user_licenses": "Plan: 100  Active: 3  Invited: 0",
-    })
+    });
+    if let Some(who) = who.as_object_mut().filter(|_| !has_reporting) {
+        who.shift_remove("add-ons");
+    }
+    who
 }
 
 #[cfg(test)]

@@ -70,8 +70,17 @@ impl Company {
     fn role(&mut self, number: u64, name: &str, node: u64, is_admin: bool) {
         self.roles.push(json!({
             "role_id": self.id(number), "name": name, "visible_below": true, "default_role": false, "admin": is_admin,
-            "node": self.path(node),
+            "node": self.path(node), "user_count": 0, "users": [], "team_count": 0, "teams": [],
         }));
+    }
+
+    /// Gives a role to users by address, and to teams by name.
+    fn give(&mut self, role: u64, users: &[&str], teams: &[&str]) {
+        let id = self.id(role);
+        for row in self.roles.iter_mut().filter(|row| row["role_id"] == id) {
+            (row["users"], row["user_count"]) = (json!(users), users.len().into());
+            (row["teams"], row["team_count"]) = (json!(teams), teams.len().into());
+        }
     }
 
     fn user(&mut self, person: Person<'_>) {
@@ -186,6 +195,7 @@ fn acme() -> Company {
         roles: &[],
         more: Value::Null,
     });
+    acme.give(301, &["msp.admin@acme-msp.example"], &[]);
     acme.team(technicians[0].0, "Technicians", "     ", 11, &["tech1@acme-msp.example"], &[]);
     acme
 }
@@ -274,6 +284,8 @@ fn northwind(more_users: usize) -> Company {
     let desk = ["ada@northwind.example", "ben@northwind.example", "dan@northwind.example"];
     company.team(FRONT_DESK, "Front Desk", "    S", 20, &desk, &["cat@northwind.example"]);
     company.team("HMB1yQgkRopGhC4xe1Q-2g", "SCIM Pending Team", "Queued", 21, &[], &["eve@northwind.example"]);
+    company.give(401, &["ada@northwind.example"], &[]);
+    company.give(402, &["ben@northwind.example"], &["Front Desk"]);
     for at in 0..more_users {
         let (email, name) = (format!("staff{at:05}@northwind.example"), format!("Staff Member {at:05}"));
         company.user(Person {
@@ -328,6 +340,7 @@ fn contoso() -> Company {
         roles: &[],
         more: Value::Null,
     });
+    company.give(401, &["gil@contoso.example"], &[]);
     company.team(partners[0].0, "Partners", "     ", 2, &["gil@contoso.example", "hal@contoso.example"], &[]);
     company
 }

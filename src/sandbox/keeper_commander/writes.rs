@@ -111,6 +111,7 @@ fn user(company: &mut Company, line: &Line) -> Result<String, String> {
         let gone = company.users.remove(at);
         let email = gone["email"].as_str().unwrap_or_default();
         company.teams.iter_mut().for_each(|team| leave(team, email));
+        company.roles.iter_mut().for_each(|role| leave(role, email));
         return Ok(format!("{email} user deleted"));
     }
     let mut log = Vec::new();
@@ -126,6 +127,7 @@ fn user(company: &mut Company, line: &Line) -> Result<String, String> {
         }
     }
     log.extend(memberships(company, line, at, &email)?);
+    log.extend(roles(company, line, at, &email)?);
     if set(company, line, at)? {
         log.push(format!("{email} user updated"));
     }
@@ -194,6 +196,50 @@ fn memberships(company: &mut Company, line: &Line, at: usize, email: &str) -> Re
         log.push(format!("{email} {} team '{name}'", if option == "--add-team" { "added to" } else { "removed from" }));
     }
     Ok(log)
+}
+
+/// Roles given and taken; one that holds rights over others asks, unless forced.
+fn roles(company: &mut Company, line: &Line, at: usize, email: &str) -> Result<Vec<String>, String> {
+    let mut log = Vec::new();
+    for (option, id) in line.options.iter().filter(|(name, _)| matches!(name.as_str(), "--add-role" | "--remove-role")) {
+        let found = company
+            .roles
+            .iter_mut()
+            .find(|role| role["role_id"].as_u64().is_some_and(|number| id.parse() == Ok(number)) || role["name"] == *id);
+        let Some(role) = found else {
+            log.push(format!("Role {id} cannot be resolved"));
+            continue;
+        };
+        let is_added = option == "--add-role";
+        if is_added && role["admin"] == true && !line.has("--force") {
+            return Err("EOF when reading a line".into());
+        }
+        let Some(users) = role["users"].as_array_mut() else { continue };
+        let told = told_of_role(is_added, users.iter().any(|user| user == email), email);
+        users.retain(|user| user != email);
+        if is_added {
+            users.push(email.into());
+        }
+        role["user_count"] = role["users"].as_array().map_or(0, Vec::len).into();
+        let own = json!({ "role_id": role["role_id"].to_string(), "role_name": role["name"] });
+        if let Some(held) = company.users[at]["roles"].as_array_mut() {
+            held.retain(|known| known["role_id"] != own["role_id"]);
+            if is_added {
+                held.push(own);
+            }
+        }
+        log.push(told);
+    }
+    Ok(log)
+}
+
+fn told_of_role(is_added: bool, is_in: bool, email: &str) -> String {
+    match (is_added, is_in) {
+        (true, true) => format!("User {email} is already in the role: Add to group is skipped"),
+        (false, false) => format!("User {email} is not in the role: Remove from group is skipped"),
+        (true, false) => format!("{email} added to the role"),
+        (false, true) => format!("{email} removed from the role"),
+    }
 }
 
 fn leave(team: &mut Value, email: &str) {

@@ -1,6 +1,7 @@
 //! Unified writes: a record in the unified schema goes to the vendor by the map turned round, is read again, and the answer
 //! is what is really there.
 
+mod assignment;
 mod company;
 mod prepare;
 mod show;
@@ -49,6 +50,8 @@ pub struct ChangeAsk {
     pub query: OneQuery,
     /// The company the caller names.
     pub company: Option<String>,
+    /// What the record is made of, where it has no id of its own at the vendor: `user_id`, `role_id`.
+    pub parts: BTreeMap<String, String>,
     /// A run before this one may have taken effect.
     pub again: bool,
 }
@@ -99,6 +102,9 @@ impl Work<'_> {
             self.ask.id = Some(id);
             return self.add(wanted).await;
         }
+        if self.def.resource == Resource::RoleAssignment {
+            return Box::pin(self.assign()).await;
+        }
         let prepared = self.prepare()?;
         let there = self.there_before(&prepared).await?;
         if let Some(seen) = there {
@@ -145,6 +151,9 @@ impl Work<'_> {
     }
 
     async fn delete(self) -> Result<Vec<Warning>> {
+        if self.def.resource == Resource::RoleAssignment {
+            return Box::pin(self.unassign()).await;
+        }
         let id = self.ask.id.clone().unwrap_or_default();
         let is_member = self.def.resource == Resource::GroupMember;
         if is_member && self.linked.access.method.transport != Transport::KeeperCommander && self.read(&id).await?.is_none() {
@@ -198,7 +207,7 @@ impl Work<'_> {
         let remote_data = self.ask.body.get("remote_data").and_then(Value::as_object).cloned().unwrap_or_default();
         let ask = WriteAsk {
             verb,
-            values: values.collect(),
+            values: values.chain(self.ask.parts.clone()).collect(),
             changes: prepared.changes.clone(),
             remote_data,
             remote_query: self.ask.query.remote_query.clone(),

@@ -117,14 +117,14 @@ impl Work<'_> {
     }
 }
 
-fn check(shape: &'static Shape, body: &Map<String, Value>) -> Result<()> {
+pub(super) fn check(shape: &'static Shape, body: &Map<String, Value>) -> Result<()> {
     if body.get("remote_data").is_some_and(|own| !own.is_object()) {
         return Err(Error::new(Code::InvalidBody, "`remote_data` takes an object.").field("remote_data"));
     }
     check_body(shape, body).map_err(refused)
 }
 
-fn refused(error: BodyError) -> Error {
+pub(super) fn refused(error: BodyError) -> Error {
     let detail = format!("{error}.");
     match error {
         BodyError::Unknown { field, hint } => {

@@ -10,7 +10,7 @@ use std::{
 use rollcall::{
     connector::{Catalog, Connector, LinkMethod, ResourceDef, TextTest, check, fixture},
     mapping::{OneOrMany, Options, Roots, RuleFile},
-    model::{Group, Kind, Member, Organization, Resource, Role, User, Workspace},
+    model::{Activity, DirectoryLicense, Group, Kind, Member, Organization, Resource, Role, RoleAssignment, User, Workspace},
 };
 use serde_json::{Map, Value, json};
 
@@ -114,6 +114,9 @@ fn mapped_records_are_those_of_the_unified_model() {
                     Resource::Role => serde_json::from_value::<Role>(record.clone()).map(drop),
                     Resource::Organization => serde_json::from_value::<Organization>(record.clone()).map(drop),
                     Resource::Workspace => serde_json::from_value::<Workspace>(record.clone()).map(drop),
+                    Resource::RoleAssignment => serde_json::from_value::<RoleAssignment>(record.clone()).map(drop),
+                    Resource::License => serde_json::from_value::<DirectoryLicense>(record.clone()).map(drop),
+                    Resource::Activity => serde_json::from_value::<Activity>(record.clone()).map(drop),
                 };
                 assert!(read.is_ok(), "{}/{}: {} in {record}", case.connector.slug, named.name, read.unwrap_err());
             }

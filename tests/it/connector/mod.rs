@@ -2,6 +2,7 @@
 
 mod bad;
 mod catalog;
+mod cells;
 pub mod contract;
 mod overlay;
 pub mod replay;

@@ -45,7 +45,8 @@ impl Drop for Demo {
     }
 }
 
-const RESOURCES: [&str; 6] = ["users", "groups", "roles", "organizations", "workspaces", "me"];
+const RESOURCES: [&str; 9] =
+    ["users", "groups", "roles", "organizations", "workspaces", "me", "role_assignments", "licenses", "activities"];
 
 fn offers(capabilities: &Value, part: &str, resource: &str, method: &str) -> bool {
     let listed = capabilities[part].as_array().unwrap().iter().find(|entry| entry["resource"] == resource);
@@ -112,7 +113,9 @@ async fn check_filters(demo: &Demo, list: &str, described: &Value, capabilities:
         } else {
             "true"
         };
-        let (status, answer) = demo.get(&format!("{list}&{field}={value}")).await;
+        // Whom an event is not found for, every company is asked; one is enough here.
+        let few = if resource == "activities" && !field.starts_with("organization") { "&organization=8560" } else { "" };
+        let (status, answer) = demo.get(&format!("{list}&{field}={value}{few}")).await;
         let unknown_word = answer["field"] == field && answer["detail"].as_str().is_some_and(|detail| detail.contains("takes"));
         assert!(status == 200 || unknown_word, "{resource} {field}={value}: {answer}");
     }

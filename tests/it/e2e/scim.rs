@@ -164,7 +164,7 @@ async fn groups_members_and_what_scim_lacks() {
         assert_eq!(missing.status, 404, "{}", missing.text());
 
         let capabilities = gateway.get(&format!("/integrated-account/{account}/capabilities")).await.json();
-        for resource in ["roles", "organizations", "workspaces", "me"] {
+        for resource in ["roles", "organizations", "workspaces", "me", "role_assignments", "licenses", "activities"] {
             let refused = problem(
                 &gateway.get(&format!("/unified/user-directory/{resource}?{query}")).await,
                 404,

@@ -11,6 +11,7 @@ DELETE /integrated-account/{id} WriteAccounts
 DELETE /proxy/{resource}/{id} WriteProxy
 DELETE /unified/user-directory/groups/{id} WriteDirectory
 DELETE /unified/user-directory/groups/{id}/members/{member_id} WriteDirectory
+DELETE /unified/user-directory/role_assignments/{id} WriteDirectory
 DELETE /unified/user-directory/users/{id} WriteDirectory
 GET /api-token Admin
 GET /api-token/{id} Admin
@@ -34,12 +35,17 @@ GET /ping -
 GET /proxy/{resource} ReadProxy
 GET /proxy/{resource}/{id} ReadProxy
 GET /readyz -
+GET /unified/user-directory/activities ReadDirectory
 GET /unified/user-directory/groups ReadDirectory
 GET /unified/user-directory/groups/{id} ReadDirectory
 GET /unified/user-directory/groups/{id}/members ReadDirectory
+GET /unified/user-directory/licenses ReadDirectory
+GET /unified/user-directory/licenses/{id} ReadDirectory
 GET /unified/user-directory/me ReadDirectory
 GET /unified/user-directory/organizations ReadDirectory
 GET /unified/user-directory/organizations/{id} ReadDirectory
+GET /unified/user-directory/role_assignments ReadDirectory
+GET /unified/user-directory/role_assignments/{id} ReadDirectory
 GET /unified/user-directory/roles ReadDirectory
 GET /unified/user-directory/roles/{id} ReadDirectory
 GET /unified/user-directory/users ReadDirectory
@@ -60,6 +66,7 @@ POST /unified/user-directory/groups WriteDirectory
 POST /unified/user-directory/groups/add-user WriteDirectory
 POST /unified/user-directory/groups/remove-user WriteDirectory
 POST /unified/user-directory/groups/{id}/members WriteDirectory
+POST /unified/user-directory/role_assignments WriteDirectory
 POST /unified/user-directory/users WriteDirectory
 ";
 

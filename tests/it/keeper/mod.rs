@@ -1,5 +1,6 @@
 //! The Keeper connector against the real Commander Service Mode code and our own stand-in.
 
+mod access;
 mod around;
 mod bench;
 mod connector;

@@ -158,10 +158,12 @@ pub fn users(records: &str, page: PageStyle) -> ResourceDef {
         proxy_name: "users".to_owned(),
         per: None,
         none: None,
+        needs: None,
         list: Some(List {
             source: ListSource::Request(request("/users")),
             records: Path::parse(records).unwrap(),
             page,
+            report: None,
             not_if_empty: false,
             absent_is_empty: false,
         }),

@@ -86,13 +86,14 @@ const fn plain_line(resource: Resource) -> &'static str {
         Resource::Group | Resource::GroupMember => {
             "enterprise-info --teams --format json -v --columns restricts,node,user_count,users,queued_user_count,queued_users,role_count,roles"
         }
-        Resource::Role => {
-            "enterprise-info --roles --format json -v --columns visible_below,default_role,admin,node,user_count,team_count,teams"
+        Resource::Role | Resource::RoleAssignment => {
+            "enterprise-info --roles --format json -v --columns visible_below,default_role,admin,node,user_count,users,team_count,teams"
         }
         Resource::Workspace => {
             "enterprise-info --nodes --format json --columns parent_node,parent_id,user_count,team_count,role_count,provisioning,isolated"
         }
-        Resource::Organization => "msp-info --format json -v",
+        Resource::Organization | Resource::License => "msp-info --format json -v",
+        Resource::Activity => "audit-report --report-type raw --report-format fields --format json --order desc",
         Resource::Me => "whoami",
     }
 }

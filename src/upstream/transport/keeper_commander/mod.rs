@@ -5,9 +5,11 @@
 mod around;
 mod command;
 mod company;
+mod licenses;
 mod lock;
 mod queue;
 mod records;
+mod report;
 mod test;
 mod visit;
 mod wire;
@@ -27,6 +29,7 @@ use crate::{
 pub use around::{Around, Tail, around, submitted_request_id};
 pub use command::{Command, Unsendable};
 pub use company::{company_of, key_of};
+pub use report::{ADDON_MISSING, report};
 pub use test::test;
 pub use visit::visit;
 pub use wire::opened;

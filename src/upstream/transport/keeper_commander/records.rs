@@ -21,6 +21,12 @@ struct UserRow {
 #[derive(Deserialize)]
 struct RoleRow {
     role_id: u64,
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    users: Vec<String>,
+    #[serde(default)]
+    teams: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -129,6 +135,12 @@ impl Users {
         Ok(array(&rows))
     }
 
+    /// The id of the user with this address.
+    fn id_of(&self, email: &str) -> Option<u64> {
+        let found = self.read.iter().find(|user| user.email.eq_ignore_ascii_case(email));
+        found.map(|user| user.user_id)
+    }
+
     /// The array of the one user whose address has this digest.
     pub fn of_digest(&self, digest: &str) -> Bytes {
         let found = self.rows.iter().zip(&self.read).find(|(_, user)| email_digest(&user.email) == digest);
@@ -169,6 +181,32 @@ pub(super) fn roles(rows: Vec<Box<RawValue>>, company: u64) -> Result<Bytes, Fai
     Ok(array(&rows))
 }
 
+/// Who holds the roles: one record for each user and each team a role was given to, in the order of the roles. Commander names
+/// the holders; whoever is not found by that name goes by it.
+pub(super) fn role_assignments(rows: &[Box<RawValue>], users: &Users, teams: &Teams) -> Result<Bytes, Failure> {
+    let ids = teams.ids();
+    let mut made = Vec::new();
+    for raw in rows {
+        let role: RoleRow = row(raw, "role")?;
+        let (id, name) = (role.role_id.to_string(), role.name);
+        for email in role.users {
+            let user = users.id_of(&email).map(|id| id.to_string());
+            let holder = user.clone().unwrap_or_else(|| email.clone());
+            made.push(raw_of(&json!({ "role_id": id, "role_name": name, "holder": holder, "user_id": user, "email": email }))?);
+        }
+        for team in role.teams {
+            let uid = ids.get(team.as_str()).copied().flatten();
+            let holder = uid.unwrap_or(&team);
+            made.push(raw_of(&json!({ "role_id": id, "role_name": name, "holder": holder, "kind": "team", "team_uid": uid, "team_name": team }))?);
+        }
+    }
+    Ok(array(&made))
+}
+
+fn raw_of(value: &Value) -> Result<Box<RawValue>, Failure> {
+    serde_json::value::to_raw_value(value).map_err(|error| Failure::BadAnswer(error.to_string()))
+}
+
 /// The companies of the account: the own enterprise (which Commander lists nowhere) and the managed ones.
 pub(super) fn organizations<'a>(
     own: Option<(&Company, Option<&RawValue>)>,
@@ -177,14 +215,13 @@ pub(super) fn organizations<'a>(
     let mut rows: Vec<Box<RawValue>> = Vec::new();
     if let Some((company, root)) = own {
         let id: u64 = company.id.parse().map_err(|_| Failure::BadAnswer("an enterprise without a numeric id".into()))?;
-        let record = json!({ "company_id": id, "company_name": company.name, "own": true, "root_node": root });
-        rows.push(serde_json::value::to_raw_value(&record).map_err(|error| Failure::BadAnswer(error.to_string()))?);
+        rows.push(raw_of(&json!({ "company_id": id, "company_name": company.name, "own": true, "root_node": root }))?);
     }
     rows.extend(managed.map(RawValue::to_owned));
     Ok(array(&rows))
 }
 
-fn array(rows: &[Box<RawValue>]) -> Bytes {
+pub(super) fn array(rows: &[Box<RawValue>]) -> Bytes {
     let mut out = Vec::with_capacity(2 + rows.iter().map(|row| row.get().len() + 1).sum::<usize>());
     out.push(b'[');
     for (at, row) in rows.iter().enumerate() {

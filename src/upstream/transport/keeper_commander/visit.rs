@@ -9,9 +9,10 @@ use serde_json::value::RawValue;
 use super::{
     Wire,
     company::{Home, NODES, Proof, go_home, good, leave, line, prove, prove_is, rows},
+    licenses::{Who, licenses},
     lock::Lock,
     queue::Session,
-    records::{Teams, Users, organizations, roles},
+    records::{Teams, Users, organizations, role_assignments, roles},
     wire::Verdict,
 };
 use crate::{
@@ -55,12 +56,14 @@ async fn once(session: &Session<'_>, pick: &Pick) -> Result<Visit, Failure> {
     if is_first && let Ok(found) = &mut found {
         let listed = organizations_of(session.access(), &own, found.root.as_deref(), &home)?;
         found.records.insert(Resource::Organization, listed);
+        found.records.insert(Resource::License, licenses_of(session.access(), &own, found.who.as_ref(), &home)?);
     }
     let (records, refused) = match found {
         Ok(found) => (found.records, None),
         Err(warning) if is_first => {
             let listed = organizations_of(session.access(), &own, None, &home)?;
-            (BTreeMap::from([(Resource::Organization, listed)]), Some(warning))
+            let bought = licenses_of(session.access(), &own, None, &home)?;
+            (BTreeMap::from([(Resource::Organization, listed), (Resource::License, bought)]), Some(warning))
         }
         Err(warning) => (BTreeMap::new(), Some(warning)),
     };
@@ -68,7 +71,7 @@ async fn once(session: &Session<'_>, pick: &Pick) -> Result<Visit, Failure> {
 }
 
 /// The own enterprise, as the link test learned it; the session must still be in it when nothing is managed.
-async fn own_enterprise(session: &Session<'_>, home: &Home) -> Result<Company, Failure> {
+pub(super) async fn own_enterprise(session: &Session<'_>, home: &Home) -> Result<Company, Failure> {
     let fact = |name: &str| session.access().facts.get(name).and_then(serde_json::Value::as_str).map(str::to_owned);
     if !home.is_msp && fact("kind").as_deref() == Some("msp") {
         return Err(Failure::ContextChanged("the service is not in the MSP's own enterprise; another client switched it".into()));
@@ -80,7 +83,7 @@ async fn own_enterprise(session: &Session<'_>, home: &Home) -> Result<Company, F
 }
 
 /// The own enterprise, then the managed companies by number; only the account's own company where it is limited to one.
-fn in_order(access: &Access, own: &Company, home: &Home) -> Vec<Company> {
+pub(super) fn in_order(access: &Access, own: &Company, home: &Home) -> Vec<Company> {
     let all = std::iter::once(own).chain(home.managed.values().map(|(company, _)| company));
     match access.fields.get("company_id").filter(|id| !id.is_empty()) {
         Some(only) => all.filter(|company| company.id == *only).cloned().collect(),
@@ -89,7 +92,7 @@ fn in_order(access: &Access, own: &Company, home: &Home) -> Vec<Company> {
 }
 
 /// The picked company and those after it. A company that has gone since is passed by its number.
-fn choose(order: &[Company], pick: &Pick) -> Option<(Company, Vec<Company>)> {
+pub(super) fn choose(order: &[Company], pick: &Pick) -> Option<(Company, Vec<Company>)> {
     let at = match pick {
         Pick::First => 0,
         Pick::Exactly(id) => order.iter().position(|company| company.id == *id)?,
@@ -107,6 +110,8 @@ fn choose(order: &[Company], pick: &Pick) -> Option<(Company, Vec<Company>)> {
 struct Found {
     records: BTreeMap<Resource, Bytes>,
     root: Option<Box<RawValue>>,
+    /// What the service says of the enterprise it is signed in to.
+    who: Option<Who>,
 }
 
 async fn read_own(session: &Session<'_>, company: &Company) -> Result<Found, Failure> {
@@ -115,6 +120,7 @@ async fn read_own(session: &Session<'_>, company: &Company) -> Result<Found, Fai
     if let Some(digest) = session.access().facts.get("user_digest").and_then(serde_json::Value::as_str) {
         found.records.insert(Resource::Me, users.of_digest(digest));
     }
+    found.who = Some(Who::read(good(session.run("whoami").await?, "whoami")?.data()));
     Ok(found)
 }
 
@@ -153,7 +159,7 @@ pub(super) fn number(id: &str) -> Result<u64, Failure> {
     id.parse().map_err(|_| Failure::BadAnswer("a company's id is a number".into()))
 }
 
-fn refusal(company: &Company, words: &str) -> Warning {
+pub(super) fn refusal(company: &Company, words: &str) -> Warning {
     let name: String = company.name.chars().take(100).collect();
     Warning {
         code: "company_refused".into(),
@@ -169,7 +175,13 @@ async fn read_here(session: &Session<'_>, company: &Company) -> Result<(Found, U
     let nodes: Proof = prove_is(session, &line(access, Resource::Workspace)?, id).await?;
     let users = Users::read(rows(session, &line(access, Resource::User)?).await?.1, id)?;
     let teams = Teams::read(rows(session, &line(access, Resource::Group)?).await?.1)?;
-    let roles = roles(rows(session, &line(access, Resource::Role)?).await?.1, id)?;
+    let (role_line, holder_line) = (line(access, Resource::Role)?, line(access, Resource::RoleAssignment)?);
+    let role_rows = rows(session, &role_line).await?.1;
+    let given = match holder_line == role_line {
+        true => role_assignments(&role_rows, &users, &teams)?,
+        false => role_assignments(&rows(session, &holder_line).await?.1, &users, &teams)?,
+    };
+    let roles = roles(role_rows, id)?;
     prove_is(session, NODES, id).await?;
     teams.prove(id, &nodes.name, &users)?;
     let node_rows = nodes.done.data().map(|data| Bytes::copy_from_slice(data.get().as_bytes())).unwrap_or_default();
@@ -177,17 +189,26 @@ async fn read_here(session: &Session<'_>, company: &Company) -> Result<(Found, U
         (Resource::User, users.bytes(&teams)?),
         (Resource::Group, teams.bytes()),
         (Resource::Role, roles),
+        (Resource::RoleAssignment, given),
         (Resource::Workspace, node_rows),
     ]);
-    Ok((Found { records, root: nodes.root }, users))
+    Ok((Found { records, root: nodes.root, who: None }, users))
 }
 
 /// The companies the account may see.
 fn organizations_of(access: &Access, own: &Company, root: Option<&RawValue>, home: &Home) -> Result<Bytes, Failure> {
-    let only = access.fields.get("company_id").filter(|id| !id.is_empty());
-    let is_seen = |id: &str| only.is_none_or(|only| only == id);
-    let managed = home.managed.values().filter(|(company, _)| is_seen(&company.id)).map(|(_, row)| row.as_ref());
-    organizations(is_seen(&own.id).then_some((own, root)), managed)
+    let managed = home.managed.values().filter(|(company, _)| is_seen(access, &company.id)).map(|(_, row)| row.as_ref());
+    organizations(is_seen(access, &own.id).then_some((own, root)), managed)
+}
+
+/// What they have bought.
+fn licenses_of(access: &Access, own: &Company, who: Option<&Who>, home: &Home) -> Result<Bytes, Failure> {
+    let managed = home.managed.values().filter(|(company, _)| is_seen(access, &company.id)).map(|(_, row)| row.as_ref());
+    licenses(who.filter(|_| is_seen(access, &own.id)).map(|who| (own, who)), managed)
+}
+
+fn is_seen(access: &Access, id: &str) -> bool {
+    access.fields.get("company_id").filter(|id| !id.is_empty()).is_none_or(|only| only == id)
 }
 
 #[cfg(test)]

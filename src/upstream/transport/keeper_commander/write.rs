@@ -21,6 +21,7 @@ use super::{
 use crate::{
     connector::{Meaning, Position, ResourceDef, Template, WriteBy},
     mapping::Change,
+    model::Resource,
     upstream::{Access, Failure, Said, WriteAsk, WriteVerb, Written},
 };
 
@@ -109,7 +110,8 @@ impl Work<'_> {
     async fn before(&self) -> Result<Option<Bytes>, Failure> {
         let ask = self.built.ask;
         let is_needed = ask.verb == WriteVerb::Delete || (ask.verb == WriteVerb::Create && ask.unique.is_some());
-        if !is_needed || self.def.resource == crate::model::Resource::GroupMember {
+        let is_membership = matches!(self.def.resource, Resource::GroupMember | Resource::RoleAssignment);
+        if !is_needed || is_membership {
             return Ok(None);
         }
         let (done, rows) = rows(&self.session, &line(self.session.access(), self.def.resource)?).await?;
@@ -129,7 +131,7 @@ impl Work<'_> {
     async fn name_of_team(&self) -> Result<String, Failure> {
         let access = self.session.access();
         let key = self.built.key().unwrap_or_default();
-        let (_, rows) = rows(&self.session, &line(access, crate::model::Resource::Group)?).await?;
+        let (_, rows) = rows(&self.session, &line(access, Resource::Group)?).await?;
         let teams: Vec<Value> = rows.iter().filter_map(|row| serde_json::from_str(row.get()).ok()).collect();
         let name = teams.iter().find(|team| team["team_uid"] == key).and_then(|team| team["name"].as_str());
         let alone = |name: &str| {

@@ -54,7 +54,7 @@ pub enum Source {
 }
 
 /// Whether any header speaks of limits; cheap, for answers that say nothing.
-pub(super) fn speaks(headers: &HeaderMap, words: &RateWords) -> bool {
+pub fn speaks(headers: &HeaderMap, words: &RateWords) -> bool {
     headers.keys().any(|name| {
         let text = name.as_str();
         matches!(text.as_bytes().first(), Some(b'r' | b'x'))

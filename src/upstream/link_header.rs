@@ -40,20 +40,24 @@ impl Link<'_> {
         while let Some(parameters) = rest {
             let at = unquoted(parameters, ';');
             let parameter = &parameters[..at.unwrap_or(parameters.len())];
-            if let Some((name, value)) = parameter.split_once('=')
-                && name.trim().eq_ignore_ascii_case("rel")
-                && value.trim().trim_matches('"').split_ascii_whitespace().any(|rel| is_any(rel, wanted))
-            {
+            if names_relation(parameter, wanted) {
                 return true;
             }
             rest = at.map(|at| &parameters[at + 1..]);
         }
         false
     }
+
+    /// Whether any client could think so: many do not know quotes.
+    pub fn may_have_relation(&self, wanted: &[&str]) -> bool {
+        self.has_relation(wanted) || self.parameters.split([';', ',']).any(|parameter| names_relation(parameter, wanted))
+    }
 }
 
-fn is_any(relation: &str, wanted: &[&str]) -> bool {
-    wanted.iter().any(|wanted| relation.eq_ignore_ascii_case(wanted))
+fn names_relation(parameter: &str, wanted: &[&str]) -> bool {
+    let Some((name, value)) = parameter.split_once('=') else { return false };
+    let mut relations = value.trim().trim_matches('"').split_ascii_whitespace();
+    name.trim().eq_ignore_ascii_case("rel") && relations.any(|rel| wanted.iter().any(|wanted| rel.eq_ignore_ascii_case(wanted)))
 }
 
 /// Where a character first stands outside of quotes.

@@ -156,7 +156,7 @@ fn structured(headers: &HeaderMap) -> Reading {
     let pairs = || text.split(',').filter_map(|part| part.split(';').next()?.split_once('='));
     let pair = |wanted: &str| pairs().find(|(key, _)| key.trim() == wanted).and_then(|(_, value)| value.trim().parse().ok());
     if let Some(remaining) = pair("remaining") {
-        let window = policies.iter().min_by_key(|item| item.get("w")).and_then(|item| item.get("w"));
+        let window = policies.iter().filter_map(|item| item.get("w")).min().filter(|seconds| *seconds <= LONGEST);
         let reset_after = pair("reset").filter(|seconds| *seconds <= LONGEST);
         return Reading {
             limit: pair("limit"),

@@ -4,12 +4,7 @@ use http::{HeaderMap, HeaderValue, header};
 use percent_encoding::percent_decode_str;
 use rollcall::{
     model::Secret,
-    upstream::{
-        headers::response_headers,
-        link_header,
-        links::Place,
-        passthrough_target::build_target,
-    },
+    upstream::{headers::response_headers, link_header, links::Place, passthrough_target::build_target},
 };
 use url::Url;
 
@@ -146,7 +141,8 @@ fn is_followed(parameters: &str) -> bool {
     parameters.split([';', ',']).filter_map(|parameter| parameter.split_once('=')).any(|(name, value)| {
         let mut relations = value.trim().trim_matches('"').split_ascii_whitespace();
         name.trim().eq_ignore_ascii_case("rel")
-            && relations.any(|rel| ["next", "prev", "previous", "first", "last"].iter().any(|page| rel.eq_ignore_ascii_case(page)))
+            && relations
+                .any(|rel| ["next", "prev", "previous", "first", "last"].iter().any(|page| rel.eq_ignore_ascii_case(page)))
     })
 }
 

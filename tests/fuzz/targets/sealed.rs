@@ -59,7 +59,8 @@ fn linked(data_key: DataKey) -> Linked {
     let catalog = Catalog::of_files("my-vendor", starter());
     let connector = Arc::clone(catalog.get("my-vendor").expect("the starter folder is in order"));
     let method = Arc::clone(connector.method("api_key").expect("its way to connect"));
-    let given = [("url", "https://vendor.example"), ("api_key", "secret")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let given =
+        [("url", "https://vendor.example"), ("api_key", "secret")].map(|(name, value)| (name.to_owned(), value.to_owned()));
     let resolved = method.resolve(&given.into(), &|_| false).expect("fields in order");
     let account = Account {
         id: ACCOUNT,
@@ -129,7 +130,8 @@ fn sealed_cursor(plain: &[u8]) -> bool {
     assert!(cursors("groups", 7).open(&text).is_err(), "opened by another list");
     let Ok(cursor) = cursors("users", 7).open(&text) else { return false };
     assert!(cursors("users", 8).open(&text).is_err(), "opened by another query");
-    let again = cursors("users", 7).seal(cursor.clone()).and_then(|text| cursors("users", 7).open(&text)).expect("it opened before");
+    let again =
+        cursors("users", 7).seal(cursor.clone()).and_then(|text| cursors("users", 7).open(&text)).expect("it opened before");
     let lost = cursor.lost.iter().take(MAX_LOST).cloned().collect();
     assert_eq!(again, Cursor { lost, ..cursor });
     true

@@ -6,7 +6,9 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use rollcall::{
     connector::{Catalog, RateUnit, RateWords, capabilities},
-    http::query::{AccountList, DataDelete, DataList, DataOne, MAX_DEPTH, MAX_PAIRS, Pairs, ProxyList, ProxyOne, Query, ToolQuery},
+    http::query::{
+        AccountList, DataDelete, DataList, DataOne, MAX_DEPTH, MAX_PAIRS, Pairs, ProxyList, ProxyOne, Query, ToolQuery,
+    },
     mapping::{Options, Roots},
     service::passthrough::arguments,
     upstream::rate,
@@ -186,7 +188,10 @@ pub fn rate(data: &[u8]) -> bool {
         assert!(seconds <= 7 * 86_400, "{seconds} s were believed");
     }
     assert!(reading.is_empty() || rate::speaks(&headers, &words), "something was read where nothing speaks: {reading:?}");
-    assert_eq!(reading.source == rate::Source::Nothing, reading == rate::Reading { window: reading.window, ..Default::default() });
+    assert_eq!(
+        reading.source == rate::Source::Nothing,
+        reading == rate::Reading { window: reading.window, ..Default::default() }
+    );
     assert!(!reading.is_scarce() || reading.remaining.is_some());
     let now = "2026-11-21T10:00:00Z".parse().expect("a moment");
     assert!(reading.reset_at(now).is_none_or(|then| then >= now));

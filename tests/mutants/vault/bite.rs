@@ -2,19 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that ends early harms nobody")]
 
-mod arguments;
 mod support {
     /// Always the short form: every mutant runs all of it.
     pub fn long() -> bool {
         false
     }
-}
-mod upstream {
-    mod addresses;
-    mod dialling;
-    mod guard;
-    mod names;
-    mod target;
 }
 mod vault {
     mod binding;

@@ -8,7 +8,7 @@ use std::{
 use reqwest::dns::Resolve;
 use rollcall::upstream::{Allow, EgressProxy, Guard, resolver, told};
 
-use super::dialling::{Names, Recorder};
+use crate::upstream::dialling::{Names, Recorder};
 
 async fn found(guard: &Arc<Guard>, named: Option<bool>, name: &str) -> Result<Vec<SocketAddr>, String> {
     let found = resolver(guard.clone(), named).resolve(name.parse().unwrap()).await;

@@ -3,7 +3,6 @@
 
 pub mod error;
 pub mod model;
-pub mod vault;
 
 /// The guard, the targets of the transparent proxy, and doors to what only its own room sees.
 pub mod upstream {

@@ -47,11 +47,11 @@ impl Link<'_> {
         }
         false
     }
+}
 
-    /// Whether any client could think so: many do not know quotes.
-    pub fn may_have_relation(&self, wanted: &[&str]) -> bool {
-        self.has_relation(wanted) || self.parameters.split([';', ',']).any(|parameter| names_relation(parameter, wanted))
-    }
+/// Whether a text behind a link could name one of these relations to some client: many know neither quotes nor where a link ends.
+pub(super) fn mentions(text: &str, wanted: &[&str]) -> bool {
+    text.split([';', ',']).any(|parameter| names_relation(parameter, wanted))
 }
 
 fn names_relation(parameter: &str, wanted: &[&str]) -> bool {

@@ -122,13 +122,16 @@ impl Place<'_> {
     fn move_link(&self, text: &str, withheld: &mut bool) -> String {
         let mut moved = String::with_capacity(text.len() + 64);
         let mut at = 0;
-        for link in link_header::links(text) {
+        let mut links = link_header::links(text).peekable();
+        while let Some(link) = links.next() {
             let (start, end) = (link.target.start, link.target.end);
+            let behind = &text[end + 1..links.peek().map_or(text.len(), |next| next.target.start - 1)];
+            let is_followed = link.has_relation(&PAGES) || link_header::mentions(behind, &PAGES);
             let target = text[start..end].trim();
             let instead = match self.target(target) {
                 Target::Below(below) => Some(self.ours(&below)),
                 Target::Away { url, .. } if self.is_download(&url) => None,
-                Target::Away { own, .. } if own || link.may_have_relation(&PAGES) => Some(self.nowhere()),
+                Target::Away { own, .. } if own || is_followed => Some(self.nowhere()),
                 Target::Unclear if hides_host(target) => Some(self.nowhere()),
                 Target::Away { .. } | Target::Unclear => None,
             };

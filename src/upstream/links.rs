@@ -129,6 +129,8 @@ impl Place<'_> {
             let is_followed = link.has_relation(&PAGES) || link_header::mentions(behind, &PAGES);
             let target = text[start..end].trim();
             let instead = match self.target(target) {
+                // No address has one, and a client could begin to read there.
+                _ if target.contains('<') => Some(self.nowhere()),
                 Target::Below(below) => Some(self.ours(&below)),
                 Target::Away { url, .. } if self.is_download(&url) => None,
                 Target::Away { own, .. } if own || is_followed => Some(self.nowhere()),

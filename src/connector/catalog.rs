@@ -72,6 +72,11 @@ impl Catalog {
         Ok(catalog)
     }
 
+    /// The connector of one folder, of the files it would have; `like` finds nothing.
+    pub fn of_files(name: &str, files: BTreeMap<String, Vec<u8>>) -> Catalog {
+        compile_all(&parse_all(&[Folder { name: name.to_owned(), files }]), &[])
+    }
+
     /// The connectors of a folder of folders, or of one connector's own folder, for `rollcall check`; `like` also finds the
     /// compiled-in ones.
     pub fn load_dir(dir: &Path) -> Catalog {

@@ -1,6 +1,6 @@
 //! The transparent proxy: what may pass, where it goes, what is held meanwhile.
 
-mod arguments;
+pub mod arguments;
 mod custom;
 mod method_config;
 

@@ -5,15 +5,15 @@ use std::ops::Range;
 use http::{HeaderMap, header};
 
 /// One link of a value.
-pub(super) struct Link<'t> {
+pub struct Link<'t> {
     /// Where its target stands, between the brackets.
-    pub(super) target: Range<usize>,
+    pub target: Range<usize>,
     /// What stands behind the bracket, up to the comma or the end.
-    pub(super) parameters: &'t str,
+    pub parameters: &'t str,
 }
 
 /// The links of one value, up to the first that cannot be read.
-pub(super) fn links(text: &str) -> impl Iterator<Item = Link<'_>> {
+pub fn links(text: &str) -> impl Iterator<Item = Link<'_>> {
     let mut at = 0;
     std::iter::from_fn(move || {
         let start = at + text[at..].find('<')? + 1;
@@ -27,7 +27,7 @@ pub(super) fn links(text: &str) -> impl Iterator<Item = Link<'_>> {
 }
 
 /// The target of the first link whose relations hold `next`.
-pub(super) fn next(headers: &HeaderMap) -> Option<String> {
+pub fn next(headers: &HeaderMap) -> Option<String> {
     let values = headers.get_all(header::LINK).iter().filter_map(|value| value.to_str().ok());
     let mut found = values.flat_map(|text| links(text).map(move |link| (text, link)));
     found.find(|(_, link)| link.has_relation(&["next"])).map(|(text, link)| text[link.target].trim().to_owned())
@@ -35,15 +35,12 @@ pub(super) fn next(headers: &HeaderMap) -> Option<String> {
 
 impl Link<'_> {
     /// Whether it is in one of these relations.
-    pub(super) fn has_relation(&self, wanted: &[&str]) -> bool {
+    pub fn has_relation(&self, wanted: &[&str]) -> bool {
         let mut rest = Some(self.parameters);
         while let Some(parameters) = rest {
             let at = unquoted(parameters, ';');
             let parameter = &parameters[..at.unwrap_or(parameters.len())];
-            if let Some((name, value)) = parameter.split_once('=')
-                && name.trim().eq_ignore_ascii_case("rel")
-                && value.trim().trim_matches('"').split_ascii_whitespace().any(|rel| is_any(rel, wanted))
-            {
+            if names_relation(parameter, wanted) {
                 return true;
             }
             rest = at.map(|at| &parameters[at + 1..]);
@@ -52,8 +49,15 @@ impl Link<'_> {
     }
 }
 
-fn is_any(relation: &str, wanted: &[&str]) -> bool {
-    wanted.iter().any(|wanted| relation.eq_ignore_ascii_case(wanted))
+/// Whether a text behind a link could name one of these relations to some client: many know neither quotes nor where a link ends.
+pub(super) fn mentions(text: &str, wanted: &[&str]) -> bool {
+    text.split([';', ',']).any(|parameter| names_relation(parameter, wanted))
+}
+
+fn names_relation(parameter: &str, wanted: &[&str]) -> bool {
+    let Some((name, value)) = parameter.split_once('=') else { return false };
+    let mut relations = value.trim().trim_matches('"').split_ascii_whitespace();
+    name.trim().eq_ignore_ascii_case("rel") && relations.any(|rel| wanted.iter().any(|wanted| rel.eq_ignore_ascii_case(wanted)))
 }
 
 /// Where a character first stands outside of quotes.

@@ -122,14 +122,19 @@ impl Place<'_> {
     fn move_link(&self, text: &str, withheld: &mut bool) -> String {
         let mut moved = String::with_capacity(text.len() + 64);
         let mut at = 0;
-        for link in link_header::links(text) {
+        let mut links = link_header::links(text).peekable();
+        while let Some(link) = links.next() {
             let (start, end) = (link.target.start, link.target.end);
+            let behind = &text[end + 1..links.peek().map_or(text.len(), |next| next.target.start - 1)];
+            let is_followed = link.has_relation(&PAGES) || link_header::mentions(behind, &PAGES);
             let target = text[start..end].trim();
             let instead = match self.target(target) {
+                // No address has one, and a client could begin to read there.
+                _ if target.contains('<') => Some(self.nowhere()),
                 Target::Below(below) => Some(self.ours(&below)),
                 Target::Away { url, .. } if self.is_download(&url) => None,
-                Target::Away { own, .. } if own || link.has_relation(&PAGES) => Some(self.nowhere()),
-                Target::Unclear if target.contains("//") || target.contains('\\') => Some(self.nowhere()),
+                Target::Away { own, .. } if own || is_followed => Some(self.nowhere()),
+                Target::Unclear if hides_host(target) => Some(self.nowhere()),
                 Target::Away { .. } | Target::Unclear => None,
             };
             moved.push_str(&text[at..start]);
@@ -137,7 +142,7 @@ impl Place<'_> {
             moved.push_str(instead.as_deref().unwrap_or(&text[start..end]));
             moved.push('>');
             // Clients that do not know quotes would find a link in there.
-            match link.parameters.contains('<') && link.parameters.contains("//") {
+            match link.parameters.split('<').skip(1).any(hides_host) {
                 true => moved.push_str(&link.parameters.replace('<', "(")),
                 false => moved.push_str(link.parameters),
             }
@@ -230,8 +235,16 @@ fn is_web(scheme: &str) -> bool {
     scheme.eq_ignore_ascii_case("https") || scheme.eq_ignore_ascii_case("http")
 }
 
-/// Whether a text is a whole address of the web, or one without its scheme.
+/// Whether a text is a whole address of the web, or one without its scheme, to any client: browsers pass over tabs and line
+/// ends, take backslashes for slashes, and need none behind `https:`.
 fn is_absolute(text: &str) -> bool {
-    let scheme = text.split_once("://").map(|(scheme, _)| scheme);
-    text.starts_with("//") || scheme.is_some_and(is_web)
+    let text = text.trim_start_matches(|c| c <= ' ').chars().filter(|c| !matches!(c, '\t' | '\n' | '\r'));
+    let begins = |with: &str| text.clone().map(|c| c.to_ascii_lowercase()).take(with.len()).eq(with.chars());
+    let host_only = text.clone().take_while(|c| matches!(c, '/' | '\\')).nth(1).is_some();
+    host_only || begins("http:") || begins("https:")
+}
+
+/// Whether some client could find a host in a text that is no link to us.
+fn hides_host(text: &str) -> bool {
+    is_absolute(text) || text.contains("//") || text.contains('\\')
 }

@@ -10,7 +10,7 @@ pub mod egress_proxy;
 pub mod headers;
 pub mod json_links;
 mod limits;
-mod link_header;
+pub mod link_header;
 pub mod links;
 pub mod load;
 mod meters;

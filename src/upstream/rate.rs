@@ -54,7 +54,7 @@ pub enum Source {
 }
 
 /// Whether any header speaks of limits; cheap, for answers that say nothing.
-pub(super) fn speaks(headers: &HeaderMap, words: &RateWords) -> bool {
+pub fn speaks(headers: &HeaderMap, words: &RateWords) -> bool {
     headers.keys().any(|name| {
         let text = name.as_str();
         matches!(text.as_bytes().first(), Some(b'r' | b'x'))
@@ -156,7 +156,7 @@ fn structured(headers: &HeaderMap) -> Reading {
     let pairs = || text.split(',').filter_map(|part| part.split(';').next()?.split_once('='));
     let pair = |wanted: &str| pairs().find(|(key, _)| key.trim() == wanted).and_then(|(_, value)| value.trim().parse().ok());
     if let Some(remaining) = pair("remaining") {
-        let window = policies.iter().min_by_key(|item| item.get("w")).and_then(|item| item.get("w"));
+        let window = policies.iter().filter_map(|item| item.get("w")).min().filter(|seconds| *seconds <= LONGEST);
         let reset_after = pair("reset").filter(|seconds| *seconds <= LONGEST);
         return Reading {
             limit: pair("limit"),

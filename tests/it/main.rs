@@ -13,6 +13,7 @@
 mod architecture;
 mod connector;
 mod e2e;
+mod fuzz;
 mod http;
 mod keeper;
 mod mapping;

@@ -8,8 +8,10 @@ pub struct NotPlain;
 /// One argument: as it is written, and as every quote and backslash gone leaves it.
 #[derive(Default)]
 pub struct Written {
-    raw: String,
-    bare: String,
+    /// As it is written.
+    pub raw: String,
+    /// Without quotes and backslashes.
+    pub bare: String,
 }
 
 /// The arguments of a POSIX command line. `None` where parsers part: an open quote; a backslash before a quote, a blank or the

@@ -5,8 +5,9 @@ use std::{net::IpAddr, sync::Arc};
 use rollcall::upstream::{Allow, EgressProxy, Failure, Guard};
 
 use super::{
+    dialling::{Names, Recorder},
     egress::{through_pool, through_unified},
-    support::{Names, Recorder, access},
+    support::access,
 };
 
 fn guard(allow: &str, proxy: &str) -> (Arc<Guard>, Arc<Names>, Arc<Recorder>) {

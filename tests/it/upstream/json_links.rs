@@ -242,10 +242,16 @@ fn expected(access: &Arc<Access>, value: &mut serde_json::Value, at: &mut Vec<Li
                         (wanted, step) => wanted == step,
                     })
             };
-            if access.method.proxy.links.iter().any(fits)
-                && let Some(below) = text.strip_prefix(BASE)
-            {
-                *text = format!("/passthrough/{}{below}", access.account);
+            if access.method.proxy.links.iter().any(fits) {
+                let ours = format!("/passthrough/{}", access.account);
+                match text.strip_prefix(BASE) {
+                    Some(below) => *text = format!("{ours}{below}"),
+                    // A host without a scheme, to some client.
+                    None if text.find(|c| !matches!(c, '/' | '\\')).unwrap_or(text.len()) >= 2 => {
+                        *text = format!("{ours}//withheld")
+                    }
+                    None => {}
+                }
             }
         }
         _ => {}

@@ -1,9 +1,12 @@
 //! Tests of the upstream side.
 
+mod addresses;
 mod answers;
 mod bounds;
+mod dialling;
 mod egress;
 mod egress_proxy;
+mod guard;
 mod headers;
 mod json_links;
 mod listing;

@@ -1,9 +1,9 @@
 //! Accounts made by hand and a raw server that records bytes and misbehaves on demand.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::BTreeMap,
     io::{self, BufRead, BufReader, Read, Write},
-    net::{IpAddr, SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -22,11 +22,7 @@ use rollcall::{
     mapping::{Path, Table},
     model::{AccountId, EnvironmentId, Resource, Secret, integration_id},
     store::{Batch, Claimed, Entry, Health, Hold, Key, Settle, Slot, Spent, Store, StoreError},
-    upstream::{
-        Access, Allow, Guard, Upstream,
-        egress::{Dial, Resolve},
-        links::Place,
-    },
+    upstream::{Access, Allow, Guard, Upstream, links::Place},
 };
 use url::Url;
 
@@ -428,55 +424,6 @@ fn read_chunks(reader: &mut BufReader<TcpStream>, body: &mut Vec<u8>) -> io::Res
 }
 
 // ------------------------------------------------------------------------------------------------------- names and sockets
-
-/// Names with a list of answers each; the last one stays.
-#[derive(Default)]
-pub struct Names(pub Mutex<HashMap<String, VecDeque<Vec<IpAddr>>>>);
-
-impl Names {
-    /// Adds a name.
-    pub fn add(&self, name: &str, answers: &[&[&str]]) {
-        let answers = answers.iter().map(|one| one.iter().map(|ip| ip.parse().unwrap()).collect()).collect();
-        self.0.lock().unwrap().insert(name.to_owned(), answers);
-    }
-}
-
-#[async_trait]
-impl Resolve for Names {
-    async fn resolve(&self, host: &str) -> io::Result<Vec<IpAddr>> {
-        let mut names = self.0.lock().unwrap();
-        let answers = names.get_mut(host).ok_or_else(|| io::Error::other("no such name"))?;
-        match answers.len() {
-            0 => Ok(Vec::new()),
-            1 => Ok(answers[0].clone()),
-            _ => Ok(answers.pop_front().unwrap()),
-        }
-    }
-}
-
-/// Writes down what would be dialled and dials nothing.
-#[derive(Default)]
-pub struct Recorder(pub Mutex<Vec<IpAddr>>);
-
-impl Recorder {
-    /// What was dialled since the last look.
-    pub fn take(&self) -> Vec<IpAddr> {
-        std::mem::take(&mut self.0.lock().unwrap())
-    }
-}
-
-#[async_trait]
-impl Dial for Recorder {
-    fn admits(&self, address: SocketAddr) -> bool {
-        self.0.lock().unwrap().push(address.ip());
-        false
-    }
-
-    async fn dial(&self, address: SocketAddr) -> io::Result<tokio::net::TcpStream> {
-        self.0.lock().unwrap().push(address.ip());
-        Err(io::Error::new(io::ErrorKind::ConnectionRefused, "recorded"))
-    }
-}
 
 /// These tests need no store.
 pub struct NoStore;

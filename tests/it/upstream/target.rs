@@ -200,3 +200,62 @@ proptest! {
         }
     }
 }
+
+/// Which rule refuses: a later one would too, so only the reason shows that the earlier one is there.
+#[test]
+fn g_02_a_refusal_says_why() {
+    let plain = "the path or query holds a control character, a space, `#` or a backslash";
+    for (path, query, why) in [
+        ("/a#b", None, plain),
+        ("/a b", None, plain),
+        ("/a\u{1}b", None, plain),
+        ("/a\u{7f}b", None, plain),
+        ("/a\\b", None, plain),
+        ("/a?b", None, plain),
+        ("/a", Some("b#c"), plain),
+        ("/a", Some("b c"), plain),
+        ("/a", Some("b\u{7f}c"), plain),
+        ("a", None, "the path does not begin with a slash"),
+        ("//a", None, "the path begins with an empty segment"),
+        ("/a/./b", None, "the path holds a dot segment"),
+        ("/a/..", None, "the path holds a dot segment"),
+        ("/a/%2e%2E;x/b", None, "the path holds a dot segment"),
+        ("/a%00", None, "the path holds a control character when decoded"),
+        ("/a%7F", None, "the path holds a control character when decoded"),
+        ("/a%257f", None, "the path holds a control character when decoded"),
+        ("/a%ff", None, "the path is not UTF-8 when decoded"),
+        ("/a%25c0%25ae", None, "the path is not UTF-8 when decoded"),
+        ("/a%", None, "the path holds a `%` that is not an escape"),
+        ("/a%2", None, "the path holds a `%` that is not an escape"),
+        ("/a%2x", None, "the path holds a `%` that is not an escape"),
+        ("/a%2Fb", None, "the path holds an encoded slash or backslash"),
+        ("/a%5cb", None, "the path holds an encoded slash or backslash"),
+        ("/<", None, "the path holds a character that may not stand there"),
+    ] {
+        assert_eq!(build(BASES[1], path, query).map_err(|e| e.to_string()), Err(why.to_owned()), "{path:?} {query:?}");
+    }
+    let refused = build(BASES[1], "a", None).unwrap_err();
+    assert_eq!(refused.code(), rollcall::error::Code::InvalidPath);
+    let error = rollcall::error::Error::from(refused);
+    assert_eq!((error.code(), error.detail()), (rollcall::error::Code::InvalidPath, "the path does not begin with a slash."));
+}
+
+#[test]
+fn g_02_path_and_query_hold_8_kib_together() {
+    let path = |length: usize| format!("/{}", "a".repeat(length - 1));
+    for (in_path, in_query, passes) in
+        [(8192, None, true), (8193, None, false), (4096, Some(4096), true), (4097, Some(4096), false), (1, Some(8191), true)]
+    {
+        let query = in_query.map(|length| "q".repeat(length));
+        assert_eq!(build(BASES[0], &path(in_path), query.as_deref()).is_ok(), passes, "{in_path} {in_query:?}");
+    }
+}
+
+#[test]
+fn injected_names_are_known_however_they_are_written() {
+    let base = Url::parse(BASES[0]).unwrap();
+    let inject = ["api key", "b"].map(|name| (name.to_owned(), Secret::new("s".to_owned())));
+    let query = |raw: &str| build_target(&base, "/x", Some(raw), &inject, false).unwrap().query().unwrap().to_owned();
+    assert_eq!(query("api+key=1&a=1&Api%20Key=2&B&b=3&%62"), "a=1&api%20key=s&b=s");
+    assert_eq!(query("apikey=1&ab=1&=b"), "apikey=1&ab=1&=b&api%20key=s&b=s");
+}

@@ -2,6 +2,7 @@
 
 mod binding;
 mod closed_types;
+mod debug;
 mod exposure;
 mod hygiene;
 mod ring;

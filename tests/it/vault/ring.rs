@@ -223,3 +223,50 @@ fn a_changed_file_is_seen_once() {
     fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
     assert!(KeyRing::reload_if_changed(&path, &mut stamp).err().unwrap().to_string().contains("chmod 600"));
 }
+
+#[test]
+fn a_file_may_be_as_large_as_it_says() {
+    let (_folder, path) = place();
+    // The padding comes first, so that a byte too few would be one of the ring's own.
+    let ring = text("k1", &(1..20).map(|n| (if n == 1 { "k1" } else { NAMES[n] }, key(n as u8))).collect::<Vec<_>>());
+    let padded = |length: usize| format!("{}{ring}", " ".repeat(length - ring.len()));
+    assert!(ring.len() > 1_500);
+    write(&path, padded(256 * 1024));
+    assert_eq!(KeyRing::load(&path).unwrap().ids().count(), 19);
+    write(&path, padded(256 * 1024 + 1));
+    refused(&path, "is larger than 262144 bytes");
+}
+
+const NAMES: [&str; 20] = [
+    "", "", "k2", "k3", "k4", "k5", "k6", "k7", "k8", "k9", "k10", "k11", "k12", "k13", "k14", "k15", "k16", "k17", "k18", "k19",
+];
+
+/// Fourteen bytes that differ are what a random key has at the very least.
+#[test]
+fn v_06_a_key_that_repeats_itself_is_told_by_its_bytes() {
+    let (_folder, path) = place();
+    let of = |different: usize| -> [u8; 32] { std::array::from_fn(|at| GOOD[at % different]) };
+    write(&path, text("k1", &[("k1", of(14))]));
+    assert!(KeyRing::load(&path).is_ok());
+    write(&path, text("k1", &[("k1", of(13))]));
+    refused(&path, "repeats itself");
+}
+
+/// A key file beside the program has no folder in its name. Tried in a child, because it is about the working folder.
+#[test]
+fn a_new_ring_may_lie_in_the_working_folder() {
+    const CHILD: &str = "ROLLCALL_TEST_RING_CHILD";
+    if std::env::var_os(CHILD).is_some() {
+        KeyRing::create(Path::new("bare.keys"), jiff::Timestamp::UNIX_EPOCH).unwrap();
+        return;
+    }
+    let folder = TempDir::new().unwrap();
+    let child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "vault::ring::a_new_ring_may_lie_in_the_working_folder"])
+        .current_dir(folder.path())
+        .env(CHILD, "1")
+        .output()
+        .unwrap();
+    assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stderr));
+    assert!(KeyRing::load(&folder.path().join("bare.keys")).is_ok());
+}

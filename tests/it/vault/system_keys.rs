@@ -121,6 +121,35 @@ fn marks_of_requests_are_keyed_and_never_agree_by_chance() {
     assert_ne!(mark, others.request_mark(RequestMark::Fingerprint, &parts), "another installation, another mark");
 }
 
+#[test]
+fn pieces_of_the_log_open_only_where_they_lie() {
+    let (ring, _folder) = super::ring();
+    let ((keys, _), (others, _)) = (SystemKeys::generate(&ring), SystemKeys::generate(&ring));
+    let place: [&[u8]; 2] = [b"environment", b"minute"];
+    let mut sealed = keys.seal_log(&place, b"lines");
+    assert_eq!(keys.open_log(&place, &sealed).unwrap().as_slice(), b"lines");
+    assert_eq!(keys.open_log(&[b"environment", b"other"], &sealed).err(), Some(OpenError::Refused));
+    assert_eq!(keys.open_log(&[b"environmentm", b"inute"], &sealed).err(), Some(OpenError::Refused));
+    assert_eq!(others.open_log(&place, &sealed).err(), Some(OpenError::Refused));
+    assert_eq!(keys.open_reply(&place, &sealed).err(), Some(OpenError::Refused));
+    assert_eq!(keys.open_log(&place, &keys.seal_reply(&place, b"x")).err(), Some(OpenError::Refused));
+    sealed[0] = 2;
+    assert_eq!(keys.open_log(&place, &sealed).err(), Some(OpenError::Damaged));
+    assert_eq!(keys.open_reply(&place, &sealed).err(), Some(OpenError::Damaged));
+    assert_eq!(keys.open_cursor(b"", &sealed).err(), Some(OpenError::Damaged));
+}
+
+#[test]
+fn records_of_tokens_are_marked_with_a_key() {
+    let (ring, _folder) = super::ring();
+    let ((keys, _), (others, _)) = (SystemKeys::generate(&ring), SystemKeys::generate(&ring));
+    let mark = keys.token_mark(b"record");
+    assert_eq!(mark, keys.token_mark(b"record"));
+    assert_ne!(mark, keys.token_mark(b"recorc"));
+    assert_ne!(mark, keys.token_hash(b"record"));
+    assert_ne!(mark, others.token_mark(b"record"));
+}
+
 proptest! {
     #[test]
     fn decoding_system_keys_and_cursors_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..200)) {

@@ -80,3 +80,33 @@ proptest! {
         prop_assert!(TokenText::parse(&text).is_none());
     }
 }
+
+#[test]
+fn g_07_a_text_names_its_id_before_its_secret_is_looked_at() {
+    let id = TokenId::generate();
+    let text = TokenText::generate_for(id);
+    assert_eq!(TokenText::parse(text.expose()).map(|(read, _)| read), Some(id));
+    assert_eq!(TokenText::named_id(text.expose()), Some(id));
+    let foreign = format!("{}{}", &text.expose()[..27], &FIXED[27..]);
+    assert_eq!((TokenText::named_id(&foreign), TokenText::parse(&foreign)), (Some(id), None), "it proves nothing");
+    for other in [
+        &FIXED[..75],
+        &format!("{FIXED}0"),
+        &FIXED.replacen("rck_", "rcx_", 1),
+        &FIXED.replacen("dOx_", "dOx0", 1),
+        &FIXED.replacen("02tc", "0é", 1),
+        TOO_LARGE_ID,
+        "",
+    ] {
+        assert_eq!(TokenText::named_id(other), None, "{other}");
+    }
+}
+
+/// A zero before a number is the same number, and another text.
+#[test]
+fn g_07_a_longer_text_of_the_same_numbers_is_no_token() {
+    for at in [4, 27, 70] {
+        let longer = format!("{}0{}", &FIXED[..at], &FIXED[at..]);
+        assert!(TokenText::parse(&longer).is_none(), "{longer}");
+    }
+}

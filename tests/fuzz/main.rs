@@ -14,6 +14,12 @@ fn named() -> targets::Target {
     found.unwrap_or_else(|| panic!("ROLLCALL_FUZZ_TARGET: there is no target `{name}`")).1
 }
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| {
-    TARGET.get_or_init(named)(data);
-});
+// What is made once (keys, a connector) is made before the clock of the first input runs.
+libfuzzer_sys::fuzz_target!(
+    init: {
+        TARGET.get_or_init(named)(&[]);
+    },
+    |data: &[u8]| {
+        TARGET.get_or_init(named)(data);
+    }
+);

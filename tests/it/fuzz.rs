@@ -88,12 +88,19 @@ fn changed(seeds: &[(PathBuf, Vec<u8>)], seed: &Index, steps: &[Step]) -> Vec<u8
 fn in_time(name: &str, target: targets::Target, data: &[u8]) -> bool {
     let begun = Instant::now();
     let came_through = target(data);
-    assert!(begun.elapsed() < LONGEST, "{name} took {:?} for {:?}", begun.elapsed(), String::from_utf8_lossy(data));
+    if begun.elapsed() >= LONGEST {
+        // A busy machine stands still now and then; an input that hangs does so again.
+        let again = Instant::now();
+        target(data);
+        assert!(again.elapsed() < LONGEST, "{name} took {:?} for {:?}", again.elapsed(), String::from_utf8_lossy(data));
+    }
     came_through
 }
 
 fn drive(name: &str, cases: u32) {
     let (_, target) = targets::ALL.into_iter().find(|(known, _)| *known == name).unwrap();
+    // What is made once (keys, a connector) is made before the clock of the first input runs.
+    target(&[]);
     let seeds = seeds(name);
     let came_through = seeds.iter().filter(|(_, data)| in_time(name, target, data)).count();
     assert!(seeds.len() >= 10 && came_through >= 2 && came_through < seeds.len(), "{name}: {came_through} of {}", seeds.len());

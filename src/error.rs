@@ -7,6 +7,8 @@ use std::fmt;
 use bytes::Bytes;
 use serde::Serialize;
 
+use crate::model::Allowance;
+
 /// Who caused the error: the gateway (or its caller) or the vendor behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
@@ -175,19 +177,6 @@ pub struct VendorAnswer {
     pub body: Bytes,
 }
 
-/// A limit of the operator's that is used up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Refused {
-    /// What it is a limit of.
-    pub policy: &'static str,
-    /// Requests of a window.
-    pub limit: u32,
-    /// Seconds of a window.
-    pub window: u64,
-    /// Seconds until there is room again.
-    pub wait: u64,
-}
-
 /// The one error of everything above floor 1.
 #[derive(Clone)]
 pub struct Error(Box<Inner>);
@@ -201,7 +190,7 @@ struct Inner {
     retry_after: Option<u64>,
     allow: Option<String>,
     vendor: Option<VendorAnswer>,
-    refused: Option<Refused>,
+    refused: Option<Allowance>,
     cause: Option<String>,
 }
 
@@ -270,7 +259,7 @@ impl Error {
     }
 
     /// Names the limit of the operator's that is used up.
-    pub fn refused(mut self, by: Refused) -> Self {
+    pub fn refused(mut self, by: Allowance) -> Self {
         self.0.refused = Some(by);
         self
     }
@@ -310,7 +299,7 @@ impl Error {
         self.0.vendor.as_ref()
     }
     /// The limit of the operator's that is used up.
-    pub fn refused_by(&self) -> Option<Refused> {
+    pub fn refused_by(&self) -> Option<Allowance> {
         self.0.refused
     }
     /// What the log says beyond the detail.

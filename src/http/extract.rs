@@ -147,7 +147,7 @@ async fn admit<R: Right, T>(
     let services = &state(request)?.services;
     let caller = services.tokens.authenticate(token::bearer(request.headers())?).await?;
     Concerned::note(request, |concerned| concerned.caller = Some(Arc::clone(&caller)));
-    services.rates.spend_of_token(&caller).await?;
+    Concerned::spent(request, services.rates.spend_of_token(&caller).await?);
     R::SCOPE.map_or(Ok(()), |scope| caller.require(scope))?;
     let mut pairs = Pairs::parse(request.query_string())?;
     let taken = take(&mut pairs)?;
@@ -179,7 +179,7 @@ pub async fn open(request: &HttpRequest, caller: &service::Caller, id: &str) -> 
     match &opened {
         Ok(linked) => {
             Concerned::note(request, |concerned| concerned.about = Some(About::Linked(Arc::clone(linked))));
-            services.rates.spend_of_account(linked.account.id).await?;
+            Concerned::spent(request, services.rates.spend_of_account(linked.account.id).await?);
         }
         Err(error) => Box::pin(note_unopened(request, caller, id, error)).await,
     }

@@ -33,7 +33,7 @@ use uuid::Uuid;
 
 use super::{
     flow::{self, Flows},
-    framing,
+    framing, limits,
     problem::{self, Problem},
     watch::{Entry, Meters, Watched},
 };
@@ -182,6 +182,9 @@ where
                 answer.response_mut().head_mut().set_connection_type(ConnectionType::Close);
             }
             entry.answered(&answer);
+            if let Some(allowance) = entry.allowance() {
+                limits::tell(allowance, answer.headers_mut());
+            }
             Ok(answer.map_body(|_, body| Watched::new(body, entry)))
         })
     }

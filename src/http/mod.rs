@@ -9,6 +9,7 @@ pub mod extract;
 pub mod flow;
 pub mod framing;
 pub mod gate;
+mod limits;
 pub mod lines;
 pub mod openapi;
 mod plain;

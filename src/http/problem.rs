@@ -12,9 +12,9 @@ use actix_web::{
 use serde::Serialize;
 use serde_json::{Value, json, value::RawValue};
 
-use super::write;
+use super::{limits, write};
 use crate::{
-    error::{Code, Error, Origin, Refused, VendorAnswer},
+    error::{Code, Error, Origin, VendorAnswer},
     service::Told,
 };
 
@@ -151,12 +151,8 @@ fn put_headers(response: &mut HttpResponseBuilder, error: &Error, status: Status
     if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
         response.insert_header((RETRY_AFTER, error.wait_seconds().unwrap_or(1).max(1)));
     }
-    if let Some(Refused { policy, limit, window, wait }) = error.refused_by() {
-        response.insert_header(("ratelimit-policy", format!("\"{policy}\";q={limit};w={window}")));
-        response.insert_header(("ratelimit", format!("\"{policy}\";r=0;t={wait}")));
-        response.insert_header(("ratelimit-limit", limit.to_string()));
-        response.insert_header(("ratelimit-remaining", "0"));
-        response.insert_header(("ratelimit-reset", wait.to_string()));
+    for field in error.refused_by().iter().flat_map(limits::fields) {
+        response.insert_header(field);
     }
     if error.code() == Code::InvalidToken {
         response.insert_header((WWW_AUTHENTICATE, r#"Bearer realm="rollcall", error="invalid_token""#));

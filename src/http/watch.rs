@@ -23,7 +23,7 @@ use metrics::{Counter, Histogram, Unit};
 
 use super::{State, flow::Flow, framing};
 use crate::{
-    model::Trace,
+    model::{Allowance, Trace},
     service::{
         Caller,
         request_log::{About, Buffer, Line, RequestId},
@@ -39,9 +39,21 @@ pub struct Concerned {
     pub about: Option<About>,
     /// The vendor's answer in the passthrough, and how long it took.
     pub vendor: Option<(u16, Duration)>,
+    /// What is left of the operator's limit that is nearest to its end.
+    pub allowance: Option<Box<Allowance>>,
 }
 
 impl Concerned {
+    /// Notes what is left of a limit, where there is one.
+    pub fn spent(request: &HttpRequest, allowance: Option<Allowance>) {
+        let Some(allowance) = allowance else { return };
+        Concerned::note(request, |concerned| {
+            if concerned.allowance.as_ref().is_none_or(|other| other.remaining > allowance.remaining) {
+                concerned.allowance = Some(Box::new(allowance));
+            }
+        });
+    }
+
     /// Notes something of the request.
     pub fn note(request: &HttpRequest, change: impl FnOnce(&mut Concerned)) {
         let mut extensions = request.extensions_mut();
@@ -208,9 +220,14 @@ impl Entry {
         }
     }
 
+    /// What the answer shall say of the operator's limits.
+    pub fn allowance(&self) -> Option<&Allowance> {
+        self.concerned.allowance.as_deref()
+    }
+
     /// The line of the log. A call that needs no token and goes well is nobody's: a probe, a document.
     fn line(&mut self, took: Duration) -> Option<Line> {
-        let Concerned { caller, about, vendor } = std::mem::take(&mut self.concerned);
+        let Concerned { caller, about, vendor, .. } = std::mem::take(&mut self.concerned);
         if caller.is_none() && self.status.as_u16() < 400 {
             return None;
         }

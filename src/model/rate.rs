@@ -10,3 +10,18 @@ pub struct Rate {
     /// The time; they come back evenly over it.
     pub period: Duration,
 }
+
+/// What is left of a limit of the operator's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Allowance {
+    /// What it is a limit of: `token` or `account`.
+    pub policy: &'static str,
+    /// Requests of a window.
+    pub limit: u32,
+    /// Seconds of a window.
+    pub window: u64,
+    /// Requests that are left.
+    pub remaining: u32,
+    /// Seconds until the limit is whole again; of one that is used up, until there is room for a request.
+    pub reset: u64,
+}

@@ -8,8 +8,8 @@ use std::{
 
 use super::Caller;
 use crate::{
-    error::{Code, Error, Refused, Result},
-    model::{AccountId, Rate},
+    error::{Code, Error, Result},
+    model::{AccountId, Allowance, Rate},
     store::{Spent, Store, repo::Buckets},
 };
 
@@ -32,8 +32,9 @@ impl Rates {
         Self { buckets: Buckets::new(store), token, account, alone: Mutex::default() }
     }
 
-    /// Counts a request of a token. The administrators of the configuration have no limit, so that they always get in.
-    pub async fn spend_of_token(&self, caller: &Caller) -> Result<()> {
+    /// Counts a request of a token; what is left. The administrators of the configuration have no limit, so that they always
+    /// get in.
+    pub async fn spend_of_token(&self, caller: &Caller) -> Result<Option<Allowance>> {
         match self.token {
             Some(rate) if !caller.token.0.is_nil() => {
                 let spend = async {
@@ -42,13 +43,13 @@ impl Rates {
                 };
                 Box::pin(spend).await
             }
-            _ => Ok(()),
+            _ => Ok(None),
         }
     }
 
-    /// Counts a request to an account.
-    pub async fn spend_of_account(&self, account: AccountId) -> Result<()> {
-        let Some(rate) = self.account else { return Ok(()) };
+    /// Counts a request to an account; what is left.
+    pub async fn spend_of_account(&self, account: AccountId) -> Result<Option<Allowance>> {
+        let Some(rate) = self.account else { return Ok(None) };
         let spend = async {
             let spent = self.buckets.of_account(account, rate).await;
             self.judge("account", format!("account:{account}"), rate, spent.ok())
@@ -56,15 +57,17 @@ impl Rates {
         Box::pin(spend).await
     }
 
-    fn judge(&self, of: &'static str, name: String, rate: Rate, spent: Option<Spent>) -> Result<()> {
+    fn judge(&self, of: &'static str, name: String, rate: Rate, spent: Option<Spent>) -> Result<Option<Allowance>> {
         let spent = spent.unwrap_or_else(|| self.spend_alone(name, rate));
+        let (limit, window) = (rate.requests, rate.period.as_secs());
+        let allowance = |remaining, reset| Allowance { policy: of, limit, window, remaining, reset };
         if spent.allowed {
-            return Ok(());
+            let back = rate.period * limit.saturating_sub(spent.remaining) / limit.max(1);
+            return Ok(Some(allowance(spent.remaining, seconds(back))));
         }
         let wait = seconds(spent.wait);
-        let detail = format!("{} requests in {} s are what one {of} may ask here.", rate.requests, rate.period.as_secs());
-        let refused = Refused { policy: of, limit: rate.requests, window: rate.period.as_secs(), wait };
-        Err(Error::new(Code::RateLimited, detail).retry_after(wait).refused(refused))
+        let detail = format!("{limit} requests in {window} s are what one {of} may ask here.");
+        Err(Error::new(Code::RateLimited, detail).retry_after(wait).refused(allowance(0, wait)))
     }
 
     /// The store is away: a share of the limit from this process's memory.

@@ -115,7 +115,7 @@ async fn admit(request: &HttpRequest) -> Result<Admitted> {
     let caller = state.services.tokens.authenticate(&call.found.token).await?;
     Concerned::note(request, |concerned| concerned.caller = Some(Arc::clone(&caller)));
     caller.require(right(request.method()))?;
-    state.services.rates.spend_of_token(&caller).await?;
+    Concerned::spent(request, state.services.rates.spend_of_token(&caller).await?);
     let linked = open(request, &caller, &call.account).await?;
     let access = &linked.access;
     let slashes = access.method.proxy.encoded_slashes;

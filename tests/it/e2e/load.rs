@@ -347,6 +347,16 @@ fn is_limited(answer: &Answer, of: &str, limit: u64, window: u64) {
     }
 }
 
+/// A call within the limits says what is left of the one that is nearest to its end.
+fn has_left(answer: &Answer, of: &str, limit: u64, left: u64) {
+    let reset: u64 = answer.header("ratelimit-reset").unwrap().parse().unwrap();
+    assert!((1..=60).contains(&reset), "{reset}");
+    assert_eq!(answer.header("ratelimit-policy"), Some(&*format!("\"{of}\";q={limit};w=60")));
+    assert_eq!(answer.header("ratelimit"), Some(&*format!("\"{of}\";r={left};t={reset}")));
+    assert_eq!(answer.header("ratelimit-limit"), Some(&*limit.to_string()));
+    assert_eq!(answer.header("ratelimit-remaining"), Some(&*left.to_string()));
+}
+
 #[tokio::test]
 async fn own_limits_hold_for_each_token_and_each_account_on_all_nodes() {
     let vendor = Vendor::start(|asked| scim(asked, 3));
@@ -367,12 +377,16 @@ async fn own_limits_hold_for_each_token_and_each_account_on_all_nodes() {
             gateway.call_as(Some(token), "GET", &path, None).await
         };
         for n in 0..6 {
-            assert_eq!(call(n, &first, &account).await.status, 200, "{n}");
+            let answer = call(n, &first, &account).await;
+            assert_eq!(answer.status, 200, "{n}");
+            has_left(&answer, "token", 6, 5 - n as u64);
         }
         is_limited(&call(0, &first, &account).await, "token", 6, 60);
         is_limited(&call(1, &first, &other).await, "token", 6, 60);
         for n in 0..2 {
-            assert_eq!(call(n, &second, &account).await.status, 200, "another token has a limit of its own");
+            let answer = call(n, &second, &account).await;
+            assert_eq!(answer.status, 200, "another token has a limit of its own");
+            has_left(&answer, "account", 8, 1 - n as u64);
         }
         is_limited(&call(0, &third, &account).await, "account", 8, 60);
         is_limited(&call(1, &third, &account).await, "account", 8, 60);

@@ -1,0 +1,29 @@
+//! The fields that say what is left of the operator's own limits: those of the IETF's draft, and their forerunners.
+
+use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::model::Allowance;
+
+/// Name and value of each.
+pub fn fields(allowance: &Allowance) -> [(&'static str, String); 5] {
+    let Allowance { policy, limit, window, remaining, reset } = allowance;
+    [
+        ("ratelimit-policy", format!("\"{policy}\";q={limit};w={window}")),
+        ("ratelimit", format!("\"{policy}\";r={remaining};t={reset}")),
+        ("ratelimit-limit", limit.to_string()),
+        ("ratelimit-remaining", remaining.to_string()),
+        ("ratelimit-reset", reset.to_string()),
+    ]
+}
+
+/// Tells what is left, unless the answer speaks of a limit already: the vendor's, or the one that refused the request.
+pub fn tell(allowance: &Allowance, headers: &mut HeaderMap) {
+    if fields(allowance).iter().any(|(name, _)| headers.contains_key(*name)) {
+        return;
+    }
+    for (name, value) in fields(allowance) {
+        if let Ok(value) = HeaderValue::try_from(value) {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+    }
+}

@@ -306,8 +306,14 @@ http {{ client_body_temp_path {prefix}; proxy_temp_path {prefix}; fastcgi_temp_p
         process, port, _ = self.gateway(data)
         time.sleep(2)
         self.check('idle memory', rss_mb(process.pid), 25, 'MB')
+        account, auth = self.link(port), f'Authorization: Bearer {self.token(port)}'
+        target = process.pid, f'http://127.0.0.1:{port}/passthrough/{account}', auth
+        few = statistics.median(self.cost(target, '/1k')[0] for _ in range(5))
         with concurrent.futures.ThreadPoolExecutor(16) as pool:
-            list(pool.map(lambda n: self.link(port, f'tenant-{n}'), range(self.args.accounts)))
+            for _ in pool.map(lambda n: self.link(port, f'tenant-{n}'), range(self.args.accounts)):
+                pass
+        many = statistics.median(self.cost(target, '/1k')[0] for _ in range(5))
+        self.check(f'CPU per request that {self.args.accounts} accounts add', many - few, 8, 'us')
         self.stop(process)
         firsts = []
         for _ in range(5):

@@ -30,7 +30,11 @@ impl Told {
         match said {
             Said::Done(answer) => Told::Done(answer),
             Said::Unasked => Told::Unasked,
-            Said::Failed(failure) => Told::Failed(failure.into()),
+            // Some vendors say with a 500 that there is no such record.
+            Said::Failed(failure) => match Error::from(failure) {
+                error if error.code() == Code::NotFound => Told::Failed(error.status(Code::NotFound.row().status)),
+                error => Told::Failed(error),
+            },
             Said::Unknown(failure) => Told::Unknown(failure.into()),
         }
     }

@@ -45,6 +45,14 @@ def is_batch(case):
     return case.operation.path == "/batch-request"
 
 
+def is_the_vendors_body(case):
+    return case.operation.path.startswith("/proxy/")
+
+
+def is_a_record(case):
+    return case.operation.path.startswith("/unified/user-directory/") and case.method.upper() in ("POST", "PATCH")
+
+
 # Findings that are none: what was found, the code of the problem that was answered, its field, another condition, and why it is
 # right. Nothing else is excused.
 EXCUSED = [
@@ -75,6 +83,11 @@ EXCUSED = [
     (VALID_REFUSED, "invalid_body", None, is_batch, "Entries of a batch name each other, and a method decides what else an entry takes."),
     (VALID_REFUSED, "field_missing", None, None, "Which fields a vendor needs, /capabilities tells."),
     (VALID_REFUSED, "field_not_writable", None, None, "Which fields a vendor takes, /capabilities tells."),
+    (VALID_REFUSED, "invalid_parameter", "rollcall-company", None, "The company is the one that the id names."),
+    (VALID_REFUSED, "already_exists", None, None, "The vendor has one of that name; it is no matter of form, and lasts."),
+    (VALID_REFUSED, "vendor_error", None, is_the_vendors_body, "The body is the vendor's own, and it may refuse it."),
+    (VALID_REFUSED, "invalid_body", None, is_a_record, "The schemas of parts of records are those of answers too, which may grow."),
+    ("AllowHeaderMismatch", "method_not_supported", None, None, "What an account's connector can do, and an id of any name, decide."),
     (NOT_405, "resource_not_supported", None, None, "What the connector lacks is 404 for every method; what it has is 405."),
     (NOT_405, "not_found", None, None, "So is an account that does not exist."),
     (NOT_THE_SCHEMA, None, None, is_another_form, "The document describes unified answers, and says so."),

@@ -193,6 +193,11 @@ impl Done {
         }
     }
 
+    /// Whether a command failed because what it names is not there.
+    pub fn names_nobody(&self) -> bool {
+        self.words().to_lowercase().contains("no such")
+    }
+
     fn slow_down(&self, low: &str) -> Verdict {
         if self.envelope.result_code.as_ref().and_then(Value::as_str) == Some("rate_limited") {
             let (window, wait) = limiter(low).unwrap_or((60, 5));

@@ -97,6 +97,7 @@ impl Work<'_> {
                 return Err(done.failure(Meaning::Denied, Some(message)));
             }
             Verdict::Lost => Said::Unknown(done.failure(Meaning::Failed, None)),
+            _ if done.names_nobody() => Said::Failed(done.failure(Meaning::Missing, None)),
             _ => Said::Failed(done.failure(Meaning::Failed, None)),
         };
         let said = match prove_is(session, NODES, company).await {

@@ -160,7 +160,12 @@ fn word(filter: Filter) -> Result<Word> {
 
 fn number(field: &str, value: &str, unit: u64) -> Result<u64> {
     let digits = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
-    let number = value.parse::<u64>().ok().filter(|_| digits).and_then(|number| number.checked_mul(unit));
+    let number = value
+        .parse::<i64>()
+        .ok()
+        .and_then(|number| u64::try_from(number).ok())
+        .filter(|_| digits)
+        .and_then(|number| number.checked_mul(unit));
     number.ok_or_else(|| Error::new(Code::InvalidFilter, format!("`{field}` takes a whole number.")).field(field))
 }
 

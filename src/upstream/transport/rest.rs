@@ -117,7 +117,7 @@ pub(crate) async fn get(
         return Err(Failure::BadAnswer("this resource is not read one by one".into()));
     };
     // Such ids would change the path, so no vendor can have a record of that name.
-    if wanted.values.values().any(|value| matches!(value.as_str(), "" | "." | "..")) {
+    if wanted.values.values().any(|value| matches!(value.as_str(), "" | "." | "..") || value.contains(char::is_control)) {
         return Ok(None);
     }
     let mut call = call(access, request, wanted)?;

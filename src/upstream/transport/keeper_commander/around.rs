@@ -10,7 +10,7 @@ use super::{
     company::{NODES, go_home, good, leave, prove_is},
     lock::Lock,
     queue::Session,
-    visit::{enter, number},
+    visit::{enter, is_managed, number},
 };
 use crate::upstream::{Access, Failure};
 
@@ -66,7 +66,7 @@ where
     let session = Session::new(wire.as_ref(), access);
     let id = number(company)?;
     let home = go_home(&session).await?;
-    let is_managed = home.managed.contains_key(&id);
+    let is_managed = is_managed(&session, &home, id).await?;
     let made = async {
         if is_managed {
             enter(&session, company).await?;

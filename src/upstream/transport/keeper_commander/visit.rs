@@ -82,6 +82,15 @@ pub(super) async fn own_enterprise(session: &Session<'_>, home: &Home) -> Result
     }
 }
 
+/// Whether this company is a managed one; an error when it is no company of the account's at all.
+pub(super) async fn is_managed(session: &Session<'_>, home: &Home, company: u64) -> Result<bool, Failure> {
+    match home.managed.contains_key(&company) {
+        true => Ok(true),
+        false if own_enterprise(session, home).await?.id == company.to_string() => Ok(false),
+        false => Err(Failure::NoCompany(company)),
+    }
+}
+
 /// The own enterprise, then the managed companies by number; only the account's own company where it is limited to one.
 pub(super) fn in_order(access: &Access, own: &Company, home: &Home) -> Vec<Company> {
     let all = std::iter::once(own).chain(home.managed.values().map(|(company, _)| company));

@@ -15,7 +15,7 @@ use super::{
     company::{NODES, go_home, good, key_of, leave, line, prove_is, rows, word},
     lock::Lock,
     queue::Session,
-    visit::{enter, number},
+    visit::{enter, is_managed, number},
     wire::Verdict,
 };
 use crate::{
@@ -66,7 +66,7 @@ impl Work<'_> {
     async fn within(&self, company: &str) -> Result<Written, Failure> {
         let (session, id) = (&self.session, number(company)?);
         let home = go_home(session).await?;
-        let is_managed = home.managed.contains_key(&id);
+        let is_managed = is_managed(session, &home, id).await?;
         if is_managed {
             enter(session, company).await?;
         }

@@ -99,9 +99,9 @@ pub enum Failure {
         /// Why.
         reason: String,
     },
-    /// The vendor serves many companies, but not this one to this account; nothing was sent.
-    #[error("this account sees no company {0}")]
-    NoCompany(u64),
+    /// What is named cannot be there; nothing was sent.
+    #[error("{0}")]
+    Absent(String),
     /// What shall be made is there already; nothing was sent.
     #[error("{0}")]
     Exists(String),
@@ -159,7 +159,7 @@ impl Failure {
             Failure::Upload(_) => Code::RequestTimeout,
             Failure::Unsendable { .. } => Code::FieldNotWritable,
             Failure::Exists(_) => Code::AlreadyExists,
-            Failure::NoCompany(_) => Code::NotFound,
+            Failure::Absent(_) => Code::NotFound,
             Failure::Lacking { .. } => Code::AddonMissing,
             Failure::PagingBroken(_) => Code::VendorPagingBroken,
             Failure::ContextChanged(_) => Code::VendorContextChanged,

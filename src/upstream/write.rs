@@ -101,7 +101,7 @@ impl Written {
 /// What a failed exchange says about a write: an error when it surely had no effect.
 pub fn judge(failure: Failure) -> Result<Said, Failure> {
     match &failure {
-        Failure::Unsendable { .. } | Failure::Exists(_) | Failure::NoCompany(_) => Err(failure),
+        Failure::Unsendable { .. } | Failure::Exists(_) | Failure::Absent(_) => Err(failure),
         Failure::Egress(_) | Failure::Busy(_) | Failure::Distrusted { .. } | Failure::Upload(_) | Failure::Store(_) => {
             Err(failure)
         }

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use url::Url;
 
 use crate::{
-    connector::{Get, List, ListSource, Meaning, Position, Request, ResourceDef, Transport},
+    connector::{Get, List, ListSource, Meaning, Position, Request, ResourceDef, TemplateError, Transport},
     mapping::{MapError, Records},
     upstream::{Access, Context, Failure, HttpAnswer, HttpCall, ListAsk, RawPage, Tested, classify, page, send},
 };
@@ -144,8 +144,11 @@ pub(crate) async fn get(
 /// A declared request with its placeholders filled in.
 pub(super) fn call(access: &Access, request: &Request, wanted: &ListAsk) -> Result<HttpCall, Failure> {
     let value = |name: &str| wanted.values.get(name).or_else(|| access.fields.get(name)).map(String::as_str);
-    let bad =
-        |error: crate::connector::template::TemplateError| Failure::BadAnswer(format!("the request cannot be made: {error}"));
+    let bad = |error: TemplateError| match error {
+        // Such a name would change the request, so no vendor can have a record of it.
+        TemplateError::Character(_) => Failure::Absent(error.to_string()),
+        error => Failure::BadAnswer(format!("the request cannot be made: {error}")),
+    };
     let mut call = HttpCall::get(request.path.render(Position::PathSegment, value).map_err(bad)?);
     call.method = request.method.clone();
     for (name, template) in &request.query {

@@ -39,7 +39,7 @@ async fn a_command_runs_in_the_company_asked_for() {
         assert!(made.tail.is_none());
     }
     let unknown = bench.upstream.exclusively(&access, Some("999"), call(link.base.clone(), link.api_key.clone(), V1)).await;
-    assert!(matches!(unknown.err().expect("a failure"), Failure::NoCompany(999)));
+    assert!(matches!(unknown.err().expect("a failure"), Failure::Absent(_)));
 }
 
 #[tokio::test]

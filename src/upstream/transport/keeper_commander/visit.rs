@@ -87,7 +87,7 @@ pub(super) async fn is_managed(session: &Session<'_>, home: &Home, company: u64)
     match home.managed.contains_key(&company) {
         true => Ok(true),
         false if own_enterprise(session, home).await?.id == company.to_string() => Ok(false),
-        false => Err(Failure::NoCompany(company)),
+        false => Err(Failure::Absent(format!("this account sees no company {company}"))),
     }
 }
 

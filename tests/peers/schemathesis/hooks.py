@@ -53,6 +53,10 @@ def is_a_record(case):
     return case.operation.path.startswith("/unified/user-directory/") and case.method.upper() in ("POST", "PATCH")
 
 
+def is_a_method(case):
+    return case.method.upper() == "POST" and case.operation.path.endswith("/{id}")
+
+
 # Findings that are none: what was found, the code of the problem that was answered, its field, another condition, and why it is
 # right. Nothing else is excused.
 EXCUSED = [
@@ -89,6 +93,7 @@ EXCUSED = [
     (VALID_REFUSED, "invalid_body", None, is_a_record, "The schemas of parts of records are those of answers too, which may grow."),
     ("AllowHeaderMismatch", "method_not_supported", None, None, "What an account's connector can do, and an id of any name, decide."),
     (NOT_405, "resource_not_supported", None, None, "What the connector lacks is 404 for every method; what it has is 405."),
+    (NOT_405, "invalid_parameter", None, is_a_method, "Behind a resource, POST calls a method of the vendor's own, which the document describes in words."),
     (NOT_405, "not_found", None, None, "So is an account that does not exist."),
     (NOT_THE_SCHEMA, None, None, is_another_form, "The document describes unified answers, and says so."),
 ]

@@ -165,7 +165,7 @@ pub(super) async fn enter(session: &Session<'_>, id: &str) -> Result<(), Failure
 
 /// A company's id as the number it is.
 pub(super) fn number(id: &str) -> Result<u64, Failure> {
-    id.parse().map_err(|_| Failure::BadAnswer("a company's id is a number".into()))
+    id.parse().map_err(|_| Failure::Absent("a company's id is a number".into()))
 }
 
 pub(super) fn refusal(company: &Company, words: &str) -> Warning {

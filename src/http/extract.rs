@@ -14,7 +14,7 @@ use super::{
 use crate::{
     error::{Code, Error},
     model::Scope,
-    service::{self, Linked, request_log::About},
+    service::{self, COMPANY_HEADER, Linked, request_log::About},
 };
 
 /// A right a handler can ask for.
@@ -160,6 +160,14 @@ pub async fn reopen<R: Right>(request: &HttpRequest, id: &str) -> Result<Arc<Lin
     let caller = state(request)?.services.tokens.authenticate(token::bearer(request.headers())?).await?;
     R::SCOPE.map_or(Ok(()), |scope| caller.require(scope))?;
     state(request)?.services.accounts.open(caller.environment, id).await
+}
+
+/// The company a call is made in, where its caller names one.
+pub fn company(request: &HttpRequest) -> Result<Option<String>, Error> {
+    let digits = |text: &&str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let invalid = || Error::new(Code::InvalidParameter, "The company is its number.").field(COMPANY_HEADER);
+    let header = request.headers().get(COMPANY_HEADER);
+    header.map(|value| value.to_str().ok().filter(digits).map(str::to_owned).ok_or_else(invalid)).transpose()
 }
 
 fn no_account() -> Error {

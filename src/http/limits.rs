@@ -18,10 +18,11 @@ pub fn fields(allowance: &Allowance) -> [(&'static str, String); 5] {
 
 /// Tells what is left, unless the answer speaks of a limit already: the vendor's, or the one that refused the request.
 pub fn tell(allowance: &Allowance, headers: &mut HeaderMap) {
-    if fields(allowance).iter().any(|(name, _)| headers.contains_key(*name)) {
+    let fields = fields(allowance);
+    if fields.iter().any(|(name, _)| headers.contains_key(*name)) {
         return;
     }
-    for (name, value) in fields(allowance) {
+    for (name, value) in fields {
         if let Ok(value) = HeaderValue::try_from(value) {
             headers.insert(HeaderName::from_static(name), value);
         }

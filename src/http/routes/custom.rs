@@ -10,14 +10,13 @@ use actix_web::{
 };
 use futures_util::stream::try_unfold;
 
-use super::unified_write::company;
 use crate::{
     error::Result,
     http::{
         Answer, State,
         body::{MAX_BODY, RawBody},
         envelope,
-        extract::{ACCOUNT_PARAMETER, Later, LinkedAccount, ReadProxy, WriteProxy},
+        extract::{ACCOUNT_PARAMETER, Later, LinkedAccount, ReadProxy, WriteProxy, company},
         framing::collapse,
         query::{VendorQuery, decode_loosely},
         relay::method_of,

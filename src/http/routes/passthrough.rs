@@ -19,7 +19,7 @@ use crate::{
     http::{
         Answer,
         body::{Pace, read_whole},
-        extract::{ACCOUNT_PARAMETER, open, state},
+        extract::{ACCOUNT_PARAMETER, company, open, state},
         framing::PASSTHROUGH,
         query::decode_loosely,
         relay::{ReplyBody, RequestBody, method_of, status_of},
@@ -96,7 +96,7 @@ async fn forward_read(
     if is_exclusive {
         let call = call_whole(pool(&request)?.clone(), Arc::clone(&linked), outgoing);
         let begun = Instant::now();
-        let (head, body) = passthrough.exclusively(&linked, company(&request)?, call).await?;
+        let (head, body) = passthrough.exclusively(&linked, company(&request)?.as_deref(), call).await?;
         let vendor = (head.status.as_u16(), begun.elapsed());
         Concerned::note(&request, |concerned| concerned.vendor = Some(vendor));
         return answer(&request, &linked, http::Response::from_parts(head, Full::new(body)));
@@ -153,14 +153,6 @@ async fn call_whole(
     let read = Limited::new(body, linked.access.method.limits.max_body).collect().await;
     let body = read.map_err(|why| Failure::BadAnswer(format!("the vendor's answer could not be read: {why}")))?.to_bytes();
     Ok((head, body))
-}
-
-/// The company a command shall run in.
-fn company(request: &HttpRequest) -> Result<Option<&str>> {
-    let digits = |text: &&str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let invalid = || Error::new(Code::InvalidParameter, "The company is its number.").field(COMPANY_HEADER);
-    let header = request.headers().get(COMPANY_HEADER);
-    header.map(|value| value.to_str().ok().filter(digits).ok_or_else(invalid)).transpose()
 }
 
 fn answer<B>(request: &HttpRequest, linked: &Linked, reply: http::Response<B>) -> Answer

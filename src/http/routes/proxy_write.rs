@@ -8,14 +8,13 @@ use actix_web::{
 };
 use serde_json::value::RawValue;
 
-use super::unified_write::company;
 use crate::{
     error::{Error, Result},
     http::{
         Answer, State,
         capability::{self, Verb},
         envelope,
-        extract::{Later, LinkedAccount, Right, WriteProxy},
+        extract::{Later, LinkedAccount, Right, WriteProxy, company},
         query::ProxyWrite,
         schema::CallParams,
         schema_write::{CompanyParams, MethodResult, ProxyDeleted},

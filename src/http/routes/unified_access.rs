@@ -8,12 +8,12 @@ use serde_json::{Map, Value};
 
 use super::{
     unified::{page, record},
-    unified_write::{company, create, take},
+    unified_write::{create, take},
 };
 use crate::{
     http::{
         Answer, State,
-        extract::{Later, LinkedAccount, ReadDirectory, WriteDirectory},
+        extract::{Later, LinkedAccount, ReadDirectory, WriteDirectory, company},
         query::{DataDelete, DataList, DataOne},
         schema::{
             ActivityPage, CallParams, DataParams, Deleted, EnvelopeParams, LicensePage, ListParams, PagingParams,

@@ -11,32 +11,24 @@ use actix_web::{
 use serde_json::{Map, Value};
 
 use crate::{
-    error::{Code, Error, Result},
+    error::Result,
     http::{
         Answer, State,
         capability::{self, Verb},
         envelope,
-        extract::{Later, LinkedAccount, WriteDirectory},
+        extract::{Later, LinkedAccount, WriteDirectory, company},
         query::{DataDelete, DataOne},
         schema::{CallParams, DataParams, Deleted, EnvelopeParams},
         schema_write::{CompanyParams, DeleteParams, MemberOf, Membership, WriteGroup, WriteMember, WriteUser},
         write::{NoBody, Write},
     },
     model::{Group, Member, Resource, User},
-    service::{COMPANY_HEADER, ChangeAsk, Linked, OneRecord, Reply, Run, Services},
+    service::{ChangeAsk, Linked, OneRecord, Reply, Run, Services},
 };
 
 type Record = Map<String, Value>;
 type Puts = Later<LinkedAccount<WriteDirectory, DataOne>>;
 type Takes = Later<LinkedAccount<WriteDirectory, DataDelete>>;
-
-/// The company a write is done in, where the caller names one.
-pub(super) fn company(request: &HttpRequest) -> Result<Option<String>> {
-    let digits = |text: &&str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let invalid = || Error::new(Code::InvalidParameter, "The company is its number.").field(COMPANY_HEADER);
-    let header = request.headers().get(COMPANY_HEADER);
-    header.map(|value| value.to_str().ok().filter(digits).map(str::to_owned).ok_or_else(invalid)).transpose()
-}
 
 /// Makes or changes a record and answers with it as it is.
 async fn put<W, F>(

@@ -25,7 +25,8 @@ const PATIENCE: u64 = 10;
 pub(crate) async fn test(context: &Context, access: &Access) -> Result<Tested, Failure> {
     let Some(test) = &access.method.test else { return Ok(Tested::default()) };
     let Some(request) = &test.request else { return Ok(Tested::default()) };
-    let answer = ask(context, access, call(access, request, &ListAsk::default())?, None).await?;
+    let call = call(access, request, &ListAsk::default()).map_err(not_made)?;
+    let answer = ask(context, access, call, None).await?;
     for path in &test.expect {
         let found = path.text(&answer.body).is_some() || path.elements(&answer.body).is_ok_and(|records| !records.is_empty());
         if !found {
@@ -50,7 +51,7 @@ pub(crate) async fn list(
         return Err(Failure::BadAnswer("this resource is not listed by a request".into()));
     };
     let plan = page::plan(&list.page, access, wanted)?;
-    let mut call = call(access, request, wanted)?;
+    let mut call = call(access, request, wanted).map_err(not_made)?;
     for (name, value) in &plan.params {
         call.query.set(name, value);
     }
@@ -117,10 +118,13 @@ pub(crate) async fn get(
         return Err(Failure::BadAnswer("this resource is not read one by one".into()));
     };
     // Such ids would change the path, so no vendor can have a record of that name.
-    if wanted.values.values().any(|value| matches!(value.as_str(), "" | "." | "..") || value.contains(char::is_control)) {
+    if wanted.values.values().any(|value| matches!(value.as_str(), "" | "." | "..")) {
         return Ok(None);
     }
-    let mut call = call(access, request, wanted)?;
+    let mut call = match call(access, request, wanted) {
+        Err(TemplateError::Character(_)) => return Ok(None),
+        made => made.map_err(not_made)?,
+    };
     for (name, value) in &wanted.remote_query {
         if !call.query.has(name) {
             call.query.add(name, value);
@@ -142,22 +146,26 @@ pub(crate) async fn get(
 }
 
 /// A declared request with its placeholders filled in.
-pub(super) fn call(access: &Access, request: &Request, wanted: &ListAsk) -> Result<HttpCall, Failure> {
+pub(super) fn call(access: &Access, request: &Request, wanted: &ListAsk) -> Result<HttpCall, TemplateError> {
     let value = |name: &str| wanted.values.get(name).or_else(|| access.fields.get(name)).map(String::as_str);
-    let bad = |error: TemplateError| match error {
-        // Such a name would change the request, so no vendor can have a record of it.
-        TemplateError::Character(_) => Failure::Absent(error.to_string()),
-        error => Failure::BadAnswer(format!("the request cannot be made: {error}")),
-    };
-    let mut call = HttpCall::get(request.path.render(Position::PathSegment, value).map_err(bad)?);
+    let mut call = HttpCall::get(request.path.render(Position::PathSegment, value)?);
     call.method = request.method.clone();
     for (name, template) in &request.query {
-        call.query.add_rendered(name, &template.render(Position::Query, value).map_err(bad)?);
+        call.query.add_rendered(name, &template.render(Position::Query, value)?);
     }
     for (name, value) in &wanted.filters {
         call.query.add_rendered(name, value);
     }
     Ok(call)
+}
+
+/// A read whose request cannot be made.
+fn not_made(error: TemplateError) -> Failure {
+    match error {
+        // Such a name would change the request, so no vendor can have a record of it.
+        TemplateError::Character(_) => Failure::Absent(error.to_string()),
+        error => Failure::BadAnswer(format!("the request cannot be made: {error}")),
+    }
 }
 
 /// Sends, tries again where that is safe and the connector says so, and judges the answer.

@@ -118,7 +118,7 @@ pub(super) async fn read(
         return Err(Failure::BadAnswer("this resource is not read one by one".into()));
     };
     let wanted = ListAsk { values: exchange.ask.values.clone(), ..ListAsk::default() };
-    let mut call = rest::call(exchange.access, request, &wanted)?;
+    let mut call = rest::call(exchange.access, request, &wanted).map_err(unusable)?;
     if whole {
         call.query = Default::default();
     }

@@ -5,7 +5,7 @@ use http::{HeaderValue, header};
 
 use super::rest;
 use crate::{
-    connector::{Request, Transport},
+    connector::{Request, TemplateError, Transport},
     upstream::{Access, Context, Failure, HttpAnswer, ListAsk, write::VerbatimAsk},
 };
 
@@ -17,7 +17,7 @@ pub(crate) async fn send(
     ask: &VerbatimAsk,
 ) -> Result<HttpAnswer, Failure> {
     let wanted = ListAsk { values: ask.values.clone(), ..ListAsk::default() };
-    let mut call = rest::call(access, request, &wanted).map_err(|failure| unusable(&ask.values, failure))?;
+    let mut call = rest::call(access, request, &wanted).map_err(unusable)?;
     for (name, value) in &ask.remote_query {
         if !call.query.has(name) {
             call.query.add(name, value);
@@ -36,8 +36,8 @@ pub(crate) async fn send(
 }
 
 /// Only a value of the caller's keeps a declared request from being made.
-fn unusable(values: &std::collections::BTreeMap<String, String>, failure: Failure) -> Failure {
-    let Failure::BadAnswer(reason) = failure else { return failure };
-    let named = values.keys().find(|name| reason.contains(&format!("`{name}`")));
-    Failure::Unsendable { field: named.cloned().unwrap_or_else(|| "path".into()), reason }
+fn unusable(error: TemplateError) -> Failure {
+    let reason = format!("the request cannot be made: {error}");
+    let (TemplateError::Character(field) | TemplateError::Missing(field) | TemplateError::Syntax(field)) = error;
+    Failure::Unsendable { field, reason }
 }

@@ -4,9 +4,10 @@ use std::{collections::BTreeSet, path::Path, process::Command};
 
 use serde_json::{Value, json};
 
-use super::{cli::run, scim::authority, vendor::is_sound};
+use super::{cli::run, vendor::is_sound};
 use crate::support::{
     gateway::{Gateway, Kept},
+    house::authority,
     peers::{self, python},
 };
 

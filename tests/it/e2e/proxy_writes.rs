@@ -3,13 +3,11 @@
 use rollcall::sandbox::{Sandbox, scim};
 use serde_json::{Value, json};
 
-use super::{
-    scim::authority,
-    vendor::{names, problem},
-};
+use super::vendor::{names, problem};
 use crate::support::{
-    gateway::{ADMIN, Answer, Gateway, Kept},
-    peers::{self, Peer},
+    gateway::{ADMIN, Kept},
+    house::House,
+    peers,
 };
 
 const USER: &str = "urn:ietf:params:scim:schemas:core:2.0:User";
@@ -17,35 +15,10 @@ const GROUP: &str = "urn:ietf:params:scim:schemas:core:2.0:Group";
 const PATCH: &str = "urn:ietf:params:scim:api:messages:2.0:PatchOp";
 const SEARCH: &str = "urn:ietf:params:scim:api:messages:2.0:SearchRequest";
 
-struct House {
-    gateway: Gateway,
-    account: String,
-    _kept: Kept,
-}
-
 impl House {
-    async fn at(base: &str, token: &str, kept: Kept) -> House {
-        let gateway = Gateway::start(&kept, &authority(base));
-        let account = gateway.link("scim", "bearer", json!({"base_url": base, "token": token})).await;
-        House { gateway, account, _kept: kept }
-    }
-
-    async fn with(peer: &Peer, kept: Kept) -> House {
-        House::at(peer.base(), peer.told("token"), kept).await
-    }
-
-    fn path(&self, path: &str) -> String {
-        let join = if path.contains('?') { '&' } else { '?' };
-        format!("{path}{join}integrated_account_id={}", self.account)
-    }
-
-    async fn call(&self, method: &str, path: &str, body: Option<Value>) -> Answer {
-        self.gateway.call(method, &self.path(path), body.as_ref()).await
-    }
-
-    async fn good(&self, method: &str, path: &str, body: Option<Value>, status: u16) -> Value {
-        let answer = self.call(method, path, body).await;
-        assert_eq!(answer.status, status, "{method} {path}: {}", answer.text());
+    /// A call with this status, whose answer may be nothing.
+    async fn done(&self, method: &str, path: &str, body: Option<Value>, status: u16) -> Value {
+        let answer = self.right(method, path, body, status).await;
         if answer.body.is_empty() { Value::Null } else { answer.json() }
     }
 
@@ -68,30 +41,30 @@ fn stand_in() -> Sandbox {
 /// twice.
 async fn a_whole_life(house: &House, name: &str, strict: bool) {
     let body = json!({"schemas": [USER], "userName": name, "title": "Engineer", "nickName": "A"});
-    let made = house.good("POST", "/proxy/Users", Some(body), 201).await;
+    let made = house.done("POST", "/proxy/Users", Some(body), 201).await;
     let id = made["id"].as_str().unwrap().to_owned();
     assert_eq!((&made["userName"], &made["nickName"]), (&json!(name), &json!("A")), "{made}");
     let one = format!("/proxy/Users/{id}");
     house.patched(&one, json!({"schemas": [PATCH], "Operations": [{"op": "replace", "path": "title", "value": "Chief"}]})).await;
-    assert_eq!(house.good("GET", &one, None, 200).await["title"], "Chief");
+    assert_eq!(house.done("GET", &one, None, 200).await["title"], "Chief");
     let record = json!({"schemas": [USER], "id": id, "userName": name, "title": "Replaced"});
-    let replaced = house.good("POST", "/proxy/Users/replace", Some(record), 200).await;
+    let replaced = house.done("POST", "/proxy/Users/replace", Some(record), 200).await;
     assert_eq!(replaced["result"]["title"], "Replaced", "{replaced}");
 
-    let group = house.good("POST", "/proxy/Groups", Some(json!({"schemas": [GROUP], "displayName": "Analysts"})), 201).await;
+    let group = house.done("POST", "/proxy/Groups", Some(json!({"schemas": [GROUP], "displayName": "Analysts"})), 201).await;
     let group = format!("/proxy/Groups/{}", group["id"].as_str().unwrap());
     let add = json!({"schemas": [PATCH], "Operations": [{"op": "add", "path": "members", "value": [{"value": id}]}]});
     house.patched(&group, add).await;
-    let members = house.good("GET", &group.replace("/proxy", "/custom"), None, 200).await;
+    let members = house.done("GET", &group.replace("/proxy", "/custom"), None, 200).await;
     assert_eq!(members["result"]["members"][0]["value"], json!(id), "{members}");
     let gone = group.rsplit_once('/').unwrap().1;
-    assert_eq!(house.good("DELETE", &group, None, 200).await, json!({"id": gone}));
+    assert_eq!(house.done("DELETE", &group, None, 200).await, json!({"id": gone}));
 
     let by_custom = json!({"schemas": [USER], "userName": format!("custom.{name}")});
-    let made = house.good("POST", "/custom/Users", Some(by_custom), 201).await;
+    let made = house.done("POST", "/custom/Users", Some(by_custom), 201).await;
     let other = format!("/custom/Users/{}", made["result"]["id"].as_str().unwrap());
     assert_eq!(
-        house.good("GET", &format!("{other}?attributes=userName"), None, 200).await["result"]["userName"],
+        house.done("GET", &format!("{other}?attributes=userName"), None, 200).await["result"]["userName"],
         format!("custom.{name}")
     );
     assert_eq!(house.call("DELETE", &other, None).await.status, 204);
@@ -109,7 +82,7 @@ async fn a_whole_life(house: &House, name: &str, strict: bool) {
     } else {
         assert_eq!(twice.status, 201, "{}", twice.text());
     }
-    assert_eq!(house.good("DELETE", &one, None, 200).await, json!({"id": id}));
+    assert_eq!(house.done("DELETE", &one, None, 200).await, json!({"id": id}));
     let change = json!({"schemas": [PATCH], "Operations": [{"op": "replace", "path": "title", "value": "x"}]});
     problem(&house.call("PATCH", &one, Some(change)).await, 404, "not_found", "gateway");
 }
@@ -118,7 +91,7 @@ async fn a_whole_life(house: &House, name: &str, strict: bool) {
 async fn a_real_scim_server_is_written_in_its_own_words_on_both_stores() {
     for kept in Kept::each() {
         let peer = peers::scim2_server(&["--users", "3"]);
-        let house = House::with(&peer, kept).await;
+        let house = House::scim(peer.base(), peer.told("token"), kept).await;
         a_whole_life(&house, "ada@scim2.example", true).await;
         let ask = json!({"schemas": [SEARCH], "filter": "userName eq \"user00001@scim2.example\""});
         for path in ["/proxy/Users/search", "/proxy/users/search", "/unified/user-directory/users/search"] {
@@ -126,7 +99,7 @@ async fn a_real_scim_server_is_written_in_its_own_words_on_both_stores() {
                 problem(&house.call("POST", path, Some(ask.clone())).await, 404, "resource_not_supported", "gateway");
                 continue;
             }
-            let found = house.good("POST", path, Some(ask.clone()), 200).await;
+            let found = house.done("POST", path, Some(ask.clone()), 200).await;
             assert_eq!(found["result"]["totalResults"], 1, "{path}: {found}");
             assert_eq!(found["result"]["Resources"][0]["userName"], "user00001@scim2.example");
         }
@@ -136,13 +109,13 @@ async fn a_real_scim_server_is_written_in_its_own_words_on_both_stores() {
 #[tokio::test]
 async fn scimmy_is_written_in_its_own_words() {
     let peer = peers::scimmy(4, 3);
-    a_whole_life(&House::with(&peer, Kept::embedded()).await, "ada@scimmy.example", false).await;
+    a_whole_life(&House::scim(peer.base(), peer.told("token"), Kept::embedded()).await, "ada@scimmy.example", false).await;
 }
 
 #[tokio::test]
 async fn what_cannot_be_done_is_refused_as_capabilities_say() {
     let sandbox = stand_in();
-    let house = House::at(&sandbox.base, &sandbox.token, Kept::embedded()).await;
+    let house = House::scim(&sandbox.base, &sandbox.token, Kept::embedded()).await;
     for (method, path, allow) in [
         ("PUT", "/proxy/Users", "GET, HEAD, POST"),
         ("PUT", "/proxy/Users/u00001", "GET, HEAD, PATCH, DELETE"),
@@ -198,12 +171,12 @@ async fn what_cannot_be_done_is_refused_as_capabilities_say() {
 #[tokio::test]
 async fn a_proxy_write_takes_effect_once_under_its_key() {
     let sandbox = stand_in();
-    let house = House::at(&sandbox.base, &sandbox.token, Kept::embedded()).await;
+    let house = House::scim(&sandbox.base, &sandbox.token, Kept::embedded()).await;
     let body = json!({"schemas": [USER], "userName": "once@x.example"});
     let path = house.path("/proxy/Users");
     let send = async || house.gateway.call_with(ADMIN, &[("Idempotency-Key", "p1")], "POST", &path, Some(&body)).await;
     let (first, again) = (send().await, send().await);
     assert_eq!(first.status, 201, "{}", first.text());
     assert_eq!((again.status, again.text(), again.header("idempotent-replayed")), (201, first.text(), Some("true")));
-    assert_eq!(house.good("GET", "/proxy/Users", None, 200).await["result_count"], 4, "made once");
+    assert_eq!(house.done("GET", "/proxy/Users", None, 200).await["result_count"], 4, "made once");
 }

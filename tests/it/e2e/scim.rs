@@ -7,13 +7,9 @@ use serde_json::{Value, json};
 use super::vendor::{is_sound, names, problem};
 use crate::support::{
     gateway::{Answer, Gateway, Kept},
+    house::authority,
     peers::{self, Peer},
 };
-
-/// `host:port` of an address, for `ROLLCALL_EGRESS_ALLOW`.
-pub fn authority(address: &str) -> String {
-    url::Url::parse(address).unwrap().socket_addrs(|| None).unwrap()[0].to_string()
-}
 
 const USERS: &str = "/unified/user-directory/users";
 

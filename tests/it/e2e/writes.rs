@@ -7,51 +7,15 @@ use rollcall::sandbox::{
 };
 use serde_json::{Value, json};
 
-use super::{
-    scim::authority,
-    vendor::{names, problem},
-};
+use super::vendor::{names, problem};
 use crate::support::{
-    gateway::{ADMIN, Answer, Gateway, Kept},
-    peers::{self, Peer},
+    gateway::{ADMIN, Answer, Kept},
+    house::House,
+    peers,
 };
 
 const USERS: &str = "/unified/user-directory/users";
 const GROUPS: &str = "/unified/user-directory/groups";
-
-/// A gateway, an account of it, and what it is linked to.
-struct House {
-    gateway: Gateway,
-    account: String,
-    _kept: Kept,
-}
-
-impl House {
-    async fn at(base: &str, token: &str, kept: Kept) -> House {
-        let gateway = Gateway::start(&kept, &authority(base));
-        let account = gateway.link("scim", "bearer", json!({"base_url": base, "token": token})).await;
-        House { gateway, account, _kept: kept }
-    }
-
-    async fn with(peer: &Peer, kept: Kept) -> House {
-        House::at(peer.base(), peer.told("token"), kept).await
-    }
-
-    fn path(&self, path: &str) -> String {
-        let join = if path.contains('?') { '&' } else { '?' };
-        format!("{path}{join}integrated_account_id={}", self.account)
-    }
-
-    async fn call(&self, method: &str, path: &str, body: Option<Value>) -> Answer {
-        self.gateway.call(method, &self.path(path), body.as_ref()).await
-    }
-
-    async fn good(&self, method: &str, path: &str, body: Option<Value>, status: u16) -> Value {
-        let answer = self.call(method, path, body).await;
-        assert_eq!(answer.status, status, "{method} {path}: {}", answer.text());
-        answer.json()
-    }
-}
 
 /// Starts the stand-in; it ends with the test's runtime.
 #[allow(clippy::disallowed_methods)]
@@ -63,7 +27,7 @@ fn stand_in(faults: Faults) -> Sandbox {
 
 async fn lying(lie: WriteLie) -> (Sandbox, House) {
     let sandbox = stand_in(Faults { users: 3, groups: 1, write_lie: Some(lie), ..Faults::default() });
-    let house = House::at(&sandbox.base, &sandbox.token, Kept::embedded()).await;
+    let house = House::scim(&sandbox.base, &sandbox.token, Kept::embedded()).await;
     (sandbox, house)
 }
 
@@ -140,28 +104,28 @@ async fn a_whole_life(house: &House, ada: &str, extended: bool) {
 async fn a_real_scim_server_is_written_and_read_again_on_both_stores() {
     for kept in Kept::each() {
         let peer = peers::scim2_server(&["--users", "3"]);
-        a_whole_life(&House::with(&peer, kept).await, "ada@scim2.example", true).await;
+        a_whole_life(&House::scim(peer.base(), peer.told("token"), kept).await, "ada@scim2.example", true).await;
     }
 }
 
 #[tokio::test]
 async fn scimmy_is_written_and_read_again() {
     let peer = peers::scimmy(4, 3);
-    a_whole_life(&House::with(&peer, Kept::embedded()).await, "ada@scimmy.example", false).await;
+    a_whole_life(&House::scim(peer.base(), peer.told("token"), Kept::embedded()).await, "ada@scimmy.example", false).await;
 }
 
 #[tokio::test]
 async fn servers_without_patch_get_the_whole_record_and_those_with_etags_the_condition() {
     for faults in [Faults { patch: false, ..Faults::default() }, Faults { etag: false, ..Faults::default() }, Faults::default()] {
         let sandbox = stand_in(Faults { users: 3, groups: 1, ..faults });
-        a_whole_life(&House::at(&sandbox.base, &sandbox.token, Kept::embedded()).await, "ada@sandbox.example", true).await;
+        a_whole_life(&House::scim(&sandbox.base, &sandbox.token, Kept::embedded()).await, "ada@sandbox.example", true).await;
     }
 }
 
 #[tokio::test]
 async fn bad_bodies_are_refused_by_name_before_anything_is_sent() {
     let sandbox = stand_in(Faults { users: 3, groups: 1, ..Faults::default() });
-    let house = House::at(&sandbox.base, &sandbox.token, Kept::embedded()).await;
+    let house = House::scim(&sandbox.base, &sandbox.token, Kept::embedded()).await;
     let one = format!("{USERS}/u00001");
     for (method, path, body, status, code, field) in [
         ("POST", USERS, json!({"usernmae": "x"}), 400, "invalid_body", "usernmae"),
@@ -204,7 +168,7 @@ async fn bad_bodies_are_refused_by_name_before_anything_is_sent() {
 #[tokio::test]
 async fn capabilities_and_refusals_agree_about_writes() {
     let sandbox = stand_in(Faults { users: 3, groups: 1, ..Faults::default() });
-    let house = House::at(&sandbox.base, &sandbox.token, Kept::embedded()).await;
+    let house = House::scim(&sandbox.base, &sandbox.token, Kept::embedded()).await;
     let document = house.gateway.get(&format!("/integrated-account/{}/capabilities", house.account)).await.json();
     for resource in document["unified"].as_array().unwrap() {
         let (name, methods) = (resource["resource"].as_str().unwrap(), resource["methods"].as_array().unwrap());
@@ -304,7 +268,7 @@ async fn what_the_vendor_drops_is_named() {
 #[tokio::test]
 async fn answers_are_written_as_the_caller_wants_them_and_repeated_under_a_key() {
     let sandbox = stand_in(Faults { users: 3, groups: 1, ..Faults::default() });
-    let house = House::at(&sandbox.base, &sandbox.token, Kept::embedded()).await;
+    let house = House::scim(&sandbox.base, &sandbox.token, Kept::embedded()).await;
     let path = house.path(&format!("{USERS}?truto_ignore_remote_data=true&truto_exclude_fields=emails"));
     let body = json!({"username": "k@x.example", "emails": [{"email": "k@x.example"}]});
     let send = async || house.gateway.call_with(ADMIN, &[("Idempotency-Key", "k1")], "POST", &path, Some(&body)).await;

@@ -1,20 +1,14 @@
 //! Role assignments, licences and events: at the real Commander, and at the stand-in where time or a plan must be played.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::collections::BTreeSet;
 
-use rollcall::sandbox::{
-    Sandbox,
-    keeper_commander::{Control, Faults, WriteLie},
-};
+use rollcall::sandbox::keeper_commander::WriteLie;
 use serde_json::{Value, json};
 
-use super::bench::stand_in;
+use super::bench::sandboxed;
 use crate::{
-    e2e::{scim::authority, vendor::problem},
-    support::{
-        gateway::{Answer, Gateway, Kept},
-        peers,
-    },
+    e2e::vendor::problem,
+    support::{house::House, peers},
 };
 
 const ASSIGNMENTS: &str = "/unified/user-directory/role_assignments";
@@ -22,50 +16,7 @@ const LICENSES: &str = "/unified/user-directory/licenses";
 const ACTIVITIES: &str = "/unified/user-directory/activities";
 const NORTHWIND: u64 = 3861 << 32;
 
-struct House {
-    gateway: Gateway,
-    account: String,
-    _kept: Kept,
-}
-
 impl House {
-    async fn at(base: &str, api_key: &str, company: Option<&str>) -> House {
-        let kept = Kept::embedded();
-        let gateway = Gateway::start(&kept, &authority(base));
-        let mut context = json!({"service_url": base, "api_key": api_key});
-        if let Some(company) = company {
-            context["company_id"] = company.into();
-        }
-        let account = gateway.link("keeper", "service_mode", context).await;
-        House { gateway, account, _kept: kept }
-    }
-
-    async fn sandboxed(company: Option<&str>, change: impl FnOnce(&mut Faults)) -> (House, Sandbox, Arc<Control>) {
-        let mut faults = Faults { users: 2, queue: false, events: 0, ..Faults::default() };
-        change(&mut faults);
-        let (sandbox, control) = stand_in(faults);
-        (House::at(&sandbox.base, &sandbox.token, company).await, sandbox, control)
-    }
-
-    fn path(&self, path: &str) -> String {
-        let join = if path.contains('?') { '&' } else { '?' };
-        format!("{path}{join}integrated_account_id={}", self.account)
-    }
-
-    async fn call(&self, method: &str, path: &str, body: Option<Value>) -> Answer {
-        self.gateway.call(method, &self.path(path), body.as_ref()).await
-    }
-
-    async fn good(&self, method: &str, path: &str, body: Option<Value>, status: u16) -> Value {
-        let answer = self.call(method, path, body).await;
-        assert_eq!(answer.status, status, "{method} {path}: {}", answer.text());
-        answer.json()
-    }
-
-    async fn walk(&self, path: &str) -> Vec<Value> {
-        self.gateway.walk(&self.path(path)).await
-    }
-
     async fn capabilities(&self) -> Value {
         self.gateway.get(&format!("/integrated-account/{}/capabilities", self.account)).await.json()
     }
@@ -131,19 +82,19 @@ async fn role_assignments_live(house: &House, clinic_users: &str, administrator:
 #[tokio::test]
 async fn the_real_commander_tells_who_holds_which_role_and_changes_it() {
     let peer = peers::commander(&["--queue", "n"]);
-    let house = House::at(peer.base(), peer.told("api_key"), None).await;
+    let house = House::keeper(peer.base(), peer.told("api_key"), json!({})).await;
     role_assignments_live(&house, &id(402), &id(401)).await;
 }
 
 #[tokio::test]
 async fn the_stand_in_does_the_same() {
-    let (house, _sandbox, _) = House::sandboxed(None, |_| {}).await;
+    let (house, _sandbox, _) = sandboxed(None, |_| {}).await;
     role_assignments_live(&house, &id(402), &id(401)).await;
 }
 
 #[tokio::test]
 async fn lies_about_roles_are_found_out() {
-    let (house, _sandbox, control) = House::sandboxed(None, |_| {}).await;
+    let (house, _sandbox, control) = sandboxed(None, |_| {}).await;
     let body = || Some(json!({"user_id": id(206), "role_id": id(402)}));
     control.lie(Some(WriteLie::SaysDone));
     problem(&house.call("POST", ASSIGNMENTS, body()).await, 502, "write_not_taken", "vendor");
@@ -176,10 +127,10 @@ async fn licenses_live(house: &House) {
 #[tokio::test]
 async fn licences_are_those_that_commander_tells() {
     let peer = peers::commander(&["--queue", "n"]);
-    licenses_live(&House::at(peer.base(), peer.told("api_key"), None).await).await;
-    let (house, _sandbox, _) = House::sandboxed(None, |_| {}).await;
+    licenses_live(&House::keeper(peer.base(), peer.told("api_key"), json!({})).await).await;
+    let (house, _sandbox, _) = sandboxed(None, |_| {}).await;
     licenses_live(&house).await;
-    let (house, _sandbox, _) = House::sandboxed(Some("3862"), |_| {}).await;
+    let (house, _sandbox, _) = sandboxed(Some("3862"), |_| {}).await;
     let own = house.walk(LICENSES).await;
     assert!(own.len() >= 2 && own.iter().all(|one| one["organization"] == "3862"), "{own:?}");
 }
@@ -191,7 +142,7 @@ fn times(events: &[Value]) -> Vec<&str> {
 #[tokio::test]
 async fn the_real_commander_reports_events_in_pages_by_time() {
     let peer = peers::commander(&["--queue", "n"]);
-    let house = House::at(peer.base(), peer.told("api_key"), Some("3861")).await;
+    let house = House::keeper(peer.base(), peer.told("api_key"), json!({"company_id": "3861"})).await;
     let all = house.walk(ACTIVITIES).await;
     assert_eq!(all.len(), 7, "{all:#?}");
     assert!(times(&all).is_sorted_by(|a, b| a >= b));
@@ -227,7 +178,7 @@ async fn the_real_commander_reports_events_in_pages_by_time() {
 #[tokio::test]
 async fn events_of_every_company_follow_one_another_and_none_is_lost_or_told_twice() {
     let events = if crate::support::long() { 5000 } else { 230 };
-    let (house, _sandbox, _) = House::sandboxed(None, |faults| faults.events = events).await;
+    let (house, _sandbox, _) = sandboxed(None, |faults| faults.events = events).await;
     for limit in ["limit=100", "limit=7&organization=3861", "limit=1000"] {
         let all = house.walk(&format!("{ACTIVITIES}?{limit}")).await;
         let companies: Vec<&str> = all.iter().map(|event| event["organization"].as_str().unwrap()).collect();
@@ -245,7 +196,7 @@ async fn events_of_every_company_follow_one_another_and_none_is_lost_or_told_twi
 
 #[tokio::test]
 async fn a_missing_add_on_is_said_and_never_an_empty_list() {
-    let (house, _sandbox, control) = House::sandboxed(Some("3862"), |faults| faults.without_reporting = vec![3862]).await;
+    let (house, _sandbox, control) = sandboxed(Some("3862"), |faults| faults.without_reporting = vec![3862]).await;
     let refused = problem(&house.call("GET", ACTIVITIES, None).await, 403, "addon_missing", "vendor");
     assert!(refused["detail"].as_str().unwrap().contains("Advanced Reporting and Alerts Module"), "{refused}");
     let shown = house.capabilities().await;
@@ -261,7 +212,7 @@ async fn a_missing_add_on_is_said_and_never_an_empty_list() {
     let shown = house.capabilities().await;
     assert!(!missing(&shown) && offered(&shown), "{shown}");
 
-    let (house, _sandbox, control) = House::sandboxed(None, |faults| faults.without_reporting = vec![8560, 3862]).await;
+    let (house, _sandbox, control) = sandboxed(None, |faults| faults.without_reporting = vec![8560, 3862]).await;
     assert!(missing(&house.capabilities().await), "linking asks for it");
     let page = house.good("GET", &format!("{ACTIVITIES}?truto_ignore_limit=true"), None, 200).await;
     assert_eq!((&page["result_count"], &page["complete"]), (&json!(7), &json!(false)), "{page}");
@@ -275,9 +226,9 @@ async fn a_missing_add_on_is_said_and_never_an_empty_list() {
 #[tokio::test]
 async fn events_come_through_the_queue_and_without_a_permitted_command_the_key_is_told() {
     let peer = peers::commander(&[]);
-    let house = House::at(peer.base(), peer.told("api_key"), Some("3861")).await;
+    let house = House::keeper(peer.base(), peer.told("api_key"), json!({"company_id": "3861"})).await;
     assert_eq!(house.walk(&format!("{ACTIVITIES}?limit=5")).await.len(), 7);
-    let (house, _sandbox, _) = House::sandboxed(None, |faults| faults.commands.retain(|word| word != "audit-report")).await;
+    let (house, _sandbox, _) = sandboxed(None, |faults| faults.commands.retain(|word| word != "audit-report")).await;
     let refused = problem(&house.call("GET", ACTIVITIES, None).await, 403, "vendor_denied", "vendor");
     assert!(refused["detail"].as_str().unwrap().contains("audit-report"), "{refused}");
 }

@@ -12,7 +12,9 @@ use rollcall::{
     store::{Store, embedded::Embedded},
     upstream::{Access, Allow, Company, Failure, Guard, Pick, Upstream, Visit},
 };
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
+
+use crate::support::house::House;
 
 /// An upstream room over an embedded store, allowed to reach loopback.
 pub struct Bench {
@@ -166,6 +168,15 @@ pub fn stand_in(faults: Faults) -> (Sandbox, Arc<Control>) {
     let (sandbox, control, server) = keeper_commander::start(faults).unwrap();
     tokio::spawn(server);
     (sandbox, control)
+}
+
+/// An account at the stand-in, limited to a company where one is named.
+pub async fn sandboxed(company: Option<&str>, change: impl FnOnce(&mut Faults)) -> (House, Sandbox, Arc<Control>) {
+    let mut faults = Faults { users: 2, queue: false, events: 0, ..Faults::default() };
+    change(&mut faults);
+    let (sandbox, control) = stand_in(faults);
+    let more = company.map_or_else(|| json!({}), |company| json!({"company_id": company}));
+    (House::keeper(&sandbox.base, &sandbox.token, more).await, sandbox, control)
 }
 
 /// A bench and a link at the stand-in.

@@ -4,14 +4,8 @@
 use serde_json::{Value, json};
 
 use crate::{
-    e2e::{
-        scim::authority,
-        vendor::{names, problem},
-    },
-    support::{
-        gateway::{ADMIN, Answer, Gateway, Kept},
-        peers,
-    },
+    e2e::vendor::{names, problem},
+    support::{house::House, peers},
 };
 
 const USERS: &str = "/unified/user-directory/users";
@@ -21,33 +15,7 @@ const NORTHWIND: u64 = 3861;
 const BEN: u64 = (NORTHWIND << 32) + 202;
 const CAT: u64 = (NORTHWIND << 32) + 203;
 
-struct House {
-    gateway: Gateway,
-    account: String,
-    _kept: Kept,
-}
-
 impl House {
-    async fn new(peer: &peers::Peer, more: Value) -> House {
-        let kept = Kept::embedded();
-        let gateway = Gateway::start(&kept, &authority(peer.base()));
-        let mut context = json!({"service_url": peer.base(), "api_key": peer.told("api_key")});
-        context.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        let account = gateway.link("keeper", "service_mode", context).await;
-        House { gateway, account, _kept: kept }
-    }
-
-    async fn call_in(&self, company: Option<&str>, method: &str, path: &str, body: Option<Value>) -> Answer {
-        let join = if path.contains('?') { '&' } else { '?' };
-        let path = format!("{path}{join}integrated_account_id={}", self.account);
-        let headers: Vec<(&str, &str)> = company.iter().map(|company| ("rollcall-company", *company)).collect();
-        self.gateway.call_with(ADMIN, &headers, method, &path, body.as_ref()).await
-    }
-
-    async fn call(&self, method: &str, path: &str, body: Option<Value>) -> Answer {
-        self.call_in(None, method, path, body).await
-    }
-
     /// A method that Commander says it did.
     async fn said(&self, path: &str, body: Value) -> Value {
         let answer = self.call("POST", path, Some(body)).await;
@@ -69,7 +37,7 @@ fn command(line: &str) -> Option<Value> {
 #[tokio::test]
 async fn callers_own_commands_are_wrapped_and_those_that_do_not_pass_are_refused() {
     let peer = peers::commander(&["--queue", "n"]);
-    let house = House::new(&peer, json!({})).await;
+    let house = House::keeper(peer.base(), peer.told("api_key"), json!({})).await;
     let who = house.call("POST", V1, command("whoami")).await;
     assert_eq!(who.status, 200, "{}", who.text());
     assert_eq!(who.json()["result"]["data"]["user"], "msp.admin@acme-msp.example", "{}", who.text());
@@ -107,7 +75,8 @@ async fn callers_own_commands_are_wrapped_and_those_that_do_not_pass_are_refused
 async fn a_queued_command_and_its_result_go_the_same_way() {
     let key = "0123456789abcdef0123456789abcdef";
     for (args, context) in [(&[][..], json!({})), (&["--encryption-key", key][..], json!({"encryption_key": key}))] {
-        queued(&House::new(&peers::commander(args), context).await).await;
+        let peer = peers::commander(args);
+        queued(&House::keeper(peer.base(), peer.told("api_key"), context).await).await;
     }
 }
 
@@ -129,13 +98,13 @@ async fn queued(house: &House) {
 #[tokio::test]
 async fn records_are_written_in_commanders_own_words() {
     let peer = peers::commander(&[]);
-    let house = House::new(&peer, json!({})).await;
+    let house = House::keeper(peer.base(), peer.told("api_key"), json!({})).await;
     let body = json!({"email": "pia@northwind.example", "name": "Pia O'Neil; get abc", "job_title": "--delete"});
     names(&house.call("POST", "/proxy/users", Some(body.clone())).await, 422, "field_missing", "rollcall-company");
     let made = house.call_in(Some("3861"), "POST", "/proxy/users", Some(body)).await;
     assert_eq!((made.status, made.header("rollcall-warning")), (200, Some("vendor_says")), "{}", made.text());
     assert!(made.text().contains("pia@northwind.example"), "Commander's own words: {}", made.text());
-    let users = house.gateway.walk(&format!("{USERS}?integrated_account_id={}&limit=100", house.account)).await;
+    let users = house.walk(&format!("{USERS}?limit=100")).await;
     let pia = users.iter().find(|user| user["username"] == "pia@northwind.example").expect("she is there");
     assert_eq!(
         (&pia["name"], &pia["title"], &pia["status"]),
@@ -169,7 +138,7 @@ async fn records_are_written_in_commanders_own_words() {
 #[tokio::test]
 async fn methods_of_its_own_are_called_and_denied_ones_say_why() {
     let peer = peers::commander(&[]);
-    let house = House::new(&peer, json!({})).await;
+    let house = House::keeper(peer.base(), peer.told("api_key"), json!({})).await;
     let ben = json!({"id": BEN.to_string()});
     for (path, status) in [
         ("/proxy/users/lock", "inactive"),
@@ -181,7 +150,7 @@ async fn methods_of_its_own_are_called_and_denied_ones_say_why() {
         assert!(said["result"].is_object(), "{said}");
         assert_eq!(house.user(BEN).await["status"], status, "{path}");
     }
-    let groups = house.gateway.walk(&format!("/unified/user-directory/groups?integrated_account_id={}", house.account)).await;
+    let groups = house.walk("/unified/user-directory/groups").await;
     let team = groups.iter().find(|group| group["name"] == "Front Desk" && group["organization"] == "3861").expect("a team");
     let joins = json!({"id": BEN.to_string(), "team_id": team["id"]});
     let is_in =

@@ -1,20 +1,12 @@
 //! Unified writes through Commander: the real command code, and the stand-in where a lie is to be told on purpose.
 
-use std::sync::Arc;
+use rollcall::sandbox::keeper_commander::WriteLie;
+use serde_json::json;
 
-use rollcall::sandbox::{
-    Sandbox,
-    keeper_commander::{Control, Faults, WriteLie},
-};
-use serde_json::{Value, json};
-
-use super::bench::stand_in;
+use super::bench::sandboxed;
 use crate::{
-    e2e::{scim::authority, vendor::problem},
-    support::{
-        gateway::{ADMIN, Answer, Gateway, Kept},
-        peers,
-    },
+    e2e::vendor::problem,
+    support::{gateway::Answer, house::House, peers},
 };
 
 const USERS: &str = "/unified/user-directory/users";
@@ -23,52 +15,10 @@ const NORTHWIND: u64 = 3861;
 const BEN: u64 = (NORTHWIND << 32) + 202;
 const CAT: u64 = (NORTHWIND << 32) + 203;
 
-/// A gateway and an account of it.
-struct House {
-    gateway: Gateway,
-    account: String,
-    _kept: Kept,
-}
-
 impl House {
-    async fn at(base: &str, api_key: &str, company: Option<&str>) -> House {
-        let kept = Kept::embedded();
-        let gateway = Gateway::start(&kept, &authority(base));
-        let mut context = json!({"service_url": base, "api_key": api_key});
-        if let Some(company) = company {
-            context["company_id"] = company.into();
-        }
-        let account = gateway.link("keeper", "service_mode", context).await;
-        House { gateway, account, _kept: kept }
-    }
-
-    async fn sandboxed(change: impl FnOnce(&mut Faults)) -> (House, Sandbox, Arc<Control>) {
-        let mut faults = Faults { users: 2, queue: false, ..Faults::default() };
-        change(&mut faults);
-        let (sandbox, control) = stand_in(faults);
-        (House::at(&sandbox.base, &sandbox.token, None).await, sandbox, control)
-    }
-
-    async fn call_in(&self, company: Option<&str>, method: &str, path: &str, body: Option<Value>) -> Answer {
-        let join = if path.contains('?') { '&' } else { '?' };
-        let path = format!("{path}{join}integrated_account_id={}", self.account);
-        let headers: Vec<(&str, &str)> = company.iter().map(|company| ("rollcall-company", *company)).collect();
-        self.gateway.call_with(ADMIN, &headers, method, &path, body.as_ref()).await
-    }
-
-    async fn call(&self, method: &str, path: &str, body: Option<Value>) -> Answer {
-        self.call_in(None, method, path, body).await
-    }
-
-    async fn good(&self, method: &str, path: &str, body: Option<Value>, status: u16) -> Value {
-        let answer = self.call(method, path, body).await;
-        assert_eq!(answer.status, status, "{method} {path}: {}", answer.text());
-        answer.json()
-    }
-
     /// The address of every user in the company.
     async fn emails(&self) -> Vec<String> {
-        let users = self.gateway.walk(&format!("{USERS}?integrated_account_id={}&limit=100", self.account)).await;
+        let users = self.walk(&format!("{USERS}?limit=100")).await;
         let own = users.iter().filter(|user| user["organizations"][0]["id"] == "3861");
         own.map(|user| user["username"].as_str().unwrap().to_owned()).collect()
     }
@@ -149,14 +99,14 @@ async fn a_false_failure(house: &House) {
 #[tokio::test]
 async fn the_real_commander_is_written_and_read_again() {
     let peer = peers::commander(&["--queue", "n"]);
-    let house = House::at(peer.base(), peer.told("api_key"), None).await;
+    let house = House::keeper(peer.base(), peer.told("api_key"), json!({})).await;
     a_whole_life(&house).await;
     a_false_failure(&house).await;
 }
 
 #[tokio::test]
 async fn the_stand_in_is_written_and_lies_like_the_real_one() {
-    let (house, _sandbox, _control) = House::sandboxed(|_| {}).await;
+    let (house, _sandbox, _control) = sandboxed(None, |_| {}).await;
     a_whole_life(&house).await;
     a_false_failure(&house).await;
 }
@@ -164,7 +114,7 @@ async fn the_stand_in_is_written_and_lies_like_the_real_one() {
 #[tokio::test]
 async fn through_the_queue_it_is_the_same() {
     let peer = peers::commander(&[]);
-    let house = House::at(peer.base(), peer.told("api_key"), Some("3861")).await;
+    let house = House::keeper(peer.base(), peer.told("api_key"), json!({"company_id": "3861"})).await;
     let made = house.good("POST", USERS, Some(json!({"username": "yan@northwind.example"})), 201).await;
     assert_eq!(made["organizations"][0]["id"], "3861");
     house.good("DELETE", &format!("{USERS}/{}", made["id"].as_str().unwrap()), None, 200).await;
@@ -172,7 +122,7 @@ async fn through_the_queue_it_is_the_same() {
 
 #[tokio::test]
 async fn lies_told_on_purpose_are_found_out() {
-    let (house, _sandbox, control) = House::sandboxed(|_| {}).await;
+    let (house, _sandbox, control) = sandboxed(None, |_| {}).await;
     let ben = format!("{USERS}/{BEN}");
     let both = || Some(json!({"name": "Ben III", "title": "Surgeon"}));
     control.lie(Some(WriteLie::SaysDone));
@@ -208,7 +158,7 @@ async fn lies_told_on_purpose_are_found_out() {
 
 #[tokio::test]
 async fn no_value_becomes_an_option_another_command_or_a_wildcard() {
-    let (house, _sandbox, control) = House::sandboxed(|_| {}).await;
+    let (house, _sandbox, control) = sandboxed(None, |_| {}).await;
     let runs = control.runs();
     let ben = format!("{USERS}/{BEN}");
     for value in ["a\nb", "a\rb", "${HOME}", "--", "@all"] {
@@ -242,7 +192,7 @@ async fn no_value_becomes_an_option_another_command_or_a_wildcard() {
 
 #[tokio::test]
 async fn everything_that_names_a_company_must_name_the_same() {
-    let (house, sandbox, _control) = House::sandboxed(|_| {}).await;
+    let (house, sandbox, _control) = sandboxed(None, |_| {}).await;
     let body = || Some(json!({"username": "new@x.example"}));
     let refused = problem(&house.call("POST", USERS, body()).await, 422, "field_missing", "gateway");
     assert_eq!(refused["field"], "organizations", "{refused}");
@@ -261,7 +211,7 @@ async fn everything_that_names_a_company_must_name_the_same() {
         let answer = house.call("PATCH", &path, Some(json!({"title": "x"}))).await;
         assert!(matches!(answer.status, 404 | 503), "{path}: {}", answer.text());
     }
-    let only = House::at(&sandbox.base, &sandbox.token, Some("3862")).await;
+    let only = House::keeper(&sandbox.base, &sandbox.token, json!({"company_id": "3862"})).await;
     let made = only.good("POST", USERS, Some(json!({"username": "only@x.example"})), 201).await;
     assert_eq!(made["organizations"][0]["id"], "3862");
     problem(&only.call("PATCH", &format!("{USERS}/{BEN}"), Some(json!({"title": "x"}))).await, 404, "not_found", "gateway");
@@ -269,7 +219,7 @@ async fn everything_that_names_a_company_must_name_the_same() {
 
 #[tokio::test]
 async fn a_key_that_may_not_write_says_which_command_it_lacks() {
-    let (house, _sandbox, _control) = House::sandboxed(|faults| faults.commands.retain(|word| word != "enterprise-user")).await;
+    let (house, _sandbox, _control) = sandboxed(None, |faults| faults.commands.retain(|word| word != "enterprise-user")).await;
     let refused = problem(
         &house.call("PATCH", &format!("{USERS}/{BEN}"), Some(json!({"title": "x"}))).await,
         403,

@@ -5,6 +5,7 @@ pub mod connect_proxy;
 pub mod demo;
 pub mod fault_proxy;
 pub mod gateway;
+pub mod house;
 pub mod metrics;
 pub mod peers;
 pub mod redis;

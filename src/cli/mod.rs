@@ -6,6 +6,7 @@ mod demo;
 mod doctor;
 mod door;
 mod log_line;
+mod log_out;
 mod serve;
 mod serve_file;
 mod signals;
@@ -92,7 +93,9 @@ fn command_line() -> clap::Command {
 /// Runs the command of this process's arguments.
 pub fn main() -> ExitCode {
     let cli = Cli::from_arg_matches(&command_line().get_matches()).unwrap_or_else(|error| error.exit());
-    match run(cli) {
+    let ended = run(cli);
+    log_out::LogOut::flush();
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Failed(why)) => {
             eprintln!("rollcall: {}", harmless(&why));

@@ -12,7 +12,7 @@ use std::{
 use actix_web::dev::{Server, ServerHandle};
 use tracing_subscriber::{EnvFilter, fmt::format::JsonFields, layer::SubscriberExt, util::SubscriberInitExt};
 
-use super::{Failure, log_line::JsonLine, serve_file::ServeFile, signals::Signals};
+use super::{Failure, log_line::JsonLine, log_out::LogOut, serve_file::ServeFile, signals::Signals};
 use crate::{
     app::{Core, StartError},
     config::{LogFormat, Settings, StoreSetting},
@@ -291,7 +291,7 @@ pub fn reachable(mut address: std::net::SocketAddr) -> std::net::SocketAddr {
 pub fn start_logs(settings: &Settings) -> Result<(), Failure> {
     let filter = EnvFilter::try_new(&settings.log).map_err(|why| Failure::Usage(format!("log: {why}")))?;
     let registry = tracing_subscriber::registry().with(filter);
-    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let layer = tracing_subscriber::fmt::layer().with_writer(LogOut::start()?);
     let layer = if std::io::stderr().is_terminal() { layer } else { layer.with_ansi(false) };
     let started = match settings.log_format {
         LogFormat::Json => registry.with(layer.event_format(JsonLine).fmt_fields(JsonFields::new())).try_init(),

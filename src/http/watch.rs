@@ -66,6 +66,9 @@ impl Concerned {
     }
 }
 
+/// The target of the access log's lines.
+pub const ACCESS_LOG: &str = "rollcall::access";
+
 /// Routes of one account whose handlers do not open it.
 const OF_ACCOUNT: &str = "/integrated-account/{id}";
 
@@ -263,7 +266,7 @@ impl Drop for Entry {
         let elapsed = self.started.elapsed();
         self.meters.record(self.route.clone(), &self.method, self.status, elapsed.as_secs_f64());
         tracing::info!(
-            target: "rollcall::access",
+            target: ACCESS_LOG,
             request_id = &*self.id,
             method = self.method.as_str(),
             route = &*self.route,

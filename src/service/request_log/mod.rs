@@ -1,7 +1,8 @@
 //! The log of requests: every request of a caller, findable for 14 days, and never more of it than a line.
 //!
-//! A worker puts lines into a buffer of its own; a few times a second they are taken from there, gathered into pieces of one
-//! environment and one minute, sealed and written, the piece of the present minute again and again while it grows. What does not
+//! A worker puts lines into a buffer of its own. They are taken from there when there are some, gathered into pieces of one
+//! environment and one minute, and a few times a second sealed and written, the piece of the present minute again and again while
+//! it grows. What does not
 //! fit, or cannot be written for long, is lost and counted: the log must never hold up a request.
 
 mod buffer;
@@ -17,7 +18,7 @@ use std::{
 };
 
 use metrics::{Counter, Unit};
-use tokio::{sync::Notify, time::sleep};
+use tokio::{sync::Notify, time::sleep_until};
 
 pub use self::{
     buffer::Buffer,
@@ -38,8 +39,6 @@ pub const LIFE: Duration = Duration::from_secs(14 * 24 * 3600);
 const EVERY: Duration = Duration::from_millis(250);
 /// How often ended pieces are looked for.
 const TIDY: Duration = Duration::from_secs(3600);
-/// Lines without a caller taken at once: whoever has no token must not fill the store.
-const STRANGERS: usize = 32;
 
 const LINES: &str = "rollcall_log_lines_total";
 
@@ -53,6 +52,7 @@ pub struct RequestLog {
     buffers: Mutex<Vec<Arc<Buffer>>>,
     writer: tokio::sync::Mutex<Writer>,
     ends: Arc<Notify>,
+    some: Arc<Notify>,
     written: Counter,
     lost: Counter,
 }
@@ -69,7 +69,8 @@ impl RequestLog {
             own,
             buffers: Mutex::default(),
             writer: tokio::sync::Mutex::new(Writer::new()),
-            ends: Arc::new(Notify::new()),
+            ends: Arc::default(),
+            some: Arc::default(),
             written: counter("written"),
             lost: counter("lost"),
         }
@@ -77,23 +78,29 @@ impl RequestLog {
 
     /// A buffer for one worker.
     pub fn buffer(&self) -> Arc<Buffer> {
-        let buffer = Arc::new(Buffer::default());
+        let buffer = Arc::new(Buffer::new(self.some.clone()));
         self.buffers.lock().unwrap_or_else(PoisonError::into_inner).push(buffer.clone());
         buffer
     }
 
     /// Writes what is in the buffers from now on, until `close`, or until nobody else has the log.
     pub fn start(self: &Arc<Self>, tasks: &Tasks) {
-        let (log, ends) = (Arc::downgrade(self), self.ends.clone());
+        let (log, ends, some) = (Arc::downgrade(self), self.ends.clone(), self.some.clone());
         tasks.spawn(async move {
-            let mut tidied = Instant::now();
+            let (mut tidied, mut flushed) = (Instant::now(), Instant::now());
             loop {
-                let ended = tokio::select! {
-                    () = ends.notified() => true,
-                    () = sleep(EVERY) => false,
+                let is_time = tokio::select! {
+                    () = ends.notified() => return,
+                    () = some.notified() => false,
+                    () = sleep_until((flushed + EVERY).into()) => true,
                 };
-                let Some(log) = log.upgrade().filter(|_| !ended) else { return };
+                let Some(log) = log.upgrade() else { return };
+                if !is_time {
+                    log.gather(&mut *log.writer.lock().await);
+                    continue;
+                }
                 log.flush().await;
+                flushed = Instant::now();
                 if tidied.elapsed() > TIDY {
                     tidied = Instant::now();
                     log.tidy().await;
@@ -120,14 +127,12 @@ impl RequestLog {
     fn gather(&self, writer: &mut Writer) {
         let buffers = self.buffers.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let (now, clock) = (Instant::now(), self.clock.now().as_millisecond());
-        let (mut strangers, mut lost) = (0, 0);
-        let mut turned_away = 0;
+        let (mut lost, mut turned_away) = (0, 0);
         for buffer in buffers {
             let (lines, overflown) = buffer.take(writer.spare());
             lost += overflown;
             for line in &lines {
-                strangers += usize::from(line.caller.is_none());
-                if line.caller.is_none() && strangers > STRANGERS {
+                if line.caller.is_none() && !writer.takes_stranger() {
                     turned_away += 1;
                     continue;
                 }

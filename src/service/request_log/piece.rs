@@ -1,14 +1,19 @@
 //! A piece of the log in memory and as bytes: the words its lines use, then the lines, each some 40 bytes.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use super::line::{Line, RequestId};
+use crate::model::AccountId;
 
 /// Milliseconds of one window; a line's window is that of its end.
 pub const WINDOW: i64 = 60_000;
 /// A piece that has grown to this is whole.
 const FULL: usize = 48 * 1024;
 const FORMAT: u8 = 1;
+/// Words of a line: actor, tenant, account, integration, route, method, code.
+const WORDS: usize = 7;
+/// Where the account stands among them.
+const ACCOUNT: usize = 2;
 
 /// The window of a time, and the milliseconds within it.
 pub fn window_of(millis: i64) -> (u32, u16) {
@@ -20,10 +25,18 @@ pub fn window_of(millis: i64) -> (u32, u16) {
 #[derive(Default)]
 pub struct Piece {
     words: Vec<u8>,
-    places: HashMap<Box<str>, u64>,
+    places: HashMap<Arc<str>, u64>,
+    recent: Recent,
     lines: Vec<u8>,
     count: u64,
     lost: u64,
+}
+
+/// The words of the line before, by their position, and their places: those of the next line are mostly the same.
+#[derive(Default)]
+struct Recent {
+    account: Option<(AccountId, u64)>,
+    words: [Option<(Arc<str>, u64)>; WORDS],
 }
 
 impl Piece {
@@ -49,18 +62,22 @@ impl Piece {
 
     /// Adds a line that ended so many milliseconds after the window began.
     pub fn add(&mut self, millis: u16, line: &Line) {
-        let account = line.about.as_ref().map(|about| about.account().to_string());
+        let account = line.about.as_ref().map(|about| about.account());
         let names = line.about.as_ref().and_then(|about| about.names());
         let texts = [
             line.caller.as_ref().map(|caller| caller.actor.as_str()),
             names.map(|(tenant, _)| tenant),
-            account.as_deref(),
+            None,
             names.map(|(_, integration)| integration.as_str()),
             Some(&*line.route),
             Some(&*line.method),
             line.code,
         ];
-        let texts = texts.map(|text| self.place(text));
+        let mut places = [0; WORDS];
+        for (position, text) in texts.into_iter().enumerate() {
+            places[position] = text.map_or(0, |text| self.place(position, text));
+        }
+        places[ACCOUNT] = account.map_or(0, |account| self.place_of_account(account));
         let out = &mut self.lines;
         put(out, u64::from(millis));
         match &line.request_id {
@@ -83,21 +100,38 @@ impl Piece {
             line.bytes,
             u64::from(line.cut),
         ];
-        texts.into_iter().chain(numbers).for_each(|number| put(out, number));
+        places.into_iter().chain(numbers).for_each(|number| put(out, number));
         self.count += 1;
     }
 
-    /// The number of a word, 0 for none.
-    fn place(&mut self, text: Option<&str>) -> u64 {
-        let Some(text) = text else { return 0 };
-        if let Some(place) = self.places.get(text) {
+    /// The number of a word at this position of a line.
+    fn place(&mut self, position: usize, text: &str) -> u64 {
+        if let Some((_, place)) = self.recent.words[position].as_ref().filter(|(recent, _)| **recent == *text) {
             return *place;
         }
+        let known = self.places.get_key_value(text).map(|(word, place)| (Arc::clone(word), *place));
+        let (word, place) = known.unwrap_or_else(|| self.add_word(text));
+        self.recent.words[position] = Some((word, place));
+        place
+    }
+
+    fn place_of_account(&mut self, account: AccountId) -> u64 {
+        match self.recent.account {
+            Some((recent, place)) if recent == account => place,
+            _ => {
+                let place = self.place(ACCOUNT, &account.to_string());
+                self.recent.account = Some((account, place));
+                place
+            }
+        }
+    }
+
+    fn add_word(&mut self, text: &str) -> (Arc<str>, u64) {
         put(&mut self.words, text.len() as u64);
         self.words.extend_from_slice(text.as_bytes());
-        let place = self.places.len() as u64 + 1;
-        self.places.insert(text.into(), place);
-        place
+        let (word, place) = (Arc::from(text), self.places.len() as u64 + 1);
+        self.places.insert(Arc::clone(&word), place);
+        (word, place)
     }
 
     /// As it is stored, before it is sealed.
@@ -122,8 +156,8 @@ pub struct Seen<'p> {
     pub millis: u16,
     /// The request.
     pub request_id: RequestId,
-    /// Actor, tenant, account, integration, route, method, code.
-    pub words: [Option<&'p str>; 7],
+    /// Its words.
+    pub words: [Option<&'p str>; WORDS],
     /// Status, vendor's status, time in µs, vendor's time in µs, pages, bytes.
     pub numbers: [Option<u64>; 6],
     /// The answer did not leave as a whole.
@@ -168,7 +202,7 @@ impl<'p> Read<'p> {
             }
             Some(length) => RequestId::Text(text(rest, length)?.into()),
         };
-        let mut words = [None; 7];
+        let mut words = [None; WORDS];
         for word in &mut words {
             if let Some(place) = take(rest)?.checked_sub(1) {
                 *word = Some(*self.words.get(usize::try_from(place).ok()?)?);

@@ -21,6 +21,8 @@ use crate::{
 const WAITING: u64 = 50_000;
 /// Pieces written at once; each is some 50 kB at most.
 const TOGETHER: usize = 8;
+/// Lines without a caller taken between two writings: whoever has no token must not fill the store.
+const STRANGERS: usize = 32;
 /// Room for lines that is kept from one writing to the next.
 const SPARE: usize = 1024;
 /// Windows after which a piece is not added to any more.
@@ -48,6 +50,7 @@ pub(super) struct Writer {
     whole: BTreeMap<EnvironmentId, Vec<Open>>,
     known: BTreeSet<EnvironmentId>,
     spare: Vec<Line>,
+    strangers: usize,
     is_failing: bool,
 }
 
@@ -62,6 +65,7 @@ impl Writer {
             whole: BTreeMap::new(),
             known: BTreeSet::new(),
             spare: Vec::new(),
+            strangers: 0,
             is_failing: false,
         }
     }
@@ -77,6 +81,12 @@ impl Writer {
         if lines.capacity() <= SPARE {
             self.spare = lines;
         }
+    }
+
+    /// Whether one more line without a caller has room.
+    pub(super) fn takes_stranger(&mut self) -> bool {
+        self.strangers += 1;
+        self.strangers <= STRANGERS
     }
 
     /// Every environment that had a line in this run.
@@ -128,6 +138,7 @@ impl Writer {
     /// Writes what has changed; how many lines that were, and how many had to be given up.
     pub(super) async fn write(&mut self, records: &repo::Log, keys: &SystemKeys) -> (u64, u64) {
         let mut written = 0;
+        self.strangers = 0;
         for environment in self.environments() {
             match self.write_of(environment, records, keys).await {
                 Ok(lines) => written += lines,

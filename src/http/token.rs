@@ -64,10 +64,10 @@ pub fn anywhere<'r>(headers: &'r HeaderMap, raw_query: Option<&str>) -> Result<F
 
 /// A token of ours within a text, whatever stands around it: `GenieKey rck_…`, `Token token="rck_…"`.
 fn ours(text: &str) -> Option<&str> {
-    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    let start = text.match_indices(PREFIX).map(|(at, _)| at).find(|at| !text[..*at].ends_with(is_word))?;
+    let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
+    let start = text.match_indices(PREFIX).map(|(at, _)| at).find(|at| !text.as_bytes()[..*at].last().is_some_and(is_word))?;
     let token = &text[start..];
-    Some(&token[..token.find(|c| !is_word(c)).unwrap_or(token.len())])
+    Some(&token[..token.bytes().position(|byte| !is_word(&byte)).unwrap_or(token.len())])
 }
 
 fn authorized(value: &str) -> Option<Cow<'_, str>> {

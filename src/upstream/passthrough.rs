@@ -10,15 +10,22 @@ mod idle;
 use std::{rc::Rc, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, header, uri::PathAndQuery};
+use futures_util::future::{Either, select};
+use http::{HeaderMap, Method, Request, Response, Uri, header, uri::PathAndQuery};
 use http_body::Body;
 use tokio::time::Instant;
 
 pub use body::{Cut, Pace, PassthroughBody};
 use body::{Progress, Upload};
-use idle::{Connection, Hosts, Lease, Side};
+use idle::{Connection, Host, Hosts, Lease};
 
-use super::{Access, Failure, Guard, egress::DialError, load::Lane, meters::Meters, rate};
+use super::{
+    Access, Failure, Guard,
+    egress::DialError,
+    load::{AccountLoad, Lane},
+    meters::{Meters, Timed},
+    rate,
+};
 
 /// What a request body may fail with.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
@@ -54,37 +61,32 @@ impl Pool {
         B: Body<Data = Bytes> + 'static,
         B::Error: Into<BodyError>,
     {
-        let side = Side::of(access);
-        let ready = self.hosts.host_header(side, access.base.authority()).map(|host| (self.draft(request, host.clone()), host));
-        async move {
-            let (draft, host) = ready?;
-            self.exchange(access, draft, side, host).await
-        }
+        self.send_repeatable(access, request, || None)
     }
 
-    /// The request as it goes out. Boxed: it is handed on several times while it waits for its answer.
-    fn draft<B>(&self, request: Request<B>, host: HeaderValue) -> Box<Draft>
+    /// The same. Where the vendor closed an idle connection as the request arrived on it, and its method may be repeated,
+    /// `again` makes the request once more; that is rare, and so a copy of each would be dear.
+    pub fn send_repeatable<B>(
+        &self,
+        access: &Access,
+        request: Request<B>,
+        again: impl Fn() -> Option<Request<()>>,
+    ) -> impl Future<Output = Result<Response<PassthroughBody>, Failure>>
     where
         B: Body<Data = Bytes> + 'static,
         B::Error: Into<BodyError>,
     {
         let (head, body) = request.into_parts();
-        let mut headers = head.headers;
-        for name in [header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::CONNECTION, header::UPGRADE] {
-            headers.remove(name);
-        }
-        headers.insert(header::HOST, host);
-        let target = head.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
-        Box::new(Draft { method: head.method, target, headers, upload: Upload::new(body, self.pace) })
+        self.exchange(access, Draft::new(head, Upload::new(body, self.pace)), again)
     }
 
     async fn exchange(
         &self,
         access: &Access,
         mut draft: Box<Draft>,
-        side: Side,
-        host: HeaderValue,
+        again: impl Fn() -> Option<Request<()>>,
     ) -> Result<Response<PassthroughBody>, Failure> {
+        let host = self.hosts.host(access)?;
         let load = self.guard.load.of(access);
         let permit = match load.try_enter(Lane::Passing) {
             Some(permit) => permit,
@@ -96,13 +98,10 @@ impl Pool {
         let mut timed = self.meters.start(access);
         let mut may_reuse = true;
         loop {
-            let connected = self.connection(access, side, may_reuse).await;
-            let failed = |failure: &Failure| {
-                timed.failed(failure);
-                load.ended(failure);
-            };
-            let (mut connection, reused) = connected.inspect_err(failed)?;
-            match exchange(&mut connection, draft, reused, access.method.limits.timeout).await {
+            let connected = self.connection(access, &host, may_reuse).await;
+            let (mut connection, reused) = connected.inspect_err(|failure| ended(&mut timed, load, failure))?;
+            draft.headers.insert(header::HOST, host.header.clone());
+            match exchange(&mut connection, draft, access.method.limits.timeout).await {
                 Ok((response, upload)) => {
                     let (head, incoming) = response.into_parts();
                     let status = head.status.as_u16();
@@ -111,17 +110,16 @@ impl Pool {
                     if rate::speaks(&head.headers, words) {
                         load.overhear(&rate::read(status, &head.headers, words));
                     }
-                    let lease = Lease::new(connection, self.hosts.clone(), side, host, upload, permit);
+                    let lease = Lease::new(connection, self.hosts.clone(), host, upload, permit);
                     return Ok(Response::from_parts(head, PassthroughBody::new(incoming, lease, self.pace, took)));
                 }
                 // The vendor closed the connection while it was idle: once more, on a new one.
-                Err(Broken { draft: Some(again), .. }) if reused => {
-                    draft = again;
+                Err(broken) if reused => {
+                    draft = broken.repeated(&again).inspect_err(|failure| ended(&mut timed, load, failure))?;
                     may_reuse = false;
                 }
                 Err(Broken { failure, .. }) => {
-                    timed.failed(&failure);
-                    load.ended(&failure);
+                    ended(&mut timed, load, &failure);
                     return Err(failure);
                 }
             }
@@ -129,8 +127,8 @@ impl Pool {
     }
 
     /// A connection that is ready, and whether it served before.
-    async fn connection(&self, access: &Access, side: Side, may_reuse: bool) -> Result<(Connection, bool), Failure> {
-        while may_reuse && let Some(mut connection) = self.hosts.take(side, access.base.authority()) {
+    async fn connection(&self, access: &Access, host: &Host, may_reuse: bool) -> Result<(Connection, bool), Failure> {
+        while may_reuse && let Some(mut connection) = self.hosts.take(host) {
             if connection.sender.ready().await.is_ok() {
                 return Ok((connection, true));
             }
@@ -150,33 +148,42 @@ impl Pool {
     }
 }
 
+/// Notes that there was no answer.
+fn ended(timed: &mut Timed, load: &AccountLoad, failure: &Failure) {
+    timed.failed(failure);
+    load.ended(failure);
+}
+
 /// One request on one connection, until the head of its answer.
 async fn exchange(
     connection: &mut Connection,
     draft: Box<Draft>,
-    reused: bool,
     limit: Duration,
 ) -> Result<(Response<hyper::body::Incoming>, Progress), Broken> {
-    let upload = draft.upload.progress();
-    let spare = draft.spare(reused);
+    let (upload, may_repeat) = (draft.upload.progress(), draft.may_repeat());
     let sent = connection.sender.try_send_request(draft.into_request());
     tokio::pin!(sent);
     let mut deadline = Instant::now() + limit;
     loop {
-        match tokio::time::timeout_at(deadline, &mut sent).await {
-            Ok(Ok(response)) => return Ok((response, upload)),
-            Ok(Err(mut error)) => {
-                let unsent = error.take_message().map(Draft::from_request);
+        connection.timer.as_mut().reset(deadline);
+        match select(sent.as_mut(), connection.timer.as_mut()).await {
+            Either::Left((Ok(response), _)) => return Ok((response, upload)),
+            Either::Left((Err(mut error), _)) => {
                 let failure = failure(error.error(), &upload);
-                let repeatable = matches!(failure, Failure::Unreachable(_)) && !upload.touched();
-                return Err(Broken { failure, draft: unsent.or(spare.filter(|_| repeatable)) });
+                let untouched = may_repeat && matches!(failure, Failure::Unreachable(_)) && !upload.touched();
+                let left = match error.take_message() {
+                    Some(unsent) => Left::Whole(Draft::from_request(unsent)),
+                    None if untouched => Left::Body(upload.again()),
+                    None => Left::Nothing,
+                };
+                return Err(Broken { failure, left });
             }
             // The vendor's time runs from the end of the request, which may take long.
-            Err(_) => {
+            Either::Right(_) => {
                 let ended = if upload.is_over() { upload.ended_at().unwrap_or(deadline - limit) } else { Instant::now() };
                 if ended + limit <= Instant::now() {
                     connection.task.abort();
-                    return Err(Broken { failure: Failure::TimedOut(limit.as_secs().max(1)), draft: None });
+                    return Err(Broken { failure: Failure::TimedOut(limit.as_secs().max(1)), left: Left::Nothing });
                 }
                 deadline = ended + limit;
             }
@@ -184,7 +191,7 @@ async fn exchange(
     }
 }
 
-/// A request that can be sent again as long as its body was not touched.
+/// A request on its way out. Boxed: it is handed on several times while it waits for its answer.
 struct Draft {
     method: Method,
     target: PathAndQuery,
@@ -192,24 +199,46 @@ struct Draft {
     upload: Upload,
 }
 
-/// Why an exchange failed, and the request where it may be sent again.
+/// Why an exchange failed, and what of its request may be sent again.
 struct Broken {
     failure: Failure,
-    draft: Option<Box<Draft>>,
+    left: Left,
+}
+
+/// What is left of a request that got no answer.
+enum Left {
+    Nothing,
+    /// Its body, of which nobody read a byte.
+    Body(Upload),
+    /// All of it: none of it was sent.
+    Whole(Box<Draft>),
+}
+
+impl Broken {
+    /// The request for one more try.
+    fn repeated(self, again: impl Fn() -> Option<Request<()>>) -> Result<Box<Draft>, Failure> {
+        let repeated = match self.left {
+            Left::Nothing => None,
+            Left::Body(upload) => again().map(|request| Draft::new(request.into_parts().0, upload)),
+            Left::Whole(draft) => Some(draft),
+        };
+        repeated.ok_or(self.failure)
+    }
 }
 
 impl Draft {
-    /// A copy for one more try, for methods that may be repeated.
-    fn spare(&self, reused: bool) -> Option<Box<Draft>> {
-        let repeatable = matches!(self.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE);
-        (reused && repeatable).then(|| {
-            Box::new(Draft {
-                method: self.method.clone(),
-                target: self.target.clone(),
-                headers: self.headers.clone(),
-                upload: self.upload.again(),
-            })
-        })
+    fn new(head: http::request::Parts, upload: Upload) -> Box<Draft> {
+        let mut headers = head.headers;
+        for name in [header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::CONNECTION, header::UPGRADE] {
+            headers.remove(name);
+        }
+        let target = head.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+        Box::new(Draft { method: head.method, target, headers, upload })
+    }
+
+    /// Whether the vendor may get it twice.
+    fn may_repeat(&self) -> bool {
+        matches!(self.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE)
     }
 
     fn into_request(self) -> Request<Upload> {

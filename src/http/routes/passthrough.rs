@@ -29,7 +29,7 @@ use crate::{
     model::Scope,
     service::{COMPANY_HEADER, Linked, Look},
     upstream::{
-        Failure,
+        Access, Failure,
         headers::{request_headers, response_headers},
         json_links,
         links::Place,
@@ -69,7 +69,8 @@ async fn forward(request: HttpRequest, payload: web::Payload) -> Answer {
     let reply = match look {
         Look::Nothing => {
             let body = RequestBody::stream(request.headers(), payload);
-            noted(&request, pool(&request)?.send(&linked.access, outgoing.map(|()| body)).await)?
+            let again = || toward_vendor(&request, &read_call(&request).ok()?, &linked.access).ok();
+            noted(&request, pool(&request)?.send_repeatable(&linked.access, outgoing.map(|()| body), again).await)?
         }
         Look::Body(limit) => return Box::pin(forward_read(request, payload, linked, outgoing, limit)).await,
     };
@@ -117,15 +118,20 @@ async fn admit(request: &HttpRequest) -> Result<Admitted> {
     caller.require(right(request.method()))?;
     Concerned::spent(request, state.services.rates.spend_of_token(&caller).await?);
     let linked = open(request, &caller, &call.account).await?;
-    let access = &linked.access;
+    let outgoing = toward_vendor(request, &call, &linked.access)?;
+    let look = state.services.passthrough.admit(&linked, outgoing.method(), call.raw_path)?;
+    Ok(Admitted { request: outgoing, look, linked })
+}
+
+/// The request as the vendor shall see it, but for its body.
+fn toward_vendor(request: &HttpRequest, call: &Call<'_>, access: &Access) -> Result<http::Request<()>> {
     let slashes = access.method.proxy.encoded_slashes;
     let target = build_target(&access.base, call.raw_path, call.raw_query.as_deref(), &access.query, slashes)?;
     let mut outgoing = http::Request::new(());
     *outgoing.method_mut() = method_of(request.method())?;
     *outgoing.uri_mut() = target;
     *outgoing.headers_mut() = request_headers(kept(request.headers(), &call.found), access);
-    let look = state.services.passthrough.admit(&linked, outgoing.method(), call.raw_path)?;
-    Ok(Admitted { request: outgoing, look, linked })
+    Ok(outgoing)
 }
 
 /// Notes the vendor's answer for the logs.

@@ -135,17 +135,17 @@ impl Upload {
     pub(super) fn progress(&self) -> Progress {
         Progress(self.state.clone())
     }
-
-    /// The same body for another try; only sensible while it is untouched.
-    pub(super) fn again(&self) -> Self {
-        Self { state: self.state.clone() }
-    }
 }
 
 /// How far a request body is.
 pub(super) struct Progress(Option<Rc<UploadState>>);
 
 impl Progress {
+    /// The same body for another try; only sensible while it is untouched.
+    pub(super) fn again(self) -> Upload {
+        Upload { state: self.0 }
+    }
+
     /// Whether any of it was read.
     pub(super) fn touched(&self) -> bool {
         self.0.as_ref().is_some_and(|state| state.touched.get())

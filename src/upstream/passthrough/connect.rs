@@ -8,7 +8,10 @@ use std::{
 use hyper::{client::conn::http1, rt};
 use hyper_util::rt::TokioIo;
 use rustls::{ClientConfig, pki_types::ServerName};
-use tokio::{net::TcpStream, time::Instant};
+use tokio::{
+    net::TcpStream,
+    time::{Instant, sleep_until},
+};
 use tokio_rustls::TlsConnector;
 
 use super::{body::Upload, idle::Connection};
@@ -64,5 +67,6 @@ where
         // Its errors reach whoever waits for the answer.
         let _ = connection.await;
     });
-    Ok(Connection { sender, task: task.abort_handle(), since: Instant::now() })
+    let since = Instant::now();
+    Ok(Connection { sender, task: task.abort_handle(), since, timer: Box::pin(sleep_until(since)) })
 }

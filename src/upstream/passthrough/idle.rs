@@ -3,13 +3,17 @@
 use std::{
     cell::{Cell, RefCell, RefMut},
     collections::HashMap,
+    pin::Pin,
     rc::Rc,
     time::Duration,
 };
 
 use http::HeaderValue;
 use hyper::client::conn::http1::SendRequest;
-use tokio::{task::AbortHandle, time::Instant};
+use tokio::{
+    task::AbortHandle,
+    time::{Instant, Sleep},
+};
 
 use super::body::{Progress, Upload};
 use crate::upstream::{Access, Failure, load::Permit};
@@ -26,6 +30,8 @@ pub(super) struct Connection {
     pub(super) sender: SendRequest<Upload>,
     pub(super) task: AbortHandle,
     pub(super) since: Instant,
+    /// For the vendor's time. It goes on with the connection, because to put it off is cheap and to make one is not.
+    pub(super) timer: Pin<Box<Sleep>>,
 }
 
 impl Connection {
@@ -35,14 +41,22 @@ impl Connection {
     }
 }
 
-struct Host {
-    header: HeaderValue,
+/// Where connections lead to.
+pub(super) struct Host {
+    side: Side,
+    /// The `Host` header, which is the authority.
+    pub(super) header: HeaderValue,
+}
+
+/// A host, and what waits there.
+struct Known {
+    host: Rc<Host>,
     idle: Vec<Connection>,
 }
 
 /// Whose connections a request may use: those whose server was trusted as it would be.
 #[derive(Clone, Copy)]
-pub(super) enum Side {
+enum Side {
     /// http.
     Plain,
     /// https by the public authorities.
@@ -52,7 +66,7 @@ pub(super) enum Side {
 }
 
 impl Side {
-    pub(super) fn of(access: &Access) -> Side {
+    fn of(access: &Access) -> Side {
         match (access.base.scheme(), &access.trust) {
             ("https", Some(trust)) => Side::Own(trust.id),
             ("https", None) => Side::Public,
@@ -61,7 +75,13 @@ impl Side {
     }
 }
 
-type ByAuthority = HashMap<Box<str>, Host>;
+type ByAuthority = HashMap<Box<str>, Known>;
+
+impl Host {
+    fn authority(&self) -> Option<&str> {
+        self.header.to_str().ok()
+    }
+}
 
 /// Idle connections by side and authority.
 #[derive(Default)]
@@ -81,25 +101,29 @@ impl Hosts {
         }
     }
 
-    /// The `Host` header of an authority, made once.
-    pub(super) fn host_header(&self, side: Side, authority: &str) -> Result<HeaderValue, Failure> {
-        if let Some(host) = self.of(side).get(authority) {
-            return Ok(host.header.clone());
+    /// The host of an account.
+    pub(super) fn host(&self, access: &Access) -> Result<Rc<Host>, Failure> {
+        self.host_at(Side::of(access), access.base.authority())
+    }
+
+    fn host_at(&self, side: Side, authority: &str) -> Result<Rc<Host>, Failure> {
+        if let Some(known) = self.of(side).get(authority) {
+            return Ok(Rc::clone(&known.host));
         }
         let bad = |_| Failure::Egress("the host cannot stand in a header".into());
-        let header = HeaderValue::from_str(authority).map_err(bad)?;
+        let host = Rc::new(Host { side, header: HeaderValue::from_str(authority).map_err(bad)? });
         // Nobody looks after hosts of which nothing waits, such as those that never answered.
         if !self.sweeping.get() {
             self.keep_hosts(|_| false);
         }
-        self.of(side).insert(authority.into(), Host { header: header.clone(), idle: Vec::new() });
-        Ok(header)
+        self.of(side).insert(authority.into(), Known { host: Rc::clone(&host), idle: Vec::new() });
+        Ok(host)
     }
 
     /// The connection that waited least and is still open.
-    pub(super) fn take(&self, side: Side, authority: &str) -> Option<Connection> {
-        let mut hosts = self.of(side);
-        let idle = &mut hosts.get_mut(authority)?.idle;
+    pub(super) fn take(&self, host: &Host) -> Option<Connection> {
+        let mut hosts = self.of(host.side);
+        let idle = &mut hosts.get_mut(host.authority()?)?.idle;
         while let Some(connection) = idle.pop() {
             if !connection.sender.is_closed() && connection.since.elapsed() < IDLE {
                 return Some(connection);
@@ -108,15 +132,15 @@ impl Hosts {
         None
     }
 
-    fn put(self: &Rc<Self>, side: Side, header: &HeaderValue, mut connection: Connection) {
+    fn put(self: &Rc<Self>, host: &Rc<Host>, mut connection: Connection) {
         connection.since = Instant::now();
-        let Ok(authority) = header.to_str() else { return };
-        let mut hosts = self.of(side);
+        let Some(authority) = host.authority() else { return };
+        let mut hosts = self.of(host.side);
         match hosts.get_mut(authority) {
-            Some(host) if host.idle.len() >= MAX_IDLE => {}
-            Some(host) => host.idle.push(connection),
+            Some(known) if known.idle.len() >= MAX_IDLE => {}
+            Some(known) => known.idle.push(connection),
             None => {
-                hosts.insert(authority.into(), Host { header: header.clone(), idle: vec![connection] });
+                hosts.insert(authority.into(), Known { host: Rc::clone(host), idle: vec![connection] });
             }
         }
         if !self.sweeping.replace(true) {
@@ -135,20 +159,20 @@ impl Hosts {
 
     /// Drops what waited too long; false when nothing is left to look after.
     fn sweep(&self) -> bool {
-        self.keep_hosts(|host| {
-            host.idle.retain(|connection| !connection.sender.is_closed() && connection.since.elapsed() < IDLE);
-            !host.idle.is_empty()
+        self.keep_hosts(|known| {
+            known.idle.retain(|connection| !connection.sender.is_closed() && connection.since.elapsed() < IDLE);
+            !known.idle.is_empty()
         });
         let left = !(self.plain.borrow().is_empty() && self.public.borrow().is_empty() && self.own.borrow().is_empty());
         self.sweeping.set(left);
         left
     }
 
-    fn keep_hosts(&self, mut keep: impl FnMut(&mut Host) -> bool) {
-        self.plain.borrow_mut().retain(|_, host| keep(host));
-        self.public.borrow_mut().retain(|_, host| keep(host));
+    fn keep_hosts(&self, mut keep: impl FnMut(&mut Known) -> bool) {
+        self.plain.borrow_mut().retain(|_, known| keep(known));
+        self.public.borrow_mut().retain(|_, known| keep(known));
         self.own.borrow_mut().retain(|_, hosts| {
-            hosts.retain(|_, host| keep(host));
+            hosts.retain(|_, known| keep(known));
             !hosts.is_empty()
         });
     }
@@ -158,23 +182,15 @@ impl Hosts {
 pub(super) struct Lease {
     connection: Option<Connection>,
     hosts: Rc<Hosts>,
-    side: Side,
-    authority: HeaderValue,
+    host: Rc<Host>,
     upload: Progress,
     /// The account's place among its calls in flight, until the last byte.
     _permit: Permit,
 }
 
 impl Lease {
-    pub(super) fn new(
-        connection: Connection,
-        hosts: Rc<Hosts>,
-        side: Side,
-        authority: HeaderValue,
-        upload: Progress,
-        permit: Permit,
-    ) -> Self {
-        Self { connection: Some(connection), hosts, side, authority, upload, _permit: permit }
+    pub(super) fn new(connection: Connection, hosts: Rc<Hosts>, host: Rc<Host>, upload: Progress, permit: Permit) -> Self {
+        Self { connection: Some(connection), hosts, host, upload, _permit: permit }
     }
 
     /// Back to the pool, unless the request is still being sent.
@@ -182,7 +198,7 @@ impl Lease {
         if self.upload.is_over()
             && let Some(connection) = self.connection.take()
         {
-            self.hosts.put(self.side, &self.authority, connection);
+            self.hosts.put(&self.host, connection);
         }
     }
 }
@@ -204,8 +220,8 @@ mod tests {
         let hosts = Hosts::default();
         for n in 0..100 {
             let side = [Side::Plain, Side::Public, Side::Own([n; 32])][usize::from(n % 3)];
-            assert!(hosts.take(side, "host.example").is_none());
-            hosts.host_header(side, &format!("host-{n}.example")).unwrap();
+            let host = hosts.host_at(side, &format!("host-{n}.example")).unwrap();
+            assert!(hosts.take(&host).is_none());
         }
         let of_trusts = hosts.own.borrow().values().map(|hosts| hosts.len().max(1)).sum::<usize>();
         let kept = hosts.plain.borrow().len() + hosts.public.borrow().len() + of_trusts;

@@ -182,7 +182,9 @@ async fn a_stale_connection_is_replaced_once() {
             });
             let (pool, access) = (Pool::new(guard_for(&server.base)), access(&server.base));
             whole(get(&pool, &access, "/").await.unwrap()).await;
-            let second = pool.send(&access, http_request(method.clone(), path("/?cut=1"), HeaderMap::new(), Empty::new())).await;
+            let request = || http_request(method.clone(), path("/?cut=1"), HeaderMap::new(), Empty::new());
+            let make = || Some(request().map(|_| ()));
+            let second = pool.send_repeatable(&access, request(), make).await;
             assert_eq!(second.is_ok(), again, "{method}");
             assert_eq!(server.seen().len(), if again { 3 } else { 2 }, "{method}");
         }
@@ -190,7 +192,8 @@ async fn a_stale_connection_is_replaced_once() {
         let (pool, access) = (Pool::new(guard_for(&server.base)), access(&server.base));
         whole(get(&pool, &access, "/").await.unwrap()).await;
         let body = Full::new(Bytes::from_static(b"once"));
-        let put = pool.send(&access, http_request(Method::PUT, path("/?cut=1"), HeaderMap::new(), body)).await;
+        let again = || Some(http_request(Method::PUT, path("/?cut=1"), HeaderMap::new(), ()));
+        let put = pool.send_repeatable(&access, again().unwrap().map(|()| body), again).await;
         assert!(matches!(put, Err(Failure::Unreachable(_))));
         assert_eq!(server.seen().iter().filter(|seen| seen.method() == "PUT").count(), 1);
     })

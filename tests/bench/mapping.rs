@@ -15,7 +15,7 @@ use criterion::Criterion;
 use rollcall::mapping::Table;
 
 const USERS: u64 = 100;
-const BOUND: f64 = 1.5;
+const BOUND: f64 = 1.2;
 const ROUNDS: usize = 31;
 const PAGES_A_ROUND: u32 = 60;
 

@@ -51,7 +51,7 @@ impl Link<'_> {
 
 /// Whether a text behind a link could name one of these relations to some client: many know neither quotes nor where a link ends.
 pub(super) fn mentions(text: &str, wanted: &[&str]) -> bool {
-    text.split([';', ',']).any(|parameter| names_relation(parameter, wanted))
+    text.split([';', ',', '<', '>']).any(|parameter| names_relation(parameter, wanted))
 }
 
 fn names_relation(parameter: &str, wanted: &[&str]) -> bool {

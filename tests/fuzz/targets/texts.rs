@@ -82,7 +82,7 @@ fn posix(text: &str) -> Option<Vec<String>> {
 pub fn connector(data: &[u8]) -> bool {
     const FILES: [&str; 4] = ["connector.yaml", "users.yaml", "groups.yaml", "users.api_key.yaml"];
     let (way, rest) = super::split(data);
-    let (name, lines) = (FILES[way % 4], rest.iter().filter(|byte| **byte == b'\n').count() as u64 + 2);
+    let (name, lines) = (FILES[way % 4], rest.iter().filter(|byte| matches!(byte, b'\n' | b'\r')).count() as u64 + 2);
     let mut files = super::sealed::starter();
     files.insert(name.to_owned(), rest.to_vec());
     let catalog = Catalog::of_files("my-vendor", files);

@@ -194,7 +194,10 @@ impl Writes {
     pub fn fields(&self, method: &str) -> Vec<String> {
         let Some(by) = self.method(method).map(|method| &method.by) else { return Vec::new() };
         let mut fields = Vec::new();
-        for (target, _) in self.reverse.sources().filter(|(target, source)| by.carries(source) || by.has_word(target)) {
+        let carried = self.reverse.sources().filter(|(target, source)| by.carries(source) || by.has_word(target));
+        // The company says where a record is made.
+        let companies = self.reverse.company_targets().filter(|_| method == "create");
+        for target in carried.map(|(target, _)| target).chain(companies) {
             let head = target.split(['.', '[']).next().unwrap_or(target).to_owned();
             if !fields.contains(&head) {
                 fields.push(head);

@@ -100,6 +100,9 @@ pub struct ProxyMethod {
     /// Texts that the body of a method of the vendor's own must have, and what they are.
     #[serde(skip)]
     pub takes: BTreeMap<String, String>,
+    /// It is asked about one group.
+    #[serde(skip)]
+    pub of_group: bool,
 }
 
 /// A resource of the unified model.
@@ -360,10 +363,12 @@ fn one_unified(methods: &[&LinkMethod], resource: Resource, query: &CapabilityQu
 /// What any of the link methods takes; `GET …/meta/{method}` of an account says what that account's takes.
 fn writable(defs: &[&ResourceDef]) -> BTreeMap<String, Vec<String>> {
     let mut all: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for writes in defs.iter().filter_map(|def| def.writes.as_ref()) {
+    for (def, writes) in defs.iter().filter_map(|def| Some((def, def.writes.as_ref()?))) {
         for method in writes.offered().filter(|method| *method != "delete") {
             let known = all.entry(method.to_owned()).or_default();
-            known.extend(writes.fields(method).into_iter().filter(|field| !known.contains(field)).collect::<Vec<_>>());
+            // A member is named, not made.
+            let fields = if def.resource == Resource::GroupMember { vec!["id".to_owned()] } else { writes.fields(method) };
+            known.extend(fields.into_iter().filter(|field| !known.contains(field)).collect::<Vec<_>>());
         }
     }
     all
@@ -382,7 +387,8 @@ fn proxy(connector: &Connector, offered: &Offered<'_>, query: &CapabilityQuery) 
         let stem = tool_stem(connector, name);
         let standard = verbs.into_iter().map(|verb| proxy_method(connector, name, &stem, verb));
         let own = own.into_iter().map(|(word, own)| own_method(&stem, word, own));
-        let mut offered: Vec<_> = standard.chain(own).collect();
+        let of_group = def.resource == Resource::GroupMember;
+        let mut offered: Vec<_> = standard.chain(own).map(|method| ProxyMethod { of_group, ..method }).collect();
         match found.iter_mut().find(|known| known.resource == *name) {
             Some(known) => {
                 known.link_methods.push(method.name.clone());
@@ -433,12 +439,13 @@ fn proxy_method(connector: &Connector, resource: &str, (owner, plural): &(String
             (format!("{word}_a_{owner}_{}_by_id", singular(plural)), about)
         }
     };
-    ProxyMethod { method: verb.word().into(), name, description, has_description: true, takes: BTreeMap::new() }
+    ProxyMethod { method: verb.word().into(), name, description, has_description: true, takes: BTreeMap::new(), of_group: false }
 }
 
 fn own_method((owner, plural): &(String, String), word: &str, own: &Method) -> ProxyMethod {
     let name = format!("{owner}_{plural}_{word}");
-    ProxyMethod { method: word.into(), name, description: own.about.clone(), has_description: true, takes: own.takes.clone() }
+    let (description, takes) = (own.about.clone(), own.takes.clone());
+    ProxyMethod { method: word.into(), name, description, has_description: true, takes, of_group: false }
 }
 
 /// Of an English plural in lower case.

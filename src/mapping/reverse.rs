@@ -143,6 +143,11 @@ impl Reverse {
         })
     }
 
+    /// The targets that name the company a record belongs to.
+    pub fn company_targets(&self) -> impl Iterator<Item = &str> {
+        self.fields.iter().filter(|field| matches!(field.how, Ok(How::Company))).map(|field| field.target.as_str())
+    }
+
     /// The vendor's values of a unified record whose form was checked. `null` and an empty list take away what was there.
     pub fn changes(&self, body: &Map<String, Value>) -> Result<Vec<Change>, BodyError> {
         let mut changes: Vec<Change> = Vec::new();

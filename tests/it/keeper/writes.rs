@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::bench::sandboxed;
 use crate::{
-    e2e::vendor::problem,
+    e2e::vendor::{names, problem},
     support::{gateway::Answer, house::House, peers},
 };
 
@@ -227,4 +227,59 @@ async fn a_key_that_may_not_write_says_which_command_it_lacks() {
         "vendor",
     );
     assert!(refused["detail"].as_str().unwrap().contains("may not run enterprise-user"), "{refused}");
+}
+
+#[tokio::test]
+async fn commands_have_no_query_and_capabilities_name_what_says_the_company() {
+    let (house, _sandbox, _control) = sandboxed(None, |_| {}).await;
+    for (method, path, field) in [
+        ("GET", "/proxy/users?status=x".to_owned(), "status"),
+        ("GET", format!("{USERS}?remote_query[x]=1"), "x"),
+        ("GET", format!("{USERS}/{BEN}?remote_query[x]=1"), "x"),
+        ("PATCH", format!("{USERS}/{BEN}?remote_query[x]=1"), "x"),
+    ] {
+        let body = (method == "PATCH").then(|| json!({"name": "Ben"}));
+        names(&house.call(method, &path, body).await, 400, "invalid_parameter", field);
+    }
+    let capabilities = house.gateway.get(&format!("/integrated-account/{}/capabilities", house.account)).await.json();
+    let unified = capabilities["unified"].as_array().unwrap();
+    let creates = |name: &str| {
+        let resource = unified.iter().find(|one| one["resource"] == name).unwrap();
+        resource["writable"]["create"].as_array().unwrap().clone()
+    };
+    assert!(creates("users").contains(&json!("organizations")) && creates("groups").contains(&json!("organization")));
+    assert_eq!(creates("group_members"), [json!("id")]);
+}
+
+/// Commander takes addresses and names where it takes ids, and options where it takes members.
+#[tokio::test]
+async fn nobody_is_meant_but_by_an_id_of_the_path() {
+    let (house, _sandbox, _control) = sandboxed(None, |_| {}).await;
+    let users = house.walk(USERS).await;
+    let teams = house.walk(GROUPS).await;
+    let name = users.iter().find(|user| user["id"] == *CAT.to_string()).unwrap()["username"].as_str().unwrap().to_owned();
+    let team =
+        teams.iter().find(|team| team["organization"] == *NORTHWIND.to_string()).unwrap()["name"].as_str().unwrap().to_owned();
+    for (method, path, body) in [
+        ("DELETE", format!("{USERS}/{NORTHWIND}:{name}"), None),
+        ("PATCH", format!("{USERS}/{NORTHWIND}:{name}"), Some(json!({"title": "x"}))),
+        ("DELETE", format!("{GROUPS}/{NORTHWIND}:{team}"), None),
+        ("PATCH", format!("{GROUPS}/{NORTHWIND}:{team}"), Some(json!({"name": "x"}))),
+        ("DELETE", format!("{GROUPS}/{NORTHWIND}:{team}/members/{BEN}"), None),
+        ("DELETE", format!("/proxy/users/{NORTHWIND}:{name}"), None),
+        ("POST", "/proxy/users/lock".to_owned(), Some(json!({"id": format!("{NORTHWIND}:{name}")}))),
+        (
+            "POST",
+            "/proxy/users/add_team".to_owned(),
+            Some(json!({"id": BEN.to_string(), "team_id": format!("{NORTHWIND}:{team}")})),
+        ),
+    ] {
+        let answer = house.call(method, &path, body).await;
+        assert_eq!(answer.status, 404, "{method} {path}: {}", answer.text());
+    }
+    let other = json!({"title": "x", "remote_data": {"id": CAT.to_string()}});
+    names(&house.call("PATCH", &format!("{USERS}/{BEN}"), Some(other)).await, 422, "field_not_writable", "remote_data.id");
+    let other = json!({"id": CAT.to_string(), "job_title": "x"});
+    names(&house.call("PATCH", &format!("/proxy/users/{BEN}"), Some(other)).await, 422, "field_not_writable", "id");
+    assert_eq!((house.walk(USERS).await, house.walk(GROUPS).await), (users, teams), "nothing was changed");
 }

@@ -7,7 +7,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use serde_json::{Map, Value};
+use serde::Deserialize;
+use serde_json::Value;
 
 use super::{
     Wire,
@@ -36,7 +37,8 @@ pub async fn write(
     let WriteBy::Command { words, options, flags } = by else {
         return Err(Failure::BadAnswer("this resource is not written by a command".into()));
     };
-    let changes = [&ask.changes[..], &own_changes(&ask.remote_data)?].concat();
+    check_ids(def, ask)?;
+    let changes = [&ask.changes[..], &own_changes(ask)?].concat();
     let built = Built { words, options, flags, ask, changes };
     let (command, sets) = built.line(None)?;
     if ask.verb == WriteVerb::Update && !sets {
@@ -81,6 +83,7 @@ impl Work<'_> {
         let session = &self.session;
         good(session.run("enterprise-down").await?, "enterprise-down")?;
         prove_is(session, NODES, company).await?;
+        self.check_team().await?;
         let before = self.before().await?;
         let command = match self.built.needs_name() {
             true => self.built.line(Some(&self.name_of_team().await?))?.0,
@@ -105,6 +108,18 @@ impl Work<'_> {
             Err(failure) => Said::Unknown(failure),
         };
         Ok(Written { said, record: None, before })
+    }
+
+    /// Commander takes a name where it takes an id; whoever asks by an id means no record of that name.
+    async fn check_team(&self) -> Result<(), Failure> {
+        let mut values = self.built.ask.values.iter();
+        let Some((_, team)) = values.find(|(name, _)| names_team(self.def, name)) else { return Ok(()) };
+        let (_, rows) = rows(&self.session, &line(self.session.access(), Resource::Group)?).await?;
+        let mut teams = rows.iter().filter_map(|row| serde_json::from_str::<TeamRow>(row.get()).ok());
+        match teams.any(|row| row.team_uid == key_of(team)) {
+            true => Ok(()),
+            false => Err(Failure::Absent("the company has no team of this id".into())),
+        }
     }
 
     /// The records there are, before one is made; none may have its name already.
@@ -141,6 +156,28 @@ impl Work<'_> {
         };
         let reason = "it begins with a dash, which Commander reads as an option, and no other name means it alone";
         name.filter(|name| alone(name)).map(str::to_owned).ok_or_else(|| unsendable("id", reason))
+    }
+}
+
+#[derive(Deserialize)]
+struct TeamRow {
+    team_uid: String,
+}
+
+/// Whether a value of this name is a team's id.
+fn names_team(def: &ResourceDef, name: &str) -> bool {
+    matches!(name, "group_id" | "team_id") || (name == "id" && def.resource == Resource::Group)
+}
+
+/// Ids of users, roles and nodes are numbers. Commander would take an address or a name for one as well.
+fn check_ids(def: &ResourceDef, ask: &WriteAsk) -> Result<(), Failure> {
+    let is_number = |id: &str| !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit());
+    let mut ids = ask.values.iter().filter(|(name, _)| is_id(name) && !names_team(def, name));
+    let odd = ids.any(|(_, id)| !is_number(id));
+    // The id of an assignment is made of ids that were checked.
+    match odd && def.resource != Resource::RoleAssignment {
+        true => Err(Failure::Absent("the company has no record of this id".into())),
+        false => Ok(()),
     }
 }
 
@@ -241,11 +278,15 @@ fn text_of(change: &Change) -> Result<String, Failure> {
     }
 }
 
-/// The caller's own members as changes at the paths they stand at.
-fn own_changes(own: &Map<String, Value>) -> Result<Vec<Change>, Failure> {
+/// The caller's own members as changes at the paths they stand at. What the request names already they do not name anew.
+fn own_changes(ask: &WriteAsk) -> Result<Vec<Change>, Failure> {
     let mut changes = Vec::new();
-    for (name, value) in own {
-        collect(name, name, value, &mut changes)?;
+    for (name, value) in &ask.remote_data {
+        match ask.values.get(name) {
+            Some(named) if value.as_str().map_or_else(|| value.to_string(), str::to_owned) == *named => {}
+            Some(_) => return Err(unsendable(&format!("remote_data.{name}"), "the request names another one")),
+            None => collect(name, name, value, &mut changes)?,
+        }
     }
     Ok(changes)
 }
@@ -282,7 +323,7 @@ mod tests {
             verb: WriteVerb::Update,
             values: BTreeMap::from([("id".to_owned(), id.to_owned()), ("group_id".to_owned(), "7:-uid".to_owned())]),
             changes: Vec::new(),
-            remote_data: Map::new(),
+            remote_data: serde_json::Map::new(),
             remote_query: Vec::new(),
             company: None,
             unique: None,
@@ -334,8 +375,23 @@ mod tests {
     #[test]
     fn the_callers_own_members_are_options_like_others() {
         let own = serde_json::json!({"name": "x", "node": {"node_id": 5}});
-        let changes = own_changes(own.as_object().unwrap()).unwrap();
+        let ask = |own: &Value| WriteAsk {
+            verb: WriteVerb::Update,
+            values: BTreeMap::from([("id".to_owned(), "5".to_owned())]),
+            changes: Vec::new(),
+            remote_data: own.as_object().unwrap().clone(),
+            remote_query: Vec::new(),
+            company: None,
+            unique: None,
+        };
+        let changes = own_changes(&ask(&own)).unwrap();
         let seen: Vec<_> = changes.iter().map(|change| (change.field.as_str(), change.path.as_str())).collect();
         assert_eq!(seen, [("remote_data.name", "name"), ("remote_data.node.node_id", "node.node_id")]);
+        for same in [serde_json::json!({"id": "5"}), serde_json::json!({"id": 5})] {
+            assert_eq!(own_changes(&ask(&same)).unwrap(), []);
+        }
+        for other in [serde_json::json!({"id": "6"}), serde_json::json!({"id": {"a": 1}})] {
+            assert!(matches!(own_changes(&ask(&other)), Err(Failure::Unsendable { ref field, .. }) if field == "remote_data.id"));
+        }
     }
 }

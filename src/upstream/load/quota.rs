@@ -107,11 +107,19 @@ impl Quota {
                 }
                 tokio::time::sleep(until_then(until)).await;
             }
+            if lock(&self.state).window.is_silent(now()) {
+                self.known.store(false, Ordering::Relaxed);
+                return Ok(self.uncounted());
+            }
             let from = if shared.is_some() { From::Shared } else { From::Own };
             return Ok(UnderWay { quota: self, from });
         }
+        Ok(self.uncounted())
+    }
+
+    fn uncounted(&self) -> UnderWay<'_> {
         lock(&self.state).blind += 1;
-        Ok(UnderWay { quota: self, from: From::Nowhere })
+        UnderWay { quota: self, from: From::Nowhere }
     }
 
     async fn turn(&self, shared: Option<&dyn Store>, account: AccountId) -> Turn {
@@ -133,9 +141,11 @@ impl Quota {
         }
         *looked = Some(Instant::now());
         let Ok(Some((window, _))) = Quotas(store).get::<Window>(account).await else { return false };
-        lock(&self.state).window.merge(&window);
-        self.known.store(true, Ordering::Relaxed);
-        true
+        let mut state = lock(&self.state);
+        state.window.merge(&window);
+        let is_known = !state.window.is_silent(now());
+        self.known.store(is_known, Ordering::Relaxed);
+        is_known
     }
 
     async fn take_shared(&self, store: &dyn Store, account: AccountId) -> Turn {
@@ -274,4 +284,26 @@ fn now() -> i64 {
 
 fn until_then(until: i64) -> Duration {
     Duration::from_millis(u64::try_from(until - now()).unwrap_or(0)) + Duration::from_millis(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn after_a_pause_nothing_is_counted_until_a_vendor_speaks_of_a_limit() {
+        let (quota, account) = (Quota::default(), AccountId::generate());
+        quota.overheard(&Reading { retry_after: Some(1), ..Reading::default() });
+        assert!(quota.is_known());
+        let begun = Instant::now();
+        let taken = quota.take(None, account, Duration::from_secs(5)).await.ok().unwrap();
+        assert!(begun.elapsed() > Duration::from_millis(900) && !quota.is_known());
+        for _ in 0..50 {
+            quota.take(None, account, Duration::ZERO).await.ok().unwrap();
+        }
+        drop(taken);
+        assert_eq!(lock(&quota.state).blind, 0);
+        quota.overheard(&Reading { limit: Some(9), remaining: Some(3), reset_after: Some(60), ..Reading::default() });
+        assert!(quota.is_known());
+    }
 }

@@ -49,6 +49,9 @@ impl Window {
         if self.blocked_until > now {
             return Turn::Wait(self.blocked_until);
         }
+        if self.is_unlimited() {
+            return Turn::Go(1);
+        }
         if self.reset_at <= now {
             self.begin_anew(now);
         }
@@ -62,8 +65,21 @@ impl Window {
         }
     }
 
+    /// Whether nothing was ever said of a limit: a lone `Retry-After` is a pause, and no window.
+    fn is_unlimited(&self) -> bool {
+        self.reset_at == 0 && self.limit.is_none()
+    }
+
+    /// Whether there is nothing to keep to.
+    pub fn is_silent(&self, now: i64) -> bool {
+        self.is_unlimited() && self.blocked_until <= now
+    }
+
     /// A new window: as the last one, or one request to find out.
     pub fn begin_anew(&mut self, now: i64) {
+        if self.is_unlimited() {
+            return;
+        }
         (self.late, self.open) = (self.open, 0);
         self.left = self.limit.map_or(1, |limit| limit.saturating_sub(self.late).max(1));
         self.reset_at = now + self.length.max(1_000);
@@ -172,6 +188,18 @@ mod tests {
         let asked = Reading { retry_after: Some(20), remaining: Some(0), reset_after: Some(3), ..Reading::default() };
         window.learn(&asked, 0, NOW + 8_000);
         assert_eq!(window.take(1, NOW + 12_000), Turn::Wait(NOW + 28_000), "Retry-After wins");
+    }
+
+    #[test]
+    fn a_lone_retry_after_is_a_pause_and_no_limit() {
+        let mut window = Window::default();
+        assert!(window.learn(&Reading { retry_after: Some(2), ..Reading::default() }, 0, NOW));
+        assert_eq!(window.take(32, NOW + 1_999), Turn::Wait(NOW + 2_000));
+        assert!(!window.is_silent(NOW + 1_999));
+        for n in 0..100 {
+            assert_eq!(window.take(32, NOW + 2_000 + n / 10), Turn::Go(1));
+        }
+        assert!(window.is_silent(NOW + 2_000) && window.open == 0);
     }
 
     #[test]

@@ -65,7 +65,7 @@ impl Outcome {
     fn of_failure(failure: &Failure) -> Self {
         match failure {
             Failure::TimedOut(_) => Self::TimedOut,
-            Failure::Unreachable(_) | Failure::Distrusted { .. } => Self::Unreachable,
+            Failure::Unreachable(_) | Failure::Broken(_) | Failure::Distrusted { .. } => Self::Unreachable,
             Failure::Egress(_) => Self::Refused,
             Failure::Upload(_) => Self::GivenUp,
             _ => Self::BadAnswer,

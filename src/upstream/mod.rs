@@ -70,6 +70,12 @@ pub enum Failure {
         /// What is wrong.
         reason: String,
     },
+    /// The connection broke, and the request may have arrived.
+    #[error("{0}")]
+    Broken(String),
+    /// The connection ended in the midst of the exchange: a request that is safe to repeat may be sent again.
+    #[error("the connection closed before the answer was whole")]
+    Cut,
     /// No answer in time.
     #[error("no answer within {0} s")]
     TimedOut(u64),
@@ -146,8 +152,10 @@ impl Failure {
     pub fn code(&self) -> Code {
         match self {
             Failure::Egress(_) => Code::EgressRefused,
-            Failure::Unreachable(_) | Failure::Distrusted { .. } | Failure::TimedOut(_) => Code::VendorUnreachable,
-            Failure::BadAnswer(_) => Code::VendorBadAnswer,
+            Failure::Unreachable(_) | Failure::Broken(_) | Failure::Distrusted { .. } | Failure::TimedOut(_) => {
+                Code::VendorUnreachable
+            }
+            Failure::BadAnswer(_) | Failure::Cut => Code::VendorBadAnswer,
             Failure::Answered { meaning, .. } => match meaning {
                 Meaning::Reauth => Code::ReauthRequired,
                 Meaning::Denied => Code::VendorDenied,

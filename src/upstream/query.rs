@@ -2,6 +2,7 @@
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
+use super::Failure;
 use crate::model::Secret;
 
 const VALUE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -30,10 +31,19 @@ impl Query {
         self.0.push((name, encode(value)));
     }
 
-    /// Whether a parameter of this name is there.
-    pub fn has(&self, name: &str) -> bool {
-        let name = encode(name);
-        self.0.iter().any(|(n, _)| *n == name)
+    /// Adds a caller's own parameters, all of a name that it gives several times. One that is there already is refused: of two
+    /// the vendor would take either.
+    pub fn add_own(&mut self, own: &[(String, String)]) -> Result<(), Failure> {
+        let declared = self.0.len();
+        for (name, value) in own {
+            let encoded = encode(name);
+            if self.0[..declared].iter().any(|(there, _)| *there == encoded) {
+                let reason = "the connector sets it itself; pages are asked for with `limit` and `next_cursor`".to_owned();
+                return Err(Failure::Unsendable { field: name.clone(), reason });
+            }
+            self.0.push((encoded, encode(value)));
+        }
+        Ok(())
     }
 
     /// The text behind the `?`.
@@ -80,4 +90,23 @@ fn complete(text: &str) -> String {
     }
     out.extend(utf8_percent_encode(rest, ESCAPED));
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn own(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn own_parameters_are_sent_as_often_as_they_are_given_and_never_beside_declared_ones() {
+        let mut query = Query::default();
+        query.add("count", "100");
+        query.add_own(&own(&[("ids[]", "1"), ("ids[]", "2"), ("q", "a b")])).unwrap();
+        assert_eq!(query.text(), "count=100&ids%5B%5D=1&ids%5B%5D=2&q=a%20b");
+        let refused = query.add_own(&own(&[("count", "1")])).unwrap_err();
+        assert!(matches!(refused, Failure::Unsendable { ref field, .. } if field == "count"));
+    }
 }

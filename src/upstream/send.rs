@@ -67,14 +67,6 @@ pub struct HttpAnswer {
     pub body: Bytes,
 }
 
-/// How an answer that ended early is described.
-const CUT: &str = "the connection closed before the answer was whole";
-
-/// Whether the exchange ended in the middle: a request that is safe to repeat may be sent again.
-pub(super) fn is_cut(failure: &Failure) -> bool {
-    matches!(failure, Failure::BadAnswer(text) if text == CUT)
-}
-
 /// Clients of one trust, each made when it is needed: a pool must not be shared between policies, and http needs no roots.
 #[derive(Default)]
 pub(super) struct Clients {
@@ -305,15 +297,18 @@ fn failure(error: reqwest::Error, trust: Option<&Trust>) -> Failure {
     let error = error.without_url();
     let mut next: Option<&(dyn std::error::Error + 'static)> = Some(&error);
     while let Some(cause) = next {
-        if let Some(known) = known(cause, trust) {
-            return known;
+        match known(cause, trust) {
+            // Only while a connection is made nothing has left.
+            Some(Failure::Unreachable(text)) if !connecting => return Failure::Broken(text),
+            Some(known) => return known,
+            None => {}
         }
         next = cause.source();
     }
     match (timed_out, connecting) {
         (true, _) => Failure::Unreachable(format!("no connection within {} s", CONNECT_TIMEOUT.as_secs())),
         (false, true) => Failure::Unreachable("no connection could be made".into()),
-        (false, false) => Failure::BadAnswer(CUT.into()),
+        (false, false) => Failure::Cut,
     }
 }
 
@@ -330,7 +325,7 @@ fn known(cause: &(dyn std::error::Error + 'static), trust: Option<&Trust>) -> Op
     if let Some(error) = cause.downcast_ref::<hyper::Error>() {
         return match () {
             _ if error.is_parse() => Some(Failure::BadAnswer("the answer is not HTTP, or its headers are too large".into())),
-            _ if error.is_incomplete_message() => Some(Failure::BadAnswer(CUT.into())),
+            _ if error.is_incomplete_message() => Some(Failure::Cut),
             _ => None,
         };
     }

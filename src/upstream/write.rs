@@ -102,10 +102,8 @@ impl Written {
 pub fn judge(failure: Failure) -> Result<Said, Failure> {
     match &failure {
         Failure::Unsendable { .. } | Failure::Exists(_) | Failure::Absent(_) => Err(failure),
-        Failure::Egress(_) | Failure::Busy(_) | Failure::Distrusted { .. } | Failure::Upload(_) | Failure::Store(_) => {
-            Err(failure)
-        }
-        Failure::Unreachable(text) if was_never_sent(text) => Err(failure),
+        Failure::Egress(_) | Failure::Unreachable(_) | Failure::Distrusted { .. } | Failure::Upload(_) => Err(failure),
+        Failure::Busy(_) | Failure::Held { .. } | Failure::Throttled { .. } | Failure::Store(_) => Err(failure),
         Failure::Answered { answer, meaning, .. } => match (answer.status.unwrap_or_default(), meaning) {
             (408 | 502 | 504, _) => Ok(Said::Unknown(failure)),
             (400..500, _) | (_, Meaning::Reauth | Meaning::Denied | Meaning::RateLimited) => Err(failure),
@@ -113,12 +111,6 @@ pub fn judge(failure: Failure) -> Result<Said, Failure> {
         },
         _ => Ok(Said::Unknown(failure)),
     }
-}
-
-/// Whether a connection failed before a byte of the request could have left.
-fn was_never_sent(text: &str) -> bool {
-    let broken = text.strip_prefix("the connection failed: ");
-    broken.is_none_or(|kind| matches!(kind, "connection refused" | "host unreachable" | "network unreachable"))
 }
 
 #[cfg(test)]
@@ -134,11 +126,14 @@ mod tests {
     fn only_what_surely_had_no_effect_is_an_error() {
         assert!(judge(Failure::Unreachable("the connection failed: connection refused".into())).is_err());
         assert!(judge(Failure::Unreachable("no connection within 5 s".into())).is_err());
+        assert!(judge(Failure::Held { why: String::new(), wait: 1 }).is_err());
+        assert!(judge(Failure::Throttled { wait: 1 }).is_err());
         assert!(judge(answered(400, Meaning::Failed)).is_err());
         assert!(judge(answered(429, Meaning::RateLimited)).is_err());
         assert!(matches!(judge(answered(500, Meaning::Failed)), Ok(Said::Failed(_))));
         for failure in [
-            Failure::Unreachable("the connection failed: connection reset".into()),
+            Failure::Broken("the connection failed: connection reset".into()),
+            Failure::Cut,
             Failure::TimedOut(1),
             Failure::BadAnswer("cut".into()),
             answered(502, Meaning::Failed),

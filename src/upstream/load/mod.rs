@@ -211,9 +211,8 @@ impl AccountLoad {
     /// A call came to nothing. What says nothing about the vendor's health is passed over.
     pub(super) fn ended(&self, failure: &Failure) {
         match failure {
-            Failure::Unreachable(why) => self.failed(why),
-            Failure::TimedOut(_) => self.failed(&failure.to_string()),
-            _ if super::send::is_cut(failure) => self.failed(&failure.to_string()),
+            Failure::Unreachable(why) | Failure::Broken(why) => self.failed(why),
+            Failure::TimedOut(_) | Failure::Cut => self.failed(&failure.to_string()),
             _ => {}
         }
     }

@@ -55,11 +55,7 @@ pub(crate) async fn list(
     for (name, value) in &plan.params {
         call.query.set(name, value);
     }
-    for (name, value) in &wanted.remote_query {
-        if !call.query.has(name) {
-            call.query.add(name, value);
-        }
-    }
+    call.query.add_own(&wanted.remote_query)?;
     let asked = match &plan.address {
         Some(address) => address.clone(),
         None => send::address(access, &call, false)?,
@@ -125,11 +121,7 @@ pub(crate) async fn get(
         Err(TemplateError::Character(_)) => return Ok(None),
         made => made.map_err(not_made)?,
     };
-    for (name, value) in &wanted.remote_query {
-        if !call.query.has(name) {
-            call.query.add(name, value);
-        }
-    }
+    call.query.add_own(&wanted.remote_query)?;
     let answer = match ask(context, access, call, None).await {
         Ok(answer) => answer,
         Err(Failure::Answered { meaning: Meaning::Missing, .. }) => return Ok(None),
@@ -181,7 +173,6 @@ pub(super) async fn ask(context: &Context, access: &Access, call: HttpCall, at: 
             None => context.sender.send(access, call.clone()).await,
         };
         let status = sent.as_ref().ok().map(|answer| answer.status);
-        let cut = matches!(&sent, Err(failure) if send::is_cut(failure));
         let judged = sent.and_then(|answer| classify::classify(access, &answer).map(|()| answer));
         let Err(failure) = judged else { return judged };
         if let Failure::Answered { meaning: Meaning::RateLimited, wait: Some(seconds), .. } = &failure {
@@ -193,7 +184,7 @@ pub(super) async fn ask(context: &Context, access: &Access, call: HttpCall, at: 
             (_, failure) => failure,
         };
         let pause = match repeatable && attempt < access.method.limits.tries {
-            true => pause(access, &failure, status, cut, attempt),
+            true => pause(access, &failure, status, attempt),
             false => None,
         };
         match pause {
@@ -208,12 +199,13 @@ pub(super) async fn ask(context: &Context, access: &Access, call: HttpCall, at: 
 }
 
 /// How long to wait before the next try; `None` when there is none.
-fn pause(access: &Access, failure: &Failure, status: Option<u16>, cut: bool, attempt: u32) -> Option<Duration> {
+fn pause(access: &Access, failure: &Failure, status: Option<u16>, attempt: u32) -> Option<Duration> {
     let backoff = jitter(Duration::from_millis(200 << attempt.min(6)));
-    if cut {
-        return Some(backoff);
-    }
-    let Failure::Answered { wait, .. } = failure else { return None };
+    let wait = match failure {
+        Failure::Cut => return Some(backoff),
+        Failure::Answered { wait, .. } => wait,
+        _ => return None,
+    };
     let listed = access.method.limits.retry_on.contains(&status?);
     match wait {
         Some(seconds) if *seconds <= PATIENCE && (listed || status == Some(429)) => {

@@ -73,11 +73,7 @@ impl Exchange<'_> {
             let value = template.render(Position::Query, |name| self.value(name)).map_err(unusable)?;
             call.query.add_rendered(name, &value);
         }
-        for (name, value) in self.ask.remote_query.iter() {
-            if !call.query.has(name) {
-                call.query.add(name, value);
-            }
-        }
+        call.query.add_own(&self.ask.remote_query)?;
         if let Some(body) = body {
             let kind = match self.access.method.transport {
                 Transport::Scim => "application/scim+json",

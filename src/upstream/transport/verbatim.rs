@@ -18,11 +18,7 @@ pub(crate) async fn send(
 ) -> Result<HttpAnswer, Failure> {
     let wanted = ListAsk { values: ask.values.clone(), ..ListAsk::default() };
     let mut call = rest::call(access, request, &wanted).map_err(unusable)?;
-    for (name, value) in &ask.remote_query {
-        if !call.query.has(name) {
-            call.query.add(name, value);
-        }
-    }
+    call.query.add_own(&ask.remote_query)?;
     if let Some(body) = &ask.body {
         let kind = match access.method.transport {
             Transport::Scim => "application/scim+json",

@@ -156,7 +156,7 @@ impl<'a> Session<'a> {
             sleep(wait).await;
             wait = wait.mul_f64(1.6).min(self.times.longest_pause);
             let reply = match self.exchange(Method::GET, &path, None, EXCHANGE).await {
-                Err(Failure::Unreachable(_) | Failure::TimedOut(_)) if lost < LOST_LOOKS => {
+                Err(Failure::Unreachable(_) | Failure::Broken(_) | Failure::TimedOut(_)) if lost < LOST_LOOKS => {
                     lost += 1;
                     continue;
                 }

@@ -2,7 +2,7 @@
 
 use std::{marker::PhantomData, ops::Deref, sync::Arc};
 
-use actix_web::{FromRequest, HttpRequest, dev::Payload, web::Data};
+use actix_web::{FromRequest, HttpRequest, dev::Payload, http::header::HeaderMap, web::Data};
 use futures_util::future::LocalBoxFuture;
 
 use super::{
@@ -132,7 +132,10 @@ impl<R: Right, Q: Query> FromRequest for LinkedAccount<R, Q> {
         };
         Box::pin(async move {
             let (caller, (id, query)) = admit::<R, _>(&request, &[Q::NAMES, &[ACCOUNT_PARAMETER]], take).await?;
-            let linked = open(&request, &caller, &id).await?;
+            let linked = open(&request, &caller, &id).await.map_err(|error| match error.code() {
+                Code::NotFound => error.field(ACCOUNT_PARAMETER),
+                _ => error,
+            })?;
             Ok(Self { caller, linked, query, right: PhantomData })
         })
     }
@@ -168,6 +171,11 @@ pub fn company(request: &HttpRequest) -> Result<Option<String>, Error> {
     let invalid = || Error::new(Code::InvalidParameter, "The company is its number.").field(COMPANY_HEADER);
     let header = request.headers().get(COMPANY_HEADER);
     header.map(|value| value.to_str().ok().filter(digits).map(str::to_owned).ok_or_else(invalid)).transpose()
+}
+
+/// Whether a request asks its vendor to take its method for another.
+pub fn overrides_method(headers: &HeaderMap) -> bool {
+    ["x-http-method-override", "x-http-method", "x-method-override"].iter().any(|name| headers.contains_key(*name))
 }
 
 fn no_account() -> Error {

@@ -435,6 +435,8 @@ parameters! {
 
     /// More of them for one of a vendor's own records.
     ProxyOneParams {
+        /// Wraps the record as `{"result": …}`.
+        envelope: Option<bool>,
         /// The vendor's record is raw in any case.
         #[param(pattern = "^raw$")]
         truto_response_format: Option<String>,

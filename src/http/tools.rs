@@ -57,12 +57,12 @@ pub fn document(
 }
 
 fn tool(resource: String, method: capability::ProxyMethod) -> Tool {
-    let capability::ProxyMethod { method, name, description, takes, .. } = method;
+    let capability::ProxyMethod { method, name, description, takes, of_group, .. } = method;
     let remote = json!({"type": "object", "description": "Query parameters for the vendor, sent as they are."});
     let id = || json!({"type": "string", "description": "The vendor's id."});
     let any = || json!({"type": "object"});
     let with_id = || vec!["id".to_owned()];
-    let (properties, required, body, response) = match method.as_str() {
+    let (mut properties, mut required, body, response) = match method.as_str() {
         "list" => (
             json!({
                 "limit": {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "description": "The most records on one page."},
@@ -88,6 +88,10 @@ fn tool(resource: String, method: capability::ProxyMethod) -> Tool {
             (json!({"remote_query": remote}), Vec::new(), Some(body_of(&takes)), result)
         }
     };
+    if of_group {
+        properties["group_id"] = json!({"type": "string", "description": "The vendor's id of the group whose members they are."});
+        required.push("group_id".to_owned());
+    }
     let query = json!({"type": "object", "properties": properties, "required": required});
     Tool {
         resource,

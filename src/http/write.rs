@@ -5,7 +5,10 @@ use std::sync::Arc;
 use actix_web::{
     FromRequest, HttpRequest, HttpResponse,
     dev::Payload,
-    http::{StatusCode, header::HeaderMap},
+    http::{
+        StatusCode,
+        header::{HeaderMap, HeaderValue},
+    },
 };
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
@@ -18,7 +21,7 @@ use super::{
 };
 use crate::{
     error::{Code, Error, Result},
-    service::{Asked, Caller, IdempotencyKey, KEY_HEADER, Reply, Run, Services, Told},
+    service::{Asked, COMPANY_HEADER, Caller, IdempotencyKey, KEY_HEADER, Reply, Run, Services, Told},
 };
 
 /// Marks the kept reply of an earlier call.
@@ -83,6 +86,7 @@ pub struct Write<B = NoBody> {
     key: Result<Option<IdempotencyKey>>,
     method: String,
     target: String,
+    headers: Vec<u8>,
 }
 
 impl<B: WriteBody> FromRequest for Write<B> {
@@ -93,12 +97,19 @@ impl<B: WriteBody> FromRequest for Write<B> {
         let key = key(request.headers());
         let method = request.method().to_string();
         let target = request.uri().to_string();
+        let headers = telling(request.headers());
         let body = B::read(request, payload);
         Box::pin(async move {
             let (body, raw) = body.await?;
-            Ok(Self { body, raw, key, method, target })
+            Ok(Self { body, raw, key, method, target, headers })
         })
     }
+}
+
+/// The headers without which a write would be another one.
+fn telling(headers: &HeaderMap) -> Vec<u8> {
+    let values = [COMPANY_HEADER, "content-type"].map(|name| headers.get(name).map_or(&b""[..], HeaderValue::as_bytes));
+    values.join(&b'\n')
 }
 
 fn key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>> {
@@ -122,12 +133,12 @@ impl<B: WriteBody> Write<B> {
         W: FnOnce(Arc<Services>, B, Run) -> F + Send + 'static,
         F: Future<Output = Result<Reply>> + Send + 'static,
     {
-        let Self { body, raw, key, method, target } = self;
+        let Self { body, raw, key, method, target, headers } = self;
         let services = Arc::clone(&state.services);
         let Some(key) = key? else {
             return told(work(services, body, Run::only()).await, Told::First);
         };
-        let asked = Asked::by(caller, key, &method, &target, raw);
+        let asked = Asked::by(caller, key, &method, &target, headers, raw);
         let work = move |run| work(services, body, run);
         let (outcome, how) = state.services.idempotency.once(asked, work).await?;
         told(outcome, how)

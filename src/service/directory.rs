@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{
     Filter, FilterOp, Linked,
-    accounts::Accounts,
+    accounts::{Accounts, cut_short},
     meters::ReadMeters,
     order::Order,
     snapshot::Snapshots,
@@ -20,7 +20,7 @@ use crate::{
     mapping::Roots,
     model::{Clock, FilterReport, Resource, Warning},
     store::repo,
-    upstream::{ListAsk, Upstream},
+    upstream::{Failure, ListAsk, Upstream},
     vault::SystemKeys,
 };
 
@@ -178,9 +178,33 @@ impl Directory {
         Ok(self.count(linked, def, page))
     }
 
-    /// What was read of the account a moment ago is not shown to anybody any more: something is about to be written, or was.
-    pub async fn spoil(&self, linked: &Linked) -> Result<()> {
-        self.snapshots.spoil(linked).await
+    /// Does a write to its end even if its caller leaves: it may hold a service's lock, and half of it helps nobody. What lists
+    /// were read from a moment ago is shown to nobody any more, from before the write until after it.
+    pub async fn write_to_end<T: Send + 'static>(
+        &self,
+        linked: &Linked,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T> {
+        let work = Box::pin(self.spoiling(linked, Box::pin(work)).await?);
+        self.accounts.opened.tasks.finish(work).await.ok_or_else(cut_short)
+    }
+
+    /// The same for work that somebody else brings to its end.
+    pub async fn spoiling<T>(
+        &self,
+        linked: &Linked,
+        work: impl Future<Output = T> + 'static,
+    ) -> Result<impl Future<Output = T> + 'static> {
+        self.snapshots.spoil(linked).await?;
+        let spoil = self.snapshots.spoil(linked);
+        Ok(async move {
+            let done = work.await;
+            // What the vendor did is told all the same.
+            if let Err(error) = spoil.await {
+                tracing::warn!(cause = %error, "lists read before a write may be shown for a minute");
+            }
+            done
+        })
     }
 
     pub(super) fn walk_ended(&self, linked: &Linked, def: &ResourceDef, complete: bool) {
@@ -219,7 +243,10 @@ impl Directory {
         match self.upstream.get(&linked.access, def, &ask).await {
             Ok(Some(record)) => Ok(record),
             Ok(None) => Err(no_record(def)),
-            Err(failure) => Err(self.accounts.note_failure(linked, def.resource.plural(), "get", failure).await),
+            Err(failure) => match unsent(&failure) {
+                Some(error) => Err(error),
+                None => Err(self.accounts.note_failure(linked, def.resource.plural(), "get", failure).await),
+            },
         }
     }
 
@@ -300,6 +327,20 @@ fn take_group(def: &ResourceDef, given: &mut Vec<(String, String)>) -> Result<Op
             Err(Error::new(Code::InvalidParameter, detail).field("group_id"))
         }
     }
+}
+
+/// Refuses parameters for a vendor that takes commands, because commands have no query.
+pub(super) fn refuse_query(remote_query: &[(String, String)]) -> Result<()> {
+    remote_query.first().map_or(Ok(()), |(name, _)| {
+        let detail = format!("`{name}` cannot be sent: this vendor takes commands, which have no query.");
+        Err(Error::new(Code::InvalidParameter, detail).field(name))
+    })
+}
+
+/// The error for a vendor's parameter that cannot be sent.
+pub(super) fn unsent(failure: &Failure) -> Option<Error> {
+    let Failure::Unsendable { field, reason } = failure else { return None };
+    Some(Error::new(Code::InvalidParameter, format!("`{field}` cannot be sent: {reason}.")).field(field))
 }
 
 /// The error for a method the vendor lacks.

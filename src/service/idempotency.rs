@@ -55,14 +55,15 @@ pub struct Asked {
     key: IdempotencyKey,
     method: String,
     target: String,
+    headers: Vec<u8>,
     body: Bytes,
 }
 
 impl Asked {
-    /// By this caller; `target` is path and query as they were sent.
-    pub fn by(caller: &Caller, key: IdempotencyKey, method: &str, target: &str, body: Bytes) -> Self {
+    /// By this caller; `target` is path and query as they were sent, `headers` those that make it another request.
+    pub fn by(caller: &Caller, key: IdempotencyKey, method: &str, target: &str, headers: Vec<u8>, body: Bytes) -> Self {
         let Caller { environment, token, .. } = *caller;
-        Self { environment, token, key, method: method.to_owned(), target: target.to_owned(), body }
+        Self { environment, token, key, method: method.to_owned(), target: target.to_owned(), headers, body }
     }
 }
 
@@ -87,12 +88,24 @@ pub struct Run {
     pub id: Uuid,
     /// A run before this one was cut off or failed in passing; it may have taken effect.
     pub again: bool,
+    /// It was cut off: nothing says whether it took effect.
+    pub unsure: bool,
 }
 
 impl Run {
     /// A write that is not to be repeated.
     pub fn only() -> Self {
-        Self { id: Uuid::now_v7(), again: false }
+        Self { id: Uuid::now_v7(), again: false, unsure: false }
+    }
+
+    /// Refuses a write that must not be made twice, and of which nothing can be read again, after a run that may have made it.
+    pub fn only_if_sure(&self) -> Result<()> {
+        if !self.unsure {
+            return Ok(());
+        }
+        let detail = "The call under this `Idempotency-Key` was cut off once: whether it took effect at the vendor is not known. \
+                      Look there; to make it all the same use another key.";
+        Err(Error::new(Code::WriteUnconfirmed, detail).field(KEY_HEADER))
     }
 }
 
@@ -137,6 +150,9 @@ enum Begun {
 #[derive(Serialize, Deserialize)]
 struct Start {
     id: Uuid,
+    /// The run failed and left nothing behind.
+    #[serde(default)]
+    failed: bool,
 }
 
 impl Idempotency {
@@ -176,11 +192,11 @@ impl Idempotency {
     }
 
     fn place(&self, asked: Asked) -> Place {
-        let Asked { environment, token, key, method, target, body } = &asked;
+        let Asked { environment, token, key, method, target, headers, body } = &asked;
         let whose: [&[u8]; 3] = [environment.0.as_bytes(), token.0.as_bytes(), key.0.as_bytes()];
         let name = self.keys.request_mark(RequestMark::Name, &whose);
         let name = name.iter().map(|byte| format!("{byte:02x}")).collect();
-        let whole = [&whose[..], &[method.as_bytes(), target.as_bytes(), body]].concat();
+        let whole = [&whose[..], &[method.as_bytes(), target.as_bytes(), headers, body]].concat();
         let fingerprint = self.keys.request_mark(RequestMark::Fingerprint, &whole);
         Place { asked, name, fingerprint }
     }
@@ -222,10 +238,13 @@ impl Idempotency {
         }
         let before = self.records.started(environment, name).await?;
         let run = match &before {
-            Some(entry) => Run { id: self.open::<Start>(place, &entry.value)?.id, again: true },
+            Some(entry) => {
+                let Start { id, failed } = self.open(place, &entry.value)?;
+                Run { id, again: true, unsure: !failed }
+            }
             None => Run::only(),
         };
-        let value = self.seal(place, &Start { id: run.id })?;
+        let value = self.seal(place, &Start { id: run.id, failed: false })?;
         let started = self.records.start(hold, value, before.map(|entry| entry.version)).await.map_err(overtaken)?;
         if run.again {
             tracing::warn!(
@@ -252,7 +271,13 @@ impl Idempotency {
     }
 
     async fn keep(&self, place: &Place, held: &Held, outcome: &Result<Reply>) -> Result<()> {
-        if outcome.as_ref().err().is_some_and(may_be_cured) {
+        if let Some(error) = outcome.as_ref().err().filter(|error| may_be_cured(error)) {
+            // A panic, or a task that was cut short, may have left anything.
+            if error.code() != Code::Internal {
+                let value = self.seal(place, &Start { id: held.run.id, failed: true })?;
+                // Where that cannot be kept, the next run is unsure.
+                let _ = self.records.start(&held.hold, value, Some(held.started)).await;
+            }
             return Ok(());
         }
         let value = self.seal(place, &Kept::of(outcome)?)?;

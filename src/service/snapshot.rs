@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::{Linked, credential::place, meters::CacheMeter};
 use crate::{
+    connector::Transport,
     error::{Code, Error, Result},
     mapping::Path,
     model::{Resource, Warning},
@@ -142,10 +143,15 @@ impl Snapshots {
         Ok(self.records.recent(linked.account.id, WRITTEN).await?.map(Mark).unwrap_or_default())
     }
 
-    /// What was read before must not be given to others any more: something is about to be written, or was.
-    pub async fn spoil(&self, linked: &Linked) -> Result<()> {
-        let mark = Bytes::copy_from_slice(Uuid::now_v7().as_bytes());
-        Ok(self.records.put_recent(linked.account.id, WRITTEN, mark, SPOILED).await?)
+    /// What was read before must not be given to others any more: something is about to be written, or was. Only commands have
+    /// visits that are given to others.
+    pub fn spoil(&self, linked: &Linked) -> impl Future<Output = Result<()>> + Send + use<> {
+        let is_visited = linked.access.method.transport == Transport::KeeperCommander;
+        let (records, account) = (self.records.clone(), linked.account.id);
+        async move {
+            let mark = Bytes::copy_from_slice(Uuid::now_v7().as_bytes());
+            if is_visited { Ok(records.put_recent(account, WRITTEN, mark, SPOILED).await?) } else { Ok(()) }
+        }
     }
 
     /// A snapshot by id, its life prolonged; `None` when it has ended.

@@ -11,7 +11,7 @@ use super::{
     accounts::cut_short,
     credential::place,
     cursor::{MAX_INLINE, Position},
-    directory::{Directory, MAX_LIMIT, offered, without},
+    directory::{Directory, MAX_LIMIT, offered, unsent, without},
     snapshot::{Manifest, Mark, ended, records_of},
     write::account_root,
 };
@@ -132,7 +132,12 @@ impl<'a> Source<'a> {
 
     /// Whether companies are visited, one after another.
     pub fn is_visited(&self) -> bool {
-        matches!(self.list.source, ListSource::Command(_)) && self.list.report.is_none()
+        self.is_commanded() && self.list.report.is_none()
+    }
+
+    /// Whether a command asks for them, which has no query.
+    pub fn is_commanded(&self) -> bool {
+        matches!(self.list.source, ListSource::Command(_))
     }
 
     /// The field by whose time the list is read, where it is.
@@ -231,7 +236,10 @@ impl<'a> Source<'a> {
         };
         let page = match self.directory.upstream.list(&self.linked.access, self.read, &ask).await {
             Ok(page) => page,
-            Err(failure) => return Err(self.note(failure).await),
+            Err(failure) => match unsent(&failure) {
+                Some(error) => return Err(error),
+                None => return Err(self.note(failure).await),
+            },
         };
         self.directory.meters.page(self.connector(), self.read.resource, page.records.ranges.len());
         if matches!(self.list.page, PageStyle::None) && page.records.ranges.len() > limit && self.having.is_none() {

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{
     cursor::{Cursor, Cursors, Position, digest},
-    directory::{DEFAULT_LIMIT, IGNORED_LIMIT, ListPage, ListQuery, MAX_LIMIT, ResponseFormat},
+    directory::{DEFAULT_LIMIT, IGNORED_LIMIT, ListPage, ListQuery, MAX_LIMIT, ResponseFormat, refuse_query},
     filter::Plan,
     order::{self, Order},
     snapshot,
@@ -47,6 +47,9 @@ impl<'a> Walk<'a> {
         let limit = if query.ignore_limit { IGNORED_LIMIT } else { asked };
         if writing.is_mapped() {
             source.for_mapping();
+        }
+        if source.is_commanded() {
+            refuse_query(&query.remote_query)?;
         }
         let mut plan = Plan::new(&query.filters, source.def, source.linked)?;
         if source.is_per_company()

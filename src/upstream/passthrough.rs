@@ -238,7 +238,7 @@ impl Draft {
 
     /// Whether the vendor may get it twice.
     fn may_repeat(&self) -> bool {
-        matches!(self.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE)
+        matches!(self.method, Method::GET | Method::HEAD | Method::OPTIONS)
     }
 
     fn into_request(self) -> Request<Upload> {

@@ -9,7 +9,7 @@ use actix_web::{
     dev::{AppConfig, ServiceResponse},
     http::{
         Method, StatusCode, Uri,
-        header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue},
+        header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue},
     },
     web::Data,
 };
@@ -19,7 +19,7 @@ use tokio::sync::{OnceCell, mpsc, oneshot};
 use utoipa_actix_web::service_config::ServiceConfig;
 
 use crate::{
-    error::{Error, Result},
+    error::{Code, Error, Result},
     http::{
         Problem, State,
         extract::state,
@@ -27,6 +27,7 @@ use crate::{
         problem, routes,
         watch::Concerned,
     },
+    service::{COMPANY_HEADER, KEY_HEADER},
 };
 
 type Routes = Rc<dyn Fn(Request) -> LocalBoxFuture<'static, Result<ServiceResponse, actix_web::Error>>>;
@@ -57,6 +58,8 @@ pub struct Call {
     pub target: String,
     /// JSON.
     pub body: Option<Bytes>,
+    /// Under which it is made once.
+    pub key: Option<String>,
 }
 
 /// What it was answered.
@@ -67,6 +70,14 @@ pub struct Reply {
     pub headers: Vec<(String, String)>,
     /// The body.
     pub body: Bytes,
+}
+
+impl Reply {
+    /// Whether it is a problem of this code.
+    pub fn is(&self, code: Code) -> bool {
+        let problem = serde_json::from_slice::<serde_json::Value>(&self.body).unwrap_or_default();
+        problem["code"] == code.row().name
+    }
 }
 
 type Asked = (Call, oneshot::Sender<Reply>);
@@ -128,7 +139,7 @@ async fn answer(outer: &HttpRequest, call: Call) -> Result<Reply> {
 }
 
 fn request(outer: &HttpRequest, call: Call) -> Result<Request> {
-    let Call { method, target, body } = call;
+    let Call { method, target, body, key } = call;
     let mut request = Request::new();
     let head = request.head_mut();
     head.method = method;
@@ -136,6 +147,13 @@ fn request(outer: &HttpRequest, call: Call) -> Result<Request> {
     head.headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
     if let Some(token) = outer.headers().get(AUTHORIZATION) {
         head.headers.insert(AUTHORIZATION, token.clone());
+    }
+    if let Some(company) = outer.headers().get(COMPANY_HEADER) {
+        head.headers.insert(HeaderName::from_static(COMPANY_HEADER), company.clone());
+    }
+    if let Some(key) = key {
+        let name = HeaderName::from_bytes(KEY_HEADER.as_bytes()).map_err(Error::internal)?;
+        head.headers.insert(name, HeaderValue::try_from(key).map_err(Error::internal)?);
     }
     if let Some(body) = body {
         head.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

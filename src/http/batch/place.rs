@@ -1,6 +1,6 @@
 //! Placeholders: `{{args.path}}` and `{{resources.<name>.path}}` within the texts of an entry.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, cell::Cell};
 
 use serde_json::Value;
 
@@ -134,30 +134,60 @@ pub fn all_in(value: &Value, names: &[String], found: &mut Vec<Place>) -> Result
     }
 }
 
-/// The value with every placeholder replaced. A text that is nothing but a placeholder becomes what that means, whatever it is.
-pub fn fill(value: &Value, look: &dyn Fn(&str) -> Result<Value, String>) -> Result<Value, String> {
-    Ok(match value {
-        Value::String(text) => match parts(text)?.as_slice() {
-            [(plain, None)] => Value::String((*plain).to_owned()),
-            [("", Some(inside)), ("", None)] => look(inside)?,
-            parts => {
-                let mut filled = String::new();
-                for (plain, inside) in parts {
-                    filled.push_str(plain);
-                    if let Some(inside) = inside {
-                        filled.push_str(&text_of(&look(inside)?)?);
+/// What placeholders mean, and how much may still be put in their places.
+pub struct Filling<'l> {
+    look: &'l dyn Fn(&str) -> Result<Value, String>,
+    room: Cell<usize>,
+}
+
+impl<'l> Filling<'l> {
+    /// With room for so many bytes.
+    pub fn new(look: &'l dyn Fn(&str) -> Result<Value, String>, room: usize) -> Self {
+        Self { look, room: Cell::new(room) }
+    }
+
+    /// The value with every placeholder replaced. A text that is nothing but a placeholder becomes what that means, whatever it is.
+    pub fn fill(&self, value: &Value) -> Result<Value, String> {
+        Ok(match value {
+            Value::String(text) => match parts(text)?.as_slice() {
+                [(plain, None)] => Value::String((*plain).to_owned()),
+                [("", Some(inside)), ("", None)] => self.found(inside)?,
+                parts => {
+                    let mut filled = String::new();
+                    for (plain, inside) in parts {
+                        filled.push_str(plain);
+                        if let Some(inside) = inside {
+                            filled.push_str(&text_of(&self.found(inside)?)?);
+                        }
                     }
+                    Value::String(filled)
                 }
-                Value::String(filled)
+            },
+            Value::Array(items) => Value::Array(items.iter().map(|item| self.fill(item)).collect::<Result<_, _>>()?),
+            Value::Object(members) => {
+                let filled = members.iter().map(|(name, member)| Ok((name.clone(), self.fill(member)?)));
+                Value::Object(filled.collect::<Result<_, String>>()?)
             }
-        },
-        Value::Array(items) => Value::Array(items.iter().map(|item| fill(item, look)).collect::<Result<_, _>>()?),
-        Value::Object(members) => {
-            let filled = members.iter().map(|(name, member)| Ok((name.clone(), fill(member, look)?)));
-            Value::Object(filled.collect::<Result<_, String>>()?)
-        }
-        other => other.clone(),
-    })
+            other => other.clone(),
+        })
+    }
+
+    fn found(&self, inside: &str) -> Result<Value, String> {
+        let found = (self.look)(inside)?;
+        let left = self.room.get().checked_sub(weight(&found));
+        self.room.set(left.ok_or_else(|| "the values in the places of placeholders are too large together".to_owned())?);
+        Ok(found)
+    }
+}
+
+/// About how many bytes a value takes.
+fn weight(value: &Value) -> usize {
+    match value {
+        Value::String(text) => text.len() + 2,
+        Value::Array(items) => items.iter().map(weight).sum::<usize>() + 2,
+        Value::Object(members) => members.iter().map(|(name, member)| name.len() + 4 + weight(member)).sum::<usize>() + 2,
+        _ => 8,
+    }
 }
 
 /// A value within a text or an address.
@@ -215,11 +245,14 @@ mod tests {
             "o" => Ok(json!({"a": 1})),
             other => Err(other.to_owned()),
         };
-        let filled = fill(&json!({"a": "{{n}}", "b": ["x-{{ n }}-y", "{{o}}", 3, null]}), &look).unwrap();
+        let filled = Filling::new(&look, 100).fill(&json!({"a": "{{n}}", "b": ["x-{{ n }}-y", "{{o}}", 3, null]})).unwrap();
         assert_eq!(filled, json!({"a": 7, "b": ["x-7-y", {"a": 1}, 3, null]}));
-        assert!(fill(&json!("x{{o}}"), &look).is_err());
-        assert!(fill(&json!("{{missing}}"), &look).is_err());
-        assert!(fill(&json!("{{n"), &look).is_err());
-        assert_eq!(fill(&json!("}} plain {"), &look).unwrap(), json!("}} plain {"));
+        assert!(Filling::new(&look, 100).fill(&json!("x{{o}}")).is_err());
+        assert!(Filling::new(&look, 100).fill(&json!("{{missing}}")).is_err());
+        let many = json!(vec!["{{n}}-"; 13]);
+        assert!(Filling::new(&look, 104).fill(&many).is_ok());
+        assert!(Filling::new(&look, 103).fill(&many).unwrap_err().contains("too large"));
+        assert!(Filling::new(&look, 100).fill(&json!("{{n")).is_err());
+        assert_eq!(Filling::new(&look, 100).fill(&json!("}} plain {")).unwrap(), json!("}} plain {"));
     }
 }

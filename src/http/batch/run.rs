@@ -1,6 +1,10 @@
 //! A batch at work: entry after entry, page after page; what fails stops only those that need it.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::OnceLock,
+    time::Duration,
+};
 
 use actix_web::http::Method;
 use bytes::Bytes;
@@ -17,14 +21,19 @@ use super::{
 };
 use crate::{
     error::{Code, Error, Result},
-    http::problem,
-    service::directory::{IGNORED_LIMIT, MAX_LIMIT},
+    http::{body::MAX_BODY, framing::MAX_TARGET, problem},
+    service::{
+        cursor::digest,
+        directory::{IGNORED_LIMIT, MAX_LIMIT},
+    },
 };
 
 /// Calls of one batch, pages included.
 const MAX_CALLS: usize = 500;
 /// Bytes of all records together.
 const MAX_BYTES: usize = 16 * 1024 * 1024;
+/// Seconds after which a node that was lost holds no key any more.
+const HELD_FOR: usize = 20;
 /// A segment of a path, whatever it holds.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
@@ -65,6 +74,8 @@ pub struct EntryReport {
 #[derive(Default)]
 struct Done {
     records: Vec<Box<RawValue>>,
+    /// The same, read when the first placeholder asks for one.
+    values: OnceLock<Vec<Value>>,
     errors: Vec<Box<RawValue>>,
     report: EntryReport,
 }
@@ -81,15 +92,19 @@ struct Page {
 struct Run {
     plan: Plan,
     calls: Calls,
+    /// What the keys of its writes are made of.
+    key: Option<String>,
+    /// How often each write was made.
+    written: HashMap<u64, usize>,
     done: Vec<Option<Done>>,
     called: usize,
     bytes: usize,
 }
 
-/// Calls every entry.
-pub async fn run(plan: Plan, calls: Calls) -> Result<BatchAnswer> {
+/// Calls every entry. Writes that are made once for each run of a `key` have keys made of it.
+pub async fn run(plan: Plan, calls: Calls, key: Option<String>) -> Result<BatchAnswer> {
     let done = plan.nodes.iter().map(|_| None).collect();
-    let mut run = Run { plan, calls, done, called: 0, bytes: 0 };
+    let mut run = Run { plan, calls, key, written: HashMap::new(), done, called: 0, bytes: 0 };
     for index in run.plan.order.clone() {
         let done = run.entry(index).await?;
         run.done[index] = Some(done);
@@ -127,6 +142,8 @@ impl Run {
             None => vec![None],
         };
         for record in &records {
+            // Others have their turn between two calls that are drawn up.
+            tokio::task::yield_now().await;
             match self.draft(index, record.as_ref()) {
                 Ok(call) => self.call(index, call, &mut done).await?,
                 Err(why) => {
@@ -143,6 +160,7 @@ impl Run {
     /// One call, and of a list all its pages.
     async fn call(&mut self, index: usize, call: Draft, done: &mut Done) -> Result<()> {
         let is_list = self.plan.nodes[index].entry.method == "list";
+        let key = self.key_of(index, &call);
         let mut cursor = None::<String>;
         loop {
             if let Some(why) = self.exhausted(index) {
@@ -151,7 +169,7 @@ impl Run {
             }
             self.called += 1;
             done.report.calls += 1;
-            let reply = self.calls.ask(call.with(cursor.as_deref())).await?;
+            let reply = self.ask(&call, cursor.as_deref(), key.as_deref()).await?;
             self.bytes += reply.body.len();
             if !(200..300).contains(&reply.status) {
                 done.refused(reply);
@@ -176,6 +194,30 @@ impl Run {
         }
     }
 
+    /// The key of a write: the same in every run of the batch, and another one for each time it makes the same write.
+    fn key_of(&mut self, index: usize, call: &Draft) -> Option<String> {
+        let key = self.key.as_ref().filter(|_| call.method != Method::GET)?;
+        let Call { target, body, .. } = call.with(None, None);
+        let body = String::from_utf8_lossy(body.as_deref().unwrap_or_default()).into_owned();
+        let write = digest([&self.plan.nodes[index].name, call.method.as_str(), &target, &body]);
+        let times = self.written.entry(write).or_default();
+        *times += 1;
+        Some(format!("batch/{key}/{write:016x}/{times}"))
+    }
+
+    /// The reply to a call. Under the key of a node that was lost it comes once that node's hold has ended.
+    async fn ask(&self, call: &Draft, cursor: Option<&str>, key: Option<&str>) -> Result<Reply> {
+        let mut looks = 0;
+        loop {
+            let reply = self.calls.ask(call.with(cursor, key)).await?;
+            if reply.status != 409 || key.is_none() || looks == HELD_FOR || !reply.is(Code::IdempotencyInProgress) {
+                return Ok(reply);
+            }
+            looks += 1;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+
     fn exhausted(&self, index: usize) -> Option<Error> {
         let field = format!("resources[{index}]");
         if self.called >= MAX_CALLS {
@@ -191,7 +233,8 @@ impl Run {
     fn draft(&self, index: usize, record: Option<&Value>) -> Result<Draft, String> {
         let node = &self.plan.nodes[index];
         let look = |inside: &str| self.look(node, inside, record);
-        let fill = |value: &Value| place::fill(value, &look);
+        let filling = place::Filling::new(&look, MAX_BODY);
+        let fill = |value: &Value| filling.fill(value);
         let mut target = if node.entry.is_unified() { "/unified".to_owned() } else { "/proxy".to_owned() };
         for segment in place::segments(&node.entry.resource) {
             push_segment(&mut target, &fill(&Value::String(segment.to_owned()))?)?;
@@ -219,6 +262,10 @@ impl Run {
         if node.entry.method == "list" && !node.entry.query.contains_key("limit") {
             pairs.push(("limit".to_owned(), MAX_LIMIT.to_string()));
         }
+        let length = target.len() + pairs.iter().map(|(name, value)| name.len() + value.len() + 2).sum::<usize>();
+        if length > MAX_TARGET {
+            return Err(format!("path and query are longer than {MAX_TARGET} bytes"));
+        }
         let body = match &node.entry.body {
             Some(body) => Some(fill(&Value::Object(body.clone()))?.to_string().into()),
             None if method == Method::GET || method == Method::DELETE => None,
@@ -237,15 +284,19 @@ impl Run {
             }
             Root::Entry(other) => {
                 let Some((place::Step::Element(at), rest)) = place.path.split_first() else { return Err(nothing()) };
-                let record = self.done[other].as_ref().and_then(|done| done.records.get(*at)).ok_or_else(nothing)?;
-                let record = value_of(record).map_err(|_| nothing())?;
-                place::follow(&record, rest).cloned().ok_or_else(nothing)
+                let done = self.done[other].as_ref().ok_or_else(nothing)?;
+                place::follow(done.parsed(*at).ok_or_else(nothing)?, rest).cloned().ok_or_else(nothing)
             }
         }
     }
 }
 
 impl Done {
+    fn parsed(&self, at: usize) -> Option<&Value> {
+        let read = || self.records.iter().map(|record| value_of(record).unwrap_or_default()).collect();
+        self.values.get_or_init(read).get(at)
+    }
+
     fn answered(&mut self, reply: &Reply) {
         if self.errors.is_empty() {
             self.report.status = reply.status;
@@ -277,11 +328,11 @@ struct Draft {
 }
 
 impl Draft {
-    fn with(&self, cursor: Option<&str>) -> Call {
+    fn with(&self, cursor: Option<&str>, key: Option<&str>) -> Call {
         let mut query = form_urlencoded::Serializer::new(String::new());
         query.extend_pairs(&self.pairs).extend_pairs(cursor.map(|cursor| ("next_cursor", cursor)));
         let target = format!("{}?{}", self.target, query.finish());
-        Call { method: self.method.clone(), target, body: self.body.clone() }
+        Call { method: self.method.clone(), target, body: self.body.clone(), key: key.map(str::to_owned) }
     }
 }
 

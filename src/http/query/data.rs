@@ -126,15 +126,21 @@ impl Query for ProxyList {
 
 /// One of a vendor's own records: what is not a parameter goes to the vendor.
 #[derive(Debug)]
-pub struct ProxyOne(pub OneQuery);
+pub struct ProxyOne {
+    /// For the service.
+    pub query: OneQuery,
+    /// Wrap it as `{"result": …}`.
+    pub envelope: bool,
+}
 
 impl Query for ProxyOne {
-    const NAMES: &'static [&'static str] = &["remote_query", "truto_response_format"];
+    const NAMES: &'static [&'static str] = &["envelope", "remote_query", "truto_response_format"];
 
     fn take(pairs: &mut Pairs) -> Result<Self> {
         let format = pairs.take_choice("truto_response_format", &PROXY_FORMATS[..1])?.unwrap_or(ResponseFormat::Raw);
+        let envelope = pairs.take_bool("envelope")?;
         let remote_query = take_remote(pairs, Self::NAMES)?;
-        Ok(Self(OneQuery { format, remote_query, ..OneQuery::default() }))
+        Ok(Self { query: OneQuery { format, remote_query, ..OneQuery::default() }, envelope })
     }
 }
 

@@ -24,8 +24,12 @@ use crate::{
 #[post("/batch-request")]
 pub async fn run_batch(caller: Caller<AnyToken>, write: Write<BatchRequest>, request: HttpRequest, state: Data<State>) -> Answer {
     let (calls, served) = batch::open(request);
-    let work =
-        async move |_: Arc<Services>, body: BatchRequest, _: Run| envelope::changed(&batch::run(Plan::new(body)?, calls).await?);
+    let is_keyed = write.is_keyed();
+    // Under a key every write of the batch has one of its own, so that a batch that was cut off makes nothing twice.
+    let work = async move |_: Arc<Services>, body: BatchRequest, run: Run| {
+        let key = is_keyed.then(|| run.id.simple().to_string());
+        envelope::changed(&batch::run(Plan::new(body)?, calls, key).await?)
+    };
     let served = state.services.passthrough.tasks.finish_here(served);
     join(write.answer(&caller, &state, work), served).await.0
 }

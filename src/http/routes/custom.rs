@@ -5,7 +5,7 @@ use std::sync::Arc;
 use actix_web::{
     HttpRequest, HttpResponse, HttpResponseBuilder,
     body::{BodyStream, SizedStream},
-    http::{Method, StatusCode},
+    http::{Method, StatusCode, header::HeaderName},
     web::{self, Data},
 };
 use futures_util::stream::try_unfold;
@@ -16,13 +16,15 @@ use crate::{
         Answer, State,
         body::{MAX_BODY, RawBody},
         envelope,
-        extract::{ACCOUNT_PARAMETER, Later, LinkedAccount, ReadProxy, WriteProxy, company},
+        extract::{ACCOUNT_PARAMETER, Later, LinkedAccount, ReadProxy, WriteProxy, company, overrides_method},
         framing::collapse,
         query::{VendorQuery, decode_loosely},
         relay::method_of,
+        token,
         write::{Raw, Write},
     },
-    service::{CustomAsk, CustomReply, KEY_HEADER, Linked, Reply, Run, Services},
+    model::Scope,
+    service::{CustomAsk, CustomReply, KEY_HEADER, Reply, Run, Services},
     upstream::{CustomAnswer, headers::response_headers, links::Place},
 };
 
@@ -42,7 +44,6 @@ const OF_THE_SERVER: &[&str] = &["content-length", "date", "server", "x-request-
 /// Adds the route for every method.
 pub fn configure(config: &mut web::ServiceConfig) {
     config.route("/custom/{path:.*}", web::get().to(read));
-    config.route("/custom/{path:.*}", web::head().to(read));
     config.route("/custom/{path:.*}", web::method(Method::OPTIONS).to(read));
     config.route("/custom/{path:.*}", web::to(change));
 }
@@ -51,7 +52,10 @@ type Reads = Later<LinkedAccount<ReadProxy, VendorQuery>>;
 type Changes = Later<LinkedAccount<WriteProxy, VendorQuery>>;
 
 async fn read(call: Reads, request: HttpRequest, body: RawBody, state: Data<State>) -> Answer {
-    let LinkedAccount { linked, .. } = call.0?;
+    let LinkedAccount { caller, linked, .. } = call.0?;
+    if overrides_method(request.headers()) {
+        caller.require(Scope::ProxyWrite)?;
+    }
     let ask = ask(&request, body.0)?;
     let raw_path = ask.raw_path.clone();
     let reply = state.services.passthrough.read_custom(&linked, ask).await?;
@@ -74,29 +78,30 @@ async fn change(call: Changes, request: HttpRequest, write: Write<Raw>, state: D
     let ask = ask(&request, web::Bytes::new())?;
     let most = if write.is_keyed() { MAX_BODY } else { usize::MAX };
     let origin = state.public_origin.clone();
-    let work = async move |services: Arc<Services>, Raw(body): Raw, _: Run| {
+    let work = async move |services: Arc<Services>, Raw(body): Raw, run: Run| {
+        if !ask.method.is_idempotent() {
+            run.only_if_sure()?;
+        }
         let raw_path = ask.raw_path.clone();
-        let reply = change_there(&services, &linked, CustomAsk { body, ..ask }, most).await?;
+        let ask = CustomAsk { body, ..ask };
+        let (there, vendor) = (Arc::clone(&services), Arc::clone(&linked));
+        let written = async move { there.passthrough.write_custom(&vendor, ask, most).await };
+        let reply = Box::pin(services.directory.write_to_end(&linked, written)).await??;
         let place = Place { origin: origin.as_ref(), access: &linked.access, path: &raw_path };
         Ok(whole(reply, &place))
     };
     write.answer(&caller, &state, work).await
 }
 
-/// Lists that were read from a copy a moment ago are not to be shown any more.
-async fn change_there(services: &Services, linked: &Arc<Linked>, ask: CustomAsk, most: usize) -> Result<CustomReply> {
-    services.directory.spoil(linked).await?;
-    let reply = services.passthrough.write_custom(linked, ask, most).await;
-    services.directory.spoil(linked).await?;
-    reply
-}
-
 fn ask(request: &HttpRequest, body: web::Bytes) -> Result<CustomAsk> {
-    let headers = request.headers().iter().filter(|(name, _)| !name.as_str().eq_ignore_ascii_case(KEY_HEADER));
+    // A token of ours may stand anywhere, and no vendor gets one.
+    let found = token::anywhere(request.headers(), request.uri().query())?;
+    let is_ours = |name: &HeaderName| found.headers.contains(name) || name.as_str().eq_ignore_ascii_case(KEY_HEADER);
+    let headers = request.headers().iter().filter(|(name, _)| !is_ours(name));
     Ok(CustomAsk {
         method: method_of(request.method())?,
         raw_path: below(request.uri().path()).to_owned(),
-        raw_query: request.uri().query().and_then(vendors),
+        raw_query: request.uri().query().and_then(|raw| vendors(raw, &found.query)),
         headers: headers.map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec())).collect(),
         body,
         company: company(request)?,
@@ -111,8 +116,11 @@ fn below(path: &str) -> &str {
 }
 
 /// The raw query without our parameters; the others stay as they were written.
-fn vendors(raw: &str) -> Option<String> {
-    let is_ours = |pair: &&str| OURS.contains(&decode_loosely(pair.split_once('=').map_or(*pair, |(name, _)| name)).as_str());
+fn vendors(raw: &str, tokens: &[String]) -> Option<String> {
+    let is_ours = |pair: &&str| {
+        let name = decode_loosely(pair.split_once('=').map_or(*pair, |(name, _)| name));
+        OURS.contains(&name.as_str()) || tokens.contains(&name)
+    };
     let kept: Vec<&str> = raw.split('&').filter(|pair| !is_ours(pair)).collect();
     (!kept.is_empty()).then(|| kept.join("&"))
 }

@@ -1,6 +1,6 @@
 //! `ANY /passthrough/{account_id}/{path}`: transparent, in both directions, byte for byte.
 
-use std::{borrow::Cow, sync::Arc, time::Instant};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use actix_web::{
     HttpRequest, HttpResponseBuilder,
@@ -19,7 +19,7 @@ use crate::{
     http::{
         Answer,
         body::{Pace, read_whole},
-        extract::{ACCOUNT_PARAMETER, company, open, state},
+        extract::{ACCOUNT_PARAMETER, company, open, overrides_method, state},
         framing::PASSTHROUGH,
         query::decode_loosely,
         relay::{ReplyBody, RequestBody, method_of, status_of},
@@ -74,9 +74,6 @@ async fn forward(request: HttpRequest, payload: web::Payload) -> Answer {
         }
         Look::Body(limit) => return Box::pin(forward_read(request, payload, linked, outgoing, limit)).await,
     };
-    if reply.status() == http::StatusCode::UNAUTHORIZED {
-        state(&request)?.services.accounts.doubt(Arc::clone(&linked));
-    }
     answer(&request, &linked, reply)
 }
 
@@ -95,17 +92,15 @@ async fn forward_read(
     let is_exclusive = passthrough.is_exclusive(&linked, &whole);
     let outgoing = outgoing.map(|()| RequestBody::whole(whole));
     if is_exclusive {
+        let company = company(&request)?;
         let call = call_whole(pool(&request)?.clone(), Arc::clone(&linked), outgoing);
-        let begun = Instant::now();
-        let (head, body) = passthrough.exclusively(&linked, company(&request)?.as_deref(), call).await?;
-        let vendor = (head.status.as_u16(), begun.elapsed());
+        let call = state(&request)?.services.directory.spoiling(&linked, call).await?;
+        let ((head, took), body) = passthrough.exclusively(&linked, company.as_deref(), call).await?;
+        let vendor = (head.status.as_u16(), took);
         Concerned::note(&request, |concerned| concerned.vendor = Some(vendor));
         return answer(&request, &linked, http::Response::from_parts(head, Full::new(body)));
     }
     let reply = noted(&request, pool(&request)?.send(&linked.access, outgoing).await)?;
-    if reply.status() == http::StatusCode::UNAUTHORIZED {
-        state(&request)?.services.accounts.doubt(Arc::clone(&linked));
-    }
     answer(&request, &linked, reply)
 }
 
@@ -115,7 +110,7 @@ async fn admit(request: &HttpRequest) -> Result<Admitted> {
     let state = state(request)?;
     let caller = state.services.tokens.authenticate(&call.found.token).await?;
     Concerned::note(request, |concerned| concerned.caller = Some(Arc::clone(&caller)));
-    caller.require(right(request.method()))?;
+    caller.require(right(request))?;
     Concerned::spent(request, state.services.rates.spend_of_token(&caller).await?);
     let linked = open(request, &caller, &call.account).await?;
     let outgoing = toward_vendor(request, &call, &linked.access)?;
@@ -154,18 +149,23 @@ async fn call_whole(
     pool: Pool,
     linked: Arc<Linked>,
     request: http::Request<RequestBody>,
-) -> std::result::Result<(http::response::Parts, Bytes), Failure> {
+) -> std::result::Result<((http::response::Parts, Duration), Bytes), Failure> {
     let (head, body) = pool.send(&linked.access, request).await?.into_parts();
+    let took = body.took();
     let read = Limited::new(body, linked.access.method.limits.max_body).collect().await;
     let body = read.map_err(|why| Failure::BadAnswer(format!("the vendor's answer could not be read: {why}")))?.to_bytes();
-    Ok((head, body))
+    Ok(((head, took), body))
 }
 
-fn answer<B>(request: &HttpRequest, linked: &Linked, reply: http::Response<B>) -> Answer
+/// The vendor's answer as ours. A refused credential casts doubt on the account: the vendor's own test decides.
+fn answer<B>(request: &HttpRequest, linked: &Arc<Linked>, reply: http::Response<B>) -> Answer
 where
     ReplyBody<B>: actix_web::body::MessageBody + 'static,
 {
     let (head, body) = reply.into_parts();
+    if head.status == http::StatusCode::UNAUTHORIZED {
+        state(request)?.services.accounts.doubt(Arc::clone(linked));
+    }
     let status = status_of(head.status)?;
     let path = split(request.uri().path()).map_or("", |(_, path)| path);
     let place = Place { origin: state(request)?.public_origin.as_ref(), access: &linked.access, path };
@@ -190,9 +190,10 @@ fn retyped(headers: &http::HeaderMap) -> impl Iterator<Item = (HeaderName, Heade
     })
 }
 
-/// GET, HEAD and OPTIONS read; everything else may change something.
-fn right(method: &Method) -> Scope {
-    if matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) { Scope::ProxyRead } else { Scope::ProxyWrite }
+/// GET, HEAD and OPTIONS read; everything else may change something, as may what asks a vendor to take it for something else.
+fn right(request: &HttpRequest) -> Scope {
+    let reads = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+    if reads && !overrides_method(request.headers()) { Scope::ProxyRead } else { Scope::ProxyWrite }
 }
 
 /// The path up to the account's place, and the vendor's path behind it.

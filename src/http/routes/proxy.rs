@@ -50,16 +50,15 @@ pub async fn get_proxy_resource(
 ) -> Answer {
     let (name, id) = path.into_inner();
     capability::require_proxy(&call.linked, &name, Verb::Get)?;
-    envelope::one(state.services.directory.proxy_get(&call.linked, &name, &id, call.query.0).await?, false)
+    let ProxyOne { query, envelope } = call.query;
+    envelope::one(state.services.directory.proxy_get(&call.linked, &name, &id, query).await?, envelope)
 }
 
 /// Methods that the paths of named resources never answer.
 pub fn configure(config: &mut web::ServiceConfig) {
     config.route("/proxy/{resource}", web::get().to(refuse::<ReadProxy>));
-    config.route("/proxy/{resource}", web::head().to(refuse::<ReadProxy>));
     config.route("/proxy/{resource}", web::to(refuse::<WriteProxy>));
     config.route("/proxy/{resource}/{rest:.+}", web::get().to(refuse::<ReadProxy>));
-    config.route("/proxy/{resource}/{rest:.+}", web::head().to(refuse::<ReadProxy>));
     config.route("/proxy/{resource}/{rest:.+}", web::to(refuse::<WriteProxy>));
 }
 

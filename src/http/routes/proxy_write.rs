@@ -155,10 +155,13 @@ async fn run<R: Right, B: WriteBody>(
     with_body: impl FnOnce(VendorWrite, B) -> VendorWrite + Send + 'static,
 ) -> Answer {
     let LinkedAccount { caller, linked, query: ProxyWrite(remote_query), .. } = call;
-    let work = async move |services: Arc<Services>, body: B, _: Run| {
+    let work = async move |services: Arc<Services>, body: B, run: Run| {
+        if doing != Doing::Write(WriteVerb::Delete) {
+            run.only_if_sure()?;
+        }
         let ask = VendorWrite { remote_query, ..with_body(ask, body) };
         let id = ask.id.clone();
-        let said = services.directory.write_verbatim(&linked, resource, doing.clone(), ask).await?;
+        let said = Box::pin(services.directory.write_verbatim(&linked, resource, doing.clone(), ask)).await?;
         reply(&doing, id, said)
     };
     write.answer(&caller, state, work).await

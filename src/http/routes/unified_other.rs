@@ -73,7 +73,10 @@ pub async fn get_meta(call: LinkedAccount<ReadDirectory, NoQuery>, path: Path<(S
         "create" => Verb::Other("create"),
         "update" => Verb::Other("update"),
         "delete" => Verb::Other("delete"),
-        _ => return Err(Error::not_found().into()),
+        _ => {
+            let detail = "The methods are `list`, `get`, `create`, `update` and `delete`.";
+            return Err(Error::new(Code::NotFound, detail).into());
+        }
     };
     capability::require(&call.linked, resource, verb)?;
     envelope::object(&meta(&call.linked, resource, method))
@@ -137,11 +140,9 @@ fn body_schema(record: &Map<String, Value>, fields: &[String]) -> Map<String, Va
 /// Everything else below `/unified/`: says why not, and agrees with `/capabilities`.
 pub fn configure(config: &mut web::ServiceConfig) {
     config.route("/unified/{model}/{resource}", web::get().to(refuse::<ReadDirectory>));
-    config.route("/unified/{model}/{resource}", web::head().to(refuse::<ReadDirectory>));
     config.route("/unified/{model}/{resource}", web::to(refuse::<WriteDirectory>));
     config.route("/unified/{model}/{resource}/{method}", web::post().to(run_unified_method));
     config.route("/unified/{model}/{resource}/{rest:.+}", web::get().to(refuse::<ReadDirectory>));
-    config.route("/unified/{model}/{resource}/{rest:.+}", web::head().to(refuse::<ReadDirectory>));
     config.route("/unified/{model}/{resource}/{rest:.+}", web::to(refuse::<WriteDirectory>));
 }
 

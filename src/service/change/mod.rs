@@ -20,14 +20,13 @@ use self::{
 };
 use super::{
     Filter, FilterOp, Linked, OneQuery,
-    accounts::cut_short,
-    directory::{Directory, ListQuery, OneRecord, no_record, offered, without},
+    directory::{Directory, ListQuery, OneRecord, no_record, offered, refuse_query, without},
     source::Source,
     walk::Walk,
     write::{Writer, Writing, account_root, check_fields},
 };
 use crate::{
-    connector::{Get, ResourceDef, Transport, WriteMethod},
+    connector::{Get, ResourceDef, Transport, WriteBy, WriteMethod},
     error::{Code, Error, Result},
     mapping::{Options, Roots, not_shown},
     model::{Resource, Warning},
@@ -86,6 +85,9 @@ impl Directory {
         check_fields(def, &ask.query.exclude, None)?;
         let method = def.writes.as_ref().and_then(|writes| writes.method(verb.word()));
         let method = method.ok_or_else(|| without(def, verb.word()))?;
+        if matches!(method.by, WriteBy::Command { .. }) {
+            refuse_query(&ask.query.remote_query)?;
+        }
         // Such ids would change a path, so no vendor has a record of that name.
         let is_odd = |id: &Option<String>| id.as_deref().is_some_and(|id| matches!(id, "" | "." | ".."));
         if is_odd(&ask.id) || is_odd(&ask.group) {
@@ -138,8 +140,12 @@ impl Work<'_> {
         };
         let seen = seen.ok_or_else(|| no_record(self.def))?;
         let missing = not_shown(&prepared.wanted, &seen.value);
-        let given = prepared.wanted.keys().filter(|name| *name != "remote_data").count();
+        let given = prepared.wanted.len();
+        // What became of the vendor's own members cannot be seen in a record of ours.
+        let is_unseen = self.ask.body.contains_key("remote_data") && missing.is_empty();
         match (&told, missing.len()) {
+            (Told::Failed(error), _) if is_unseen && given == 0 => Err(error.clone()),
+            (Told::Failed(_) | Told::Unknown(_), _) if is_unseen => Err(told.own_unconfirmed()),
             (_, 0) => self.shown(seen, &prepared.wanted, &told),
             (Told::Done(_), count) if count < given => self.shown(seen, &prepared.wanted, &told),
             (Told::Unasked, _) => self.shown(seen, &prepared.wanted, &told),
@@ -200,7 +206,7 @@ impl Work<'_> {
         }
     }
 
-    /// Sends the write. What other lists were read from a moment ago is not shown to anybody any more.
+    /// Sends the write.
     async fn send(&self, verb: WriteVerb, prepared: &Prepared) -> Result<Written> {
         let values = [("id", &self.ask.id), ("group_id", &self.ask.group)];
         let values = values.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value.clone()?)));
@@ -214,10 +220,8 @@ impl Work<'_> {
             company: prepared.company.clone(),
             unique: prepared.unique.clone(),
         };
-        self.directory.snapshots.spoil(self.linked).await?;
         let (upstream, access) = (Arc::clone(&self.directory.upstream), Arc::clone(&self.linked.access));
         let resource = self.def.resource;
-        // A write is finished even if its caller leaves: it may hold a service's lock, and half of it helps nobody.
         let work = async move {
             let def = access.method.resources.get(&resource);
             let method = def.and_then(|def| def.writes.as_ref()?.method(verb.word()).map(|method| (def, method)));
@@ -226,9 +230,7 @@ impl Work<'_> {
                 None => Err(Failure::BadAnswer("the connector writes it no more".into())),
             }
         };
-        let written = self.directory.accounts.opened.tasks.finish(work).await;
-        self.directory.snapshots.spoil(self.linked).await?;
-        match written.ok_or_else(cut_short)? {
+        match self.directory.write_to_end(self.linked, work).await? {
             Ok(written) => Ok(written),
             Err(failure) => Err(self.refused(verb, failure).await),
         }

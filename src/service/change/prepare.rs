@@ -63,7 +63,8 @@ impl Work<'_> {
     fn check_required(&self, changes: &[Change]) -> Result<()> {
         let own = self.ask.body.get("remote_data");
         let has = |path: &String| {
-            changes.iter().any(|change| change.path.as_str() == path) || own.is_some_and(|own| own.get(path).is_some())
+            changes.iter().any(|change| change.path.as_str() == path && change.value != "")
+                || own.is_some_and(|own| own.get(path).is_some())
         };
         let Some(path) = self.method.required.iter().find(|path| !has(path)) else { return Ok(()) };
         let sources = self.def.writes.iter().flat_map(|writes| writes.reverse.sources());

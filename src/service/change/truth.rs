@@ -94,6 +94,12 @@ impl Told {
         self.error(Code::WriteUnconfirmed, format!("{}{why}.", self.said()))
     }
 
+    /// The record is as wanted as far as it can be seen, which members of the vendor's own cannot.
+    pub(super) fn own_unconfirmed(&self) -> Error {
+        let detail = format!("{}. Whether it took `remote_data` is not known.", self.said());
+        self.error(Code::WriteUnconfirmed, detail).field("remote_data")
+    }
+
     /// What was to be made is not there.
     pub(super) fn nothing_there(&self, def: &ResourceDef) -> Error {
         match self {

@@ -13,8 +13,7 @@ use crate::{
     model::Resource,
     service::{
         COMPANY_HEADER, Linked,
-        accounts::cut_short,
-        directory::{Directory, no_record, offered, without},
+        directory::{Directory, no_record, offered, refuse_query, without},
         passthrough::{not_confirmed, raw_without, taken},
     },
     upstream::{Access, Failure, Said, UNUSABLE, Upstream, VerbatimAsk, WriteAsk, WriteVerb, judge},
@@ -74,13 +73,10 @@ impl Directory {
         let def = offered(linked, resource)?;
         let by = way(def, &doing).ok_or_else(|| without(def, doing.word()))?;
         let sending = self.sending(linked, def, by, &doing, ask)?;
-        self.snapshots.spoil(linked).await?;
         let (upstream, access) = (Arc::clone(&self.upstream), Arc::clone(&linked.access));
         let doing_there = doing.clone();
         let work = async move { send(&upstream, &access, resource, &doing_there, sending).await };
-        let said = self.accounts.opened.tasks.finish(Box::pin(work)).await;
-        self.snapshots.spoil(linked).await?;
-        match said.ok_or_else(cut_short)? {
+        match self.write_to_end(linked, work).await? {
             Ok(said) => Ok(said),
             Err(failure) => Err(self.not_written(linked, def, &doing, failure).await),
         }
@@ -103,12 +99,7 @@ impl Directory {
             sent = sent.map(|body| raw_without(&body, &names)).transpose()?.filter(|body| !body.is_empty());
         }
         match by {
-            WriteBy::Command { .. } if !remote_query.is_empty() => {
-                let name = &remote_query[0].0;
-                let detail = format!("`{name}` cannot be sent: this vendor takes commands, which have no query.");
-                return Err(Error::new(Code::InvalidParameter, detail).field(name));
-            }
-            WriteBy::Command { .. } => {}
+            WriteBy::Command { .. } => refuse_query(&remote_query)?,
             WriteBy::Request { body: Some(template), .. } if matches!(doing, Doing::Method(_)) => {
                 let value = |name: &str| values.get(name).map(String::as_str);
                 let body = template.render(&value).map_err(Error::internal)?;

@@ -105,8 +105,8 @@ impl RequestLog {
     /// A page of an environment's lines, those of this node's last moments among them.
     pub async fn list(&self, environment: EnvironmentId, wanted: &Wanted, limit: usize, after: Option<Place>) -> Result<LogPage> {
         self.flush().await;
-        let (from, to) = wanted.range();
         let now = self.clock.now().as_millisecond();
+        let (from, to) = wanted.range(now);
         let oldest = now.saturating_sub(i64::try_from(LIFE.as_millis()).unwrap_or(i64::MAX)).max(from);
         // Other nodes' clocks may be a little ahead.
         let newest = to.min(now.saturating_add(WINDOW)).min(after.map_or(i64::MAX, |place| place.millis));

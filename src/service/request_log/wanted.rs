@@ -29,6 +29,8 @@ pub struct Wanted {
     numbers: Vec<(usize, FilterOp, Vec<u64>)>,
     from: i64,
     to: i64,
+    /// When the wanted requests' ids say that they were made; 0 when one does not say it.
+    made: i64,
     fields: Vec<String>,
 }
 
@@ -47,7 +49,7 @@ impl Wanted {
     /// Reads what a caller asks for.
     pub fn new(filters: Vec<Filter>) -> Result<Self> {
         let mut wanted =
-            Self { requests: None, words: Vec::new(), numbers: Vec::new(), from: 0, to: i64::MAX, fields: Vec::new() };
+            Self { requests: None, words: Vec::new(), numbers: Vec::new(), from: 0, to: i64::MAX, made: 0, fields: Vec::new() };
         for filter in filters {
             wanted.fields.push(filter.field.clone());
             wanted.take(filter)?;
@@ -70,8 +72,7 @@ impl Wanted {
             let Word::OneOf(ids) = word(filter)? else { return Err(operator(name, "eq and in")) };
             let ids: Vec<_> = ids.iter().map(|id| RequestId::of(id)).collect();
             let made: Option<Vec<i64>> = ids.iter().map(RequestId::made_at).collect();
-            // No request has ended before its id was made.
-            self.from = self.from.max(made.and_then(|made| made.into_iter().min()).map_or(0, |made| made - SKEW));
+            self.made = made.and_then(|made| made.into_iter().min()).unwrap_or(0);
             self.requests = Some(ids);
         } else if name == TIME {
             self.limit(&filter)?;
@@ -101,9 +102,11 @@ impl Wanted {
         Ok(())
     }
 
-    /// The first and the last millisecond that can hold a line.
-    pub fn range(&self) -> (i64, i64) {
-        (self.from, self.to)
+    /// The first and the last millisecond that can hold a line: no request has ended before its id was made. Ids of a caller's
+    /// own may look as if they told a time, which then mostly is one to come.
+    pub fn range(&self, now: i64) -> (i64, i64) {
+        let made = Some(self.made - SKEW).filter(|made| *made <= now).unwrap_or(0);
+        (self.from.max(made), self.to)
     }
 
     /// The filters' names, for messages.
@@ -210,7 +213,7 @@ mod tests {
 
     #[test]
     fn times_are_limits_to_the_millisecond() {
-        let range = |op, time: &str| Wanted::new(vec![filter(TIME, op, time)]).unwrap().range();
+        let range = |op, time: &str| Wanted::new(vec![filter(TIME, op, time)]).unwrap().range(0);
         let (whole, odd) = ("1970-01-01T00:00:01Z", "1970-01-01T00:00:01.0005Z");
         assert_eq!(range(FilterOp::Gte, whole), (1000, i64::MAX));
         assert_eq!(range(FilterOp::Gt, whole), (1001, i64::MAX));
@@ -222,6 +225,7 @@ mod tests {
         assert_eq!(range(FilterOp::Lt, odd), (0, 1000));
         let ours = "0198f0c2a1b07c1e9a51d2b53c1f0e77";
         let of_request = Wanted::new(vec![filter(REQUEST, FilterOp::Eq, ours)]).unwrap();
-        assert_eq!(of_request.range(), (0x0198_f0c2_a1b0 - SKEW, i64::MAX));
+        assert_eq!(of_request.range(0x0198_f0c2_a1b0), (0x0198_f0c2_a1b0 - SKEW, i64::MAX));
+        assert_eq!(of_request.range(0x0198_f0c2_a1b0 - SKEW - 1), (0, i64::MAX), "a number that only looks like a time");
     }
 }

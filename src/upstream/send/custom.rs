@@ -49,7 +49,8 @@ impl Sender {
         let limit = access.method.limits.timeout;
         let load = self.guard.load.of(access);
         load.look()?;
-        let turn = load.enter(Lane::Calls).await?;
+        // As long as its caller reads; the account's other calls must not wait for that.
+        let turn = load.enter(Lane::Passing).await?;
         let under_way = load.within_quota(Some(&*self.store)).await?;
         load.admit()?;
         let until = Instant::now() + limit;
@@ -98,8 +99,11 @@ impl CustomAnswer {
         says_json(&self.headers)
     }
 
-    /// The number of bytes of the body, where the vendor says it.
+    /// The number of bytes of the body, where the vendor says it. Beside chunks it says nothing (RFC 9112 §6.3).
     pub fn length(&self) -> Option<u64> {
+        if self.headers.contains_key(header::TRANSFER_ENCODING) {
+            return None;
+        }
         self.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok())
     }
 

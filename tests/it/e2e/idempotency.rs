@@ -247,6 +247,51 @@ async fn i_01_a_killed_node_frees_its_key_and_nothing_is_made_twice() {
     }
 }
 
+/// Of a call in the vendor's own words nothing can be read again; cut off it is not made a second time, in a batch either.
+#[tokio::test]
+async fn i_01_a_cut_off_call_in_the_vendors_own_words_is_not_made_twice() {
+    let (kept, vendor) = (Kept::embedded(), Vendor::start());
+    let gateway = Gateway::start(&kept, &vendor.authority());
+    let account =
+        gateway.call("POST", "/integrated-account", Some(&vendor.import())).await.json()["id"].as_str().unwrap().to_owned();
+    vendor.set(Mood::Late);
+    let user = json!({"userName": "ada@acme.example"});
+    let batch = json!({"integrated_account_id": account, "resources": [{"name": "one", "resource": "Users", "method": "create", "body": user}]});
+    let calls = [
+        ("proxy", format!("/proxy/Users?integrated_account_id={account}"), user.clone()),
+        ("custom", format!("/custom/Users?integrated_account_id={account}"), user.clone()),
+        ("batch", "/batch-request".to_owned(), batch),
+    ];
+    let asked = vendor.asked();
+    {
+        let all = join_all(calls.iter().map(|(key, path, body)| send(&gateway, key, "POST", path, Some(body))));
+        let seen = async {
+            while vendor.asked() < asked + calls.len() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::select! { _ = all => panic!("they answered"), () = seen => {} }
+    }
+    gateway.kill();
+    vendor.set(Mood::Good);
+    let gateway = Gateway::start(&kept, &vendor.authority());
+    let asked = vendor.asked();
+    for (key, path, body) in &calls {
+        let answer = until_answered(&gateway, key, "POST", path, Some(body)).await;
+        assert!(restarted(&answer), "{}", answer.text());
+        if *key == "batch" {
+            assert_eq!(answer.status, 200, "{}", answer.text());
+            assert_eq!(answer.json()["errors"]["one"][0]["code"], "write_unconfirmed", "{}", answer.text());
+        } else {
+            assert_eq!(problem(&answer, 502, "write_unconfirmed", "vendor")["field"], KEY);
+        }
+        let again = send(&gateway, key, "POST", path, Some(body)).await;
+        assert!(replayed(&again) && again.body == answer.body);
+    }
+    assert_eq!(vendor.asked(), asked, "the vendor is not asked again");
+    is_sound(&gateway);
+}
+
 /// A vendor that takes longer than the lease of a lost node does not look like one.
 #[tokio::test]
 async fn i_01_a_long_run_keeps_its_key() {

@@ -140,6 +140,8 @@ async fn check_tools(demo: &Demo, account: &str, capabilities: &Value) {
         assert_eq!(tool["body_schema"].is_null(), matches!(method, "list" | "get" | "delete"), "{tool}");
         assert!(tool["query_schema"]["type"] == "object" && tool["response_schema"]["type"] == "object", "{tool}");
         let list = format!("/proxy/{resource}?integrated_account_id={account}&limit=1");
+        let needs_group = tool["required"] == json!(["group_id"]);
+        assert_eq!(needs_group, resource.contains("ember"), "{tool}");
         let needs_id = tool["required"] == json!(["id"]);
         assert_eq!(needs_id, matches!(method, "get" | "update" | "delete"), "{tool}");
         if method == "list" {

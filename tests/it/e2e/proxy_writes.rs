@@ -169,6 +169,38 @@ async fn what_cannot_be_done_is_refused_as_capabilities_say() {
 }
 
 #[tokio::test]
+async fn parameters_are_sent_or_refused_and_never_left_out() {
+    let sandbox = stand_in();
+    let house = House::scim(&sandbox.base, &sandbox.token, Kept::embedded()).await;
+    for (path, field) in [
+        ("/proxy/Users?count=1", "count"),
+        ("/proxy/Users?startIndex=5", "startIndex"),
+        ("/proxy/Users?remote_query[count]=1", "count"),
+        ("/unified/user-directory/users?remote_query[count]=1", "count"),
+    ] {
+        names(&house.call("GET", path, None).await, 400, "invalid_parameter", field);
+    }
+    let found = house.good("GET", "/proxy/Users?filter=userName%20eq%20%22user00002@scim.example%22", None, 200).await;
+    assert_eq!(found["result"].as_array().unwrap().len(), 1, "{found}");
+    let bare = house.good("GET", "/proxy/Users/u00001", None, 200).await;
+    assert_eq!(house.good("GET", "/proxy/Users/u00001?envelope=true", None, 200).await["result"], bare);
+    let search =
+        json!({"schemas": [SEARCH], "filter": "userName eq \"user00002@scim.example\"", "excludedAttributes": ["members"]});
+    let found = house.good("POST", "/proxy/Users/search", Some(search), 200).await;
+    assert_eq!(found["result"]["Resources"][0]["id"], "u00002", "{found}");
+    let in_group = house.good("GET", "/unified/user-directory/users?group_id=g001", None, 200).await;
+    let members = house.good("GET", "/unified/user-directory/groups/g001/members", None, 200).await;
+    let ids = |list: &Value| -> Vec<Value> { list["result"].as_array().unwrap().iter().map(|one| one["id"].clone()).collect() };
+    assert!(!ids(&members).is_empty() && ids(&in_group) == ids(&members), "{in_group} {members}");
+    names(
+        &house.gateway.get("/unified/user-directory/users?integrated_account_id=nope").await,
+        404,
+        "not_found",
+        "integrated_account_id",
+    );
+}
+
+#[tokio::test]
 async fn a_proxy_write_takes_effect_once_under_its_key() {
     let sandbox = stand_in();
     let house = House::scim(&sandbox.base, &sandbox.token, Kept::embedded()).await;

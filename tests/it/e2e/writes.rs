@@ -133,6 +133,7 @@ async fn bad_bodies_are_refused_by_name_before_anything_is_sent() {
         ("POST", USERS, json!({"emails": [{"emial": "x"}]}), 400, "invalid_body", "emails[0].emial"),
         ("POST", USERS, json!({"username": "x", "remote_data": 5}), 400, "invalid_body", "remote_data"),
         ("POST", USERS, json!({"name": "x"}), 422, "field_missing", "username"),
+        ("POST", USERS, json!({"username": ""}), 422, "field_missing", "username"),
         ("POST", USERS, json!({"username": "x", "status": "invited"}), 422, "field_not_writable", "status"),
         ("POST", USERS, json!({"username": "x", "bio": "x"}), 422, "field_not_writable", "bio"),
         ("PATCH", &one, json!({"id": "2"}), 422, "field_not_writable", "id"),
@@ -247,6 +248,7 @@ async fn a_true_failure_is_the_vendors_own() {
     for (method, path, body) in [
         ("POST", USERS.to_owned(), Some(json!({"username": "new@x.example"}))),
         ("PATCH", format!("{USERS}/u00001"), Some(json!({"title": "x"}))),
+        ("PATCH", format!("{USERS}/u00001"), Some(json!({"remote_data": {"nickName": "x"}}))),
         ("DELETE", format!("{USERS}/u00001"), None),
     ] {
         let answer = house.call(method, &path, body).await;
@@ -284,4 +286,16 @@ async fn answers_are_written_as_the_caller_wants_them_and_repeated_under_a_key()
     assert_eq!(reused.code(), "idempotency_key_reused");
     let users = house.good("GET", USERS, None, 200).await;
     assert_eq!(users["result_count"], 4, "made once");
+}
+
+/// The vendor's own members are not among the fields that are read again.
+#[tokio::test]
+async fn what_became_of_remote_data_is_not_guessed() {
+    let (_sandbox, house) = lying(WriteLie::Lost).await;
+    let one = format!("{USERS}/u00001");
+    let title = house.good("GET", &one, None, 200).await["title"].clone();
+    for body in [json!({"remote_data": {"nickName": "x"}}), json!({"title": title, "remote_data": {"nickName": "y"}})] {
+        let said = problem(&house.call("PATCH", &one, Some(body)).await, 502, "write_unconfirmed", "vendor");
+        assert_eq!(said["field"], "remote_data", "{said}");
+    }
 }

@@ -162,7 +162,7 @@ fn proxies_hand_on_what_is_not_ours_and_nothing_that_is() {
     let pairs: Vec<_> = query.remote_query.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
     assert_eq!(pairs, [("x", "y"), ("status", "on"), ("filter[a]", "b"), ("ids[]", "1")]);
     assert_eq!((query.limit, query.cursor.as_deref(), query.filters.len()), (Some(5), Some("c"), 0));
-    assert_eq!(read::<ProxyOne>("fields=a").unwrap().0.remote_query, [("fields".to_owned(), "a".to_owned())]);
+    assert_eq!(read::<ProxyOne>("fields=a").unwrap().query.remote_query, [("fields".to_owned(), "a".to_owned())]);
 }
 
 #[test]

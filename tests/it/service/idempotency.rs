@@ -43,7 +43,14 @@ impl Desk {
     }
 
     fn asked(&self, caller: &Caller, key: &str, body: &str) -> Asked {
-        Asked::by(caller, IdempotencyKey::parse(key.as_bytes()).unwrap(), "POST", "/thing", Bytes::from(body.to_owned()))
+        Asked::by(
+            caller,
+            IdempotencyKey::parse(key.as_bytes()).unwrap(),
+            "POST",
+            "/thing",
+            Vec::new(),
+            Bytes::from(body.to_owned()),
+        )
     }
 
     async fn send(&self, key: &str, result: Result<&'static str, Error>) -> Outcome {

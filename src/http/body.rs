@@ -18,6 +18,8 @@ use crate::error::{Code, Error};
 
 /// The largest body of our own routes.
 pub const MAX_BODY: usize = 1024 * 1024;
+/// How names begin by which serde_json hands values to itself.
+const PRIVATE: &[u8] = b"$serde_json::private::";
 
 /// What a client must keep up with while it sends a body.
 #[derive(Clone, Copy, Debug)]
@@ -179,6 +181,10 @@ pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
         Some(b'{') => {}
         Some(_) => return Err(Error::new(Code::InvalidBody, "The body is not a JSON object.")),
         None => return Err(Error::new(Code::InvalidBody, "The body is empty; a JSON object is expected.")),
+    }
+    // The parser would take such a member for a value of its own making.
+    if body.windows(PRIVATE.len()).any(|part| part == PRIVATE) {
+        return Err(Error::new(Code::InvalidBody, "No member's name may begin with `$serde_json::private::`."));
     }
     let mut reader = serde_json::Deserializer::from_slice(body);
     let read = serde_path_to_error::deserialize(&mut reader).map_err(|error| refused(error.inner(), field(error.path())))?;

@@ -12,6 +12,8 @@ pub const PASSTHROUGH: &str = "/passthrough/";
 
 /// The longest request target that is read.
 pub const MAX_TARGET: usize = 16 * 1024;
+/// The longest method: it stands in every log.
+const MAX_METHOD: usize = 32;
 
 /// The most header bytes that are read; actix refuses a head beyond its own 128 KiB buffer before we see it.
 pub const MAX_HEADERS: usize = 64 * 1024;
@@ -28,6 +30,9 @@ const ANY_HOST: &[&str] = &["/healthz", "/readyz", "/metrics", "/ping"];
 pub fn check(method: &Method, uri: &Uri, version: Version, headers: &HeaderMap, public_host: Option<&str>) -> Result<(), Error> {
     if headers.contains_key(header::UPGRADE) {
         return Err(refuse("`Upgrade` is not accepted: it would change how the body is framed.", header::UPGRADE.as_str()));
+    }
+    if method.as_str().len() > MAX_METHOD {
+        return Err(Error::new(Code::InvalidRequest, format!("The method is longer than {MAX_METHOD} bytes.")));
     }
     if matches!(*method, Method::CONNECT | Method::TRACE) {
         return Err(Error::new(Code::MethodNotAllowed, format!("{method} is never answered."))

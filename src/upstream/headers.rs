@@ -116,8 +116,7 @@ pub fn response_headers(mut headers: HeaderMap, place: &Place<'_>) -> HeaderMap 
                 text,
                 "set-cookie" | "set-cookie2" | "strict-transport-security" | "alt-svc" | "clear-site-data" | "refresh"
             )
-            || text.starts_with("access-control-")
-            || text.starts_with("rollcall-")
+            || steers(text)
             || (is_chunked && text == "content-length")
             || named.iter().any(|n| n == text)
     };
@@ -133,10 +132,26 @@ pub fn response_headers(mut headers: HeaderMap, place: &Place<'_>) -> HeaderMap 
         limits::announce(&mut headers, &reading);
     }
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, NOSNIFF);
-    if headers.get(header::CONTENT_TYPE).is_some_and(is_active) {
+    if headers.get_all(header::CONTENT_TYPE).iter().any(is_active) {
         headers.append(header::CONTENT_SECURITY_POLICY, SANDBOX);
     }
     headers
+}
+
+/// Headers by which a vendor would steer a server before us, what a browser does on our origin, or what our own answers say.
+fn steers(name: &str) -> bool {
+    let starts = ["access-control-", "rollcall-", "idempotent-", "x-accel-"];
+    starts.iter().any(|start| name.starts_with(start))
+        || matches!(
+            name,
+            "x-sendfile"
+                | "x-lighttpd-send-file"
+                | "x-reproxy-url"
+                | "nel"
+                | "report-to"
+                | "reporting-endpoints"
+                | "speculation-rules"
+        )
 }
 
 /// Content a browser would run as ours: HTML, SVG and every other XML.

@@ -1,6 +1,7 @@
 //! A SCIM 2.0 server with users and groups: honest, or lying in one of the ways real ones do.
 
 use std::{
+    collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, Ordering},
@@ -141,10 +142,21 @@ struct Ask {
     excluded_attributes: Option<String>,
 }
 
+/// The same in a body, where attributes are a list.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Search {
+    #[serde(default)]
+    excluded_attributes: Vec<String>,
+    #[serde(flatten)]
+    ask: Ask,
+}
+
 /// Starts the stand-in on a free port; its base path is `/scim/v2`.
 pub fn start(faults: Faults) -> std::io::Result<(Sandbox, Server)> {
-    let users = (1..=faults.users).map(user).collect::<Vec<_>>();
+    let mut users = (1..=faults.users).map(user).collect::<Vec<_>>();
     let groups = (1..=faults.groups).map(|at| group(at, faults.users)).collect::<Vec<_>>();
+    name_groups(&mut users, &groups);
     let (users, groups) = (Mutex::new(Arc::new(users)), Mutex::new(Arc::new(groups)));
     let state = web::Data::from(Arc::new(State { faults, users, groups, asked: AtomicU32::new(0) }));
     let server = HttpServer::new(move || {
@@ -153,12 +165,14 @@ pub fn start(faults: Faults) -> std::io::Result<(Sandbox, Server)> {
                 .route("/ServiceProviderConfig", web::get().to(config))
                 .route("/Users", web::get().to(users_list))
                 .route("/Users", web::post().to(scim_write::create_user))
+                .route("/Users/.search", web::post().to(search_users))
                 .route("/Users/{id}", web::get().to(one_user))
                 .route("/Users/{id}", web::delete().to(scim_write::delete_user))
                 .route("/Users/{id}", web::patch().to(scim_write::change_user))
                 .route("/Users/{id}", web::put().to(scim_write::change_user))
                 .route("/Groups", web::get().to(groups_list))
                 .route("/Groups", web::post().to(scim_write::create_group))
+                .route("/Groups/.search", web::post().to(search_groups))
                 .route("/Groups/{id}", web::get().to(one_group))
                 .route("/Groups/{id}", web::delete().to(scim_write::delete_group))
                 .route("/Groups/{id}", web::patch().to(scim_write::change_group))
@@ -195,6 +209,27 @@ fn group(at: usize, users: usize) -> Value {
         "schemas": ["urn:ietf:params:scim:schemas:core:2.0:Group"], "id": format!("g{at:03}"), "displayName": format!("Team {at}"),
         "members": members, "meta": { "resourceType": "Group", "created": "2026-01-02T03:04:05Z", "lastModified": "2026-02-03T04:05:06Z" },
     })
+}
+
+/// `groups` of every user (RFC 7643 §4.1.2): what servers read out of their groups.
+pub(super) fn name_groups(users: &mut [Value], groups: &[Value]) {
+    let mut all: HashMap<&str, Vec<Value>> = HashMap::new();
+    for group in groups {
+        let members = group["members"].as_array().into_iter().flatten();
+        for member in members.filter_map(|member| member["value"].as_str()) {
+            let named = json!({ "value": group["id"], "display": group["displayName"], "type": "direct" });
+            all.entry(member).or_default().push(named);
+        }
+    }
+    for user in users {
+        let found = user["id"].as_str().and_then(|id| all.remove(id));
+        if let Some(user) = user.as_object_mut() {
+            match found {
+                Some(found) => drop(user.insert("groups".into(), found.into())),
+                None => drop(user.shift_remove("groups")),
+            }
+        }
+    }
 }
 
 pub(super) fn reply(status: u16, body: &Value) -> HttpResponse {
@@ -248,6 +283,25 @@ async fn users_list(state: web::Data<State>, request: HttpRequest, ask: Query<As
 
 async fn groups_list(state: web::Data<State>, request: HttpRequest, ask: Query<Ask>) -> HttpResponse {
     list(&state, &request, &ask, &state.all(Kind::Group)).await
+}
+
+async fn search_users(state: web::Data<State>, request: HttpRequest, search: web::Bytes) -> HttpResponse {
+    search_in(&state, &request, &search, &state.all(Kind::User)).await
+}
+
+async fn search_groups(state: web::Data<State>, request: HttpRequest, search: web::Bytes) -> HttpResponse {
+    search_in(&state, &request, &search, &state.all(Kind::Group)).await
+}
+
+/// A list asked for by a body (RFC 7644 §3.4.3).
+async fn search_in(state: &State, request: &HttpRequest, search: &[u8], all: &[Value]) -> HttpResponse {
+    match serde_json::from_slice::<Search>(search) {
+        Ok(Search { excluded_attributes, mut ask }) => {
+            ask.excluded_attributes = Some(excluded_attributes.join(","));
+            list(state, request, &ask, all).await
+        }
+        Err(why) => problem(400, Some("invalidSyntax"), &format!("the body is no SearchRequest: {why}")),
+    }
 }
 
 async fn one_user(state: web::Data<State>, request: HttpRequest, id: web::Path<String>) -> HttpResponse {

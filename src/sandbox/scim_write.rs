@@ -6,7 +6,7 @@ use actix_web::{HttpRequest, HttpResponse, http::header, web};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::scim::{State, problem, refused, reply};
+use super::scim::{State, name_groups, problem, refused, reply};
 
 /// A way to lie about a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,6 +100,9 @@ fn create(state: &State, request: &HttpRequest, kind: Kind, body: &[u8]) -> Http
     }
     let id = Uuid::now_v7().to_string();
     record.insert("id".into(), id.as_str().into());
+    if kind == Kind::User {
+        record.entry("active").or_insert(true.into());
+    }
     record.insert("meta".into(), json!({ "resourceType": kind.noun(), "created": "2026-03-01T00:00:00Z", "lastModified": "2026-03-01T00:00:00Z", "version": "W/\"1\"" }));
     settle(state, kind, &id, Some(Value::Object(record)), 201)
 }
@@ -171,6 +174,8 @@ fn settle(state: &State, kind: Kind, id: &str, mut record: Option<Value>, status
                 (None, None) => {}
             }
         });
+        let groups = state.all(Kind::Group);
+        state.change(Kind::User, |users| name_groups(users, &groups));
     }
     match (lie, shown) {
         (Some(WriteLie::SaysFailed | WriteLie::Fails), _) => problem(500, None, "an unexpected error"),

@@ -110,8 +110,8 @@ async fn admit(request: &HttpRequest) -> Result<Admitted> {
     let state = state(request)?;
     let caller = state.services.tokens.authenticate(&call.found.token).await?;
     Concerned::note(request, |concerned| concerned.caller = Some(Arc::clone(&caller)));
-    caller.require(right(request))?;
     Concerned::spent(request, state.services.rates.spend_of_token(&caller).await?);
+    caller.require(right(request))?;
     let linked = open(request, &caller, &call.account).await?;
     let outgoing = toward_vendor(request, &call, &linked.access)?;
     let look = state.services.passthrough.admit(&linked, outgoing.method(), call.raw_path)?;

@@ -286,7 +286,10 @@ async fn i_01_a_cut_off_call_in_the_vendors_own_words_is_not_made_twice() {
             assert_eq!(problem(&answer, 502, "write_unconfirmed", "vendor")["field"], KEY);
         }
         let again = send(&gateway, key, "POST", path, Some(body)).await;
-        assert!(replayed(&again) && again.body == answer.body);
+        assert!(
+            replayed(&again)
+                && (again.status, again.json()["detail"].clone()) == (answer.status, answer.json()["detail"].clone())
+        );
     }
     assert_eq!(vendor.asked(), asked, "the vendor is not asked again");
     is_sound(&gateway);

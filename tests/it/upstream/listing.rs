@@ -50,9 +50,14 @@ async fn a_list_is_asked_with_filters_and_the_callers_query() {
     let ask = ListAsk {
         limit: 500,
         filters: vec![("filter".into(), "mail eq %22x%26y%22".into())],
-        remote_query: vec![("extra".into(), "ü &=+".into()), ("top".into(), "9999".into()), ("api_key".into(), "mine".into())],
+        remote_query: vec![("extra".into(), "ü &=+".into()), ("api_key".into(), "mine".into())],
         ..ListAsk::default()
     };
+    for declared in ["top", "skip", "fields", "filter"] {
+        let ask = ListAsk { remote_query: vec![(declared.into(), "9999".into())], ..ask.clone() };
+        let refused = upstream_for(&server.base).list(&access, &users, &ask).await.unwrap_err();
+        assert!(matches!(refused, Failure::Unsendable { ref field, .. } if field == declared), "{refused:?}");
+    }
     upstream_for(&server.base).list(&access, &users, &ask).await.unwrap();
     let seen = server.seen().remove(0);
     let wanted =

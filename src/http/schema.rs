@@ -397,7 +397,8 @@ parameters! {
     CallParams {
         /// The linked account.
         integrated_account_id: Uuid,
-        /// Query parameters for the vendor, sent as they are: `remote_query[name]=value`.
+        /// Query parameters for the vendor, sent as they are: `remote_query[name]=value`. A name that the connector sets itself, and
+        /// any at a vendor that takes commands, is refused.
         #[param(style = DeepObject, explode, value_type = Option<HashMap<String, Value>>)]
         remote_query: Option<Map<String, Value>>,
     }

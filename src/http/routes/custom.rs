@@ -79,9 +79,7 @@ async fn change(call: Changes, request: HttpRequest, write: Write<Raw>, state: D
     let most = if write.is_keyed() { MAX_BODY } else { usize::MAX };
     let origin = state.public_origin.clone();
     let work = async move |services: Arc<Services>, Raw(body): Raw, run: Run| {
-        if !ask.method.is_idempotent() {
-            run.only_if_sure()?;
-        }
+        run.only_if_sure()?;
         let raw_path = ask.raw_path.clone();
         let ask = CustomAsk { body, ..ask };
         let (there, vendor) = (Arc::clone(&services), Arc::clone(&linked));

@@ -282,3 +282,21 @@ async fn another_environments_account_is_a_missing_one() {
     }
     assert_eq!(house.vendor.count(), before);
 }
+
+#[tokio::test]
+async fn no_token_of_ours_reaches_the_vendor_and_no_reader_makes_it_write() {
+    let house = House::new(Kept::embedded()).await;
+    let reader = house.gateway.token(&["proxy:read"]).await;
+    let path = house.path(&format!("/x?k={reader}&y=1"));
+    let answer = house.gateway.call_with(&reader, &[("X-Api-Key", &reader)], "GET", &path, None).await;
+    assert_eq!(answer.json()["result"]["target"], "/v2/x?y=1", "{}", answer.text());
+    assert!(house.last().headers.iter().all(|(_, value)| !value.contains("rck_")));
+    for path in [house.path("/x"), format!("/passthrough/{}/x", house.account)] {
+        let refused = house.gateway.call_with(&reader, &[("X-HTTP-Method-Override", "DELETE")], "GET", &path, None).await;
+        assert_eq!((refused.status, refused.code().as_str()), (403, "scope_missing"), "{path}");
+    }
+    assert_eq!(request(house.addr(), &"Y".repeat(33), "/x", &[], None).status, 400);
+    let body = json!({"username": {"$serde_json::private::RawValue": "\"x\""}});
+    let users = format!("/unified/user-directory/users?integrated_account_id={}", house.account);
+    problem(&house.gateway.call("POST", &users, Some(&body)).await, 400, "invalid_body", "gateway");
+}

@@ -49,6 +49,10 @@ def is_the_vendors_body(case):
     return case.operation.path.startswith("/proxy/")
 
 
+def sends_the_vendor_a_parameter(case):
+    return any(str(name).startswith("remote_query") for name in case.query or {})
+
+
 def is_a_record(case):
     return case.operation.path.startswith("/unified/user-directory/") and case.method.upper() in ("POST", "PATCH")
 
@@ -70,6 +74,7 @@ EXCUSED = [
     (VALID_REFUSED, "invalid_parameter", "group_id", None, "Members of groups want it, other resources do not."),
     (VALID_REFUSED, "invalid_parameter", "methods", None, "A comma-separated list of words; the description names them."),
     (VALID_REFUSED, "invalid_parameter", "remote_query", None, "A name in brackets cannot be empty."),
+    (VALID_REFUSED, "invalid_parameter", None, sends_the_vendor_a_parameter, "Vendors that take commands have no query, and connectors set names themselves."),
     (VALID_REFUSED, "invalid_parameter", None, sends_a_control_character, "NUL, CR and LF stand in no parameter."),
     (VALID_REFUSED, "invalid_body", "expires_at", None, "A token cannot end in the past; OpenAPI has no words for now."),
     (VALID_REFUSED, "invalid_body", "name", None, "A name is not blank and has no control characters."),

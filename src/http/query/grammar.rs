@@ -1,6 +1,6 @@
 //! `a=`, `a[b]=`, `a[]=`, `a[0]=`, repeated and percent-encoded, as Truto's clients in several languages write them.
 
-use std::fmt::Write;
+use std::{borrow::Cow, fmt::Write};
 
 use percent_encoding::percent_decode_str;
 
@@ -186,6 +186,20 @@ pub fn nearest<'n>(key: &str, names: impl Iterator<Item = &'n str>) -> Option<&'
 /// A raw name or value for comparison only; what is not UTF-8 equals nothing of ours.
 pub fn decode_loosely(text: &str) -> String {
     percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned()
+}
+
+/// The raw query without the pairs of these names, ours and those that hold a token; the others stay as they were written.
+pub fn cut<'r>(raw: Option<&'r str>, own: &[&str], tokens: &[String]) -> Option<Cow<'r, str>> {
+    let raw = raw?;
+    if own.is_empty() && tokens.is_empty() {
+        return Some(raw.into());
+    }
+    let goes = |pair: &&str| {
+        let name = decode_loosely(pair.split_once('=').map_or(*pair, |(name, _)| name));
+        own.contains(&name.as_str()) || tokens.contains(&name)
+    };
+    let kept: Vec<&str> = raw.split('&').filter(|pair| !goes(pair)).collect();
+    if kept.is_empty() { None } else { Some(kept.join("&").into()) }
 }
 
 fn decode(text: &str, what: &str) -> Result<String> {

@@ -1,6 +1,6 @@
 //! `ANY /custom/{path}`: a caller's own request to the vendor; JSON comes back in the envelope, anything else as it is.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use actix_web::{
     HttpRequest, HttpResponse, HttpResponseBuilder,
@@ -18,7 +18,7 @@ use crate::{
         envelope,
         extract::{ACCOUNT_PARAMETER, Later, LinkedAccount, ReadProxy, WriteProxy, company, overrides_method},
         framing::collapse,
-        query::{VendorQuery, decode_loosely},
+        query::{VendorQuery, cut},
         relay::method_of,
         token,
         write::{Raw, Write},
@@ -99,7 +99,7 @@ fn ask(request: &HttpRequest, body: web::Bytes) -> Result<CustomAsk> {
     Ok(CustomAsk {
         method: method_of(request.method())?,
         raw_path: below(request.uri().path()).to_owned(),
-        raw_query: request.uri().query().and_then(|raw| vendors(raw, &found.query)),
+        raw_query: cut(request.uri().query(), OURS, &found.query).map(Cow::into_owned),
         headers: headers.map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec())).collect(),
         body,
         company: company(request)?,
@@ -111,16 +111,6 @@ fn ask(request: &HttpRequest, body: web::Bytes) -> Result<CustomAsk> {
 fn below(path: &str) -> &str {
     let path = path.strip_prefix(CUSTOM).unwrap_or_default();
     collapse(path).unwrap_or(path)
-}
-
-/// The raw query without our parameters; the others stay as they were written.
-fn vendors(raw: &str, tokens: &[String]) -> Option<String> {
-    let is_ours = |pair: &&str| {
-        let name = decode_loosely(pair.split_once('=').map_or(*pair, |(name, _)| name));
-        OURS.contains(&name.as_str()) || tokens.contains(&name)
-    };
-    let kept: Vec<&str> = raw.split('&').filter(|pair| !is_ours(pair)).collect();
-    (!kept.is_empty()).then(|| kept.join("&"))
 }
 
 fn status_of(status: u16) -> Result<StatusCode> {

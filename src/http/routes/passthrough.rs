@@ -21,7 +21,7 @@ use crate::{
         body::{Pace, read_whole},
         extract::{ACCOUNT_PARAMETER, company, open, overrides_method, state},
         framing::PASSTHROUGH,
-        query::decode_loosely,
+        query::{cut, decode_loosely},
         relay::{ReplyBody, RequestBody, method_of, status_of},
         token::{self, Found},
         watch::Concerned,
@@ -230,20 +230,6 @@ fn account_elsewhere(headers: &HeaderMap, raw_query: Option<&str>) -> Result<Str
             Error::new(Code::InvalidParameter, detail).field(ACCOUNT_PARAMETER)
         },
     )
-}
-
-/// The raw query without the pairs of these names; the others stay as they were written.
-fn cut<'r>(raw: Option<&'r str>, own: &[&str], tokens: &[String]) -> Option<Cow<'r, str>> {
-    let raw = raw?;
-    if own.is_empty() && tokens.is_empty() {
-        return Some(raw.into());
-    }
-    let goes = |pair: &&str| {
-        let name = decode_loosely(pair.split_once('=').map_or(*pair, |(name, _)| name));
-        own.contains(&name.as_str()) || tokens.contains(&name)
-    };
-    let kept: Vec<&str> = raw.split('&').filter(|pair| !goes(pair)).collect();
-    if kept.is_empty() { None } else { Some(kept.join("&").into()) }
 }
 
 fn kept<'a>(headers: &'a HeaderMap, found: &Found<'_>) -> impl Iterator<Item = (&'a str, &'a [u8])> {

@@ -440,30 +440,45 @@ async fn u_05_more_than_a_node_takes_is_refused_at_once() {
     let capacity = AT_ONCE as f64 / TAKES.as_secs_f64();
     let short = Duration::from_secs(2);
     let peak = run(capacity, short).await.0.max(run(capacity * 1.5, short).await.0);
-    let lasts = Duration::from_secs(if long() { 60 } else { 6 });
-    let begun = Instant::now();
-    let probe = async {
-        while begun.elapsed() < lasts {
-            let asked = Instant::now();
-            assert_eq!(gateway.call_as(None, "GET", "/healthz", None).await.status, 200);
-            assert!(asked.elapsed() < Duration::from_secs(1), "probes have room of their own");
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
+    // Good answers in a second, how quick the refusals were, how slow the slowest probe, how many were refused.
+    let overload = async |lasts: Duration| {
+        let begun = Instant::now();
+        let probe = async {
+            let mut slowest = Duration::ZERO;
+            while begun.elapsed() < lasts {
+                let asked = Instant::now();
+                assert_eq!(gateway.call_as(None, "GET", "/healthz", None).await.status, 200);
+                slowest = slowest.max(asked.elapsed());
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+            slowest
+        };
+        let ((good, mut shed), slowest) = tokio::join!(run(capacity * 5.0, lasts), probe);
+        (good, p99(&mut shed), slowest, shed.len())
     };
-    let ((good, mut shed), ()) = tokio::join!(run(capacity * 5.0, lasts), probe);
-    let refused = shed.len();
-    assert!(refused as f64 > good * lasts.as_secs_f64(), "{good} good answers a second, {refused} refused");
     // This machine is shared: what the node does is seen when others leave it the room.
-    let (mut best, mut quickest) = (good, p99(&mut shed));
-    for _ in 0..3 {
-        if best >= 0.8 * peak && quickest <= Duration::from_millis(50) {
-            break;
+    let (mut tried, mut refused) = (Vec::new(), 0);
+    let holds = loop {
+        let lasts = if tried.is_empty() { Duration::from_secs(if long() { 60 } else { 6 }) } else { short };
+        let (good, quickest, slowest, count) = overload(lasts).await;
+        let (sheds, often) = (count as f64 > good * lasts.as_secs_f64(), count as f64 / lasts.as_secs_f64());
+        refused += count;
+        tried.push((good, quickest, slowest, often));
+        let best = tried.iter().map(|(good, ..)| *good).fold(0.0, f64::max);
+        let quickest = tried.iter().map(|(_, quickest, ..)| *quickest).min().unwrap();
+        let probes_pass = slowest < Duration::from_secs(1);
+        if best >= 0.8 * peak && quickest <= Duration::from_millis(50) && probes_pass && sheds {
+            break true;
         }
-        let (good, mut shed) = run(capacity * 5.0, short).await;
-        (best, quickest) = (best.max(good), quickest.min(p99(&mut shed)));
-    }
-    assert!(best >= 0.8 * peak, "{best} good answers a second, {peak} without overload");
-    assert!(quickest <= Duration::from_millis(50), "refused within {quickest:?}");
+        if tried.len() == 6 {
+            break false;
+        }
+        tokio::time::sleep(short).await;
+    };
+    assert!(
+        holds,
+        "{peak} good answers a second without overload; with: good, p99 of refusals, slowest probe, refusals a second: {tried:?}"
+    );
     let recovered = Instant::now();
     while gateway.get(&path).await.status != 200 {
         assert!(recovered.elapsed() < Duration::from_secs(5), "no recovery");

@@ -203,6 +203,13 @@ pub fn overlay(folder: &Path, change: impl Fn(&str, String) -> String) {
     for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap).filter(|entry| entry.path().is_file()) {
         let name = entry.file_name().into_string().unwrap();
         let text = std::fs::read_to_string(entry.path()).unwrap();
-        std::fs::write(to.join(&name), change(&name, text)).unwrap();
+        put(&to.join(&name), &change(&name, text));
     }
+}
+
+/// Writes a file of an overlay at once: a gateway that looks meanwhile sees the old one or the new one.
+pub fn put(path: &Path, text: &str) {
+    let aside = tempfile::NamedTempFile::new_in(path.ancestors().nth(3).unwrap()).unwrap();
+    std::fs::write(aside.path(), text).unwrap();
+    aside.persist(path).unwrap();
 }

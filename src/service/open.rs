@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use jiff::{SignedDuration, Timestamp};
 use metrics::Unit;
 use moka::future::Cache;
 
@@ -21,6 +22,9 @@ use crate::{
 const KEPT: Duration = Duration::from_secs(60);
 /// A broken account's vendor is asked again at most this often.
 const PROBE_EVERY: Duration = Duration::from_secs(60);
+
+/// What a vendor denies again and again is noted at most this often, seconds.
+const DENIED_EVERY: i64 = 60;
 
 const LOSSES: &str = "rollcall_store_lost_writes_total";
 
@@ -134,7 +138,7 @@ impl Accounts {
                 })
                 .await;
             }
-            Code::VendorDenied => {
+            Code::VendorDenied if !is_noted(&linked.account, resource, method, self.clock.now()) => {
                 let now = self.clock.now();
                 let forbidden = Forbidden {
                     resource: resource.to_owned(),
@@ -213,4 +217,12 @@ fn reauth(account: &Account) -> Error {
     let detail =
         account.last_error.clone().unwrap_or_else(|| "The vendor no longer accepts this account's credential.".to_owned());
     Error::new(Code::ReauthRequired, detail)
+}
+
+/// Whether the account shows already that the vendor denies this: each note is a durable write, and callers go on asking.
+fn is_noted(account: &Account, resource: &str, method: &str, now: Timestamp) -> bool {
+    account.last_forbidden.as_ref().is_some_and(|last| {
+        let age = now.duration_since(last.occurred_at);
+        last.resource == resource && last.method == method && age < SignedDuration::from_secs(DENIED_EVERY)
+    })
 }

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-pub use refusal::{allowed_at_proxy, require, require_method, require_proxy, require_unified_method};
+pub use refusal::{allowed_at, allowed_at_proxy, require, require_method, require_proxy, require_unified_method};
 
 use super::query::CapabilityQuery;
 use crate::{

@@ -58,7 +58,7 @@ pub fn document(
 
 fn tool(resource: String, method: capability::ProxyMethod) -> Tool {
     let capability::ProxyMethod { method, name, description, takes, of_group, .. } = method;
-    let remote = json!({"type": "object", "description": "Query parameters for the vendor, sent as they are."});
+    let remote = remote_query();
     let id = || json!({"type": "string", "description": "The vendor's id."});
     let any = || json!({"type": "object"});
     let with_id = || vec!["id".to_owned()];
@@ -83,10 +83,7 @@ fn tool(resource: String, method: capability::ProxyMethod) -> Tool {
             let gone = json!({"type": "object", "required": ["id"], "properties": {"id": {"type": "string"}}});
             (json!({"id": id(), "remote_query": remote}), with_id(), None, gone)
         }
-        _ => {
-            let result = json!({"type": "object", "required": ["result"], "properties": {"result": {}}});
-            (json!({"remote_query": remote}), Vec::new(), Some(body_of(&takes)), result)
-        }
+        _ => (json!({"remote_query": remote}), Vec::new(), Some(body_of(&takes)), result_schema()),
     };
     if of_group {
         properties["group_id"] = json!({"type": "string", "description": "The vendor's id of the group whose members they are."});
@@ -98,21 +95,32 @@ fn tool(resource: String, method: capability::ProxyMethod) -> Tool {
         method,
         name,
         description,
-        query_schema: object(query),
-        body_schema: body.map(object),
+        query_schema: members(query),
+        body_schema: body.map(members),
         required,
-        response_schema: object(response),
+        response_schema: members(response),
     }
 }
 
+/// JSON Schema of the parameters that go to the vendor.
+pub fn remote_query() -> Value {
+    json!({"type": "object", "description": "Query parameters for the vendor, sent as they are."})
+}
+
+/// JSON Schema of the answer of a method of the vendor's own.
+pub fn result_schema() -> Value {
+    json!({"type": "object", "required": ["result"], "properties": {"result": {}}})
+}
+
 /// JSON Schema of the body of a method of the vendor's own.
-fn body_of(takes: &BTreeMap<String, String>) -> Value {
+pub fn body_of(takes: &BTreeMap<String, String>) -> Value {
     let text = |about: &String| json!({"type": "string", "description": about});
     let properties: Map<String, Value> = takes.iter().map(|(name, about)| (name.clone(), text(about))).collect();
     json!({"type": "object", "properties": properties, "required": takes.keys().collect::<Vec<_>>()})
 }
 
-fn object(value: Value) -> Map<String, Value> {
+/// The members of a schema, for a field that is an object.
+pub fn members(value: Value) -> Map<String, Value> {
     match value {
         Value::Object(members) => members,
         _ => Map::new(),

@@ -111,6 +111,11 @@ pub fn allowed_at_proxy(linked: &Linked, name: &str, behind: Option<&str>) -> Re
     Ok(allow)
 }
 
+/// The methods that `/unified/{model}/{resource}` (the whole list) or a record behind it answers for this account.
+pub fn allowed_at(linked: &Linked, resource: Resource, of_list: bool) -> String {
+    allowed(&verbs(&linked.access.method, resource), of_list)
+}
+
 /// The methods that the path answers for this resource: that of the whole list, or that of one record.
 fn allowed(offered: &[Verb], of_list: bool) -> String {
     let methods: Vec<&str> = offered

@@ -21,6 +21,7 @@ use crate::{
         openapi,
         query::{AnyQuery, NoQuery, ProxyWrite},
         routes::unmatched,
+        tools::{self, members},
         write::{JsonText, Write},
     },
     model::Resource,
@@ -60,7 +61,7 @@ pub struct MethodMeta {
 #[utoipa::path(tag = "directory", security(("bearer" = ["directory:read"])), params(
     ("model" = String, Path, description = "`user-directory`."),
     ("resource" = String, Path, description = "For example `users`."),
-    ("method" = String, Path, description = "`list`, `get`, `create`, `update` or `delete`."),
+    ("method" = String, Path, description = "`list`, `get`, `create`, `update`, `delete` or the name of a method of the vendor's own."),
     ("integrated_account_id" = uuid::Uuid, Query, description = "The linked account.")
 ), responses((status = 200, description = "How the method works.", body = MethodMeta)))]
 #[get("/unified/{model}/{resource}/meta/{method}")]
@@ -73,10 +74,7 @@ pub async fn get_meta(call: LinkedAccount<ReadDirectory, NoQuery>, path: Path<(S
         "create" => Verb::Other("create"),
         "update" => Verb::Other("update"),
         "delete" => Verb::Other("delete"),
-        _ => {
-            let detail = "The methods are `list`, `get`, `create`, `update` and `delete`.";
-            return Err(Error::new(Code::NotFound, detail).into());
-        }
+        _ => return envelope::object(&own_meta(&call.linked, resource, method)?),
     };
     capability::require(&call.linked, resource, verb)?;
     envelope::object(&meta(&call.linked, resource, method))
@@ -103,6 +101,28 @@ fn meta(linked: &Linked, resource: Resource, method: String) -> MethodMeta {
     }
 }
 
+/// How a method of the vendor's own works: called at `POST /unified/{model}/{resource}/{method}`, its answer is the vendor's.
+fn own_meta(linked: &Linked, resource: Resource, method: String) -> Result<MethodMeta> {
+    let def = linked.access.method.resources.get(&resource);
+    let own = def.and_then(|def| def.methods.offered.get(&method)).ok_or_else(|| {
+        let known = def.into_iter().flat_map(|def| def.methods.offered.keys()).map(|name| format!(", `{name}`"));
+        let known: String = known.collect();
+        Error::new(Code::NotFound, format!("The methods are `list`, `get`, `create`, `update`, `delete`{known}."))
+    })?;
+    let schema = members(tools::result_schema());
+    Ok(MethodMeta {
+        method,
+        schema: schema.clone(),
+        response_schema: schema,
+        response_mapping: Map::new(),
+        query_schema: members(json!({"type": "object", "properties": {"remote_query": tools::remote_query()}, "required": []})),
+        request_body_schema: Some(members(tools::body_of(&own.takes))),
+        default_query: Map::new(),
+        default_body: None,
+        documentation_link: linked.access.connector.file.docs_url.clone(),
+    })
+}
+
 /// JSON Schema of the parameters: a list takes filters, what concerns one record its id.
 fn query_schema(def: Option<&ResourceDef>, method: &str) -> Map<String, Value> {
     let (properties, required) = match method {
@@ -110,8 +130,7 @@ fn query_schema(def: Option<&ResourceDef>, method: &str) -> Map<String, Value> {
         "create" => (Map::new(), json!([])),
         _ => (Map::from_iter([("id".to_owned(), json!({"type": "string"}))]), json!(["id"])),
     };
-    let parts = [("type", json!("object")), ("properties", Value::Object(properties)), ("required", required)];
-    parts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    members(json!({"type": "object", "properties": properties, "required": required}))
 }
 
 /// The filters that a list takes, as `/capabilities` names them.
@@ -133,8 +152,7 @@ fn body_schema(record: &Map<String, Value>, fields: &[String]) -> Map<String, Va
         .map(|(name, schema)| (name.clone(), schema.clone()))
         .collect();
     properties.insert("remote_data".to_owned(), json!({ "type": "object" }));
-    let parts = [("type", json!("object")), ("properties", Value::Object(properties)), ("additionalProperties", json!(false))];
-    parts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    members(json!({"type": "object", "properties": properties, "additionalProperties": false}))
 }
 
 /// Everything else below `/unified/`: says why not, and agrees with `/capabilities`.
@@ -182,14 +200,16 @@ async fn refuse<R: Right>(request: HttpRequest, caller: Caller<R, AnyQuery>) -> 
         (&Method::DELETE, Some(_)) => Some(Verb::Other("delete")),
         _ => None,
     };
-    match (&linked, verb) {
-        (Some(linked), Some(verb)) => capability::require(linked, resource, verb)?,
-        (Some(linked), None) => drop(offered(linked, resource)?),
-        (None, _) => {}
-    }
+    let allow = match (&linked, verb) {
+        (Some(linked), verb) => {
+            offered(linked, resource)?;
+            verb.map_or(Ok(()), |verb| capability::require(linked, resource, verb))?;
+            capability::allowed_at(linked, resource, item.is_none())
+        }
+        (None, _) => methods.into_iter().collect::<Vec<_>>().join(", "),
+    };
     let detail = format!("No connector of this gateway answers {} here.", request.method());
-    let allow: Vec<_> = methods.into_iter().collect();
-    Err(Error::new(Code::MethodNotSupported, detail).allow(allow.join(", ")).into())
+    Err(Error::new(Code::MethodNotSupported, detail).allow(allow).into())
 }
 
 fn known(model: &str, resource: &str) -> Result<Resource> {

@@ -18,7 +18,7 @@ use actix_web::{
     body::{BodySize, BoxBody, EitherBody, MessageBody},
     dev::{Service, ServiceRequest, ServiceResponse, Transform, forward_ready},
     http::{
-        ConnectionType, Method, Uri,
+        ConnectionType, Method, Uri, Version,
         header::{CONTENT_LENGTH, HeaderName, HeaderValue, TRANSFER_ENCODING, UPGRADE},
         uri::PathAndQuery,
     },
@@ -178,6 +178,9 @@ where
                 }
             };
             let mut answer = finish(answer, &id, &mut entry);
+            if answer.request().version() < Version::HTTP_11 && answer.response().body().size() == BodySize::Stream {
+                end_with_connection(answer.response_mut());
+            }
             if entry.is_last() {
                 answer.response_mut().head_mut().set_connection_type(ConnectionType::Close);
             }
@@ -273,6 +276,12 @@ impl MessageBody for Last {
 fn first_segment(path: &str) -> Result<(), Error> {
     let first = path[1..].split('/').next().unwrap_or_default();
     if first.contains('%') { Err(Error::new(Code::RouteNotFound, "There is no such route.")) } else { Ok(()) }
+}
+
+/// HTTP/1.0 knows no chunks: what has no known length ends with the connection. The server's library would send chunks.
+fn end_with_connection<B>(response: &mut HttpResponse<B>) {
+    response.head_mut().no_chunking(true);
+    response.head_mut().set_connection_type(ConnectionType::Close);
 }
 
 /// Puts the id on the answer, and makes a problem of every error, whoever made it.

@@ -1,8 +1,10 @@
 //! Between actix' types and those of `http` 1: bodies of the passthrough in both directions, never collected.
 
 use std::{
+    mem,
     pin::Pin,
-    task::{Context, Poll},
+    sync::Arc,
+    task::{Context, Poll, ready},
 };
 
 use actix_web::{
@@ -20,7 +22,11 @@ use http_body::{Body, Frame, SizeHint};
 use super::body::BodyError;
 use crate::{
     error::{Code, Error, Result},
-    upstream::json_links::JsonLinks,
+    upstream::{
+        Access,
+        headers::response_trailers,
+        json_links::{JsonLinks, forget_bytes},
+    },
 };
 
 /// A client's body on its way to the vendor. Its pace is watched by whoever sends it.
@@ -78,6 +84,7 @@ pub struct ReplyBody<B> {
     body: B,
     size: BodySize,
     links: Option<Box<JsonLinks>>,
+    chunks: Option<Box<Chunks>>,
 }
 
 impl<B> ReplyBody<B> {
@@ -92,11 +99,16 @@ impl<B> ReplyBody<B> {
             None if is_head => BodySize::None,
             None => BodySize::Stream,
         };
-        Self { body, size, links }
+        Self { body, size, links, chunks: None }
     }
-}
 
-impl<B> ReplyBody<B> {
+    /// Frames the body here and says so, where it is of no known length: the web server's library writes no trailers.
+    pub fn chunked(&mut self, access: &Arc<Access>) -> bool {
+        let is_chunked = self.size == BodySize::Stream;
+        self.chunks = is_chunked.then(|| Box::new(Chunks::new(Arc::clone(access), self.links.is_some())));
+        is_chunked
+    }
+
     fn pass(&mut self, data: Bytes) -> Result<Bytes, Box<dyn std::error::Error>> {
         match &mut self.links {
             Some(links) => Ok(links.push(data)?),
@@ -118,21 +130,121 @@ where
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
         let this = self.get_mut();
+        match this.chunks.as_mut().map(|chunks| chunks.next()) {
+            None => this.poll_data(cx),
+            Some(Next::Held(bytes)) => Poll::Ready(Some(Ok(bytes))),
+            Some(Next::Over) => Poll::Ready(None),
+            Some(Next::Body) => {
+                let data = ready!(this.poll_data(cx)).transpose()?;
+                Poll::Ready(this.chunks.as_mut().map(|chunks| Ok(chunks.frame(data))))
+            }
+        }
+    }
+}
+
+impl<B> ReplyBody<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<Box<dyn std::error::Error>>,
+{
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Box<dyn std::error::Error>>>> {
         loop {
-            match std::task::ready!(Pin::new(&mut this.body).poll_frame(cx)) {
+            match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
                 None => {
-                    let rest = this.links.take().map(|mut links| links.end()).filter(|rest| !rest.is_empty());
+                    let rest = self.links.take().map(|mut links| links.end()).filter(|rest| !rest.is_empty());
                     return Poll::Ready(rest.map(Ok));
                 }
                 Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
-                Some(Ok(frame)) => match frame.into_data().map(|data| this.pass(data)) {
-                    Ok(Ok(data)) if data.is_empty() => {}
-                    Ok(data) => return Poll::Ready(Some(data)),
-                    // Trailers were announced for the vendor's connection, not for ours.
-                    Err(_) => {}
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => match self.pass(data) {
+                        Ok(data) if data.is_empty() => {}
+                        passed => return Poll::Ready(Some(passed)),
+                    },
+                    Err(frame) => {
+                        if let (Some(chunks), Ok(trailers)) = (&mut self.chunks, frame.into_trailers()) {
+                            chunks.trailers = trailers;
+                        }
+                    }
                 },
             }
         }
+    }
+}
+
+/// A body in chunks, with what the vendor wrote behind it (RFC 9112 §7.1).
+struct Chunks {
+    access: Arc<Access>,
+    /// The bytes are not the vendor's.
+    changed: bool,
+    trailers: http::HeaderMap,
+    state: Framing,
+}
+
+enum Framing {
+    /// Nothing was sent.
+    Start,
+    /// A chunk whose size was sent.
+    Sized(Bytes),
+    /// A chunk was sent, but for the end of its line.
+    Sent,
+    /// The last chunk was sent.
+    Over,
+}
+
+/// What comes next of a body in chunks.
+enum Next {
+    Held(Bytes),
+    Body,
+    Over,
+}
+
+impl Chunks {
+    fn new(access: Arc<Access>, changed: bool) -> Self {
+        Self { access, changed, trailers: http::HeaderMap::new(), state: Framing::Start }
+    }
+
+    fn next(&mut self) -> Next {
+        match &mut self.state {
+            Framing::Start | Framing::Sent => Next::Body,
+            Framing::Over => Next::Over,
+            Framing::Sized(data) => {
+                let data = mem::take(data);
+                self.state = Framing::Sent;
+                Next::Held(data)
+            }
+        }
+    }
+
+    /// The size of this chunk, which follows, or the end.
+    fn frame(&mut self, data: Option<Bytes>) -> Bytes {
+        let before = if matches!(self.state, Framing::Start) { "" } else { "\r\n" };
+        match data {
+            Some(data) => {
+                let size = format!("{before}{:x}\r\n", data.len());
+                self.state = Framing::Sized(data);
+                size.into()
+            }
+            None => {
+                self.state = Framing::Over;
+                self.end(before)
+            }
+        }
+    }
+
+    fn end(&mut self, before: &str) -> Bytes {
+        let mut trailers = response_trailers(mem::take(&mut self.trailers), &self.access);
+        if self.changed {
+            forget_bytes(&mut trailers);
+        }
+        let mut end = format!("{before}0\r\n").into_bytes();
+        for (name, value) in &trailers {
+            end.extend_from_slice(name.as_str().as_bytes());
+            end.extend_from_slice(b": ");
+            end.extend_from_slice(value.as_bytes());
+            end.extend_from_slice(b"\r\n");
+        }
+        end.extend_from_slice(b"\r\n");
+        end.into()
     }
 }
 

@@ -10,6 +10,7 @@ use super::{Access, limits, links::Place, rate};
 const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
 const SANDBOX: HeaderValue = HeaderValue::from_static("sandbox");
+const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
 
 /// Names that belong to one connection, in both directions; lengths and codings are set anew by each side.
 fn hop_by_hop(name: &str) -> bool {
@@ -62,12 +63,15 @@ pub(super) fn may_inject(name: &HeaderName) -> bool {
 /// The headers of the vendor's request, from those of the client in any order.
 pub fn request_headers<'a>(client: impl Iterator<Item = (&'a str, &'a [u8])>, access: &Access) -> HeaderMap {
     let mut named = Vec::new();
+    let mut takes_trailers = false;
     let mut headers = HeaderMap::with_capacity(client.size_hint().1.unwrap_or(8) + access.headers.len() + 1);
     for (name, value) in client {
         let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else { continue };
         let text = name.as_str();
         if text == "connection" {
             collect_tokens(value, &mut named);
+        } else if text == "te" {
+            takes_trailers |= value.split(|byte| *byte == b',').any(|word| word.trim_ascii().eq_ignore_ascii_case(b"trailers"));
         }
         if hop_by_hop(text) || reserved(text) {
             continue;
@@ -78,6 +82,10 @@ pub fn request_headers<'a>(client: impl Iterator<Item = (&'a str, &'a [u8])>, ac
     }
     for name in named {
         headers.remove(&name);
+    }
+    // Of the codings a hop takes this is the one that we hand on.
+    if takes_trailers {
+        headers.insert(header::TE, TRAILERS);
     }
     // Bodies whose links are rewritten must be readable.
     if !access.method.proxy.links.is_empty() {
@@ -112,10 +120,7 @@ pub fn response_headers(mut headers: HeaderMap, place: &Place<'_>) -> HeaderMap 
     let drops = |name: &HeaderName| {
         let text = name.as_str();
         hop_by_hop(text)
-            || matches!(
-                text,
-                "set-cookie" | "set-cookie2" | "strict-transport-security" | "alt-svc" | "clear-site-data" | "refresh"
-            )
+            || acts_here(text)
             || steers(text)
             || (is_chunked && text == "content-length")
             || named.iter().any(|n| n == text)
@@ -136,6 +141,59 @@ pub fn response_headers(mut headers: HeaderMap, place: &Place<'_>) -> HeaderMap 
         headers.append(header::CONTENT_SECURITY_POLICY, SANDBOX);
     }
     headers
+}
+
+/// The fields that stand behind our body, from those behind the vendor's: none that a client would need before the body to
+/// frame, route or understand the answer, or that would act on our origin (RFC 9110 §6.5.1).
+pub fn response_trailers(mut trailers: HeaderMap, access: &Access) -> HeaderMap {
+    let dropped: Vec<HeaderName> = trailers.keys().filter(|name| !may_trail(name)).cloned().collect();
+    for name in dropped {
+        trailers.remove(name);
+    }
+    redact(&mut trailers, access);
+    trailers
+}
+
+/// The names a vendor's `Trailer` announces, without those that do not pass.
+pub fn announced_trailers(headers: &HeaderMap) -> Vec<HeaderName> {
+    let values = headers.get_all(header::TRAILER).into_iter();
+    let words = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    words.filter_map(|word| HeaderName::from_bytes(word.trim_ascii()).ok()).filter(may_trail).collect()
+}
+
+fn may_trail(name: &HeaderName) -> bool {
+    let text = name.as_str();
+    let describes = matches!(
+        text,
+        "content-length"
+            | "content-type"
+            | "content-encoding"
+            | "content-range"
+            | "content-location"
+            | "content-disposition"
+            | "content-security-policy"
+            | "content-security-policy-report-only"
+            | "x-content-type-options"
+            | "location"
+            | "link"
+            | "host"
+            | "age"
+            | "cache-control"
+            | "date"
+            | "expires"
+            | "pragma"
+            | "vary"
+            | "retry-after"
+            | "www-authenticate"
+            | "authorization"
+            | "x-request-id"
+    );
+    !(describes || hop_by_hop(text) || acts_here(text) || steers(text))
+}
+
+/// Headers that a browser would take for our own origin's.
+fn acts_here(name: &str) -> bool {
+    matches!(name, "set-cookie" | "set-cookie2" | "strict-transport-security" | "alt-svc" | "clear-site-data" | "refresh")
 }
 
 /// Headers by which a vendor would steer a server before us, what a browser does on our origin, or what our own answers say.

@@ -13,7 +13,7 @@ use crate::connector::{LinkPath, LinkStep};
 const LONGEST: usize = 64 * 1024;
 
 /// Headers that speak of the bytes of a body.
-const OF_BYTES: [&str; 4] = ["content-length", "content-md5", "content-digest", "digest"];
+const OF_BYTES: [&str; 5] = ["content-length", "content-md5", "content-digest", "digest", "repr-digest"];
 
 /// A JSON body on its way.
 pub struct JsonLinks {
@@ -64,10 +64,15 @@ pub fn rewriter(place: &Place<'_>, status: StatusCode, headers: &mut HeaderMap) 
             "the answer is compressed, though it was asked for plainly because its links are read".into(),
         ));
     }
+    forget_bytes(headers);
+    Ok(Some(Box::new(JsonLinks::new(place))))
+}
+
+/// Takes out what a changed body makes untrue, before it or behind it.
+pub fn forget_bytes(headers: &mut HeaderMap) {
     for name in OF_BYTES {
         headers.remove(name);
     }
-    Ok(Some(Box::new(JsonLinks::new(place))))
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

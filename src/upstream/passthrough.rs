@@ -11,7 +11,7 @@ use std::{rc::Rc, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::future::{Either, select};
-use http::{HeaderMap, Method, Request, Response, Uri, header, uri::PathAndQuery};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, header, uri::PathAndQuery};
 use http_body::Body;
 use tokio::time::Instant;
 
@@ -26,6 +26,8 @@ use super::{
     meters::{Meters, Timed},
     rate,
 };
+
+const TE: HeaderValue = HeaderValue::from_static("te");
 
 /// What a request body may fail with.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
@@ -231,6 +233,10 @@ impl Draft {
         let mut headers = head.headers;
         for name in [header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::CONNECTION, header::UPGRADE] {
             headers.remove(name);
+        }
+        // What a client takes of one connection is announced as such (RFC 9110 §10.1.4).
+        if headers.contains_key(header::TE) {
+            headers.insert(header::CONNECTION, TE);
         }
         let target = head.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
         Box::new(Draft { method: head.method, target, headers, upload })

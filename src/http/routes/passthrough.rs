@@ -5,8 +5,8 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 use actix_web::{
     HttpRequest, HttpResponseBuilder,
     http::{
-        Method,
-        header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue},
+        Method, Version,
+        header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRAILER, TRANSFER_ENCODING},
     },
     web,
 };
@@ -30,7 +30,7 @@ use crate::{
     service::{COMPANY_HEADER, Linked, Look},
     upstream::{
         Access, Failure,
-        headers::{request_headers, response_headers},
+        headers::{announced_trailers, request_headers, response_headers},
         json_links,
         links::Place,
         passthrough::{PassthroughBody, Pool},
@@ -40,6 +40,9 @@ use crate::{
 
 /// Names the account when the path says `-`.
 const ACCOUNT_HEADER: &str = "rollcall-account";
+
+/// How an answer of no known length is framed.
+const CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
 
 /// The account's place in the path when a header or the query names it.
 const ELSEWHERE: &str = "-";
@@ -169,14 +172,24 @@ where
     let status = status_of(head.status)?;
     let path = split(request.uri().path()).map_or("", |(_, path)| path);
     let place = Place { origin: state(request)?.public_origin.as_ref(), access: &linked.access, path };
+    let announced = announced_trailers(&head.headers);
     let mut headers = response_headers(head.headers, &place);
     let links = json_links::rewriter(&place, head.status, &mut headers).map_err(Error::from)?;
-    let body = ReplyBody::new(body, &headers, *request.method() == Method::HEAD, status, links);
+    let mut body = ReplyBody::new(body, &headers, *request.method() == Method::HEAD, status, links);
+    let is_chunked = request.version() == Version::HTTP_11 && body.chunked(&linked.access);
     let mut response = HttpResponseBuilder::new(status);
     for header in retyped(&headers).filter(|(name, _)| *name != CONTENT_LENGTH) {
         response.append_header(header);
     }
-    Ok(response.body(body))
+    if is_chunked {
+        response.append_header((TRANSFER_ENCODING, CHUNKED));
+        for name in &announced {
+            response.append_header((TRAILER, name.as_str()));
+        }
+    }
+    let mut response = response.body(body);
+    response.head_mut().no_chunking(is_chunked);
+    Ok(response)
 }
 
 /// The headers in the words of the server's library, their values in one piece of memory.

@@ -159,6 +159,8 @@ fn cases() -> Vec<Case> {
         cases.push(Case::new("POST", "/echo").header("Content-Encoding", "gzip").body(&body));
         cases.push(Case::new("GET", &format!("/sized/{size}")));
         cases.push(Case::new("GET", &format!("/chunks/{size}")));
+        cases.push(Case::new("POST", &format!("/chunks/{size}")).header("TE", "trailers").header("Connection", "te").body(b"x"));
+        cases.push(Case::new("GET", &format!("/announced/{size}")));
         cases.push(Case::new("GET", &format!("/till-the-end/{size}")));
         cases.push(Case::new("HEAD", &format!("/sized/{size}")));
         cases.push(Case::new("HEAD", &format!("/chunks/{size}")));
@@ -184,6 +186,7 @@ fn vendor(asked: &Asked) -> Act {
         "status" => status(size as u16, is_head),
         "sized" => whole(200, &[DATE, plain, ("ETag", "\"1\""), ("accept-ranges", "bytes")], &body, is_head),
         "chunks" => Act::Send(chunked(&[DATE, plain], &body, is_head)),
+        "announced" => Act::Send(chunked(&[DATE, plain, ("Trailer", "x-trailer")], &body, is_head)),
         "till-the-end" => {
             let head = "HTTP/1.1 200 X\r\ncontent-type: application/octet-stream\r\ndate: Sun, 22 Nov 2026 06:00:00 GMT\r\nconnection: close\r\n\r\n";
             Act::End([head.as_bytes(), &body].concat())
@@ -289,6 +292,7 @@ struct Came {
     headers: BTreeMap<String, Vec<String>>,
     length: Option<String>,
     body: Vec<u8>,
+    trailers: Vec<String>,
 }
 
 fn send(authority: &str, bytes: &[u8], is_head: bool) -> Came {
@@ -307,28 +311,34 @@ fn send(authority: &str, bytes: &[u8], is_head: bool) -> Came {
         }
         // What only announces an answer is one hop's own.
         if !status.starts_with('1') {
-            let body = body(&mut reader, &status, &headers, is_head);
+            let (body, trailers) = body(&mut reader, &status, &headers, is_head);
             let length = headers.remove("content-length").map(|values| values.join(", "));
             for own in ["transfer-encoding", "connection"] {
                 headers.remove(own);
             }
-            return Came { status, headers, length, body };
+            return Came { status, headers, length, body, trailers };
         }
     }
 }
 
-fn body(reader: &mut BufReader<TcpStream>, status: &str, headers: &BTreeMap<String, Vec<String>>, is_head: bool) -> Vec<u8> {
+/// The body and the lines behind it.
+fn body(
+    reader: &mut BufReader<TcpStream>,
+    status: &str,
+    headers: &BTreeMap<String, Vec<String>>,
+    is_head: bool,
+) -> (Vec<u8>, Vec<String>) {
     let mut body = Vec::new();
     if is_head || status == "204" || status == "304" {
-        return body;
+        return (body, Vec::new());
     }
     if headers.contains_key("transfer-encoding") {
         loop {
             let size = line(reader).unwrap();
             let size = usize::from_str_radix(size.split(';').next().unwrap(), 16).unwrap();
             if size == 0 {
-                while !line(reader).unwrap().is_empty() {}
-                return body;
+                let trailers = std::iter::from_fn(|| line(reader).filter(|line| !line.is_empty())).collect();
+                return (body, trailers);
             }
             let start = body.len();
             body.resize(start + size, 0);
@@ -345,7 +355,7 @@ fn body(reader: &mut BufReader<TcpStream>, status: &str, headers: &BTreeMap<Stri
             reader.read_to_end(&mut body).unwrap();
         }
     }
-    body
+    (body, Vec::new())
 }
 
 /// What the vendor saw, without those headers that are one hop's own.
@@ -472,4 +482,63 @@ async fn events_arrive_while_the_vendor_goes_on() {
     }
     assert!(first.is_some_and(|first| first < pause - Duration::from_secs(1)), "{first:?}");
     assert!(came.windows(7).any(|part| part == b"data: 2"));
+}
+
+#[tokio::test]
+async fn trailers_pass_but_those_that_act_on_us() {
+    let vendor = Vendor::start(|asked| match asked.path() {
+        "/v2/summed" => {
+            let fields = "x-sum: 7\r\nx-sum: 8\r\nset-cookie: a=b\r\nlocation: https://x.example/\r\nrollcall-error: no\r\n\
+                          content-length: 1\r\ntransfer-encoding: gzip\r\naccess-control-allow-origin: *\r\nx-accel-redirect: /\r\n";
+            let head = "HTTP/1.1 200 X\r\ntransfer-encoding: chunked\r\ntrailer: x-sum, set-cookie\r\n\r\n";
+            Act::Send(format!("{head}3\r\nabc\r\n0\r\n{fields}\r\n").into_bytes())
+        }
+        "/v2/cut" => Act::End(b"HTTP/1.1 200 X\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n".to_vec()),
+        _ => scim(asked, 1),
+    });
+    let gateway = Gateway::start(&Kept::embedded(), &vendor.authority());
+    let account = gateway.link("scim", "bearer", json!({"base_url": vendor.at("/v2"), "token": SECRET})).await;
+    let ours = gateway.base.strip_prefix("http://").unwrap().to_owned();
+    let place = format!("/passthrough/{account}");
+    let case = Case::new("GET", "/summed");
+    let came = send(&ours, &case.bytes(&place, &ours, ADMIN), false);
+    assert_eq!((&*came.body, &*came.trailers), (&b"abc"[..], &["x-sum: 7".to_owned(), "x-sum: 8".to_owned()][..]));
+    assert_eq!(came.headers["trailer"], ["x-sum"]);
+
+    // The connection serves on, a client of HTTP/1.0 gets the bytes alone, and what breaks off has no end.
+    let mut stream = TcpStream::connect(&ours).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    for _ in 0..3 {
+        stream.write_all(&case.bytes(&place, &ours, ADMIN)).unwrap();
+        assert!(line(&mut reader).unwrap().contains(" 200 "));
+        let rest: Vec<String> = std::iter::from_fn(|| line(&mut reader)).take_while(|line| !line.contains("x-sum: 8")).collect();
+        assert!(rest.contains(&"abc".to_owned()), "{rest:?}");
+        assert_eq!(line(&mut reader).unwrap(), "");
+    }
+    let old = |case: &Case, place: &str| {
+        let bytes =
+            String::from_utf8(case.bytes(place, &ours, ADMIN)).unwrap().replace("HTTP/1.1", "HTTP/1.0\r\nConnection: keep-alive");
+        whole_of(&ours, bytes.as_bytes())
+    };
+    let all = old(&case, &place);
+    assert!(all.ends_with("\r\n\r\nabc") && !all.to_lowercase().contains("chunked"), "{all}");
+    let users = format!("/unified/user-directory/users?integrated_account_id={account}&truto_response_format=stream");
+    let all = old(&Case::new("GET", &users), "");
+    assert!(
+        all.trim_end().ends_with('}') && all.contains("\"complete\":true") && !all.to_lowercase().contains("chunked"),
+        "{all}"
+    );
+    let cut = whole_of(&ours, &Case::new("GET", "/cut").bytes(&place, &ours, ADMIN));
+    assert!(cut.contains("3\r\nabc") && !cut.contains("0\r\n\r\n"), "{cut}");
+}
+
+/// All that comes until the connection ends.
+fn whole_of(authority: &str, bytes: &[u8]) -> String {
+    let mut stream = TcpStream::connect(authority).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream.write_all(bytes).unwrap();
+    let mut all = Vec::new();
+    stream.read_to_end(&mut all).unwrap();
+    String::from_utf8_lossy(&all).into_owned()
 }

@@ -45,7 +45,8 @@ fn cases(injected: &str) -> Vec<Vec<(String, String)>> {
         vec![pair("rollcall-account", OUR_KEY)],
         vec![pair("rollcall-anything", OUR_KEY)],
         vec![pair("x-under_score", OUR_KEY)],
-        vec![pair("te", "trailers"), pair("trailer", "x-sum"), pair("upgrade", "websocket")],
+        vec![pair("te", "gzip;q=0.5, Trailers"), pair("trailer", "x-sum"), pair("upgrade", "websocket")],
+        vec![pair("te", "trailers"), pair("te", &format!("trailers, {OUR_KEY}")), pair("connection", &format!("te, {injected}"))],
     ];
     for reserved in [
         "host",
@@ -90,7 +91,10 @@ fn g_03_the_credential_arrives_once_and_ours_never() {
                 assert!(!v.as_bytes().windows(OUR_KEY.len()).any(|w| w == OUR_KEY.as_bytes()), "{case:?}: {n}");
                 assert!(!n.as_str().contains('_') && n != "x-evil" && n != "x-other", "{case:?}: {n}");
             }
-            for gone in ["connection", "keep-alive", "te", "trailer", "upgrade", "transfer-encoding", "content-length", "host"] {
+            // Our own, of this connection: a client that takes trailers gets them.
+            let takes_trailers = client.iter().any(|(name, _)| *name == "te");
+            assert_eq!(sent.get_all("te").iter().collect::<Vec<_>>(), Vec::from_iter(takes_trailers.then_some("trailers")));
+            for gone in ["connection", "keep-alive", "trailer", "upgrade", "transfer-encoding", "content-length", "host"] {
                 assert!(!sent.contains_key(gone), "{case:?}: {gone}");
             }
         }

@@ -35,6 +35,7 @@ use super::{
     flow::{self, Flows},
     framing, limits,
     problem::{self, Problem},
+    turn::Turn,
     watch::{Entry, Meters, Watched},
 };
 use crate::error::{Code, Error};
@@ -47,10 +48,6 @@ const LEAVE: Duration = Duration::from_millis(20);
 /// The id of the request, in its extensions.
 #[derive(Clone, Debug)]
 pub struct RequestId(pub Rc<str>);
-
-/// Whether a request on this connection was refused: what came with it in the same packets must reach no handler either.
-#[derive(Clone, Debug, Default)]
-pub struct Closing(Rc<Cell<bool>>);
 
 /// Makes the middleware; one per worker.
 #[derive(Clone, Debug, Default)]
@@ -141,22 +138,26 @@ where
         self.meters.join(&request);
         let is_probe = framing::is_probe(request.path());
         let sheds = self.meters.is_full() && !is_probe;
-        let mut entry = Entry::new(started, Rc::clone(&id), request.method(), Rc::clone(&self.meters), is_probe);
+        let turn = request.conn_data::<Turn>().cloned();
+        if let Some(turn) = &turn {
+            turn.begin(request.headers());
+        }
+        let mut entry = Entry::new(started, Rc::clone(&id), request.method(), Rc::clone(&self.meters), is_probe, turn);
         if sheds {
             let response = self.shed(started, &request, &id);
             entry.refused(response.status());
             let response = request.into_response(response).map_into_right_body();
             return Box::pin(ready(Ok(response.map_body(|_, body| Watched::new(body, entry)))));
         }
-        if let Err(error) = self.admit(&mut request) {
+        if let Err(error) = self.admit(&mut request, entry.turn()) {
             log(&error, &id);
             entry.failed(error.code().row().name);
             let response = Problem::from(error).closing().for_request(Rc::clone(&id)).error_response();
             let response =
                 if leaves_http(&request) { response.map_body(|_, body| BoxBody::new(Last::new(body))) } else { response };
             entry.refused(response.status());
-            if let Some(closing) = request.conn_data::<Closing>() {
-                closing.0.set(true);
+            if let Some(turn) = entry.turn() {
+                turn.close();
             }
             let response = request.into_response(response).map_into_right_body();
             return Box::pin(ready(Ok(response.map_body(|_, body| Watched::new(body, entry)))));
@@ -207,8 +208,8 @@ impl<S> Gated<S> {
         if has_body { problem.closing() } else { problem }.error_response()
     }
 
-    fn admit(&self, request: &mut ServiceRequest) -> Result<(), Error> {
-        if request.conn_data::<Closing>().is_some_and(|closing| closing.0.get()) {
+    fn admit(&self, request: &mut ServiceRequest, turn: Option<&Turn>) -> Result<(), Error> {
+        if turn.is_some_and(Turn::is_closing) {
             return Err(Error::new(Code::InvalidRequest, "A request before this one ended the connection."));
         }
         let head = request.head();

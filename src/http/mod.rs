@@ -24,6 +24,7 @@ pub mod state;
 pub mod tls;
 pub mod token;
 pub mod tools;
+pub mod turn;
 pub mod watch;
 pub mod write;
 

@@ -1,28 +1,32 @@
 //! The server: time-outs, sizes, workers, and the app that each worker runs.
 
 use std::{
-    net::TcpListener,
+    net::{SocketAddr, TcpListener},
     sync::{Arc, OnceLock},
     time::Duration,
 };
 
+use actix_http::{HttpService, Request, error::DispatchError};
+use actix_server::{GracefulShutdownSignal, Server};
+use actix_service::{IntoServiceFactory, ServiceFactory, ServiceFactoryExt, fn_service, map_config};
+use actix_tls::accept::{
+    TlsError,
+    rustls_0_23::{Acceptor, TlsStream},
+};
 use actix_web::{
-    App, HttpServer,
-    dev::Server,
+    App,
+    body::MessageBody,
+    dev::{AppConfig, ServiceResponse},
     web::{self, Data},
 };
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
 use utoipa_actix_web::service_config::ServiceConfig;
 
-use super::{
-    State,
-    batch::Inner,
-    flow::Flows,
-    gate::{Closing, Gate},
-    routes,
-    tls::Identity,
-    watch,
-};
+use super::{State, batch::Inner, flow::Flows, gate::Gate, routes, tls::Identity, turn::InTurn, watch};
 use crate::upstream::passthrough::Pool;
 
 /// A request's head must be here by then.
@@ -91,20 +95,80 @@ where
     // Connections inherit it. Nothing else ends a reply that a client lets stand: the server itself waits for as long as it lives.
     #[cfg(target_os = "linux")]
     rustix::net::sockopt::set_tcp_user_timeout(&listener, UNTAKEN)?;
-    let gate = move || Gate::new(public_host.as_deref()).within(Arc::clone(&flows));
-    let server = HttpServer::new(move || App::new().configure(&configure).wrap(gate()));
-    // Nagle makes the second write of a streamed body wait 40 ms for the client's delayed acknowledgement.
-    let server = server.tcp_nodelay(true).client_request_timeout(HEAD_TIMEOUT).keep_alive(KEEP_ALIVE);
-    let server = server.client_disconnect_timeout(LINGER).shutdown_timeout(SHUTDOWN).tls_handshake_timeout(HANDSHAKE);
-    let server = server.on_connect(|_, connection| {
-        connection.insert(Closing::default());
-    });
-    let server = server.workers(workers.max(1)).disable_signals();
+    let server = Server::build().workers(workers.max(1)).disable_signals().shutdown_timeout(SHUTDOWN);
+    let stopping = server.graceful_shutdown_signal();
+    let app = move || {
+        let gate = Gate::new(public_host.as_deref()).within(Arc::clone(&flows));
+        App::new().configure(&configure).wrap(gate)
+    };
     let server = match identity {
-        Some(identity) => server.listen_rustls_0_23(listener, identity.config().map_err(std::io::Error::other)?)?,
-        None => server.listen(listener)?,
+        Some(identity) => {
+            let mut acceptor = Acceptor::new(identity.config().map_err(std::io::Error::other)?);
+            acceptor.set_handshake_timeout(HANDSHAKE);
+            server.listen("https", listener, move || {
+                let http = http(app.clone(), stopping.clone()).map_err(TlsError::Service);
+                acceptor.clone().map_err(TlsError::into_service_error).map(in_turn).and_then(http)
+            })?
+        }
+        None => server.listen("http", listener, move || {
+            let plain = fn_service(async |stream: TcpStream| Ok::<_, DispatchError>(in_turn(stream)));
+            plain.and_then(http(app.clone(), stopping.clone()))
+        })?,
     };
     Ok(server.run())
+}
+
+/// A connection that was accepted, and whose it is.
+fn in_turn<T: Connection>(stream: T) -> (InTurn<T>, Option<SocketAddr>) {
+    // Nagle makes the second write of a streamed body wait 40 ms for the client's delayed acknowledgement.
+    let _ = stream.socket().set_nodelay(true);
+    let peer = stream.socket().peer_addr().ok();
+    (InTurn::new(stream), peer)
+}
+
+/// A client's connection, with or without TLS.
+trait Connection {
+    fn socket(&self) -> &TcpStream;
+}
+
+impl Connection for TcpStream {
+    fn socket(&self) -> &TcpStream {
+        self
+    }
+}
+
+impl Connection for TlsStream<TcpStream> {
+    fn socket(&self) -> &TcpStream {
+        self.get_ref().0
+    }
+}
+
+/// HTTP/1 on a connection. What `HttpServer` does, but that it takes connections of sockets alone.
+fn http<T, A, F, S, B>(
+    app: A,
+    stopping: GracefulShutdownSignal,
+) -> impl ServiceFactory<(InTurn<T>, Option<SocketAddr>), Config = (), Response = (), Error = DispatchError, InitError = ()>
+where
+    T: AsyncRead + AsyncWrite + Unpin + 'static,
+    A: Fn() -> F,
+    F: IntoServiceFactory<S, Request>,
+    S: ServiceFactory<Request, Config = AppConfig, Response = ServiceResponse<B>, Error = actix_web::Error, InitError = ()>
+        + 'static,
+    B: MessageBody + 'static,
+{
+    let app = app().into_factory().map_err(|error: actix_web::Error| error.error_response());
+    HttpService::build()
+        .graceful_shutdown_signal(move || {
+            let stopping = stopping.clone();
+            async move { stopping.notified().await }
+        })
+        .keep_alive(KEEP_ALIVE)
+        .client_request_timeout(HEAD_TIMEOUT)
+        .client_disconnect_timeout(LINGER)
+        .on_connect_ext(|stream: &InTurn<T>, connection| {
+            connection.insert(stream.turn());
+        })
+        .h1(map_config(app, |()| AppConfig::default()))
 }
 
 /// Installs the metrics recorder of this process, once; every later call gives the same one.

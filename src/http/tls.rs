@@ -51,7 +51,9 @@ impl Identity {
     pub fn config(self: &Arc<Self>) -> Result<ServerConfig, String> {
         let builder = ServerConfig::builder_with_provider(self.provider.clone()).with_safe_default_protocol_versions();
         let builder = builder.map_err(|why| why.to_string())?;
-        Ok(builder.with_no_client_auth().with_cert_resolver(self.clone()))
+        let mut config = builder.with_no_client_auth().with_cert_resolver(self.clone());
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(config)
     }
 }
 

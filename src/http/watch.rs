@@ -21,7 +21,7 @@ use actix_web::{
 use bytes::Bytes;
 use metrics::{Counter, Histogram, Unit};
 
-use super::{State, flow::Flow, framing};
+use super::{State, flow::Flow, framing, turn::Turn};
 use crate::{
     model::{Allowance, Trace},
     service::{
@@ -162,11 +162,12 @@ pub struct Entry {
     bytes: u64,
     whole: bool,
     meters: Rc<Meters>,
+    turn: Option<Turn>,
 }
 
 impl Entry {
-    /// Begins at the first look at the request.
-    pub fn new(started: Instant, id: Rc<str>, method: &Method, meters: Rc<Meters>, is_probe: bool) -> Self {
+    /// Begins at the first look at the request; its end is the end of its turn on the connection.
+    pub fn new(started: Instant, id: Rc<str>, method: &Method, meters: Rc<Meters>, is_probe: bool, turn: Option<Turn>) -> Self {
         if let Some(flow) = &meters.flow {
             flow.enter(!is_probe);
         }
@@ -182,7 +183,13 @@ impl Entry {
             bytes: 0,
             whole: false,
             meters,
+            turn,
         }
+    }
+
+    /// The turn on the connection.
+    pub fn turn(&self) -> Option<&Turn> {
+        self.turn.as_ref()
     }
 
     /// Notes an answer that no route gave.
@@ -260,6 +267,9 @@ impl Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
+        if let Some(turn) = &self.turn {
+            turn.end();
+        }
         if let Some(flow) = &self.meters.flow {
             flow.leave();
         }

@@ -30,7 +30,9 @@ const WIRING: u8 = 6;
 const CRATES: &[(&str, &[&str])] = &[
     // The web server stops at the ways in; `serve` starts and stops it.
     ("actix_http", &["http", "sandbox", "app"]),
+    ("actix_server", &["http"]),
     ("actix_service", &["http"]),
+    ("actix_tls", &["http"]),
     ("actix_web", &["http", "sandbox", "app", "cli"]),
     ("utoipa_actix_web", &["http", "app"]),
     ("utoipa_swagger_ui", &["http", "app"]),

@@ -200,3 +200,109 @@ fn timed(stream: &mut TcpStream, request: &[u8], size: usize) -> Duration {
     }
     begun.elapsed()
 }
+
+/// The answers in these bytes to requests of these methods: status and body.
+fn answers(mut rest: &[u8], methods: &[&str]) -> Vec<(String, Vec<u8>)> {
+    let mut found = Vec::new();
+    for method in methods {
+        let head_end = rest.windows(4).position(|part| part == b"\r\n\r\n").expect("a head") + 4;
+        let head = String::from_utf8_lossy(&rest[..head_end]).to_ascii_lowercase();
+        assert!(head.starts_with("http/1.1 "), "{method}: {head}");
+        rest = &rest[head_end..];
+        let length = head.split("content-length: ").nth(1).map(|text| text.split('\r').next().unwrap().parse::<usize>().unwrap());
+        let mut body = Vec::new();
+        if *method == "HEAD" {
+        } else if head.contains("transfer-encoding: chunked") {
+            loop {
+                let line = rest.windows(2).position(|part| part == b"\r\n").expect("a size");
+                let size = usize::from_str_radix(std::str::from_utf8(&rest[..line]).unwrap(), 16).unwrap();
+                body.extend_from_slice(&rest[line + 2..line + 2 + size]);
+                rest = &rest[line + 4 + size..];
+                if size == 0 {
+                    break;
+                }
+            }
+        } else {
+            let (now, later) = rest.split_at(length.unwrap_or(0));
+            body.extend_from_slice(now);
+            rest = later;
+        }
+        found.push((head[9..12].to_owned(), body));
+    }
+    assert!(rest.is_empty(), "{}", String::from_utf8_lossy(rest));
+    found
+}
+
+#[tokio::test]
+async fn requests_sent_together_are_answered_as_one_by_one() {
+    let vendor = Vendor::start(|asked| {
+        let is_head = asked.method == "HEAD";
+        match asked.path() {
+            "/scim/slow" => {
+                std::thread::sleep(Duration::from_millis(5));
+                let mut whole =
+                    answer(200, &[("content-type", "text/plain")], format!("{} {}", asked.method, asked.length).as_bytes());
+                if is_head {
+                    whole.truncate(whole.windows(4).position(|part| part == b"\r\n\r\n").unwrap() + 4);
+                }
+                Act::Send(whole)
+            }
+            "/scim/chunks" => Act::Send(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n".to_vec()),
+            _ => scim(asked, 3),
+        }
+    });
+    let gateway = Gateway::start(&Kept::embedded(), &vendor.authority());
+    let account = gateway.link("scim", "bearer", json!({"base_url": vendor.at("/scim"), "token": "together-token"})).await;
+    let request = |method: &str, path: &str, rest: &str| {
+        format!("{method} {path} HTTP/1.1\r\nHost: gateway\r\nAuthorization: Bearer {ADMIN}\r\n{rest}")
+    };
+    let (slow, chunks) = (format!("/passthrough/{account}/slow"), format!("/passthrough/{account}/chunks"));
+    let users = format!("/unified/user-directory/users?integrated_account_id={account}&limit=1");
+    let all = [
+        ("GET", request("GET", &slow, "\r\n")),
+        ("HEAD", request("HEAD", &slow, "\r\n")),
+        ("GET", request("GET", &chunks, "\r\n")),
+        ("POST", request("POST", &slow, "Content-Length: 9\r\n\r\nGET /\r\n\r\n")),
+        ("PUT", request("PUT", &slow, "Transfer-Encoding: chunked\r\n\r\n4\r\n\r\n\r\n\r\n1;x\r\na\r\n0\r\n\r\n")),
+        ("GET", request("GET", &users, "\r\n")),
+        ("HEAD", request("HEAD", &users, "\r\n")),
+        ("GET", request("GET", "/healthz", "\r\n")),
+        ("GET", request("GET", "/nowhere", "\r\n")),
+    ];
+    let send = |bytes: &[u8], part: usize| {
+        let mut stream = connect(&gateway);
+        for piece in bytes.chunks(part) {
+            stream.write_all(piece).unwrap();
+        }
+        let (mut came, mut buffer) = (Vec::new(), [0; 64 * 1024]);
+        loop {
+            match stream.read(&mut buffer) {
+                Ok(0) => return came,
+                Ok(count) => came.extend_from_slice(&buffer[..count]),
+                Err(why) => panic!("{why} behind {}", String::from_utf8_lossy(&came)),
+            }
+        }
+    };
+    let last = request("GET", "/ping", "Connection: close\r\n\r\n");
+    let mut alone = Vec::new();
+    for (method, bytes) in &all {
+        alone.push(answers(&send(format!("{bytes}{last}").as_bytes(), usize::MAX), &[method, "GET"])[0].clone());
+    }
+    assert!(alone.iter().filter(|(status, _)| status == "200").count() == all.len() - 1, "{alone:?}");
+    // The request id of a problem is its own.
+    let plain = |(status, body): &(String, Vec<u8>)| match status.as_str() {
+        "200" => (status.clone(), body.clone()),
+        _ => (status.clone(), Vec::new()),
+    };
+    for (one, first) in all.iter().enumerate() {
+        for (other, second) in all.iter().enumerate() {
+            let third = (one * 5 + other * 3 + 1) % all.len();
+            let bytes = format!("{}{}{}{last}", first.1, second.1, all[third].1);
+            let part = [usize::MAX, 150, 64][(one + other) % 3];
+            let methods = [first.0, second.0, all[third].0, "GET"];
+            let came: Vec<_> = answers(&send(bytes.as_bytes(), part), &methods)[..3].iter().map(plain).collect();
+            let wanted: Vec<_> = [one, other, third].iter().map(|n| plain(&alone[*n])).collect();
+            assert_eq!(came, wanted, "{one} {other} {third} in parts of {part}");
+        }
+    }
+}

@@ -7,6 +7,7 @@
 use std::{
     cell::{Cell, RefCell},
     io::{self, IoSlice},
+    mem::MaybeUninit,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, Waker, ready},
@@ -35,9 +36,10 @@ struct State {
 }
 
 /// Where in a request the next byte stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Reading {
     /// Before its first line.
+    #[default]
     Before,
     /// In its head.
     Head(Line),
@@ -51,12 +53,6 @@ enum Reading {
     Chunk(u64),
     /// Behind the last chunk.
     Trailers(Line),
-}
-
-impl Default for Reading {
-    fn default() -> Self {
-        Self::Before
-    }
 }
 
 /// What of the current line was read. A line feed ends it, with a carriage return before it or without.
@@ -223,8 +219,8 @@ impl<T: AsyncRead + Unpin> InTurn<T> {
     fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.turn.wait(cx.waker());
         while self.ahead.len() < MAX_AHEAD && !self.ended {
-            let mut piece = [0; 2048];
-            let mut buffer = ReadBuf::new(&mut piece);
+            let mut piece = [MaybeUninit::uninit(); 2048];
+            let mut buffer = ReadBuf::uninit(&mut piece);
             ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer))?;
             self.ended = buffer.filled().is_empty();
             self.ahead.extend_from_slice(buffer.filled());
@@ -250,6 +246,9 @@ impl<T: AsyncRead + Unpin> AsyncRead for InTurn<T> {
             let count = this.ahead.len().min(buffer.remaining());
             buffer.put_slice(&this.ahead[..count]);
             this.ahead.drain(..count);
+            if this.ahead.is_empty() {
+                this.ahead = Vec::new();
+            }
             this.turn.0.has_ahead.set(!this.ahead.is_empty());
         }
         this.hold_back(from, buffer);

@@ -257,7 +257,7 @@ async fn requests_sent_together_are_answered_as_one_by_one() {
         format!("{method} {path} HTTP/1.1\r\nHost: gateway\r\nAuthorization: Bearer {ADMIN}\r\n{rest}")
     };
     let (slow, chunks) = (format!("/passthrough/{account}/slow"), format!("/passthrough/{account}/chunks"));
-    let users = format!("/unified/user-directory/users?integrated_account_id={account}&limit=1");
+    let users = format!("/unified/user-directory/users?integrated_account_id={account}");
     let all = [
         ("GET", request("GET", &slow, "\r\n")),
         ("HEAD", request("HEAD", &slow, "\r\n")),
@@ -302,7 +302,7 @@ async fn requests_sent_together_are_answered_as_one_by_one() {
             let methods = [first.0, second.0, all[third].0, "GET"];
             let came: Vec<_> = answers(&send(bytes.as_bytes(), part), &methods)[..3].iter().map(plain).collect();
             let wanted: Vec<_> = [one, other, third].iter().map(|n| plain(&alone[*n])).collect();
-            assert_eq!(came, wanted, "{one} {other} {third} in parts of {part}");
+            assert!(came == wanted, "{one} {other} {third} in parts of {part}");
         }
     }
 }

@@ -235,7 +235,7 @@ async fn open_store(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Arc<dy
         StoreSetting::Embedded(folder) => Ok(Arc::new(Metered::new(Arc::new(Embedded::open(folder, clock)?), "embedded"))),
         StoreSetting::Redis(address) => {
             let url = RedisUrl::parse(address.expose()).map_err(StartError::Other)?;
-            let redis = Redis::connect(&url, settings.redis_ca_file.as_deref()).await?;
+            let redis = Redis::connect(&url, settings.redis_ca_file.as_deref()).await?.waiting_for(settings.redis_replicas);
             Ok(Arc::new(Metered::new(Arc::new(redis), "redis")))
         }
     }

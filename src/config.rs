@@ -116,6 +116,8 @@ pub struct Settings {
     pub store: StoreSetting,
     /// The authority of Redis' certificate.
     pub redis_ca_file: Option<PathBuf>,
+    /// Replicas of Redis that must have a durable write before it is acknowledged.
+    pub redis_replicas: u8,
     /// The key ring.
     pub keys_file: PathBuf,
     /// Whether the operator named the key ring; one that was not named is made when the store is new.
@@ -170,6 +172,7 @@ impl Settings {
             keys_file_given: keys_file.is_some(),
             keys_file: keys_file.or_else(|| default_keys_file(&store, &mut layers)).unwrap_or_default(),
             redis_ca_file,
+            redis_replicas: layers.checked("redis_replicas", bounds::replicas).unwrap_or(0),
             listen: listen.unwrap_or(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080)),
             public_url: layers.checked("public_url", public_url),
             tls,
@@ -215,6 +218,9 @@ impl Settings {
         }
         if self.redis_ca_file.is_some() && !self.store.is_tls() {
             layers.warn("`redis_ca_file` is given, but the store is not reached over TLS (`rediss…`); it is not used".to_owned());
+        }
+        if self.redis_replicas > 0 && !redis {
+            layers.warn("`redis_replicas` is given, but the store is not Redis; it is not used".to_owned());
         }
     }
 }

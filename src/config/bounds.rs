@@ -17,6 +17,13 @@ pub(super) fn in_flight(given: &Given) -> Result<usize, String> {
     }
 }
 
+pub(super) fn replicas(given: &Given) -> Result<u8, String> {
+    match given.text().parse() {
+        Ok(number) if number <= 8 => Ok(number),
+        _ => Err(format!("`{}` is not a number of replicas from 0 to 8", given.text())),
+    }
+}
+
 /// `100/10s`, `600/1m`, `10000/h`.
 pub(super) fn rate(given: &Given) -> Result<Rate, String> {
     let bad = || {

@@ -31,11 +31,12 @@ const fn list(name: &'static str, variable: &'static str) -> Key {
 }
 
 /// Every setting of the gateway.
-const SETTINGS: [Key; 16] = [
+const SETTINGS: [Key; 17] = [
     secret("store", "ROLLCALL_STORE"),
     secret("admin_token", "ROLLCALL_ADMIN_TOKEN"),
     key("keys_file", "ROLLCALL_KEYS_FILE"),
     key("redis_ca_file", "ROLLCALL_REDIS_CA_FILE"),
+    key("redis_replicas", "ROLLCALL_REDIS_REPLICAS"),
     key("listen", "ROLLCALL_LISTEN"),
     key("public_url", "ROLLCALL_PUBLIC_URL"),
     key("tls_cert_file", "ROLLCALL_TLS_CERT_FILE"),

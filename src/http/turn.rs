@@ -14,6 +14,7 @@ use std::{
 };
 
 use actix_web::http::header::{CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODING};
+use memchr::memchr;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// The most bytes that are read while they have to wait.
@@ -89,6 +90,10 @@ impl Reading {
                     (read, Reading::Chunk(0)) => (read, Reading::Size { size: 0, ended: false }),
                     going_on => going_on,
                 },
+                Reading::Head(Line::Text) | Reading::Trailers(Line::Text) => {
+                    let last = memchr(b'\n', rest).unwrap_or(rest.len() - 1);
+                    (last + 1, self.with(rest[last]))
+                }
                 _ => (1, self.with(rest[0])),
             };
             (at, self) = (at + read, next);

@@ -1,12 +1,14 @@
-//! Waits until the append-only file on disk has what was written, one wait for all commits of a server at the moment.
+//! Waits until the append-only file on disk, and as many replicas as the operator wants, have what was written; one wait for
+//! all commits of a server at the moment.
 //!
-//! `WAITAOF` blocks its connection and speaks only for that connection's own writes. So it has a connection of its own
-//! and makes one small write there after the commit: when the file has that, it has everything before it. That holds for
-//! one process only. So the connection must be older than the commit: a server that was restarted or replaced since has
+//! `WAITAOF` and `WAIT` block their connection and speak only for that connection's own writes. So they have a connection of
+//! their own and make one small write there after the commit: where that is, everything before it is. That holds for one
+//! process only. So the connection must be older than the commit: a server that was restarted or replaced since has
 //! lost it, and perhaps the commit too.
 
 use std::{
     collections::HashMap,
+    fmt,
     sync::{
         Arc, Mutex as Plain,
         atomic::{AtomicU64, Ordering},
@@ -53,6 +55,15 @@ struct Line {
     busy: Mutex<()>,
 }
 
+/// Where a write must be before it is acknowledged.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted {
+    /// In the append-only file.
+    pub file: bool,
+    /// On so many replicas.
+    pub replicas: u8,
+}
+
 /// Taken before a write: from then on, the connections to its server are there.
 pub(super) struct Witness {
     desk: Arc<Desk>,
@@ -73,15 +84,15 @@ impl Confirmations {
 }
 
 impl Witness {
-    /// Returns when everything written to the slot's server before this call is in its file.
-    pub async fn wait(&self, link: &Link, slot: &str) -> Result<(), StoreError> {
+    /// Returns when everything written to the slot's server before this call is where it is wanted.
+    pub async fn wait(&self, link: &Link, slot: &str, wanted: Wanted) -> Result<(), StoreError> {
         let (desk, deadline) = (&self.desk, self.begun + WAIT);
         let replaced = || StoreError::Unavailable(format!("{} was replaced while it was written to", desk.address));
         if link.route(slot, deadline).await? != desk.address {
             return Err(replaced());
         }
         let mine = desk.written.fetch_add(1, Ordering::SeqCst) + 1;
-        let late = || StoreError::Unavailable(format!("{} did not confirm the write on disk in time", desk.address));
+        let late = || StoreError::Unavailable(format!("{} did not confirm the write in time{wanted}", desk.address));
         let (line, _mine_alone) = timeout_at(deadline, desk.queue(mine)).await.map_err(|_| late())?;
         if desk.has_confirmed(mine, self.since) {
             return Ok(());
@@ -91,7 +102,7 @@ impl Witness {
         if connection.since > self.since {
             return Err(replaced());
         }
-        match line.ask(&connection, slot, deadline).await {
+        match line.ask(&connection, slot, wanted, deadline).await {
             Ok(true) => {
                 desk.confirm(Confirmed { up_to: round, since: connection.since });
                 Ok(())
@@ -134,17 +145,44 @@ impl Desk {
 }
 
 impl Line {
-    async fn ask(&self, connection: &Connection, slot: &str, deadline: Instant) -> Result<bool, StoreError> {
-        let lost = |_| StoreError::Unavailable(format!("{} did not confirm the write on disk", self.node.address));
+    async fn ask(&self, connection: &Connection, slot: &str, wanted: Wanted, deadline: Instant) -> Result<bool, StoreError> {
+        let lost = |_| StoreError::Unavailable(format!("{} did not confirm the write{wanted}", self.node.address));
         let mut mark = redis::cmd("SET");
         mark.arg(format!("rollcall:{{{slot}}}#confirm")).arg("").arg("PX").arg(1000);
         self.node.send(connection, &mark, false, deadline).await.map_err(lost)?;
-        let left = deadline.saturating_duration_since(Instant::now()).as_millis().max(1);
-        let mut wait = redis::cmd("WAITAOF");
-        wait.arg(1).arg(0).arg(u64::try_from(left).unwrap_or(1));
-        let answer = self.node.send(connection, &wait, false, deadline + Duration::from_millis(100)).await.map_err(lost)?;
-        let (local, _): (i64, i64) = super::parse(answer, "WAITAOF")?;
-        Ok(local >= 1)
+        let (left, late) = (left_until(deadline), deadline + Duration::from_millis(100));
+        if wanted.file {
+            let mut wait = redis::cmd("WAITAOF");
+            wait.arg(1).arg(0).arg(left);
+            let answer = self.node.send(connection, &wait, false, late).await.map_err(lost)?;
+            let (local, _): (i64, i64) = super::parse(answer, "WAITAOF")?;
+            if local < 1 {
+                return Ok(false);
+            }
+        }
+        if wanted.replicas == 0 {
+            return Ok(true);
+        }
+        let mut wait = redis::cmd("WAIT");
+        wait.arg(wanted.replicas).arg(left_until(deadline));
+        let answer = self.node.send(connection, &wait, false, late).await.map_err(lost)?;
+        Ok(super::parse::<i64>(answer, "WAIT")? >= i64::from(wanted.replicas))
+    }
+}
+
+/// Milliseconds; 0 would mean for ever.
+fn left_until(deadline: Instant) -> u64 {
+    let left = deadline.saturating_duration_since(Instant::now()).as_millis();
+    u64::try_from(left).unwrap_or(1).max(1)
+}
+
+impl fmt::Display for Wanted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.file, self.replicas) {
+            (_, 0) => f.write_str(" on disk"),
+            (true, replicas) => write!(f, " on disk and on {replicas} of its replicas"),
+            (false, replicas) => write!(f, " on {replicas} of its replicas"),
+        }
     }
 }
 

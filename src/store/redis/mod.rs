@@ -4,7 +4,8 @@
 //! sorted set of the names, for `scan`; `#version` and `#fence` count (never behind the server's clock in µs, so that they
 //! do not go back when a fail-over loses the counter); `#lock/…`, `#queue/…`, `#items/…`, `#leases/…`, `#bucket/…` are the
 //! other verbs. Every write is one script, so it happens as a whole. Where the append-only file is on and the server has
-//! `WAITAOF` (7.2), a commit of something that lives for ever, and a push, return when the file has it.
+//! `WAITAOF` (7.2), a commit of something that lives for ever, and a push, return when the file has it; where the operator wants
+//! replicas to have it too, when they do (`WAIT`).
 
 mod confirm;
 mod health;
@@ -28,7 +29,7 @@ use tokio::time::Instant;
 
 pub use self::url::RedisUrl;
 use self::{
-    confirm::Witness,
+    confirm::{Wanted, Witness},
     link::{How, Kind, Link, deadline},
 };
 use super::{Batch, Claimed, Entry, Expect, Health, Hold, Key, Settle, Slot, Spent, Store, StoreError, Write};
@@ -60,6 +61,7 @@ const PAGE: usize = 256;
 pub struct Redis {
     link: Link,
     confirms: AtomicBool,
+    replicas: u8,
     confirmations: confirm::Confirmations,
 }
 
@@ -77,10 +79,20 @@ impl Redis {
         let redis = Self {
             link: Link::new(url.clone(), roots),
             confirms: AtomicBool::new(false),
+            replicas: 0,
             confirmations: confirm::Confirmations::default(),
         };
         redis.health().await?;
         Ok(redis)
+    }
+
+    /// From now on a durable write is acknowledged only when so many replicas have it, so that a fail-over loses none.
+    pub fn waiting_for(self, replicas: u8) -> Redis {
+        Self { replicas, ..self }
+    }
+
+    fn wanted(&self) -> Wanted {
+        Wanted { file: self.confirms.load(Ordering::Relaxed), replicas: self.replicas }
     }
 
     async fn run(&self, slot: &str, script: &Code, keys: &[String], args: &[&[u8]], how: How) -> Result<Value, StoreError> {
@@ -99,9 +111,10 @@ impl Redis {
         answer.ok_or_else(|| odd("a script"))
     }
 
-    /// Who can say that a write that begins now is on disk; nobody where nobody needs to.
+    /// Who can say that a write that begins now is where it is wanted; nobody where nobody needs to.
     async fn witness(&self, slot: &str, times: (Instant, Instant)) -> Result<Option<Witness>, StoreError> {
-        if !self.confirms.load(Ordering::Relaxed) {
+        let wanted = self.wanted();
+        if !wanted.file && wanted.replicas == 0 {
             return Ok(None);
         }
         self.confirmations.witness(&self.link, slot, times).await.map(Some)
@@ -109,7 +122,7 @@ impl Redis {
 
     async fn confirm(&self, slot: &str, witness: Option<Witness>) -> Result<(), StoreError> {
         match witness {
-            Some(witness) => witness.wait(&self.link, slot).await,
+            Some(witness) => witness.wait(&self.link, slot, self.wanted()).await,
             None => Ok(()),
         }
     }

@@ -329,11 +329,23 @@ fn unknown_variables_are_warned_about() {
 }
 
 #[test]
+fn replicas_are_a_small_number() {
+    let redis = || machine().set("ROLLCALL_STORE", "redis://cache:6379").set("ROLLCALL_KEYS_FILE", "ring.json");
+    let settings = redis().set("ROLLCALL_ADMIN_TOKEN", TOKEN).set("ROLLCALL_REDIS_REPLICAS", "2").settings();
+    assert_eq!((settings.redis_replicas, settings.warnings.len()), (2, 0));
+    for bad in ["-1", "9", "one", "1.5"] {
+        redis().set("ROLLCALL_ADMIN_TOKEN", TOKEN).set("ROLLCALL_REDIS_REPLICAS", bad).mistake(&["ROLLCALL_REDIS_REPLICAS", bad]);
+    }
+}
+
+#[test]
 fn odd_settings_are_warned_about() {
     let mut m = machine();
     let ca = m.file("ca.pem", "x");
     let settings = m.set("ROLLCALL_REDIS_CA_FILE", ca.to_str().unwrap()).settings();
     assert!(settings.warnings.len() == 1 && settings.warnings[0].contains("not reached over TLS"), "{:?}", settings.warnings);
+    let settings = machine().set("ROLLCALL_REDIS_REPLICAS", "1").settings();
+    assert!(settings.warnings.len() == 1 && settings.warnings[0].contains("not Redis"), "{:?}", settings.warnings);
 
     for (content, warned) in [(format!("admin_token = \"{TOKEN}\""), true), ("store = \"embedded:x\"".into(), false)] {
         let mut m = machine();

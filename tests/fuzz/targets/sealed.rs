@@ -156,7 +156,9 @@ pub fn envelope(data: &[u8]) -> bool {
     let here = place("api_key", "token", &[]);
     match way % 6 {
         0 => {
-            assert!(stand.vault.data_key(ENVIRONMENT, ACCOUNT, rest).is_err(), "a key that was never wrapped");
+            let opened = stand.vault.data_key(ENVIRONMENT, ACCOUNT, rest).is_ok();
+            // A fuzzer that watches comparisons can come back with the one that was.
+            assert_eq!(opened, rest == stand.wrapped, "a key that was never wrapped");
             let id = wrapping_key_id(rest);
             assert!(id.is_none_or(|id| rest[0] == 1 && usize::from(rest[1]) == id.len() && rest[2..].starts_with(id.as_bytes())));
             id.is_some()

@@ -183,7 +183,7 @@ async fn run_unified_method(
 async fn refuse<R: Right>(request: HttpRequest, caller: Caller<R, AnyQuery>) -> Answer {
     let (model, name) = (request.match_info().query("model"), request.match_info().query("resource"));
     let resource = known(model, name)?;
-    let methods = unmatched::methods_of(request.path());
+    let mut methods = unmatched::methods_of(request.path());
     if methods.is_empty() {
         return Err(unmatched::no_route().into());
     }
@@ -200,16 +200,17 @@ async fn refuse<R: Right>(request: HttpRequest, caller: Caller<R, AnyQuery>) -> 
         (&Method::DELETE, Some(_)) => Some(Verb::Other("delete")),
         _ => None,
     };
-    let allow = match (&linked, verb) {
-        (Some(linked), verb) => {
-            offered(linked, resource)?;
-            verb.map_or(Ok(()), |verb| capability::require(linked, resource, verb))?;
-            capability::allowed_at(linked, resource, item.is_none())
+    if let Some(linked) = &linked {
+        offered(linked, resource)?;
+        verb.map_or(Ok(()), |verb| capability::require(linked, resource, verb))?;
+        if item.is_none_or(|rest| !rest.contains('/')) {
+            let allowed = capability::allowed_at(linked, resource, item.is_none());
+            methods.retain(|method| allowed.split(", ").any(|word| word == *method));
         }
-        (None, _) => methods.into_iter().collect::<Vec<_>>().join(", "),
-    };
+    }
     let detail = format!("No connector of this gateway answers {} here.", request.method());
-    Err(Error::new(Code::MethodNotSupported, detail).allow(allow).into())
+    let allow: Vec<_> = methods.into_iter().collect();
+    Err(Error::new(Code::MethodNotSupported, detail).allow(allow.join(", ")).into())
 }
 
 fn known(model: &str, resource: &str) -> Result<Resource> {

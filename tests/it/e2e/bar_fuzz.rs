@@ -2,6 +2,7 @@
 //! `tests/peers/schemathesis/hooks.py`, and nowhere else.
 
 use std::{
+    collections::BTreeMap,
     path::Path,
     process::{Command, Stdio},
     time::Duration,
@@ -93,6 +94,21 @@ async fn fuzz(demo: &Demo, token: &str, world: &Value, time: Duration) -> (bool,
     (status.success(), said, counts.unwrap_or_default())
 }
 
+/// How often each operation was answered by each status.
+type Counts = BTreeMap<String, BTreeMap<String, u64>>;
+
+fn add(counts: &mut Counts, called: &Value) {
+    for (operation, statuses) in called.as_object().unwrap() {
+        for (status, count) in statuses.as_object().unwrap() {
+            *counts.entry(operation.clone()).or_default().entry(status.clone()).or_default() += count.as_u64().unwrap();
+        }
+    }
+}
+
+fn is_allowed(counts: &Counts, operation: &str) -> bool {
+    counts.get(operation).is_some_and(|statuses| statuses.keys().any(|status| status.starts_with('2')))
+}
+
 #[tokio::test]
 async fn g_11_schemathesis_finds_nothing_in_three_roles() {
     let demo = Demo::start();
@@ -104,22 +120,23 @@ async fn g_11_schemathesis_finds_nothing_in_three_roles() {
     let world = world(&demo).await;
     let time = Duration::from_secs(if long() { 200 } else { 40 });
     for ((name, _, reached), token) in ROLES.iter().zip(&tokens) {
-        let (found_nothing, said, counts) = fuzz(&demo, token, &world, time).await;
-        assert!(found_nothing, "{name}:\n{said}");
-        for operation in *reached {
-            let statuses =
-                counts[*operation].as_object().unwrap_or_else(|| panic!("{name}: {operation} was not called: {counts}"));
-            assert!(statuses.keys().any(|status| status.starts_with('2')), "{name}: {operation} was never allowed: {counts}");
+        // A machine that is busy calls little: what is said of all calls is said of all rounds.
+        let mut counts = Counts::new();
+        for _ in 0..4 {
+            let (found_nothing, said, called) = fuzz(&demo, token, &world, time).await;
+            assert!(found_nothing, "{name}:\n{said}");
+            add(&mut counts, &called);
+            let calls: u64 = counts.values().flat_map(|statuses| statuses.values()).sum();
+            if calls > 300 && reached.iter().all(|operation| is_allowed(&counts, operation)) {
+                break;
+            }
         }
-        let all: Vec<(&str, u64)> = counts
-            .as_object()
-            .unwrap()
-            .values()
-            .flat_map(|c| c.as_object().unwrap())
-            .map(|(s, n)| (s.as_str(), n.as_u64().unwrap()))
-            .collect();
-        assert!(all.iter().map(|(_, count)| count).sum::<u64>() > 300, "{name}: {counts}");
-        assert!(all.iter().all(|(status, _)| *status != "500"), "{name}: {counts}");
+        for operation in *reached {
+            assert!(is_allowed(&counts, operation), "{name}: {operation} was never called, or never allowed: {counts:?}");
+        }
+        let all: Vec<(&String, &u64)> = counts.values().flatten().collect();
+        assert!(all.iter().map(|(_, count)| **count).sum::<u64>() > 300, "{name}: {counts:?}");
+        assert!(all.iter().all(|(status, _)| *status != "500"), "{name}: {counts:?}");
     }
     let said = demo.said();
     assert!(!said.contains("panicked"), "{said}");

@@ -67,26 +67,33 @@ pub(super) struct Wanted {
 /// Taken before a write: from then on, the connections to its server are there.
 pub(super) struct Witness {
     desk: Arc<Desk>,
+    wanted: Wanted,
     begun: Instant,
     since: Instant,
 }
 
 impl Confirmations {
     /// Connects to the slot's server, if need be.
-    pub async fn witness(&self, link: &Link, slot: &str, (begun, deadline): (Instant, Instant)) -> Result<Witness, StoreError> {
+    pub async fn witness(
+        &self,
+        link: &Link,
+        slot: &str,
+        wanted: Wanted,
+        (begun, deadline): (Instant, Instant),
+    ) -> Result<Witness, StoreError> {
         let address = link.route(slot, deadline).await?;
         let desk = lock(&self.0).entry(address.clone()).or_insert_with(|| Arc::new(Desk::new(address))).clone();
         for line in &desk.lines {
             line.node.connect(&link.dialer, false, deadline).await?;
         }
-        Ok(Witness { desk, begun, since: Instant::now() })
+        Ok(Witness { desk, wanted, begun, since: Instant::now() })
     }
 }
 
 impl Witness {
     /// Returns when everything written to the slot's server before this call is where it is wanted.
-    pub async fn wait(&self, link: &Link, slot: &str, wanted: Wanted) -> Result<(), StoreError> {
-        let (desk, deadline) = (&self.desk, self.begun + WAIT);
+    pub async fn wait(&self, link: &Link, slot: &str) -> Result<(), StoreError> {
+        let (desk, wanted, deadline) = (&self.desk, self.wanted, self.begun + WAIT);
         let replaced = || StoreError::Unavailable(format!("{} was replaced while it was written to", desk.address));
         if link.route(slot, deadline).await? != desk.address {
             return Err(replaced());

@@ -91,10 +91,6 @@ impl Redis {
         Self { replicas, ..self }
     }
 
-    fn wanted(&self) -> Wanted {
-        Wanted { file: self.confirms.load(Ordering::Relaxed), replicas: self.replicas }
-    }
-
     async fn run(&self, slot: &str, script: &Code, keys: &[String], args: &[&[u8]], how: How) -> Result<Value, StoreError> {
         let command = |name: &str, body: &str| {
             let mut command = redis::cmd(name);
@@ -113,16 +109,16 @@ impl Redis {
 
     /// Who can say that a write that begins now is where it is wanted; nobody where nobody needs to.
     async fn witness(&self, slot: &str, times: (Instant, Instant)) -> Result<Option<Witness>, StoreError> {
-        let wanted = self.wanted();
+        let wanted = Wanted { file: self.confirms.load(Ordering::Relaxed), replicas: self.replicas };
         if !wanted.file && wanted.replicas == 0 {
             return Ok(None);
         }
-        self.confirmations.witness(&self.link, slot, times).await.map(Some)
+        self.confirmations.witness(&self.link, slot, wanted, times).await.map(Some)
     }
 
     async fn confirm(&self, slot: &str, witness: Option<Witness>) -> Result<(), StoreError> {
         match witness {
-            Some(witness) => witness.wait(&self.link, slot, self.wanted()).await,
+            Some(witness) => witness.wait(&self.link, slot).await,
             None => Ok(()),
         }
     }

@@ -320,11 +320,18 @@ impl Stand {
         for payload in &payloads {
             let before = self.vendor.count();
             let second = self.callers.next("second").replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n");
-            // The connection ends with what is unclear or with the second answer, so that only a machine that is busy lets the end
-            // wait; nginx waits for the rest of some bodies.
-            let silence = if direct || payload.frame == Frame::Clear { 10_000 } else { 250 };
             let both = [&payload.bytes[..], second.as_bytes()].concat();
-            let (text, closed) = exchange_within(port, &both, Duration::from_millis(silence));
+            let (text, closed) = match payload.frame {
+                // The connection ends with the second answer, so that only a machine that is busy lets the end wait.
+                Frame::Clear => exchange_within(port, &both, Duration::from_secs(10)),
+                // nginx waits for the rest of some bodies; the gateway closes, in one of three tries before anybody notices.
+                Frame::Unclear => {
+                    let tries = if direct { 3 } else { 1 };
+                    let mut tried = (0..tries).map(|_| exchange(port, &both));
+                    let first = tried.next().unwrap();
+                    if first.1.is_some() { first } else { tried.find(|(_, closed)| closed.is_some()).unwrap_or(first) }
+                }
+            };
             let other = self.callers.next("other").replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n");
             // Its answer ends with the connection, so that only a machine that is busy lets it wait.
             let (other, _) = exchange_within(port, other.as_bytes(), Duration::from_secs(10));

@@ -8,7 +8,10 @@ use std::{
 
 use serde_json::json;
 
-use super::bar_vendor::{Act, Vendor, answer, scim};
+use super::{
+    bar_vendor::{Act, Vendor, answer, scim},
+    differential::come,
+};
 use crate::support::gateway::{ADMIN, Gateway, Kept};
 
 fn connect(gateway: &Gateway) -> TcpStream {
@@ -202,34 +205,10 @@ fn timed(stream: &mut TcpStream, request: &[u8], size: usize) -> Duration {
 }
 
 /// The answers in these bytes to requests of these methods: status and body.
-fn answers(mut rest: &[u8], methods: &[&str]) -> Vec<(String, Vec<u8>)> {
-    let mut found = Vec::new();
-    for method in methods {
-        let head_end = rest.windows(4).position(|part| part == b"\r\n\r\n").expect("a head") + 4;
-        let head = String::from_utf8_lossy(&rest[..head_end]).to_ascii_lowercase();
-        assert!(head.starts_with("http/1.1 "), "{method}: {head}");
-        rest = &rest[head_end..];
-        let length = head.split("content-length: ").nth(1).map(|text| text.split('\r').next().unwrap().parse::<usize>().unwrap());
-        let mut body = Vec::new();
-        if *method == "HEAD" {
-        } else if head.contains("transfer-encoding: chunked") {
-            loop {
-                let line = rest.windows(2).position(|part| part == b"\r\n").expect("a size");
-                let size = usize::from_str_radix(std::str::from_utf8(&rest[..line]).unwrap(), 16).unwrap();
-                body.extend_from_slice(&rest[line + 2..line + 2 + size]);
-                rest = &rest[line + 4 + size..];
-                if size == 0 {
-                    break;
-                }
-            }
-        } else {
-            let (now, later) = rest.split_at(length.unwrap_or(0));
-            body.extend_from_slice(now);
-            rest = later;
-        }
-        found.push((head[9..12].to_owned(), body));
-    }
-    assert!(rest.is_empty(), "{}", String::from_utf8_lossy(rest));
+fn answers(mut bytes: &[u8], methods: &[&str]) -> Vec<(String, Vec<u8>)> {
+    let answers = methods.iter().map(|method| come(&mut bytes, *method == "HEAD"));
+    let found = answers.map(|came| (came.status, came.body)).collect();
+    assert!(bytes.is_empty(), "{}", String::from_utf8_lossy(bytes));
     found
 }
 

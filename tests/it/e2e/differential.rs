@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    io::{BufReader, Read, Write},
+    io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
     time::{Duration, Instant},
 };
@@ -287,11 +287,11 @@ fn chunked(headers: &[(&str, &str)], body: &[u8], is_head: bool) -> Vec<u8> {
 
 /// What came back: status, headers without those of the framing, body.
 #[derive(PartialEq, Debug)]
-struct Came {
-    status: String,
+pub struct Came {
+    pub status: String,
     headers: BTreeMap<String, Vec<String>>,
     length: Option<String>,
-    body: Vec<u8>,
+    pub body: Vec<u8>,
     trailers: Vec<String>,
 }
 
@@ -300,18 +300,22 @@ fn send(authority: &str, bytes: &[u8], is_head: bool) -> Came {
     stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     stream.set_nodelay(true).unwrap();
     stream.write_all(bytes).unwrap();
-    let mut reader = BufReader::new(stream);
+    come(&mut BufReader::new(stream), is_head)
+}
+
+/// Reads the next answer.
+pub fn come(reader: &mut impl BufRead, is_head: bool) -> Came {
     loop {
-        let first = line(&mut reader).unwrap();
+        let first = line(reader).unwrap();
         let status = first.split(' ').nth(1).unwrap().to_owned();
         let mut headers: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        while let Some(line) = line(&mut reader).filter(|line| !line.is_empty()) {
+        while let Some(line) = line(reader).filter(|line| !line.is_empty()) {
             let (name, value) = line.split_once(':').unwrap();
             headers.entry(name.to_ascii_lowercase()).or_default().push(value.trim().to_owned());
         }
         // What only announces an answer is one hop's own.
         if !status.starts_with('1') {
-            let (body, trailers) = body(&mut reader, &status, &headers, is_head);
+            let (body, trailers) = body(reader, &status, &headers, is_head);
             let length = headers.remove("content-length").map(|values| values.join(", "));
             for own in ["transfer-encoding", "connection"] {
                 headers.remove(own);
@@ -323,7 +327,7 @@ fn send(authority: &str, bytes: &[u8], is_head: bool) -> Came {
 
 /// The body and the lines behind it.
 fn body(
-    reader: &mut BufReader<TcpStream>,
+    reader: &mut impl BufRead,
     status: &str,
     headers: &BTreeMap<String, Vec<String>>,
     is_head: bool,

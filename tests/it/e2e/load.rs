@@ -470,7 +470,7 @@ async fn u_05_more_than_a_node_takes_is_refused_at_once() {
         if best >= 0.8 * peak && quickest <= Duration::from_millis(50) && probes_pass && sheds {
             break true;
         }
-        if tried.len() == 6 {
+        if tried.len() == 4 {
             break false;
         }
         tokio::time::sleep(short).await;

@@ -6,6 +6,9 @@
 Needs nginx and wrk (Debian: nginx-light, wrk), and what `tests/run` installs for the proxy of express and axios. Everything stays on loopback. CPU per request is the run time of all the proxy's
 threads (/proc/PID/task/*/schedstat) divided by the requests that wrk completed. The gateway runs as shipped: key check, metrics
 and an access-log line per request; nginx with its access log on. All have one worker on CPU 1, upstream and load on CPU 0.
+
+A virtual machine's host may take its processors away at any time, which every figure of such a round includes. Rounds are therefore
+tried until as many as asked for lost at most a hundredth of their time, five times as many at most; the least disturbed count.
 """
 import argparse
 import concurrent.futures
@@ -55,6 +58,13 @@ def cpu_ns(pid):
             with open(f'/proc/{p}/task/{task}/schedstat') as f:
                 total += int(f.read().split()[0])
     return total
+
+
+def host_time():
+    """Hundredths of a second that the host took away from this machine so far, and of all time, over its processors."""
+    with open('/proc/stat') as f:
+        ticks = [int(n) for n in f.readline().split()[1:9]]
+    return ticks[7], sum(ticks)
 
 
 def rss_mb(pid, field='VmRSS'):
@@ -195,10 +205,25 @@ http {{ client_body_temp_path {prefix}; proxy_temp_path {prefix}; fastcgi_temp_p
     def cost(self, target, path, connections=64):
         """One round: microseconds of CPU per request, requests per second, milliseconds at the median and the 99th hundredth."""
         pid, base, header = target
-        self.wrk(base + path, connections, 1, header)
         before = cpu_ns(pid)
-        done, latency = self.wrk(base + path, connections, 2, header)
-        return (cpu_ns(pid) - before) / done / 1000, done / 2, latency['50%'], latency['99%']
+        done, latency = self.wrk(base + path, connections, 1, header)
+        return (cpu_ns(pid) - before) / done / 1000, done, latency['50%'], latency['99%']
+
+    def rounds(self, targets, path, connections=64, count=None):
+        """The costs of all targets beside one another, in the rounds that the host disturbed least."""
+        count = count or self.args.rounds
+        for target in targets:
+            self.cost(target, path, connections)
+        tried = []
+        while len(tried) < 5 * count and sum(taken <= 0.01 for taken, _ in tried) < count:
+            order = list(enumerate(targets))[:: 1 if len(tried) % 2 == 0 else -1]
+            taken, every = host_time()
+            costs = {n: self.cost(target, path, connections) for n, target in order}
+            now = host_time()
+            tried.append(((now[0] - taken) / max(now[1] - every, 1), [costs[n] for n in range(len(targets))]))
+        tried.sort(key=lambda one: one[0])
+        print(f'      {path}: of {len(tried)} rounds, {count} that lost up to {tried[:count][-1][0]:.0%} of their time', flush=True)
+        return [costs for _, costs in tried[:count]]
 
     def check(self, name, value, bound, unit, least=False):
         good = value >= bound if least else value <= bound
@@ -219,13 +244,10 @@ http {{ client_body_temp_path {prefix}; proxy_temp_path {prefix}; fastcgi_temp_p
             assert len(bodies) == 1, 'the bodies differ'
         for size in ('1k', '100k'):
             rounds = []
-            for n in range(self.args.rounds):
-                cost = {}
-                for name in list(targets)[:: 1 if n % 2 == 0 else -1]:
-                    cost[name] = self.cost(targets[name], f'/{size}')
-                    cpu, rate, p50, p99 = cost[name]
-                    print(f'      {size} {name}: {cpu:.1f} us/request, {rate:.0f} req/s, p50 {p50:.2f} ms, p99 {p99:.2f} ms', flush=True)
-                rounds.append([ours / theirs for ours, theirs in zip(cost['rollcall'], cost['nginx'])])
+            for costs in self.rounds(targets.values(), f'/{size}'):
+                for name, (cpu, rate, p50, p99) in zip(targets, costs):
+                    print(f'      {size} {name}: {cpu:.1f} us/request, {rate:.0f} req/s, p50 {p50:.2f} ms, p99 {p99:.2f} ms')
+                rounds.append([ours / theirs for theirs, ours in zip(*costs)])
             print(f'      {size} CPU ratios: {" ".join(f"{r[0]:.2f}" for r in rounds)}')
             cpu, rate, p50, p99 = (statistics.median(column) for column in zip(*rounds))
             self.check(f'passthrough {size}, 64 connections: CPU per request beside nginx', cpu, 1.6, 'x')
@@ -249,17 +271,16 @@ http {{ client_body_temp_path {prefix}; proxy_temp_path {prefix}; fastcgi_temp_p
     def beside_express(self, rollcall):
         express = self.express()
         if express:
-            rounds = [self.cost(rollcall, '/1k')[0] / self.cost(express, '/1k')[0] for _ in range(3)]
+            rounds = [ours[0] / theirs[0] for ours, theirs in self.rounds([rollcall, express], '/1k', count=3)]
             self.check('passthrough 1 kB: CPU per request beside express + axios', statistics.median(rounds), 0.125, 'x')
 
     def mapped(self, pid, port, account, auth):
         """A mapped list of 100 users beside the passthrough of the same page."""
-        base = f'http://127.0.0.1:{port}'
-        paths = {'passthrough': f'/passthrough/{account}/Users?count=100',
-                 'mapped': f'/unified/user-directory/users?integrated_account_id={account}&limit=100'}
-        status, page = request(port, 'GET', paths['mapped'])
+        paths = [f'/passthrough/{account}/Users?count=100', f'/unified/user-directory/users?integrated_account_id={account}&limit=100']
+        status, page = request(port, 'GET', paths[1])
         assert status == 200 and len(json.loads(page)['result']) == 100, (status, page[:500])
-        rounds = [[self.cost((pid, base, auth), paths[name], 16)[0] for name in paths] for _ in range(5)]
+        targets = [(pid, f'http://127.0.0.1:{port}{path}', auth) for path in paths]
+        rounds = [(passed[0], mapped[0]) for passed, mapped in self.rounds(targets, '', 16, 5)]
         print(f'      100 users: {" ".join(f"{mapped:.0f}/{passed:.0f}" for passed, mapped in rounds)} us mapped/passed')
         ratio = statistics.median(mapped / passed for passed, mapped in rounds)
         self.check('mapped list of 100: CPU per request beside our passthrough of the page', ratio, 9, 'x')
@@ -310,11 +331,9 @@ http {{ client_body_temp_path {prefix}; proxy_temp_path {prefix}; fastcgi_temp_p
         self.fill(many)
         gateways = [self.linked(os.path.join(self.dir, 'data-few')), self.linked(many)]
         rounds = []
-        for n in range(self.args.rounds):
-            order = (0, 1) if n % 2 else (1, 0)
-            cost = {which: self.cost(gateways[which][1], '/1k')[0] for which in order}
-            rounds.append(cost[1] - cost[0])
-            print(f'      one account: {cost[0]:.1f} us/request, {self.args.accounts}: {cost[1]:.1f} us/request', flush=True)
+        for (few, *_), (more, *_) in self.rounds([target for _, target in gateways], '/1k'):
+            rounds.append(more - few)
+            print(f'      one account: {few:.1f} us/request, {self.args.accounts}: {more:.1f} us/request', flush=True)
         self.check(f'CPU per request that {self.args.accounts} accounts add', statistics.median(rounds), 8, 'us')
         for process, _ in gateways:
             self.stop(process)

@@ -17,6 +17,18 @@ pub mod upstream {
     pub use egress::{Allow, Guard};
     pub use egress_proxy::EgressProxy;
 
+    /// Stands for why nothing was sent.
+    #[derive(Debug)]
+    pub enum Failure {
+        /// A parameter cannot be.
+        Unsendable {
+            /// Its name.
+            field: String,
+            /// Why.
+            reason: String,
+        },
+    }
+
     /// Stands for the bookkeeping that hangs on a guard.
     pub mod load {
         use std::sync::atomic::{AtomicUsize, Ordering};

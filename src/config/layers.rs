@@ -170,7 +170,7 @@ impl Layers {
     /// The source of each given setting and the warnings; or every mistake.
     pub(super) fn finish(self) -> Result<(Sources, Vec<String>), ConfigError> {
         if !self.mistakes.is_empty() {
-            return Err(ConfigError(self.mistakes));
+            return Err(ConfigError { mistakes: self.mistakes, warnings: self.warnings });
         }
         Ok((self.given.into_iter().rev().map(|(key, given)| (key, given.source)).collect(), self.warnings))
     }

@@ -54,15 +54,21 @@ impl fmt::Display for Mistake {
 
 /// Every mistake of the settings; the program ends with its text.
 #[derive(Debug)]
-pub struct ConfigError(pub Vec<Mistake>);
+pub struct ConfigError {
+    /// What must be mended.
+    pub mistakes: Vec<Mistake>,
+    /// What has no effect, which may be why something is missing.
+    pub warnings: Vec<String>,
+}
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.len() {
+        match self.mistakes.len() {
             1 => f.write_str("the settings have a mistake:")?,
             count => write!(f, "the settings have {count} mistakes:")?,
         }
-        self.0.iter().try_for_each(|mistake| write!(f, "\n  - {mistake}"))
+        self.mistakes.iter().try_for_each(|mistake| write!(f, "\n  - {mistake}"))?;
+        self.warnings.iter().try_for_each(|warning| write!(f, "\n  besides: {warning}"))
     }
 }
 

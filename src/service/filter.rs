@@ -1,20 +1,22 @@
 //! Filters: none is ever ignored. Each goes to the vendor where the connector declares it, and is evaluated on the mapped
 //! records in any case.
 
+mod values;
+
 use std::{
     borrow::Cow,
     collections::{BTreeMap, BTreeSet},
 };
 
-use jiff::Timestamp;
 use serde_json::Value;
 
+use self::values::Values;
 use super::Linked;
 use crate::{
     connector::{Position, ResourceDef, VendorFilter},
     error::{Code, Error, Result},
     mapping::RuleFile,
-    model::{FilterReport, Kind, Resource, Shape},
+    model::{FilterReport, Kind, Resource, Shape, Warning},
 };
 
 /// How a value is compared.
@@ -88,8 +90,9 @@ const ALIASES: &[(Resource, &str, &str)] = &[
     (Resource::Activity, "actor", "actor[user][id]"),
 ];
 
-/// Texts that people write in any case.
-const ANY_CASE: &[&str] = &["email", "emails", "username", "aliases"];
+/// What others call the place in a list.
+const PAGING: &[&str] =
+    &["page", "page_size", "per_page", "pagesize", "offset", "skip", "start", "startIndex", "count", "cursor", "after"];
 
 const NUMBER: &[&str] = &["eq", "in", "gt", "gte", "lt", "lte"];
 const TIME: &[&str] = &["eq", "in", "gt", "gte", "lt", "lte"];
@@ -122,14 +125,47 @@ struct Test {
     values: Values,
 }
 
-#[derive(Debug)]
-enum Values {
-    Texts(BTreeSet<String>),
-    AnyCase(BTreeSet<String>),
-    Part(String),
-    Bool(bool),
-    Numbers(Vec<f64>),
-    Times(Vec<Timestamp>),
+/// The fields that filters ask for and none of the records looked at says. A vendor may leave them out of its lists, and then
+/// "nobody" is not what it says.
+#[derive(Debug, Default)]
+pub struct Unsaid(Option<BTreeSet<String>>);
+
+impl Unsaid {
+    /// Looks at one more record.
+    pub fn look(&mut self, plan: &Plan, record: &Value) {
+        let is_unsaid = |member: &str| match record.get(member) {
+            None | Some(Value::Null) => true,
+            Some(Value::Array(elements)) => elements.is_empty(),
+            Some(_) => false,
+        };
+        match &mut self.0 {
+            Some(members) => members.retain(|member| is_unsaid(member)),
+            None => {
+                let asked = plan.tests.iter().filter_map(|test| test.path.first());
+                self.0 = Some(asked.filter(|member| is_unsaid(member)).cloned().collect());
+            }
+        }
+    }
+
+    /// What was found of more records.
+    pub fn and(&mut self, more: Unsaid) {
+        match (&mut self.0, more.0) {
+            (Some(members), Some(more)) => members.retain(|member| more.contains(member)),
+            (known, more) => *known = known.take().or(more),
+        }
+    }
+
+    /// What a caller should know who got nothing.
+    pub fn warnings(&self, resource: Resource) -> impl Iterator<Item = Warning> {
+        self.0.iter().flatten().map(move |member| Warning {
+            code: "field_never_said".to_owned(),
+            message: format!(
+                "Of the {} none says `{member}`: where the vendor leaves it out of lists, a filter of it finds nothing.",
+                resource.plural()
+            ),
+            field: Some(member.clone()),
+        })
+    }
 }
 
 impl Plan {
@@ -346,78 +382,6 @@ fn hold_together(tests: &[Test], record: &Value) -> bool {
     }
 }
 
-impl Values {
-    fn new(kind: Kind, path: &[String], filter: &Filter) -> Result<Values> {
-        let bad = |detail: String| Err(Error::new(Code::InvalidFilter, detail).field(&filter.field));
-        let ordered = matches!(filter.op, FilterOp::Gt | FilterOp::Gte | FilterOp::Lt | FilterOp::Lte);
-        let is_part = filter.op == FilterOp::Contains;
-        if ordered && !matches!(kind, Kind::Time | Kind::Number) || is_part && !matches!(kind, Kind::Text) {
-            return bad(format!("`{}` takes {}, not {}.", filter.field, operators(kind).join(", "), filter.op.as_str()));
-        }
-        let Some(first) = filter.values.first() else {
-            return bad(format!("`{}` needs a value.", filter.field));
-        };
-        match kind {
-            Kind::Time => match filter.values.iter().map(|value| parse_time(value)).collect() {
-                Some(times) => Ok(Values::Times(times)),
-                None => bad(format!("`{}` takes RFC 3339 times, for example 2026-01-31T00:00:00Z.", filter.field)),
-            },
-            Kind::Number => {
-                match filter.values.iter().map(|value| value.parse().ok().filter(|n: &f64| n.is_finite())).collect() {
-                    Some(numbers) => Ok(Values::Numbers(numbers)),
-                    None => bad(format!("`{}` takes numbers.", filter.field)),
-                }
-            }
-            _ if is_part && first.is_empty() => bad(format!("`{}` needs a text to look for.", filter.field)),
-            _ if is_part => Ok(Values::Part(first.to_lowercase())),
-            Kind::Bool => match (first.as_str(), filter.op) {
-                ("true", FilterOp::Eq) => Ok(Values::Bool(true)),
-                ("false", FilterOp::Eq) => Ok(Values::Bool(false)),
-                _ => bad(format!("`{}` takes true or false.", filter.field)),
-            },
-            Kind::Enum(words) => match filter.values.iter().find(|value| !words.contains(&value.as_str())) {
-                Some(_) => bad(format!("`{}` takes one of: {}.", filter.field, words.join(", "))),
-                None => Ok(Values::Texts(filter.values.iter().cloned().collect())),
-            },
-            _ if path.first().is_some_and(|first| ANY_CASE.contains(&first.as_str())) => {
-                Ok(Values::AnyCase(filter.values.iter().map(|v| v.to_lowercase()).collect()))
-            }
-            _ => Ok(Values::Texts(filter.values.iter().cloned().collect())),
-        }
-    }
-
-    fn compare(&self, leaf: &Value, op: FilterOp) -> bool {
-        match (self, leaf) {
-            (Values::Texts(texts), Value::String(text)) => texts.contains(text),
-            (Values::AnyCase(texts), Value::String(text)) => texts.contains(&text.to_lowercase()),
-            (Values::Part(part), Value::String(text)) => text.to_lowercase().contains(part),
-            (Values::Bool(wanted), Value::Bool(flag)) => wanted == flag,
-            (Values::Times(wanted), Value::String(text)) => {
-                text.parse::<Timestamp>().is_ok_and(|time| wanted.iter().any(|wanted| stands(&time, op, wanted)))
-            }
-            (Values::Numbers(wanted), Value::Number(number)) => {
-                number.as_f64().is_some_and(|number| wanted.iter().any(|wanted| stands(&number, op, wanted)))
-            }
-            _ => false,
-        }
-    }
-}
-
-fn stands<T: PartialOrd>(found: &T, op: FilterOp, wanted: &T) -> bool {
-    match op {
-        FilterOp::Eq | FilterOp::In | FilterOp::Contains => found == wanted,
-        FilterOp::Gt => found > wanted,
-        FilterOp::Gte => found >= wanted,
-        FilterOp::Lt => found < wanted,
-        FilterOp::Lte => found <= wanted,
-    }
-}
-
-fn parse_time(text: &str) -> Option<Timestamp> {
-    let date = || text.parse::<jiff::civil::Date>().ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok().map(|zoned| zoned.timestamp());
-    text.parse().ok().or_else(date)
-}
-
 fn leaf(shape: &'static Shape, path: &[String]) -> Option<Kind> {
     let (first, rest) = path.split_first()?;
     match (shape.field(first)?.kind, rest) {
@@ -439,7 +403,11 @@ fn any_leaf(value: &Value, path: &[String], test: &dyn Fn(&Value) -> bool) -> bo
 }
 
 fn unknown(filter: &Filter, def: &ResourceDef) -> Error {
-    let detail = format!("`{}` is not a filter or parameter here. {}", filter.field, filters_of(def));
+    let hint = match PAGING.contains(&filter.field.as_str()) {
+        true => "Pages are asked for with `limit` and `next_cursor`.".to_owned(),
+        false => filters_of(def),
+    };
+    let detail = format!("`{}` is not a filter or parameter here. {hint}", filter.field);
     Error::new(Code::InvalidFilter, detail).field(&filter.field)
 }
 
@@ -499,6 +467,31 @@ mod tests {
         };
         assert!(plan.holds(&user(true)));
         assert!(!plan.holds(&user(false)), "the address is not the main one");
+    }
+
+    #[test]
+    fn fields_that_no_record_says_are_known() {
+        let tests = ["group_id", "title"].map(|field| test_of(field, FilterOp::Eq, &["x"]).unwrap());
+        let plan = Plan { tests: tests.into(), ..Plan::default() };
+        let never = |records: &[Value]| {
+            let mut unsaid = Unsaid::default();
+            records.iter().for_each(|record| unsaid.look(&plan, record));
+            unsaid.warnings(Resource::User).filter_map(|warning| warning.field).collect::<Vec<_>>()
+        };
+        let (without, empty, with) = (json!({"id": "1"}), json!({"groups": [], "title": null}), json!({"groups": [{"id": "g"}]}));
+        assert_eq!(never(&[]), [""; 0]);
+        assert_eq!(never(&[without.clone(), empty.clone()]), ["groups", "title"]);
+        assert_eq!(never(&[without, with, empty]), ["title"]);
+        let mut both = Unsaid(Some(["groups".to_owned(), "title".to_owned()].into()));
+        both.and(Unsaid::default());
+        both.and(Unsaid(Some(["title".to_owned()].into())));
+        assert_eq!(both.warnings(Resource::User).count(), 1);
+    }
+
+    #[test]
+    fn another_apis_page_is_told_of_ours() {
+        let error = test_of("page", FilterOp::Eq, &["2"]).unwrap_err();
+        assert_eq!((error.field_name(), error.detail().contains("`next_cursor`")), (Some("page"), true));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use super::{
     Directory, Linked, ListQuery, ResponseFormat,
     cursor::{Cursor, MAX_LOST},
     directory::offered,
+    filter::Unsaid,
     source::Source,
     walk::Walk,
     write::{MAX_WARNINGS, Writer, Writing},
@@ -43,6 +44,7 @@ pub struct Lines {
     cursor: Option<Cursor>,
     has_ended: bool,
     end: ListEnd,
+    unsaid: Unsaid,
 }
 
 impl Lines {
@@ -54,7 +56,7 @@ impl Lines {
             let detail = format!("`{name}` changes how one page is written; it cannot be asked for together with lines.");
             return Err(Error::new(Code::InvalidParameter, detail).field(*name));
         }
-        Ok(Self { resource, parent, query, cursor: None, has_ended: false, end: ListEnd::default() })
+        Ok(Self { resource, parent, query, cursor: None, has_ended: false, end: ListEnd::default(), unsaid: Unsaid::default() })
     }
 
     /// The next records, one per line; `None` after the last. A piece in which nothing is wanted is empty. After an error the
@@ -72,6 +74,7 @@ impl Lines {
         let mut writer = Writer::new(def, Writing::lines(&self.query, def)?, &walk.plan);
         let next = walk.read_piece(&mut cursor, &mut writer).await?;
         let count = writer.count;
+        self.unsaid.and(std::mem::take(&mut writer.unsaid));
         let (bytes, warnings) = writer.finish();
         self.end.result_count += count as u64;
         self.end.is_partial_response = def.partial;
@@ -80,6 +83,10 @@ impl Lines {
         cursor.lost.truncate(MAX_LOST);
         self.end.complete = next.is_none() && cursor.lost.is_empty();
         self.has_ended = next.is_none();
+        if self.has_ended && self.end.result_count == 0 {
+            let unsaid: Vec<Warning> = self.unsaid.warnings(self.resource).collect();
+            self.note(unsaid.into_iter());
+        }
         if self.has_ended {
             directory.walk_ended(linked, def, self.end.complete);
         }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::{
     cursor::{Cursor, Cursors, Position, digest},
     directory::{DEFAULT_LIMIT, IGNORED_LIMIT, ListPage, ListQuery, MAX_LIMIT, ResponseFormat, refuse_query},
-    filter::Plan,
+    filter::{Plan, Unsaid},
     order::{self, Order},
     snapshot,
     source::{Batch, Source},
@@ -79,13 +79,16 @@ impl<'a> Walk<'a> {
             Some(order) => self.read_in_order(order, &mut cursor, &mut writer, self.limit).await?,
             None => self.read_page(&mut cursor, &mut writer).await?,
         };
-        let lost = cursor.lost.clone();
+        let (lost, found_nothing) = (cursor.lost.clone(), next.is_none() && cursor.seen == 0);
         let next_cursor = match next {
             Some(at) => Some(self.seal(Cursor { at, ..cursor }).await?),
             None => None,
         };
         for warning in &lost {
             writer.warn(warning.clone());
+        }
+        if found_nothing {
+            std::mem::take(&mut writer.unsaid).warnings(self.source.def.resource).for_each(|warning| writer.warn(warning));
         }
         let (is_partial, count) = (self.source.def.partial, writer.count);
         let (result, warnings) = writer.finish();
@@ -158,7 +161,7 @@ impl<'a> Walk<'a> {
                 (directory.snapshots.manifest(linked, id).await?.ok_or_else(snapshot::ended)?, offset, 0)
             }
             _ => {
-                let (list, pages) = self.read_all(order, cursor).await?;
+                let (list, pages) = self.read_all(order, cursor, &mut writer.unsaid).await?;
                 let records = snapshot::records_of(&list)?;
                 if records.len() <= limit {
                     records.into_iter().try_for_each(|range| writer.take_placed(&list[range]))?;
@@ -182,7 +185,7 @@ impl<'a> Walk<'a> {
     }
 
     /// The whole list, in order; refused when it is longer than the gateway sorts.
-    async fn read_all(&self, order: &Order, cursor: &mut Cursor) -> Result<(Bytes, usize)> {
+    async fn read_all(&self, order: &Order, cursor: &mut Cursor, unsaid: &mut Unsaid) -> Result<(Bytes, usize)> {
         let (started, mut pages) = (Instant::now(), 0);
         let mut writer = Writer::placing(self.source.def, &self.plan, order.clone());
         loop {
@@ -205,6 +208,7 @@ impl<'a> Walk<'a> {
         if self.source.must_not_be_empty() && writer.count == 0 && self.plan.is_empty() {
             return Err(empty());
         }
+        unsaid.and(std::mem::take(&mut writer.unsaid));
         Ok((writer.in_order(), pages))
     }
 

@@ -8,7 +8,7 @@ use serde_json::{Value, value::RawValue};
 use super::{
     Linked, OneQuery,
     directory::{ListQuery, OneRecord, ResponseFormat, parse_mapped},
-    filter::Plan,
+    filter::{Plan, Unsaid},
     order::{Key, Order, Placed},
     walk::debug_of,
 };
@@ -119,6 +119,8 @@ pub struct Writer<'a> {
     pub count: usize,
     /// What a caller should know.
     pub warnings: Vec<Warning>,
+    /// Fields that filters ask for and no record said.
+    pub unsaid: Unsaid,
 }
 
 impl<'a> Writer<'a> {
@@ -129,8 +131,8 @@ impl<'a> Writer<'a> {
             Form::KeyedBy(_) => vec![b'{'],
             Form::Lines => Vec::new(),
         };
-        let (scratch, keys, warnings) = (Vec::new(), BTreeSet::new(), Vec::new());
-        Self { def, writing, plan, out, scratch, keys, places: None, count: 0, warnings }
+        let (scratch, keys, warnings, unsaid) = (Vec::new(), BTreeSet::new(), Vec::new(), Unsaid::default());
+        Self { def, writing, plan, out, scratch, keys, places: None, count: 0, warnings, unsaid }
     }
 
     /// Writes nothing yet, but keeps the records until their order is known.
@@ -205,7 +207,7 @@ impl<'a> Writer<'a> {
     /// Keeps the record in `scratch`, if it satisfies the filters, until its place is known.
     fn place_if_it_holds(&mut self, record: &[u8], warnings: Vec<Warning>) -> Result<()> {
         let value = parse_mapped(&self.scratch)?;
-        if !self.plan.holds(&value) {
+        if !self.holds(&value) {
             return Ok(());
         }
         let Some(places) = &mut self.places else { return Ok(()) };
@@ -244,7 +246,12 @@ impl<'a> Writer<'a> {
     /// Writes the record, whose unified form is in `scratch`, if it satisfies the filters.
     fn take_if_it_holds(&mut self, record: &[u8], warnings: Vec<Warning>) -> Result<()> {
         let value = parse_mapped(&self.scratch)?;
-        if self.plan.holds(&value) { self.write_scratch(record, value, warnings) } else { Ok(()) }
+        if self.holds(&value) { self.write_scratch(record, value, warnings) } else { Ok(()) }
+    }
+
+    fn holds(&mut self, value: &Value) -> bool {
+        self.unsaid.look(self.plan, value);
+        self.plan.holds(value)
     }
 
     /// Writes the record, whose unified form is in `scratch` and read as `value`.

@@ -49,6 +49,17 @@ fn reserved(name: &str) -> bool {
         || name.contains('_')
 }
 
+/// Whether the body is JSON, as its `Content-Type` says.
+pub fn says_json(headers: &HeaderMap) -> bool {
+    headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).is_some_and(means_json)
+}
+
+/// Whether a `Content-Type` means JSON; by its suffix as well (RFC 6839 §3.1).
+pub fn means_json(content_type: &str) -> bool {
+    let kind = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    kind == "application/json" || kind == "text/json" || kind.ends_with("+json")
+}
+
 /// Headers that describe the message rather than carry the credential: the connector's are only a default.
 fn is_default(name: &HeaderName) -> bool {
     matches!(name.as_str(), "accept" | "accept-encoding" | "accept-language" | "content-type" | "user-agent")

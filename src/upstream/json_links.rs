@@ -6,7 +6,7 @@ use std::{borrow::Cow, mem, sync::Arc};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
 
-use super::{Access, Failure, links::Place, passthrough::Cut};
+use super::{Access, Failure, headers::says_json, links::Place, passthrough::Cut};
 use crate::connector::{LinkPath, LinkStep};
 
 /// The longest link that is rewritten, as it is written.
@@ -56,7 +56,7 @@ enum Text {
 /// cannot be read although it was asked for plainly is an error: its links would lead clients past us.
 pub fn rewriter(place: &Place<'_>, status: StatusCode, headers: &mut HeaderMap) -> Result<Option<Box<JsonLinks>>, Failure> {
     let is_whole = !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED | StatusCode::PARTIAL_CONTENT);
-    if place.access.method.proxy.links.is_empty() || !is_whole || !is_json(headers) {
+    if place.access.method.proxy.links.is_empty() || !is_whole || !says_json(headers) {
         return Ok(None);
     }
     if headers.get(header::CONTENT_ENCODING).is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
@@ -73,12 +73,6 @@ pub fn forget_bytes(headers: &mut HeaderMap) {
     for name in OF_BYTES {
         headers.remove(name);
     }
-}
-
-fn is_json(headers: &HeaderMap) -> bool {
-    let Some(Ok(text)) = headers.get(header::CONTENT_TYPE).map(|value| value.to_str()) else { return false };
-    let kind = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    kind == "application/json" || kind == "text/json" || kind.ends_with("+json")
 }
 
 impl JsonLinks {

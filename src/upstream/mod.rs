@@ -42,7 +42,7 @@ pub use meters::ByConnector;
 pub use query::Query;
 pub use report::{ReportAsk, ReportPage};
 pub use send::{CustomAnswer, CustomCall, HttpAnswer, HttpCall};
-pub use transport::{keeper_commander::ADDON_MISSING, rest_write::PATH as UNUSABLE};
+pub use transport::keeper_commander::ADDON_MISSING;
 pub use trust::Trust;
 pub use write::{Said, VerbatimAsk, WriteAsk, WriteVerb, Written, judge};
 
@@ -105,6 +105,9 @@ pub enum Failure {
         /// Why.
         reason: String,
     },
+    /// A name that cannot stand in a request's address, so that nothing can have it; nothing was sent.
+    #[error("{0}")]
+    Unaddressable(String),
     /// What is named cannot be there; nothing was sent.
     #[error("{0}")]
     Absent(String),
@@ -166,6 +169,7 @@ impl Failure {
             },
             Failure::Upload(_) => Code::RequestTimeout,
             Failure::Unsendable { .. } => Code::FieldNotWritable,
+            Failure::Unaddressable(_) => Code::InvalidPath,
             Failure::Exists(_) => Code::AlreadyExists,
             Failure::Absent(_) => Code::NotFound,
             Failure::Lacking { .. } => Code::AddonMissing,
@@ -209,8 +213,6 @@ pub struct RawPage {
     pub records: Records,
     /// What finds the next page; `None` at the end. Opaque to everybody but `page`.
     pub next: Option<String>,
-    /// The number of records in all, where the vendor says it.
-    pub total: Option<u64>,
 }
 
 /// What a list asks for.

@@ -101,7 +101,8 @@ impl Written {
 /// What a failed exchange says about a write: an error when it surely had no effect.
 pub fn judge(failure: Failure) -> Result<Said, Failure> {
     match &failure {
-        Failure::Unsendable { .. } | Failure::Exists(_) | Failure::Absent(_) => Err(failure),
+        Failure::Unsendable { .. } | Failure::Unaddressable(_) => Err(failure),
+        Failure::Exists(_) | Failure::Absent(_) => Err(failure),
         Failure::Egress(_) | Failure::Unreachable(_) | Failure::Distrusted { .. } | Failure::Upload(_) => Err(failure),
         Failure::Busy(_) | Failure::Held { .. } | Failure::Throttled { .. } | Failure::Store(_) => Err(failure),
         Failure::Answered { answer, meaning, .. } => match (answer.status.unwrap_or_default(), meaning) {

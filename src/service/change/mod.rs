@@ -30,7 +30,7 @@ use crate::{
     error::{Code, Error, Result},
     mapping::{Options, Roots, not_shown},
     model::{Resource, Warning},
-    upstream::{Failure, UNUSABLE, WriteAsk, WriteVerb, Written},
+    upstream::{Failure, WriteAsk, WriteVerb, Written},
 };
 
 /// A vendor that answers a read from a copy may need this long to show what it has just taken.
@@ -238,7 +238,7 @@ impl Work<'_> {
 
     /// The error for a write that had no effect.
     async fn refused(&self, verb: WriteVerb, failure: Failure) -> Error {
-        if matches!(&failure, Failure::Unsendable { field, .. } if field == UNUSABLE) {
+        if matches!(failure, Failure::Unaddressable(_)) {
             return no_record(self.def);
         }
         let status = match &failure {

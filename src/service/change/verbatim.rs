@@ -16,7 +16,7 @@ use crate::{
         directory::{Directory, no_record, offered, refuse_query, without},
         passthrough::{not_confirmed, raw_without, taken},
     },
-    upstream::{Access, Failure, Said, UNUSABLE, Upstream, VerbatimAsk, WriteAsk, WriteVerb, judge},
+    upstream::{Access, Failure, Said, Upstream, VerbatimAsk, WriteAsk, WriteVerb, judge},
 };
 
 /// What is done.
@@ -144,7 +144,8 @@ impl Directory {
             Err(failure) => failure,
         };
         match failure {
-            Failure::Unsendable { field, .. } if field == UNUSABLE || field == "id" => no_record(def),
+            Failure::Unaddressable(_) => no_record(def),
+            Failure::Unsendable { field, .. } if field == "id" => no_record(def),
             Failure::Unsendable { field, reason } => {
                 let field = field.strip_prefix("remote_data.").unwrap_or(&field).to_owned();
                 Failure::Unsendable { field, reason }.into()

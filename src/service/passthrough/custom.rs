@@ -11,8 +11,8 @@ use crate::{
     mapping::Path,
     service::{Linked, accounts::cut_short},
     upstream::{
-        CustomAnswer, CustomCall, Failure, HttpAnswer, Said, UNUSABLE, headers::request_headers, judge,
-        passthrough_target::build_target, transport::keeper_commander::submitted_request_id,
+        CustomAnswer, CustomCall, Failure, HttpAnswer, Said, headers::request_headers, judge, passthrough_target::build_target,
+        transport::keeper_commander::submitted_request_id,
     },
 };
 
@@ -146,12 +146,7 @@ impl Passthrough {
         if failure.code() == Code::ReauthRequired {
             self.accounts.doubt(Arc::clone(linked));
         }
-        match &failure {
-            Failure::Unsendable { field, .. } if field == UNUSABLE => {
-                Error::new(Code::InvalidPath, "The path holds a character that must be percent-encoded.")
-            }
-            _ => failure.into(),
-        }
+        failure.into()
     }
 
     fn unconfirmed(&self, linked: &Arc<Linked>, failure: Failure) -> Error {

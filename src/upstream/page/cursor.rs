@@ -1,6 +1,6 @@
 //! A cursor in the answer goes into a parameter.
 
-use super::{After, Failure, ListAsk, Plan, Read, Step, advance, broken, check_count, read_token, size, write_token};
+use super::{Failure, ListAsk, Plan, Read, Step, advance, broken, check_count, read_token, size, write_token};
 use crate::mapping::Path;
 
 const KIND: char = 'c';
@@ -20,7 +20,7 @@ pub(super) fn plan(param: &str, limit: Option<&str>, max: usize, ask: &ListAsk) 
     Ok(Plan { params, address: None, at })
 }
 
-pub(super) fn after(next: &Path, more: Option<&Path>, read: &Read<'_>) -> Result<After, Failure> {
+pub(super) fn after(next: &Path, more: Option<&Path>, read: &Read<'_>) -> Result<Option<String>, Failure> {
     let body = &read.answer.body;
     let cursor = next.text(body).filter(|cursor| !cursor.is_empty());
     let more = more.and_then(|path| path.text(body));
@@ -33,11 +33,11 @@ pub(super) fn after(next: &Path, more: Option<&Path>, read: &Read<'_>) -> Result
     if cursor.is_some() && !read.plan.params.is_empty() && read.step().size > 1 && sized(read) {
         check_count(read, None)?;
     }
-    let Some(cursor) = cursor else { return Ok(After::default()) };
+    let Some(cursor) = cursor else { return Ok(None) };
     if read.step().cursor.as_deref() == Some(&cursor) {
         return Err(broken("the same cursor came back"));
     }
-    Ok(After { next: Some(write_token(KIND, &advance(read, None, 0, Some(cursor)))), total: None })
+    Ok(Some(write_token(KIND, &advance(read, None, 0, Some(cursor)))))
 }
 
 /// Whether this page was asked for with a size.

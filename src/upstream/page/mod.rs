@@ -67,15 +67,6 @@ impl Read<'_> {
     }
 }
 
-/// What an answer says about what comes after it.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct After {
-    /// `RawPage::next`.
-    pub(super) next: Option<String>,
-    /// `RawPage::total`.
-    pub(super) total: Option<u64>,
-}
-
 /// What to ask for this page.
 pub(super) fn plan(style: &PageStyle, access: &Access, ask: &ListAsk) -> Result<Plan, Failure> {
     match style {
@@ -91,9 +82,9 @@ pub(super) fn plan(style: &PageStyle, access: &Access, ask: &ListAsk) -> Result<
 }
 
 /// What comes after this page.
-pub(super) fn after(style: &PageStyle, read: &Read<'_>) -> Result<After, Failure> {
+pub(super) fn after(style: &PageStyle, read: &Read<'_>) -> Result<Option<String>, Failure> {
     let after = match style {
-        PageStyle::None => After::default(),
+        PageStyle::None => None,
         PageStyle::Scim { .. } => scim::after(read)?,
         PageStyle::Cursor { next, more, .. } => cursor::after(next, more.as_ref(), read)?,
         PageStyle::NextUrl { next, .. } => next_url::after(next.text(&read.answer.body).as_deref(), read)?,
@@ -103,7 +94,7 @@ pub(super) fn after(style: &PageStyle, read: &Read<'_>) -> Result<After, Failure
         PageStyle::Page { first, pages, total, .. } => pages::after(*first, pages.as_ref(), total.as_ref(), read)?,
         PageStyle::Offset { total, .. } => offset::after(total.as_ref(), read)?,
     };
-    match after.next.is_some() && read.records.is_empty() {
+    match after.is_some() && read.records.is_empty() {
         true => Err(broken("the page is empty but names a next one")),
         false => Ok(after),
     }

@@ -2,7 +2,7 @@
 
 use url::Url;
 
-use super::{Access, After, Failure, ListAsk, Plan, Read, Step, advance, broken, read_token, size, write_token};
+use super::{Access, Failure, ListAsk, Plan, Read, Step, advance, broken, read_token, size, write_token};
 use crate::upstream::passthrough_target::is_named;
 
 const KIND: char = 'u';
@@ -23,8 +23,8 @@ pub(super) fn plan(limit: Option<&str>, max: usize, access: &Access, ask: &ListA
     Ok(Plan { params: Vec::new(), address: Some(address), at })
 }
 
-pub(super) fn after(next: Option<&str>, read: &Read<'_>) -> Result<After, Failure> {
-    let Some(next) = next.map(str::trim).filter(|next| !next.is_empty()) else { return Ok(After::default()) };
+pub(super) fn after(next: Option<&str>, read: &Read<'_>) -> Result<Option<String>, Failure> {
+    let Some(next) = next.map(str::trim).filter(|next| !next.is_empty()) else { return Ok(None) };
     let mut url = absolute(next, read)?;
     url.set_fragment(None);
     strip(&mut url, read.access);
@@ -34,7 +34,7 @@ pub(super) fn after(next: Option<&str>, read: &Read<'_>) -> Result<After, Failur
     }
     let query = url.query().map(|query| format!("?{query}")).unwrap_or_default();
     let step = advance(read, None, origin as u64, Some(format!("{}{query}", url.path())));
-    Ok(After { next: Some(write_token(KIND, &step)), total: None })
+    Ok(Some(write_token(KIND, &step)))
 }
 
 /// Vendors write whole addresses, absolute paths or only a query.

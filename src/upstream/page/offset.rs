@@ -1,6 +1,6 @@
 //! Offsets. The next one follows from what came, not from what was asked: vendors have limits of their own.
 
-use super::{After, Failure, ListAsk, Plan, Read, Step, advance, broken, check_count, number, read_token, size, write_token};
+use super::{Failure, ListAsk, Plan, Read, Step, advance, broken, check_count, number, read_token, size, write_token};
 use crate::mapping::Path;
 
 const KIND: char = 'o';
@@ -14,7 +14,7 @@ pub(super) fn plan(param: &str, limit: &str, max: usize, ask: &ListAsk) -> Resul
     Ok(Plan { params, address: None, at })
 }
 
-pub(super) fn after(total: Option<&Path>, read: &Read<'_>) -> Result<After, Failure> {
+pub(super) fn after(total: Option<&Path>, read: &Read<'_>) -> Result<Option<String>, Failure> {
     let total = number(total, &read.answer.body);
     check_count(read, total)?;
     let seen = read.step().seen + read.count();
@@ -23,8 +23,8 @@ pub(super) fn after(total: Option<&Path>, read: &Read<'_>) -> Result<After, Fail
         None => read.records.is_empty(),
     };
     match done {
-        true => Ok(After { next: None, total }),
+        true => Ok(None),
         false if read.records.is_empty() => Err(broken(format!("the page at {seen} is empty, although more is promised"))),
-        false => Ok(After { next: Some(write_token(KIND, &advance(read, total, 0, None))), total }),
+        false => Ok(Some(write_token(KIND, &advance(read, total, 0, None)))),
     }
 }

@@ -1,8 +1,6 @@
 //! Page numbers.
 
-use super::{
-    After, Failure, ListAsk, Plan, Read, Step, advance, broken, check_count, check_end, number, read_token, size, write_token,
-};
+use super::{Failure, ListAsk, Plan, Read, Step, advance, broken, check_count, check_end, number, read_token, size, write_token};
 use crate::mapping::Path;
 
 const KIND: char = 'p';
@@ -18,7 +16,7 @@ pub(super) fn plan(param: &str, first: u64, limit: &str, max: usize, ask: &ListA
 
 /// Where the vendor counts neither pages nor records, only an empty page is the end: a short one may be the vendor's own
 /// smaller limit.
-pub(super) fn after(first: u64, pages: Option<&Path>, total: Option<&Path>, read: &Read<'_>) -> Result<After, Failure> {
+pub(super) fn after(first: u64, pages: Option<&Path>, total: Option<&Path>, read: &Read<'_>) -> Result<Option<String>, Failure> {
     let body = &read.answer.body;
     let total = number(total, body);
     check_count(read, total)?;
@@ -30,11 +28,11 @@ pub(super) fn after(first: u64, pages: Option<&Path>, total: Option<&Path>, read
     };
     if done {
         check_end(read, total)?;
-        return Ok(After { next: None, total });
+        return Ok(None);
     }
     if read.records.is_empty() {
         return Err(broken("a page is empty before the last one"));
     }
     let step = advance(read, total, step.number + 1, None);
-    Ok(After { next: Some(write_token(KIND, &step)), total })
+    Ok(Some(write_token(KIND, &step)))
 }

@@ -5,9 +5,7 @@ use std::{borrow::Cow, ops::Range};
 
 use serde::{Deserialize, Deserializer};
 
-use super::{
-    Access, After, Failure, ListAsk, Plan, Read, Step, advance, broken, check_count, check_end, read_token, size, write_token,
-};
+use super::{Access, Failure, ListAsk, Plan, Read, Step, advance, broken, check_count, check_end, read_token, size, write_token};
 
 const INDEX: char = 'i';
 const CURSOR: char = 's';
@@ -50,7 +48,7 @@ pub(super) fn plan(max: usize, access: &Access, ask: &ListAsk) -> Result<Plan, F
     Ok(Plan { params: vec![place, ("count".to_owned(), at.size.to_string())], address: None, at })
 }
 
-pub(super) fn after(read: &Read<'_>) -> Result<After, Failure> {
+pub(super) fn after(read: &Read<'_>) -> Result<Option<String>, Failure> {
     let envelope: Envelope = serde_json::from_slice(&without_records(&read.answer.body, read.records))
         .map_err(|error| Failure::BadAnswer(format!("the list is not JSON: {error}")))?;
     match read.step().number {
@@ -67,20 +65,20 @@ fn without_records<'a>(body: &'a [u8], records: &[Range<usize>]) -> Cow<'a, [u8]
     }
 }
 
-fn after_cursor(read: &Read<'_>, envelope: &Envelope) -> Result<After, Failure> {
+fn after_cursor(read: &Read<'_>, envelope: &Envelope) -> Result<Option<String>, Failure> {
     let total = envelope.total_results;
     let Some(cursor) = envelope.next_cursor.clone().filter(|cursor| !cursor.is_empty()) else {
         check_end(read, total)?;
-        return Ok(After { next: None, total });
+        return Ok(None);
     };
     check_count(read, None)?;
     if read.step().cursor.as_deref() == Some(&cursor) {
         return Err(broken("the same cursor came back"));
     }
-    Ok(After { next: Some(write_token(CURSOR, &advance(read, total, 0, Some(cursor)))), total })
+    Ok(Some(write_token(CURSOR, &advance(read, total, 0, Some(cursor)))))
 }
 
-fn after_index(read: &Read<'_>, envelope: &Envelope, asked: u64) -> Result<After, Failure> {
+fn after_index(read: &Read<'_>, envelope: &Envelope, asked: u64) -> Result<Option<String>, Failure> {
     let total = envelope.total_results;
     if let Some(answered) = envelope.start_index
         && answered != asked
@@ -95,10 +93,10 @@ fn after_index(read: &Read<'_>, envelope: &Envelope, asked: u64) -> Result<After
         None => read.records.is_empty(),
     };
     match done {
-        true => Ok(After { next: None, total }),
+        true => Ok(None),
         false if read.records.is_empty() => {
             Err(broken(format!("the page from {asked} is empty, although totalResults is {}", total.unwrap_or_default())))
         }
-        false => Ok(After { next: Some(write_token(INDEX, &advance(read, total, asked + read.count(), None))), total }),
+        false => Ok(Some(write_token(INDEX, &advance(read, total, asked + read.count(), None)))),
     }
 }

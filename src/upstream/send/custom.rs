@@ -11,6 +11,7 @@ use url::Url;
 use super::{HttpAnswer, Sender, failure, refused};
 use crate::upstream::{
     Access, Failure, classify, decode,
+    headers::says_json,
     load::{Lane, Permit},
 };
 
@@ -85,7 +86,7 @@ impl Sender {
 
 /// The same address for the client's library, which must not write the path another way.
 fn exact(target: &Uri) -> Result<Url, Failure> {
-    let odd = || Failure::Unsendable { field: "path".into(), reason: "it holds a character that must be percent-encoded".into() };
+    let odd = || Failure::Unaddressable("The path holds a character that must be percent-encoded.".into());
     let url = Url::parse(&target.to_string()).map_err(|_| odd())?;
     match url.path() == target.path() && url.fragment().is_none() && url.username().is_empty() && url.password().is_none() {
         true => Ok(url),
@@ -135,12 +136,6 @@ impl CustomAnswer {
         }
         Ok(body.freeze())
     }
-}
-
-fn says_json(headers: &HeaderMap) -> bool {
-    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    kind == "application/json" || kind == "text/json" || (kind.starts_with("application/") && kind.ends_with("+json"))
 }
 
 impl HttpAnswer {

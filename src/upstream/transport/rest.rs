@@ -86,8 +86,8 @@ fn read(
     if list.not_if_empty && records.ranges.is_empty() {
         return Err(Failure::BadAnswer("the vendor answered with an empty list, which it never does when all is well".into()));
     }
-    let after = page::after(&list.page, &page::Read { access, plan, asked: &asked, answer: &answer, records: &records.ranges })?;
-    Ok(RawPage { body: answer.body, records, next: after.next, total: after.total })
+    let next = page::after(&list.page, &page::Read { access, plan, asked: &asked, answer: &answer, records: &records.ranges })?;
+    Ok(RawPage { body: answer.body, records, next })
 }
 
 /// A cursor of the vendor's own that ended: not the credential's fault, and no sign of broken paging.

@@ -125,11 +125,8 @@ pub(super) async fn read(
     Ok((record, answer.headers.get(header::ETAG).cloned().or(version)))
 }
 
-/// What an id that cannot stand in the request is called: no record has it.
-pub const PATH: &str = "path";
-
 fn unusable(error: crate::connector::TemplateError) -> Failure {
-    Failure::Unsendable { field: PATH.into(), reason: error.to_string() }
+    Failure::Unaddressable(error.to_string())
 }
 
 /// The caller's own members over the record's, objects within objects.

@@ -33,6 +33,8 @@ struct People {
     padding: usize,
     /// Evaluates filters, as its ServiceProviderConfig then says.
     filters: bool,
+    /// Leaves `groups` out of its lists, as many do.
+    without_groups: bool,
     /// Writes its JSON over many lines.
     pretty: bool,
     /// The index from which on pages are as `fault` says; 0 for never.
@@ -85,7 +87,10 @@ fn reply(people: &People, asked: &Asked) -> Act {
         std::thread::sleep(Duration::from_millis(10));
         waited += 10;
     }
-    let records: Vec<Value> = (start..=people.count).take(count).map(|number| person(number, people.padding)).collect();
+    let mut records: Vec<Value> = (start..=people.count).take(count).map(|number| person(number, people.padding)).collect();
+    if people.without_groups {
+        records.iter_mut().for_each(|person| drop(person.as_object_mut().unwrap().remove("groups")));
+    }
     let list = json!({"totalResults": people.count, "startIndex": start, "itemsPerPage": records.len(), "Resources": records});
     let text = if people.pretty { serde_json::to_string_pretty(&list).unwrap() } else { list.to_string() };
     Act::Send(answer(200, &[("content-type", "application/scim+json")], text.as_bytes()))
@@ -168,6 +173,30 @@ async fn a_vendor_that_takes_one_filter_is_asked_one_and_what_it_ignores_is_not(
     assert_eq!(gateway.walk(&format!("{list}&{query}")).await.len(), 0, "the name of 8 is absent");
     let page = gateway.walk(&format!("{list}&username=person8@people.example&emails[is_primary]=true")).await;
     assert_eq!(ids(&page), [8]);
+}
+
+#[tokio::test]
+async fn nobody_found_by_what_the_vendor_never_says_comes_with_a_warning() {
+    let said = |page: &Value| -> Vec<(String, String)> {
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        page["warnings"].as_array().unwrap().iter().map(|one| (text(&one["code"]), text(&one["field"]))).collect()
+    };
+    let people = Arc::new(People { without_groups: true, ..People::of(250) });
+    let (_vendor, gateway, list) = before(&Kept::embedded(), people).await;
+    let warned = [("field_never_said".to_owned(), "groups".to_owned())];
+    for query in ["group_id=g1", "group_id=g1&sort_by=name", "group_id=g1&status=active"] {
+        let page = gateway.get(&format!("{list}&{query}")).await.json();
+        assert_eq!((page["result_count"].as_u64(), said(&page)), (Some(0), warned.to_vec()), "{query}");
+        let (found, end) = lines(&gateway, &format!("{list}&{query}")).await;
+        assert_eq!((found.len(), said(&end)), (0, warned.to_vec()), "{query}");
+    }
+    for query in ["", "&status=active", "&name=nobody"] {
+        let page = gateway.get(&format!("{list}{query}")).await.json();
+        assert_eq!(said(&page), [], "{query}");
+    }
+    let (_vendor, gateway, list) = before(&Kept::embedded(), Arc::new(People::of(250))).await;
+    let page = gateway.get(&format!("{list}&group_id=g7")).await.json();
+    assert_eq!((page["result_count"].as_u64(), said(&page)), (Some(0), vec![]), "the vendor says groups");
 }
 
 /// What a field of these people sorts by, written so that texts compare as the gateway compares them.

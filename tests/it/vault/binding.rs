@@ -201,6 +201,18 @@ fn an_unknown_version_or_key_is_said_so() {
     assert_eq!(open(&key, &spot, &sealed), Err(OpenError::Damaged));
 }
 
+#[test]
+fn the_key_of_a_wrapped_value_is_read_only_where_one_can_be() {
+    let (_, wrapped) = super::vault().new_data_key(environment(1), account(2));
+    let head = 2 + "k1".len();
+    // A nonce and a tag are the least that can follow.
+    assert_eq!(wrapping_key_id(&wrapped[..head + 28]), Some("k1"));
+    assert_eq!(wrapping_key_id(&wrapped[..head + 27]), None);
+    let mut misnamed = wrapped;
+    misnamed[3] = b'/';
+    assert_eq!(wrapping_key_id(&misnamed), None);
+}
+
 /// One vault and key for all cases of a property: making a ring means writing a file.
 fn shared() -> &'static (Vault, DataKey) {
     static SHARED: std::sync::OnceLock<(Vault, DataKey)> = std::sync::OnceLock::new();

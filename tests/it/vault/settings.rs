@@ -63,7 +63,7 @@ impl Machine {
 
     #[track_caller]
     fn mistakes(&self) -> Vec<String> {
-        self.load().err().expect("a mistake").0.iter().map(ToString::to_string).collect()
+        self.load().err().expect("a mistake").mistakes.iter().map(ToString::to_string).collect()
     }
 
     #[track_caller]
@@ -148,6 +148,13 @@ fn every_setting_can_be_given_in_every_layer() {
         assert_eq!(settings.admin_token.unwrap().expose(), TOKEN);
         assert_eq!(settings.warnings, Vec::<String>::new());
     }
+}
+
+#[test]
+fn a_misspelt_variable_is_named_beside_the_mistake_it_may_be_the_cause_of() {
+    let text = machine().set("ROLLCALL_LISTN", "x").set("ROLLCALL_LOG", "a=b=c").load().err().unwrap().to_string();
+    assert!(text.starts_with("the settings have a mistake:\n  - variable ROLLCALL_LOG: is not a log filter"), "{text}");
+    assert!(text.contains("\n  besides: the variable ROLLCALL_LISTN is not one of Rollcall's"), "{text}");
 }
 
 #[test]

@@ -14,7 +14,7 @@ use crate::{
     connector::Meaning,
     error::VendorAnswer,
     model::Secret,
-    upstream::{Access, Failure, HttpAnswer, decode, redact::Redaction},
+    upstream::{Access, Failure, HttpAnswer, decode, headers::means_json, redact::Redaction},
 };
 
 /// The most of the vendor's words that is kept beside an error.
@@ -117,7 +117,7 @@ impl Done {
                 reply.status
             )));
         }
-        if says_json(&reply) || reply.body.len() <= NONCE_LEN {
+        if reply.content_type.as_deref().is_some_and(means_json) || reply.body.len() <= NONCE_LEN {
             return Err(Failure::BadAnswer(format!("HTTP {} with a body that is not JSON, or cut off", reply.status)));
         }
         let Some(key) = access.secrets.get("encryption_key") else {
@@ -242,10 +242,6 @@ pub(super) fn is_missing_route(reply: &Reply) -> bool {
 
 fn parse(body: &[u8]) -> Option<Envelope> {
     serde_json::from_slice::<Envelope>(body).ok()
-}
-
-fn says_json(reply: &Reply) -> bool {
-    reply.content_type.as_deref().is_some_and(|kind| kind.trim_start().to_ascii_lowercase().starts_with("application/json"))
 }
 
 fn is_html(reply: &Reply) -> bool {

@@ -77,19 +77,11 @@ pub fn build_target(
 
 fn push_query(text: &mut String, raw_query: Option<&str>, inject: &[(String, Secret)]) {
     let mut separator = '?';
-    match raw_query {
-        Some(raw) if inject.is_empty() => {
-            text.push('?');
-            text.push_str(raw);
-        }
-        Some(raw) => {
-            for pair in raw.split('&').filter(|pair| !inject.iter().any(|(name, _)| is_named(pair, name))) {
-                text.push(separator);
-                text.push_str(pair);
-                separator = '&';
-            }
-        }
-        None => {}
+    let own = raw_query.into_iter().flat_map(|raw| raw.split('&'));
+    for pair in own.filter(|pair| !inject.iter().any(|(name, _)| is_named(pair, name))) {
+        text.push(separator);
+        text.push_str(pair);
+        separator = '&';
     }
     for (name, value) in inject {
         text.push(separator);

@@ -95,7 +95,7 @@ fn push_base62(out: &mut String, bytes: &[u8], width: usize) {
     for digit in digits[..width].iter_mut().rev() {
         let mut remainder = 0u32;
         for byte in number.iter_mut() {
-            let value = remainder << 8 | u32::from(*byte);
+            let value = remainder * 256 + u32::from(*byte);
             *byte = (value / 62) as u8;
             remainder = value % 62;
         }

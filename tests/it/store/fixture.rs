@@ -82,9 +82,9 @@ pub fn check(name: &str, expect: Expect) -> Write {
     Write::Check { name: name.into(), expect }
 }
 
-/// Test time: five milliseconds of a real server's clock, so that a busy machine does not end a lease too early.
+/// Test time: ten milliseconds of a real server's clock, so that a busy machine does not end a lease too early.
 pub fn ms(count: u64) -> Duration {
-    Duration::from_millis(count * 5)
+    Duration::from_millis(count * 10)
 }
 
 pub type Case = fn(Fixture) -> Pin<Box<dyn Future<Output = ()> + Send>>;

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measures the gateway beside nginx, in interleaved rounds on one machine, and says whether each bound holds.
 
-    cargo build --profile dist && python3 tests/bench/load.py [--rounds 7] [--binary target/dist/rollcall]
+    packaging/build && python3 tests/bench/load.py [--rounds 7] [--binary target/dist/rollcall]
 
 Needs nginx and wrk (Debian: nginx-light, wrk), and what `tests/run` installs for the proxy of express and axios. Everything stays on loopback. CPU per request is the run time of all the proxy's
 threads (/proc/PID/task/*/schedstat) divided by the requests that wrk completed. The gateway runs as shipped: key check, metrics

@@ -33,8 +33,34 @@ pub const READ_ONLY: &str = "GET, HEAD";
 /// The most of a vendor's body that is shown.
 const RAW_RESPONSE_CAP: usize = 64 * 1024;
 
-/// Of the vendor headers that are kept beside an error, those that our own answer has in its own words.
-const OWN: &[&str] = &["content-type", "retry-after", "x-request-id"];
+/// Vendor headers that would change how our own answer is read.
+const NOT_FORWARDED: &[&str] = &[
+    "connection",
+    "content-encoding",
+    "content-language",
+    "content-length",
+    "content-security-policy",
+    "content-type",
+    "date",
+    "etag",
+    "keep-alive",
+    "last-modified",
+    "location",
+    "proxy-authenticate",
+    "proxy-connection",
+    "retry-after",
+    "rollcall-error",
+    "server",
+    "set-cookie",
+    "strict-transport-security",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "www-authenticate",
+    "x-content-type-options",
+    "x-request-id",
+];
 
 /// Where vendors put the sentence for people, in the order in which it is looked for.
 const MESSAGE_MEMBERS: &[&str] =
@@ -116,8 +142,8 @@ impl ResponseError for Problem {
 fn put_headers(response: &mut HttpResponseBuilder, error: &Error, status: StatusCode) {
     for (name, value) in error.vendor_answer().iter().flat_map(|v| &v.headers) {
         let lower = name.to_ascii_lowercase();
-        let is_own = OWN.contains(&lower.as_str());
-        if let (false, Ok(name), Ok(value)) = (is_own, HeaderName::try_from(lower.as_str()), HeaderValue::from_bytes(value)) {
+        let forwarded = !NOT_FORWARDED.contains(&lower.as_str()) && !lower.starts_with("access-control-");
+        if let (true, Ok(name), Ok(value)) = (forwarded, HeaderName::try_from(lower.as_str()), HeaderValue::from_bytes(value)) {
             response.append_header((name, value));
         }
     }

@@ -83,11 +83,11 @@ impl Lines {
         cursor.lost.truncate(MAX_LOST);
         self.end.complete = next.is_none() && cursor.lost.is_empty();
         self.has_ended = next.is_none();
-        if self.has_ended && self.end.result_count == 0 {
-            let unsaid: Vec<Warning> = self.unsaid.warnings(self.resource).collect();
-            self.note(unsaid.into_iter());
-        }
         if self.has_ended {
+            if self.end.result_count == 0 {
+                let unsaid = std::mem::take(&mut self.unsaid);
+                self.note(unsaid.warnings(self.resource));
+            }
             directory.walk_ended(linked, def, self.end.complete);
         }
         self.cursor = next.map(|at| Cursor { at, ..cursor });

@@ -222,7 +222,7 @@ http {{ client_body_temp_path {prefix}; proxy_temp_path {prefix}; fastcgi_temp_p
             now = host_time()
             tried.append(((now[0] - taken) / max(now[1] - every, 1), [costs[n] for n in range(len(targets))]))
         tried.sort(key=lambda one: one[0])
-        print(f'      {path}: of {len(tried)} rounds, {count} that lost up to {tried[:count][-1][0]:.0%} of their time', flush=True)
+        print(f'      {path or "lists"}: of {len(tried)} rounds, {count} that lost up to {tried[:count][-1][0]:.0%} of their time', flush=True)
         return [costs for _, costs in tried[:count]]
 
     def check(self, name, value, bound, unit, least=False):

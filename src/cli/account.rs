@@ -132,10 +132,23 @@ async fn check_names(door: &Door, args: &AddArgs, context: &Map<String, Value>) 
     let strange: Vec<_> =
         context.keys().filter(|name| !fields.contains(&name.as_str())).map(|name| format!("`{name}`")).collect();
     if strange.is_empty() {
+        warn_of_secrets(&args.fields, &method["fields"]);
         return Ok(());
     }
     let (strange, fields) = (strange.join(", "), fields.join(", "));
     Err(Failure::Usage(format!("{slug} linked by `{}` has no field {strange}; its fields: {fields}", args.method)))
+}
+
+/// A command line stays in the shell's history, and whoever uses the machine can read it.
+fn warn_of_secrets(given: &[String], fields: &Value) {
+    let secret = fields.as_array().into_iter().flatten().filter(|field| field["type"] == "secret");
+    for name in secret.filter_map(|field| field["name"].as_str()) {
+        if given.iter().any(|field| field.split_once('=').is_some_and(|(given, _)| given == name)) {
+            eprintln!(
+                "Warning: `{name}` is secret and stands on the command line, where others can read it; give it by --field-file {name}=FILE"
+            );
+        }
+    }
 }
 
 fn split<'a>(field: &'a str, option: &str) -> Result<(&'a str, &'a str), Failure> {

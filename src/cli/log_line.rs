@@ -94,20 +94,24 @@ impl Write for Escaped<'_, '_> {
     }
 }
 
-/// Writes a text as the inside of a JSON string; what needs no escape goes out in one piece.
+/// The first byte of the controls U+0080 to U+009F, and of other letters: terminals take some of them for commands.
+const MAYBE_CONTROL: u8 = 0xc2;
+
+/// Writes a text as the inside of a JSON string, controls of any kind escaped; what needs no escape goes out in one piece.
 fn escape(writer: &mut Writer<'_>, text: &str) -> fmt::Result {
     let mut rest = text;
-    while let Some(at) = rest.bytes().position(|byte| byte < b' ' || byte == b'"' || byte == b'\\') {
+    while let Some(at) = rest.bytes().position(|byte| byte < b' ' || matches!(byte, b'"' | b'\\' | 0x7f | MAYBE_CONTROL)) {
         let (plain, tail) = rest.split_at(at);
-        let (special, after) = tail.split_at(1);
         writer.write_str(plain)?;
+        let Some(special) = tail.chars().next() else { break };
         match special {
-            "\"" => writer.write_str("\\\"")?,
-            "\\" => writer.write_str("\\\\")?,
-            "\n" => writer.write_str("\\n")?,
-            control => write!(writer, "\\u{:04x}", control.as_bytes()[0])?,
+            '"' => writer.write_str("\\\"")?,
+            '\\' => writer.write_str("\\\\")?,
+            '\n' => writer.write_str("\\n")?,
+            control if control.is_control() => write!(writer, "\\u{:04x}", u32::from(control))?,
+            letter => writer.write_char(letter)?,
         }
-        rest = after;
+        rest = &tail[special.len_utf8()..];
     }
     writer.write_str(rest)
 }
@@ -118,11 +122,13 @@ mod tests {
 
     #[test]
     fn any_text_becomes_a_json_string() {
-        for text in ["", "plain", "a\"b\\c", "line\nbreak\r\t\u{0}\u{1f}", "Ünïcode \u{1f600} \u{2028}"] {
+        for text in ["", "plain", "a\"b\\c", "line\nbreak\r\t\u{0}\u{1f}", "Ünïcode \u{1f600} \u{2028} \u{7f}\u{9b}31m \u{a0}£"]
+        {
             let mut out = String::from('"');
             escape(&mut Writer::new(&mut out), text).unwrap();
             out.push('"');
             assert_eq!(serde_json::from_str::<String>(&out).unwrap(), text);
+            assert!(!out.contains(char::is_control), "{out}");
         }
     }
 }

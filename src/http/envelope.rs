@@ -60,9 +60,12 @@ pub fn one(record: OneRecord, envelope: bool) -> Answer {
     for warning in &record.warnings {
         response.append_header((WARNING_HEADER, warning.code.as_str()));
     }
-    response.content_type(JSON);
+    Ok(response.content_type(JSON).body(body_of(record, envelope)?))
+}
+
+fn body_of(record: OneRecord, envelope: bool) -> Result<Vec<u8>, Error> {
     if !envelope && record.debug.is_none() {
-        return Ok(response.body(record.body));
+        return Ok(record.body);
     }
     let warnings = serde_json::to_vec(&record.warnings).map_err(Error::internal)?;
     let mut body = [b"{\"result\":".as_slice(), &record.body, b",\"warnings\":", &warnings].concat();
@@ -71,7 +74,7 @@ pub fn one(record: OneRecord, envelope: bool) -> Answer {
         body.extend_from_slice(debug);
     }
     body.push(b'}');
-    Ok(response.body(body))
+    Ok(body)
 }
 
 /// One call for a list of the gateway's own objects: where it begins, and how its page is wrapped.
@@ -142,16 +145,8 @@ fn reply<T: Serialize>(status: StatusCode, value: &T) -> Result<Reply, Error> {
 
 /// What a write at a vendor answers: the record as it is.
 pub fn written(status: StatusCode, record: OneRecord, envelope: bool) -> Result<Reply, Error> {
-    let OneRecord { body, warnings, .. } = record;
-    let names = warnings.iter().map(|warning| warning.code.clone()).collect();
-    let body = match envelope {
-        false => body,
-        true => {
-            let warnings = serde_json::to_vec(&warnings).map_err(Error::internal)?;
-            [b"{\"result\":".as_slice(), &body, b",\"warnings\":", &warnings, b"}"].concat()
-        }
-    };
-    Ok(Reply { status: status.as_u16(), body, warnings: names, ..Reply::default() })
+    let names = record.warnings.iter().map(|warning| warning.code.clone()).collect();
+    Ok(Reply { status: status.as_u16(), body: body_of(record, envelope)?, warnings: names, ..Reply::default() })
 }
 
 /// What a delete at a vendor answers.

@@ -93,7 +93,7 @@ impl<R: Right, Q: Query> FromRequest for Caller<R, Q> {
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let request = request.clone();
         Box::pin(async move {
-            let (caller, query) = admit::<R, _>(&request, &[Q::NAMES], Q::take).await?;
+            let (caller, query) = admit::<R, Q, _>(&request, &[Q::NAMES], Q::take).await?;
             Ok(Self { caller, query, right: PhantomData })
         })
     }
@@ -131,7 +131,7 @@ impl<R: Right, Q: Query> FromRequest for LinkedAccount<R, Q> {
             Ok((id, Q::take(pairs)?))
         };
         Box::pin(async move {
-            let (caller, (id, query)) = admit::<R, _>(&request, &[Q::NAMES, &[ACCOUNT_PARAMETER]], take).await?;
+            let (caller, (id, query)) = admit::<R, Q, _>(&request, &[Q::NAMES, &[ACCOUNT_PARAMETER]], take).await?;
             let linked = open(&request, &caller, &id).await.map_err(|error| match error.code() {
                 Code::NotFound => error.field(ACCOUNT_PARAMETER),
                 _ => error,
@@ -142,7 +142,7 @@ impl<R: Right, Q: Query> FromRequest for LinkedAccount<R, Q> {
 }
 
 /// Who calls, if the right `R` is held, and what `take` makes of the query, of which it must leave nothing.
-async fn admit<R: Right, T>(
+async fn admit<R: Right, Q: Query, T>(
     request: &HttpRequest,
     names: &[&[&str]],
     take: impl FnOnce(&mut Pairs) -> Result<T, Error>,
@@ -152,7 +152,7 @@ async fn admit<R: Right, T>(
     Concerned::note(request, |concerned| concerned.caller = Some(Arc::clone(&caller)));
     Concerned::spent(request, services.rates.spend_of_token(&caller).await?);
     R::SCOPE.map_or(Ok(()), |scope| caller.require(scope))?;
-    let mut pairs = Pairs::parse(request.query_string())?;
+    let mut pairs = Q::read(request.query_string())?;
     let taken = take(&mut pairs)?;
     pairs.finish(names)?;
     Ok((caller, taken))

@@ -100,7 +100,7 @@ impl Problem {
 
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
-        let close = matches!(error.code(), Code::BodyTooLarge | Code::RequestTimeout);
+        let close = matches!(error.code(), Code::BodyTooLarge | Code::RequestTimeout | Code::InvalidRequest);
         Self { error, request_id: None, close, told: Told::First }
     }
 }

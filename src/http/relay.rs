@@ -17,9 +17,10 @@ use actix_web::{
 };
 use bytes::Bytes;
 use futures_util::Stream;
+use http::HeaderName;
 use http_body::{Body, Frame, SizeHint};
 
-use super::body::BodyError;
+use super::{body::BodyError, turn::Turn};
 use crate::{
     error::{Code, Error, Result},
     upstream::{
@@ -33,6 +34,15 @@ use crate::{
 pub struct RequestBody {
     source: Source,
     length: Option<u64>,
+    trailing: Option<Box<Trailing>>,
+}
+
+/// Where the fields behind a body come from, and which of them pass.
+pub struct Trailing {
+    /// The client's connection.
+    pub turn: Turn,
+    /// The names of those that pass.
+    pub names: Vec<HeaderName>,
 }
 
 enum Source {
@@ -46,14 +56,42 @@ impl RequestBody {
         let declared = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         match (declared, headers.contains_key(TRANSFER_ENCODING)) {
             (None, false) => Self::whole(Bytes::new()),
-            (length, _) => Self { source: Source::Stream(payload), length },
+            (length, _) => Self { source: Source::Stream(payload), length, trailing: None },
         }
+    }
+
+    /// The same body with these fields behind it.
+    pub fn followed_by(self, trailing: Option<Trailing>) -> Self {
+        Self { trailing: trailing.map(Box::new), ..self }
     }
 
     /// A body that was read.
     pub fn whole(body: Bytes) -> Self {
         let length = Some(body.len() as u64);
-        Self { source: Source::Whole(Some(body).filter(|b| !b.is_empty())), length }
+        Self { source: Source::Whole(Some(body).filter(|b| !b.is_empty())), length, trailing: None }
+    }
+}
+
+/// The most fields behind a body.
+const MAX_TRAILERS: usize = 64;
+
+impl Trailing {
+    /// What came behind the body and may pass; nothing where that is nothing.
+    fn read(&self) -> std::result::Result<Option<http::HeaderMap>, BodyError> {
+        let broken = || BodyError::Broken("what stands behind the body is no list of fields, or too long".to_owned());
+        let lines = self.turn.trailers().ok_or_else(broken)?;
+        let mut fields = [httparse::EMPTY_HEADER; MAX_TRAILERS];
+        let Ok(httparse::Status::Complete((_, fields))) = httparse::parse_headers(&lines, &mut fields) else {
+            return Err(broken());
+        };
+        let mut passed = http::HeaderMap::new();
+        for field in fields {
+            let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| broken())?;
+            if self.names.contains(&name) {
+                passed.append(name, http::HeaderValue::from_bytes(field.value).map_err(|_| broken())?);
+            }
+        }
+        Ok(Some(passed).filter(|passed| !passed.is_empty()))
     }
 }
 
@@ -62,12 +100,17 @@ impl Body for RequestBody {
     type Error = BodyError;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match &mut self.get_mut().source {
-            Source::Whole(whole) => Poll::Ready(whole.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Source::Stream(payload) => Pin::new(payload)
-                .poll_next(cx)
-                .map(|next| next.map(|chunk| chunk.map(Frame::data).map_err(|error| BodyError::Broken(error.to_string())))),
+        let this = self.get_mut();
+        let payload = match &mut this.source {
+            Source::Whole(whole) => return Poll::Ready(whole.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Source::Stream(payload) => payload,
+        };
+        if let Some(chunk) = ready!(Pin::new(payload).poll_next(cx)) {
+            return Poll::Ready(Some(chunk.map(Frame::data).map_err(|error| BodyError::Broken(error.to_string()))));
         }
+        this.source = Source::Whole(None);
+        let trailers = this.trailing.take().and_then(|trailing| trailing.read().transpose());
+        Poll::Ready(trailers.map(|trailers| trailers.map(Frame::trailers)))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -2,7 +2,8 @@
 //!
 //! The server's library reads requests ahead of their answers and frames an answer by the request it read last: a HEAD that was
 //! read ahead takes the body from the answer before it. Therefore what a client sends behind a request waits here until that
-//! request is answered. Neither its path nor its headers are looked at, only where it ends.
+//! request is answered. Neither its path nor its headers are looked at, only where it ends. It reads no trailers either, so those
+//! that a request announced are kept here.
 
 use std::{
     cell::{Cell, RefCell},
@@ -13,12 +14,14 @@ use std::{
     task::{Context, Poll, Waker, ready},
 };
 
-use actix_web::http::header::{CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODING};
+use actix_web::http::header::{CONTENT_LENGTH, HeaderMap, TRAILER, TRANSFER_ENCODING};
 use memchr::memchr;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// The most bytes that are read while they have to wait.
 const MAX_AHEAD: usize = 16 * 1024;
+/// The most bytes of the lines behind a body.
+const MAX_TRAILERS: usize = 8 * 1024;
 
 /// Whose turn it is on a connection; its stream and the gate know it.
 #[derive(Clone, Debug, Default)]
@@ -34,6 +37,8 @@ struct State {
     /// Who waits to read them.
     waits: RefCell<Option<Waker>>,
     closing: Cell<bool>,
+    /// The lines behind the body, the empty one included; kept of a request that announced some.
+    trailers: RefCell<Option<Vec<u8>>>,
 }
 
 /// Where in a request the next byte stands.
@@ -79,8 +84,8 @@ impl Line {
 const OVER: Reading = Reading::Body(0);
 
 impl Reading {
-    /// How many of these bytes are the current request's; and what comes behind them.
-    fn through(mut self, bytes: &[u8]) -> (usize, Reading) {
+    /// How many of these bytes are the current request's; and what comes behind them. `trailing` gets those behind its body.
+    fn through(mut self, bytes: &[u8], mut trailing: impl FnMut(&[u8])) -> (usize, Reading) {
         let mut at = 0;
         while at < bytes.len() && !matches!(self, Reading::Untaken | OVER) {
             let rest = &bytes[at..];
@@ -96,6 +101,9 @@ impl Reading {
                 }
                 _ => (1, self.with(rest[0])),
             };
+            if matches!(self, Reading::Trailers(_)) {
+                trailing(&rest[..read]);
+            }
             (at, self) = (at + read, next);
         }
         (at, self)
@@ -132,6 +140,8 @@ impl Turn {
             Some(length) => Reading::Body(length),
             None => OVER,
         };
+        let trails = matches!(body, Reading::Size { .. }) && headers.contains_key(TRAILER);
+        self.0.trailers.replace(trails.then(Vec::new));
         self.0.reading.set(body);
         self.0.answered.set(false);
         if body != OVER {
@@ -145,6 +155,11 @@ impl Turn {
         if self.0.has_ahead.get() {
             self.wake();
         }
+    }
+
+    /// The lines behind the body, once it was read to its end. Nothing where they are too many.
+    pub fn trailers(&self) -> Option<Vec<u8>> {
+        self.0.trailers.take().filter(|lines| lines.len() <= MAX_TRAILERS)
     }
 
     /// Whether a request on this connection was refused: what came with it must reach no handler either.
@@ -168,9 +183,15 @@ impl Turn {
 
     /// How many of these bytes may be handed on now.
     fn pass(&self, bytes: &[u8]) -> usize {
-        let (count, next) = self.0.reading.get().through(bytes);
+        let (count, next) = self.0.reading.get().through(bytes, |lines| self.keep(lines));
         self.0.reading.set(next);
         count
+    }
+
+    fn keep(&self, lines: &[u8]) {
+        if let Some(kept) = self.0.trailers.borrow_mut().as_mut().filter(|kept| kept.len() <= MAX_TRAILERS) {
+            kept.extend_from_slice(lines);
+        }
     }
 
     fn wait(&self, waker: &Waker) {
@@ -285,6 +306,8 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for InTurn<T> {
 
 #[cfg(test)]
 mod tests {
+    use actix_web::http::header::HeaderValue;
+
     use super::*;
 
     /// The pieces that one request each takes of these bytes, whatever parts they come in.
@@ -292,7 +315,7 @@ mod tests {
         let (mut taken, mut reading, mut bodies) = (vec![Vec::new()], Reading::Before, bodies.iter());
         let mut rest = bytes;
         while !rest.is_empty() {
-            let (count, next) = reading.through(&rest[..part.min(rest.len())]);
+            let (count, next) = reading.through(&rest[..part.min(rest.len())], |_| ());
             taken.last_mut().unwrap().extend_from_slice(&rest[..count]);
             rest = &rest[count..];
             reading = match next {
@@ -326,6 +349,28 @@ mod tests {
         for part in [1, 2, 3, 7, 64, 100_000] {
             let found = requests(all.as_bytes(), part, &bodies);
             assert_eq!(found, sent.iter().map(|(text, _)| (*text).to_owned()).collect::<Vec<_>>(), "{part}");
+        }
+    }
+    #[test]
+    fn announced_trailers_are_kept_within_bounds() {
+        let kept = |announced: bool, lines: &str, part: usize| {
+            let mut headers = HeaderMap::new();
+            headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+            if announced {
+                headers.insert(TRAILER, HeaderValue::from_static("x-sum"));
+            }
+            let turn = Turn::default();
+            turn.begin(&headers);
+            let body = format!("3\r\nabc\r\n0\r\n{lines}\r\n");
+            let read: usize = body.as_bytes().chunks(part).map(|part| turn.pass(part)).sum();
+            assert_eq!((read, turn.0.reading.get()), (body.len(), OVER));
+            turn.trailers().map(|lines| String::from_utf8(lines).unwrap())
+        };
+        for part in [1, 2, 5, 100_000] {
+            assert_eq!(kept(true, "x-sum: 1\r\nX: 2\n", part).as_deref(), Some("x-sum: 1\r\nX: 2\n\r\n"), "{part}");
+            assert_eq!(kept(true, "", part).as_deref(), Some("\r\n"), "{part}");
+            assert_eq!(kept(false, "x-sum: 1\r\n", part), None, "{part}");
+            assert_eq!(kept(true, &format!("x: {}\r\n", "y".repeat(MAX_TRAILERS)), part), None, "{part}");
         }
     }
 }

@@ -165,11 +165,21 @@ pub fn response_trailers(mut trailers: HeaderMap, access: &Access) -> HeaderMap 
     trailers
 }
 
-/// The names a vendor's `Trailer` announces, without those that do not pass.
+/// The names a `Trailer` announces, without those that do not pass.
 pub fn announced_trailers(headers: &HeaderMap) -> Vec<HeaderName> {
-    let values = headers.get_all(header::TRAILER).into_iter();
-    let words = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
-    words.filter_map(|word| HeaderName::from_bytes(word.trim_ascii()).ok()).filter(may_trail).collect()
+    trailing_names(headers.get_all(header::TRAILER).iter().map(HeaderValue::as_bytes)).collect()
+}
+
+/// The names a client's `Trailer` announces, without those that do not pass: a field behind the body may not say more than one
+/// before it.
+pub fn request_trailers<'a>(announced: impl Iterator<Item = &'a [u8]>, access: &Access) -> Vec<HeaderName> {
+    let is_free = |name: &HeaderName| !(reserved(name.as_str()) || access.headers.iter().any(|(injected, _)| injected == name));
+    trailing_names(announced).filter(is_free).collect()
+}
+
+fn trailing_names<'a>(announced: impl Iterator<Item = &'a [u8]>) -> impl Iterator<Item = HeaderName> {
+    let words = announced.flat_map(|value| value.split(|byte| *byte == b','));
+    words.filter_map(|word| HeaderName::from_bytes(word.trim_ascii()).ok()).filter(may_trail)
 }
 
 fn may_trail(name: &HeaderName) -> bool {

@@ -94,9 +94,12 @@ pub enum Failure {
         /// The rule's sentence.
         message: Option<String>,
     },
-    /// The caller's own body did not come, or not in time.
+    /// The caller's own body did not come in time.
     #[error("{0}")]
     Upload(String),
+    /// The caller's own body broke off, or is framed wrongly.
+    #[error("the request body broke off")]
+    UploadBroken,
     /// A value that the vendor's protocol cannot carry; nothing was sent.
     #[error("`{field}` cannot be sent: {reason}")]
     Unsendable {
@@ -168,6 +171,7 @@ impl Failure {
                 Meaning::Failed | Meaning::Fine => Code::VendorError,
             },
             Failure::Upload(_) => Code::RequestTimeout,
+            Failure::UploadBroken => Code::InvalidRequest,
             Failure::Unsendable { .. } => Code::FieldNotWritable,
             Failure::Unaddressable(_) => Code::InvalidPath,
             Failure::Exists(_) => Code::AlreadyExists,

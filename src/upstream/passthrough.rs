@@ -16,7 +16,7 @@ use http_body::Body;
 use tokio::time::Instant;
 
 pub use body::{Cut, Pace, PassthroughBody};
-use body::{Progress, Upload};
+use body::{Fault, Progress, Upload};
 use idle::{Connection, Host, Hosts, Lease};
 
 use super::{
@@ -264,8 +264,9 @@ impl Draft {
 
 fn failure(error: &hyper::Error, upload: &Progress) -> Failure {
     match upload.failed() {
-        Some(reason) => Failure::Upload(reason.into()),
-        None if error.is_user() => Failure::Upload("the request body ended early".into()),
+        Some(Fault::Late(cut)) => Failure::Upload(cut.to_string()),
+        Some(Fault::Broken) => Failure::UploadBroken,
+        None if error.is_user() => Failure::UploadBroken,
         None if error.is_parse() => Failure::BadAnswer("the answer is not HTTP, or its headers are too large".into()),
         None => Failure::Unreachable("the connection closed before an answer came".into()),
     }

@@ -19,6 +19,11 @@ pub trait Query: Sized + 'static {
     /// Every name it understands, for suggestions.
     const NAMES: &'static [&'static str];
 
+    /// Reads the raw query.
+    fn read(raw: &str) -> Result<Pairs> {
+        Pairs::parse(raw)
+    }
+
     /// Takes its parameters out of the pairs; what nobody takes is an error.
     fn take(pairs: &mut Pairs) -> Result<Self>;
 }

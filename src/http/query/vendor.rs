@@ -1,7 +1,7 @@
 //! The query of a call whose parameters are the vendor's.
 
-use super::{Pairs, Query, data::take_remote, grammar::unknown};
-use crate::error::Result;
+use super::{Pairs, Query, data::take_remote, decode_loosely, grammar::unknown};
+use crate::{error::Result, http::extract::ACCOUNT_PARAMETER};
 
 /// Everything but the account is the vendor's; nothing of Truto's reaches it.
 #[derive(Debug)]
@@ -15,9 +15,19 @@ impl VendorQuery {
 impl Query for VendorQuery {
     const NAMES: &'static [&'static str] = &[Self::AS_IT_IS];
 
+    /// A vendor's parameters may be written in ways that ours are not.
+    fn read(raw: &str) -> Result<Pairs> {
+        let is_ours = |pair: &&str| {
+            let key = decode_loosely(pair.split_once('=').map_or(*pair, |(key, _)| key));
+            let name = key.split('[').next().unwrap_or_default();
+            name == ACCOUNT_PARAMETER || name.starts_with("truto_")
+        };
+        Pairs::parse(&raw.split('&').filter(is_ours).collect::<Vec<_>>().join("&"))
+    }
+
     fn take(pairs: &mut Pairs) -> Result<Self> {
         pairs.take_bool(Self::AS_IT_IS)?;
-        match pairs.take_rest().iter().find(|pair| pair.name.starts_with("truto_")) {
+        match pairs.take_rest().first() {
             Some(pair) => Err(unknown(&pair.key, Self::NAMES.iter().copied())),
             None => Ok(Self),
         }

@@ -22,15 +22,16 @@ use crate::{
         extract::{ACCOUNT_PARAMETER, company, open, overrides_method, state},
         framing::PASSTHROUGH,
         query::{cut, decode_loosely},
-        relay::{ReplyBody, RequestBody, method_of, status_of},
+        relay::{ReplyBody, RequestBody, Trailing, method_of, status_of},
         token::{self, Found},
+        turn::Turn,
         watch::Concerned,
     },
     model::Scope,
     service::{COMPANY_HEADER, Linked, Look},
     upstream::{
         Access, Failure,
-        headers::{announced_trailers, request_headers, response_headers},
+        headers::{announced_trailers, request_headers, request_trailers, response_headers},
         json_links,
         links::Place,
         passthrough::{PassthroughBody, Pool},
@@ -71,7 +72,7 @@ async fn forward(request: HttpRequest, payload: web::Payload) -> Answer {
     let Admitted { linked, request: outgoing, look } = admit(&request).await?;
     let reply = match look {
         Look::Nothing => {
-            let body = RequestBody::stream(request.headers(), payload);
+            let body = RequestBody::stream(request.headers(), payload).followed_by(trailing(&request, outgoing.headers()));
             let again = || toward_vendor(&request, &read_call(&request).ok()?, &linked.access).ok();
             noted(&request, pool(&request)?.send_repeatable(&linked.access, outgoing.map(|()| body), again).await)?
         }
@@ -85,9 +86,10 @@ async fn forward_read(
     request: HttpRequest,
     payload: web::Payload,
     linked: Arc<Linked>,
-    outgoing: http::Request<()>,
+    mut outgoing: http::Request<()>,
     limit: usize,
 ) -> Answer {
+    outgoing.headers_mut().remove(http::header::TRAILER);
     let passthrough = &state(&request)?.services.passthrough;
     let whole = read_whole(payload, limit, Pace::OWN).await?;
     let raw_path = read_call(&request)?.raw_path;
@@ -129,7 +131,26 @@ fn toward_vendor(request: &HttpRequest, call: &Call<'_>, access: &Access) -> Res
     *outgoing.method_mut() = method_of(request.method())?;
     *outgoing.uri_mut() = target;
     *outgoing.headers_mut() = request_headers(kept(request.headers(), &call.found), access);
+    announce_trailers(request.headers(), access, outgoing.headers_mut());
     Ok(outgoing)
+}
+
+/// Tells the vendor which fields stand behind the body, where the client told us.
+fn announce_trailers(headers: &HeaderMap, access: &Access, outgoing: &mut http::HeaderMap) {
+    if headers.contains_key(TRAILER) && headers.contains_key(TRANSFER_ENCODING) {
+        let names = request_trailers(headers.get_all(TRAILER).map(HeaderValue::as_bytes), access);
+        let names = names.iter().map(http::HeaderName::as_str).collect::<Vec<_>>().join(", ");
+        let names = http::HeaderValue::try_from(names).ok().filter(|names| !names.is_empty());
+        outgoing.extend(names.map(|names| (http::header::TRAILER, names)));
+    }
+}
+
+/// The fields that the vendor was told of.
+fn trailing(request: &HttpRequest, outgoing: &http::HeaderMap) -> Option<Trailing> {
+    if !outgoing.contains_key(http::header::TRAILER) {
+        return None;
+    }
+    Some(Trailing { turn: request.conn_data::<Turn>()?.clone(), names: announced_trailers(outgoing) })
 }
 
 /// Notes the vendor's answer for the logs.

@@ -60,14 +60,15 @@ pub struct MethodMeta {
 /// How a method of a resource works for this account: schema, mapping and filters.
 #[utoipa::path(tag = "directory", security(("bearer" = ["directory:read"])), params(
     ("model" = String, Path, description = "`user-directory`."),
-    ("resource" = String, Path, description = "For example `users`."),
+    ("resource" = String, Path, description = "For example `users`; `group_members` for what stands below a group."),
     ("method" = String, Path, description = "`list`, `get`, `create`, `update`, `delete` or the name of a method of the vendor's own."),
     ("integrated_account_id" = uuid::Uuid, Query, description = "The linked account.")
 ), responses((status = 200, description = "How the method works.", body = MethodMeta)))]
 #[get("/unified/{model}/{resource}/meta/{method}")]
 pub async fn get_meta(call: LinkedAccount<ReadDirectory, NoQuery>, path: Path<(String, String, String)>) -> Answer {
     let (model, name, method) = path.into_inner();
-    let resource = known(&model, &name)?;
+    let member = Resource::GroupMember;
+    let resource = if model == MODEL && name == member.plural() { member } else { known(&model, &name)? };
     let verb = match method.as_str() {
         "list" => Verb::List,
         "get" => Verb::Get,
@@ -86,8 +87,8 @@ fn meta(linked: &Linked, resource: Resource, method: String) -> MethodMeta {
     let schema = openapi::record_schema(resource);
     let body = def.and_then(|def| Some((def.writes.as_ref()?, def.writes.as_ref()?.method(&method)?)));
     let request_body_schema =
-        body.filter(|_| method != "delete").map(|(writes, _)| body_schema(&schema, &writes.fields(&method)));
-    let query_schema = query_schema(def, &method);
+        body.filter(|_| method != "delete").map(|(writes, _)| body_schema(&schema, &sent(resource, writes.fields(&method))));
+    let query_schema = query_schema(def, resource, &method);
     MethodMeta {
         method,
         schema: schema.clone(),
@@ -123,13 +124,17 @@ fn own_meta(linked: &Linked, resource: Resource, method: String) -> Result<Metho
     })
 }
 
-/// JSON Schema of the parameters: a list takes filters, what concerns one record its id.
-fn query_schema(def: Option<&ResourceDef>, method: &str) -> Map<String, Value> {
-    let (properties, required) = match method {
-        "list" => (def.map(filters_of).unwrap_or_default(), json!([])),
-        "create" => (Map::new(), json!([])),
-        _ => (Map::from_iter([("id".to_owned(), json!({"type": "string"}))]), json!(["id"])),
+/// JSON Schema of the parameters: a list takes filters, what concerns one record its id, what stands below a group the group's.
+fn query_schema(def: Option<&ResourceDef>, resource: Resource, method: &str) -> Map<String, Value> {
+    let (mut properties, mut required) = match method {
+        "list" => (def.map(filters_of).unwrap_or_default(), Vec::new()),
+        "create" => (Map::new(), Vec::new()),
+        _ => (Map::from_iter([("id".to_owned(), json!({"type": "string"}))]), vec!["id"]),
     };
+    if resource == Resource::GroupMember {
+        properties.insert("group_id".to_owned(), json!({"type": "string"}));
+        required.push("group_id");
+    }
     members(json!({"type": "object", "properties": properties, "required": required}))
 }
 
@@ -140,6 +145,14 @@ fn filters_of(def: &ResourceDef) -> Map<String, Value> {
     let mut filters: Map<_, _> = gateways.collect();
     filters.extend(def.filters.iter().map(|(name, filter)| (name.clone(), schema(json!(filter.ops), "vendor"))));
     filters
+}
+
+/// A member is named by its id; the vendor's rules say no more of it.
+fn sent(resource: Resource, mut fields: Vec<String>) -> Vec<String> {
+    if resource == Resource::GroupMember {
+        fields.extend(["id", "type"].map(str::to_owned));
+    }
+    fields
 }
 
 /// JSON Schema of what can be sent: the fields that this account's way of linking writes.

@@ -352,7 +352,7 @@ impl Work<'_> {
                 field: Some(name.to_owned()),
             });
         }
-        show(seen, &self.ask.query, warnings)
+        show(seen, self.def.resource, &self.ask.query, warnings)
     }
 
     /// Whether the record is as the vendor leaves deleted ones.
@@ -376,6 +376,6 @@ impl Work<'_> {
         }
         let message = "A call with this idempotency key that was cut off may have made it; it was there already.".to_owned();
         let warning = Warning { code: "already_there".into(), message, field: None };
-        show(seen, &self.ask.query, vec![warning])
+        show(seen, self.def.resource, &self.ask.query, vec![warning])
     }
 }

@@ -4,8 +4,8 @@ use serde_json::{Value, value::RawValue};
 
 use crate::{
     error::{Error, Result},
-    model::Warning,
-    service::{OneQuery, OneRecord, ResponseFormat, directory::parse_mapped},
+    model::{Resource, Warning},
+    service::{OneQuery, OneRecord, ResponseFormat, directory::parse_mapped, walk::debug_of},
 };
 
 /// A unified record, whole, and the vendor's own beside it.
@@ -24,7 +24,7 @@ impl Seen {
 }
 
 /// The record as the caller wants it, without reading its values: they stay as the vendor wrote them.
-pub(super) fn show(seen: Seen, query: &OneQuery, mut warnings: Vec<Warning>) -> Result<OneRecord> {
+pub(super) fn show(seen: Seen, resource: Resource, query: &OneQuery, mut warnings: Vec<Warning>) -> Result<OneRecord> {
     warnings.extend(seen.warnings);
     let members: Vec<(String, &RawValue)> = Members::read(&seen.body)?;
     let is_hidden = |name: &str| {
@@ -45,7 +45,8 @@ pub(super) fn show(seen: Seen, query: &OneQuery, mut warnings: Vec<Warning>) -> 
         body.extend_from_slice(value.get().as_bytes());
     }
     body.push(b'}');
-    Ok(OneRecord { body, warnings, debug: None })
+    let debug = (query.format == ResponseFormat::Debug).then(|| debug_of(resource, 1, 1, None));
+    Ok(OneRecord { body, warnings, debug })
 }
 
 /// The members of an object in their order.

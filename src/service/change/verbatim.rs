@@ -145,7 +145,6 @@ impl Directory {
         };
         match failure {
             Failure::Unaddressable(_) => no_record(def),
-            Failure::Unsendable { field, .. } if field == "id" => no_record(def),
             Failure::Unsendable { field, reason } => {
                 let field = field.strip_prefix("remote_data.").unwrap_or(&field).to_owned();
                 Failure::Unsendable { field, reason }.into()

@@ -27,6 +27,16 @@ pub(super) fn describe() {
     metrics::describe_gauge!(OPEN, Unit::Count, "Accounts and hosts whose calls are held back because the vendor fails.");
 }
 
+/// Shows operators that nothing changed yet at this connector's vendor.
+pub(super) fn announce(connector: &Slug) {
+    for of in ["account", "host"] {
+        for to in ["open", "closed"] {
+            metrics::counter!(CHANGES, "connector" => connector.to_string(), "of" => of, "to" => to).increment(0);
+        }
+        metrics::gauge!(OPEN, "connector" => connector.to_string(), "of" => of).increment(0.0);
+    }
+}
+
 /// Counts a change; `of` is `account` or `host`.
 pub(super) fn count(connector: &Slug, of: &'static str, opened: bool) {
     let connector = connector.to_string();

@@ -119,6 +119,7 @@ struct HostLoad {
 
 impl HostLoad {
     fn new(connector: Slug, origin: String) -> Self {
+        breaker::announce(&connector);
         Self { connector, origin, breaker: Breaker::new(WITNESSES), budget: Budget::default() }
     }
 }

@@ -46,6 +46,15 @@ impl Cut {
     }
 }
 
+/// Why a request body did not come whole.
+#[derive(Clone)]
+pub(super) enum Fault {
+    /// Its sender does not keep the pace.
+    Late(Cut),
+    /// Its sender went away, or framed it wrongly.
+    Broken,
+}
+
 /// Watches one body. Costs nothing while bytes are there when they are asked for.
 struct Watch {
     pace: Pace,
@@ -105,7 +114,7 @@ pub(super) struct UploadState {
     watch: RefCell<Watch>,
     touched: Cell<bool>,
     ended: Cell<Option<Instant>>,
-    failed: Cell<Option<&'static str>>,
+    failed: RefCell<Option<Fault>>,
 }
 
 /// A request body. Bodies without bytes cost no allocation.
@@ -126,7 +135,7 @@ impl Upload {
                 watch: RefCell::new(Watch::new(pace)),
                 touched: Cell::new(false),
                 ended: Cell::new(None),
-                failed: Cell::new(None),
+                failed: RefCell::new(None),
             })
         });
         Self { state }
@@ -162,8 +171,8 @@ impl Progress {
     }
 
     /// Why it broke.
-    pub(super) fn failed(&self) -> Option<&'static str> {
-        self.0.as_ref().and_then(|state| state.failed.get())
+    pub(super) fn failed(&self) -> Option<Fault> {
+        self.0.as_ref().and_then(|state| state.failed.borrow().clone())
     }
 }
 
@@ -190,13 +199,13 @@ impl Body for Upload {
                 Poll::Ready(None)
             }
             Poll::Ready(Some(Err(error))) => {
-                state.failed.set(Some("the request body ended early"));
+                state.failed.replace(Some(Fault::Broken));
                 Poll::Ready(Some(Err(error)))
             }
             Poll::Pending => match state.watch.borrow_mut().wait(cx) {
                 Poll::Pending => Poll::Pending,
                 Poll::Ready(cut) => {
-                    state.failed.set(Some(cut.0));
+                    state.failed.replace(Some(Fault::Late(cut.clone())));
                     Poll::Ready(Some(Err(cut.into())))
                 }
             },

@@ -9,6 +9,9 @@ use crate::{
     upstream::{Access, Context, Failure, HttpAnswer, ListAsk, write::VerbatimAsk},
 };
 
+/// The value that names the record.
+const ID: &str = "id";
+
 /// Sends it once; an answer without a body is as good as one with.
 pub(crate) async fn send(
     context: &Context,
@@ -31,9 +34,13 @@ pub(crate) async fn send(
     answer.judged(access).map(|()| answer)
 }
 
-/// Only a value of the caller's keeps a declared request from being made.
+/// Only a value of the caller's keeps a declared request from being made; no record has such an id.
 fn unusable(error: TemplateError) -> Failure {
     let reason = format!("the request cannot be made: {error}");
-    let (TemplateError::Character(field) | TemplateError::Missing(field) | TemplateError::Syntax(field)) = error;
-    Failure::Unsendable { field, reason }
+    match error {
+        TemplateError::Character(field) if field == ID => Failure::Unaddressable(reason),
+        TemplateError::Character(field) | TemplateError::Missing(field) | TemplateError::Syntax(field) => {
+            Failure::Unsendable { field, reason }
+        }
+    }
 }

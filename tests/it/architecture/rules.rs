@@ -44,6 +44,7 @@ const CRATES: &[(&str, &[&str])] = &[
     // The relay hands bodies from one side to the other and reads the frames of both.
     ("http_body", &["upstream", "http/relay", "http/routes/passthrough"]),
     ("http_body_util", &["upstream", "http/routes/passthrough"]),
+    ("httparse", &["http/relay"]),
     ("ipnet", &["upstream"]),
     ("reqwest", &["upstream"]),
     ("rustls", &["upstream", "store", "http/tls", "app"]),

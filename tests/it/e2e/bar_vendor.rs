@@ -28,6 +28,8 @@ pub struct Asked {
     pub body: Vec<u8>,
     /// All bytes of the body.
     pub length: u64,
+    /// The lines behind it.
+    pub trailers: Vec<String>,
 }
 
 impl Asked {
@@ -169,11 +171,12 @@ fn read(reader: &mut impl BufRead) -> Option<Asked> {
     if asked.header("transfer-encoding") == "chunked" {
         loop {
             let size = u64::from_str_radix(line(reader)?.trim(), 16).ok()?;
-            take(reader, size, &mut asked)?;
-            line(reader)?;
             if size == 0 {
+                asked.trailers = std::iter::from_fn(|| line(reader).filter(|line| !line.is_empty())).collect();
                 return Some(asked);
             }
+            take(reader, size, &mut asked)?;
+            line(reader)?;
         }
     }
     let length = asked.header("content-length").parse().unwrap_or(0);

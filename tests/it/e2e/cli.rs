@@ -86,6 +86,12 @@ impl Shell<'_> {
         assert_eq!(code, Some(0), "{err}");
         let second = out.split_whitespace().next().unwrap().to_owned();
         assert!(self.good(&["account", "delete", &second]).is_empty());
+        let open = format!("token={SECRET}");
+        let (code, out, said) = run(&mut self.command(&[&args[..], &["--field", &open]].concat()));
+        assert!(code == Some(0) && said.contains("--field-file token=FILE") && !said.contains(SECRET), "{said}");
+        assert!(!err.contains("--field-file"), "{err}");
+        let third = out.split_whitespace().next().unwrap().to_owned();
+        assert!(self.good(&["account", "delete", &third]).is_empty());
         account["id"].as_str().unwrap().to_owned()
     }
 

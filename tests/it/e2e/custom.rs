@@ -100,10 +100,16 @@ async fn any_verb_goes_with_its_path_query_and_body_and_comes_back_wrapped() {
         assert_eq!(answer.header("etag"), Some("\"7\""), "{method}");
         assert_eq!(house.last().header("authorization"), format!("Bearer {TOKEN}"));
     }
+    // As odd as vendors write them.
+    for odd in ["a[b=1", "a]=%zz&&=", "a[b][c][d][e][f][g]=1", "%ff=%00", "integrated_account=1", "q=truto_x"] {
+        let answer = house.call("GET", &format!("/x?{odd}"), None).await;
+        assert_eq!(answer.json()["result"]["target"], format!("/v2/x?{odd}"), "{}", answer.text());
+    }
     let flagged = house.call("POST", "/x?truto_body_passthrough=true", Some(json!({}))).await;
     assert_eq!(flagged.json()["result"]["target"], "/v2/x");
     let before = house.vendor.count();
     names(&house.call("GET", "/x?truto_nonsense=1", None).await, 400, "invalid_parameter", "truto_nonsense");
+    names(&house.call("GET", "/x?%74ruto_nonsense=1", None).await, 400, "invalid_parameter", "truto_nonsense");
     let foreign = house.gateway.get("/custom/x").await;
     names(&foreign, 400, "invalid_parameter", "integrated_account_id");
     assert_eq!(house.vendor.count(), before);

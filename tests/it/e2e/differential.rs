@@ -24,11 +24,20 @@ struct Case {
     body: Vec<u8>,
     /// Sent in chunks of these sizes instead of with a length.
     chunks: Vec<usize>,
+    /// Lines behind the chunks.
+    trailers: Vec<String>,
 }
 
 impl Case {
     fn new(method: &'static str, target: &str) -> Case {
-        Case { method, target: target.to_owned(), headers: Vec::new(), body: Vec::new(), chunks: Vec::new() }
+        Case {
+            method,
+            target: target.to_owned(),
+            headers: Vec::new(),
+            body: Vec::new(),
+            chunks: Vec::new(),
+            trailers: Vec::new(),
+        }
     }
 
     fn header(mut self, name: &str, value: &str) -> Case {
@@ -43,6 +52,11 @@ impl Case {
 
     fn chunked(mut self, sizes: &[usize]) -> Case {
         self.chunks = sizes.to_vec();
+        self
+    }
+
+    fn trailer(mut self, name: &str, value: &str) -> Case {
+        self.trailers.push(format!("{name}: {value}\r\n"));
         self
     }
 
@@ -72,7 +86,7 @@ impl Case {
             }
             rest = later;
         }
-        bytes.extend_from_slice(b"0\r\n\r\n");
+        bytes.extend_from_slice(format!("0\r\n{}\r\n", self.trailers.concat()).as_bytes());
         bytes
     }
 }
@@ -157,6 +171,9 @@ fn cases() -> Vec<Case> {
             cases.push(Case::new("PUT", "/echo").header("Content-Type", kind).body(&body).chunked(&[1, 10, 5_000]));
         }
         cases.push(Case::new("POST", "/echo").header("Content-Encoding", "gzip").body(&body));
+        let summed = Case::new("POST", "/echo").header("Trailer", "x-sum, x-other").body(&body).chunked(&[1, 10, 5_000]);
+        cases.push(summed.trailer("x-sum", "7").trailer("x-other", "8"));
+        cases.push(Case::new("POST", "/echo").header("Trailer", "x-sum").body(&body).chunked(&[3]));
         cases.push(Case::new("GET", &format!("/sized/{size}")));
         cases.push(Case::new("GET", &format!("/chunks/{size}")));
         cases.push(Case::new("POST", &format!("/chunks/{size}")).header("TE", "trailers").header("Connection", "te").body(b"x"));
@@ -370,6 +387,7 @@ struct Saw {
     is_chunked: bool,
     length: u64,
     body: Vec<u8>,
+    trailers: Vec<String>,
 }
 
 fn seen(asked: &Asked) -> Saw {
@@ -390,6 +408,7 @@ fn seen(asked: &Asked) -> Saw {
         is_chunked,
         length: asked.length,
         body: asked.body.clone(),
+        trailers: asked.trailers.clone(),
     }
 }
 
@@ -545,4 +564,43 @@ fn whole_of(authority: &str, bytes: &[u8]) -> String {
     let mut all = Vec::new();
     stream.read_to_end(&mut all).unwrap();
     String::from_utf8_lossy(&all).into_owned()
+}
+
+#[tokio::test]
+async fn trailers_of_a_request_pass_but_those_that_would_steer() {
+    let vendor = Vendor::start(|asked| match asked.path() {
+        "/v2/summed" => Act::Send(answer(200, &[("content-type", "text/plain")], b"taken")),
+        _ => scim(asked, 1),
+    });
+    let gateway = Gateway::start(&Kept::embedded(), &vendor.authority());
+    let account = gateway.link("scim", "bearer", json!({"base_url": vendor.at("/v2"), "token": SECRET})).await;
+    let ours = gateway.base.strip_prefix("http://").unwrap().to_owned();
+    let place = format!("/passthrough/{account}");
+    let summed = |announced: &str| Case::new("POST", "/summed").header("Trailer", announced).body(b"abc").chunked(&[1]);
+    let saw = || vendor.asked().into_iter().rfind(|asked| asked.path() == "/v2/summed").unwrap();
+
+    let names = ["authorization", "cookie", "host", "content-length", "x-forwarded-for", "rollcall-company", "x_sum", "x-sum"];
+    let all = summed(&names.join(", "));
+    let all = names.iter().fold(all, |case, name| case.trailer(name, "7")).trailer("X-Sum", "8").trailer("unannounced", "9");
+    assert_eq!(send(&ours, &all.bytes(&place, &ours, ADMIN), false).status, "200");
+    assert_eq!((saw().header("trailer"), &*saw().body), ("x-sum", &b"abc"[..]));
+    assert_eq!(saw().trailers, ["x-sum: 7", "x-sum: 8"]);
+    assert_eq!(saw().header("authorization"), format!("Bearer {SECRET}"));
+
+    // Announced and not sent, sent and not announced, and nothing that passes: the body ends as it should.
+    for case in [summed("x-sum"), summed("cookie").trailer("cookie", "a=b"), summed("x-sum").trailer("y", "1")] {
+        assert_eq!(send(&ours, &case.bytes(&place, &ours, ADMIN), false).status, "200");
+        assert_eq!((&*saw().body, saw().trailers.len()), (&b"abc"[..], 0));
+    }
+
+    // What is no list of fields, or too long a one, breaks the request: it has no end for the vendor.
+    let before = vendor.count();
+    for case in [
+        summed("x-sum").trailer("x-sum", &"y".repeat(9_000)),
+        summed("x-sum").trailer("x sum", "7"),
+        (0..70).fold(summed("x-sum"), |case, n| case.trailer("x-sum", &n.to_string())),
+    ] {
+        assert_eq!(send(&ours, &case.bytes(&place, &ours, ADMIN), false).status, "400", "{:?}", case.trailers);
+    }
+    assert_eq!(vendor.count(), before);
 }

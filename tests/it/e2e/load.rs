@@ -166,6 +166,11 @@ async fn u_03_a_host_that_fails_is_asked_once_an_interval() {
     let neighbour = link(&gateway, vendor.at("/good"), "neighbour-token").await;
     let elsewhere = link(&gateway, healthy.at("/scim"), "elsewhere-token").await;
     let raw = format!("/passthrough/{bad}/Users");
+    let before = Scrape::of(&gateway).await;
+    for of in ["account", "host"] {
+        let shown = format!("rollcall_vendor_circuits_open{{connector=\"scim\",of=\"{of}\"}} 0\n");
+        assert!(before.text.contains(&shown), "{shown}{}", before.text);
+    }
     down.store(true, Ordering::SeqCst);
     for _ in 0..20 {
         let answer = gateway.get(&raw).await;

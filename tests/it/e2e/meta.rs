@@ -92,6 +92,22 @@ async fn what_is_said_of_each_cell_is_what_its_call_answers() {
         println!("{integration}: {offered} lists, {refused} refusals");
         assert!(offered >= 2, "{integration}");
         check_tools(&demo, account, &capabilities).await;
+        check_members(&demo, account, &capabilities).await;
+    }
+}
+
+/// What stands below a group is described like everything else that `/capabilities` lists.
+async fn check_members(demo: &Demo, account: &str, capabilities: &Value) {
+    for method in ["list", "get", "create", "update", "delete"] {
+        let path = format!("/unified/user-directory/group_members/meta/{method}?integrated_account_id={account}");
+        let (status, described) = demo.get(&path).await;
+        assert_eq!(status == 200, offers(capabilities, "unified", "group_members", method), "{method}: {described}");
+        if status == 200 {
+            assert!(described["query_schema"]["required"].as_array().unwrap().contains(&json!("group_id")), "{described}");
+        }
+        if status == 200 && method == "create" {
+            assert!(described["request_body_schema"]["properties"].get("id").is_some(), "{described}");
+        }
     }
 }
 

@@ -281,6 +281,9 @@ async fn answers_are_written_as_the_caller_wants_them_and_repeated_under_a_key()
     assert_eq!((again.status, again.text(), again.header("idempotent-replayed")), (201, first.text(), Some("true")));
     let raw = house.good("PATCH", &format!("{USERS}/u00001?truto_response_format=raw"), Some(json!({"title": "x"})), 200).await;
     assert_eq!((&raw["title"], &raw["userName"]), (&json!("x"), &json!("user00001@scim.example")));
+    let debug =
+        house.good("PATCH", &format!("{USERS}/u00001?truto_response_format=debug"), Some(json!({"title": "y"})), 200).await;
+    assert_eq!((&debug["result"]["title"], &debug["debug"]["resource"]), (&json!("y"), &json!("users")), "{debug}");
     let other = json!({"username": "other"});
     let reused = house.gateway.call_with(ADMIN, &[("Idempotency-Key", "k1")], "POST", &path, Some(&other)).await;
     assert_eq!(reused.code(), "idempotency_key_reused");

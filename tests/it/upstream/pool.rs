@@ -364,7 +364,7 @@ async fn a_request_body_that_stalls_or_breaks_is_the_callers_fault() {
         let frames = [Ok(Frame::data(Bytes::from_static(b"x"))), Err(std::io::Error::other("client went away"))];
         let body = StreamBody::new(futures_util::stream::iter(frames));
         let broken = pool.send(&access, http_request(Method::POST, path("/"), HeaderMap::new(), body)).await;
-        assert!(matches!(broken, Err(Failure::Upload(ref text)) if text.contains("early")));
+        assert!(matches!(broken, Err(Failure::UploadBroken)));
     })
     .await;
     assert_eq!(server.seen().iter().filter(|seen| seen.body.len() > 1).count(), 0);

@@ -103,15 +103,15 @@ fn escape(writer: &mut Writer<'_>, text: &str) -> fmt::Result {
     while let Some(at) = rest.bytes().position(|byte| byte < b' ' || matches!(byte, b'"' | b'\\' | 0x7f | MAYBE_CONTROL)) {
         let (plain, tail) = rest.split_at(at);
         writer.write_str(plain)?;
-        let Some(special) = tail.chars().next() else { break };
-        match special {
+        let mut letters = tail.chars();
+        match letters.next().unwrap_or_default() {
             '"' => writer.write_str("\\\"")?,
             '\\' => writer.write_str("\\\\")?,
             '\n' => writer.write_str("\\n")?,
             control if control.is_control() => write!(writer, "\\u{:04x}", u32::from(control))?,
             letter => writer.write_char(letter)?,
         }
-        rest = &tail[special.len_utf8()..];
+        rest = letters.as_str();
     }
     writer.write_str(rest)
 }

@@ -190,8 +190,12 @@ impl Writes {
         ["create", "update", "delete"].into_iter().filter(|name| self.method(name).is_some())
     }
 
-    /// The top-level unified fields that this method writes, in the order of their targets.
-    pub fn fields(&self, method: &str) -> Vec<String> {
+    /// The top-level unified fields that this method of the resource writes, in the order of their targets. A member is not made
+    /// but named.
+    pub fn fields(&self, resource: Resource, method: &str) -> Vec<String> {
+        if resource == Resource::GroupMember {
+            return vec!["id".to_owned()];
+        }
         let Some(by) = self.method(method).map(|method| &method.by) else { return Vec::new() };
         let mut fields = Vec::new();
         let carried = self.reverse.sources().filter(|(target, source)| by.carries(source) || by.has_word(target));

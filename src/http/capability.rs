@@ -366,9 +366,8 @@ fn writable(defs: &[&ResourceDef]) -> BTreeMap<String, Vec<String>> {
     for (def, writes) in defs.iter().filter_map(|def| Some((def, def.writes.as_ref()?))) {
         for method in writes.offered().filter(|method| *method != "delete") {
             let known = all.entry(method.to_owned()).or_default();
-            // A member is named, not made.
-            let fields = if def.resource == Resource::GroupMember { vec!["id".to_owned()] } else { writes.fields(method) };
-            known.extend(fields.into_iter().filter(|field| !known.contains(field)).collect::<Vec<_>>());
+            let fields = writes.fields(def.resource, method).into_iter();
+            known.extend(fields.filter(|field| !known.contains(field)).collect::<Vec<_>>());
         }
     }
     all

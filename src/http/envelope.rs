@@ -143,7 +143,7 @@ fn reply<T: Serialize>(status: StatusCode, value: &T) -> Result<Reply, Error> {
     Ok(Reply { status: status.as_u16(), body, ..Reply::default() })
 }
 
-/// What a write at a vendor answers: the record as it is.
+/// What a write at a vendor answers: the record as it is, wrapped as [`one`] wraps it.
 pub fn written(status: StatusCode, record: OneRecord, envelope: bool) -> Result<Reply, Error> {
     let names = record.warnings.iter().map(|warning| warning.code.clone()).collect();
     Ok(Reply { status: status.as_u16(), body: body_of(record, envelope)?, warnings: names, ..Reply::default() })

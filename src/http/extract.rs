@@ -15,6 +15,7 @@ use crate::{
     error::{Code, Error},
     model::Scope,
     service::{self, COMPANY_HEADER, Linked, request_log::About},
+    upstream::headers::METHOD_OVERRIDES,
 };
 
 /// A right a handler can ask for.
@@ -175,7 +176,7 @@ pub fn company(request: &HttpRequest) -> Result<Option<String>, Error> {
 
 /// Whether a request asks its vendor to take its method for another.
 pub fn overrides_method(headers: &HeaderMap) -> bool {
-    ["x-http-method-override", "x-http-method", "x-method-override"].iter().any(|name| headers.contains_key(*name))
+    METHOD_OVERRIDES.iter().any(|name| headers.contains_key(*name))
 }
 
 fn no_account() -> Error {

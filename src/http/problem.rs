@@ -100,7 +100,7 @@ impl Problem {
 
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
-        let close = matches!(error.code(), Code::BodyTooLarge | Code::RequestTimeout | Code::InvalidRequest);
+        let close = matches!(error.code(), Code::BodyTooLarge | Code::RequestTimeout);
         Self { error, request_id: None, close, told: Told::First }
     }
 }

@@ -20,7 +20,11 @@ use futures_util::Stream;
 use http::HeaderName;
 use http_body::{Body, Frame, SizeHint};
 
-use super::{body::BodyError, turn::Turn};
+use super::{
+    body::BodyError,
+    token,
+    turn::{MAX_TRAILER_BYTES, Turn},
+};
 use crate::{
     error::{Code, Error, Result},
     upstream::{
@@ -29,6 +33,9 @@ use crate::{
         json_links::{JsonLinks, forget_bytes},
     },
 };
+
+/// The most fields behind a body.
+const MAX_FIELDS: usize = 64;
 
 /// A client's body on its way to the vendor. Its pace is watched by whoever sends it.
 pub struct RequestBody {
@@ -72,22 +79,23 @@ impl RequestBody {
     }
 }
 
-/// The most fields behind a body.
-const MAX_TRAILERS: usize = 64;
-
 impl Trailing {
     /// What came behind the body and may pass; nothing where that is nothing.
     fn read(&self) -> std::result::Result<Option<http::HeaderMap>, BodyError> {
-        let broken = || BodyError::Broken("what stands behind the body is no list of fields, or too long".to_owned());
+        let broken = || {
+            let why = format!("what stands behind it is no list of at most {MAX_FIELDS} fields and {MAX_TRAILER_BYTES} bytes");
+            BodyError::Broken(why)
+        };
         let lines = self.turn.trailers().ok_or_else(broken)?;
-        let mut fields = [httparse::EMPTY_HEADER; MAX_TRAILERS];
+        let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
         let Ok(httparse::Status::Complete((_, fields))) = httparse::parse_headers(&lines, &mut fields) else {
             return Err(broken());
         };
         let mut passed = http::HeaderMap::new();
         for field in fields {
             let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| broken())?;
-            if self.names.contains(&name) {
+            let holds_token = std::str::from_utf8(field.value).is_ok_and(token::stands_in);
+            if self.names.contains(&name) && !holds_token {
                 passed.append(name, http::HeaderValue::from_bytes(field.value).map_err(|_| broken())?);
             }
         }

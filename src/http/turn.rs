@@ -2,8 +2,8 @@
 //!
 //! The server's library reads requests ahead of their answers and frames an answer by the request it read last: a HEAD that was
 //! read ahead takes the body from the answer before it. Therefore what a client sends behind a request waits here until that
-//! request is answered. Neither its path nor its headers are looked at, only where it ends. It reads no trailers either, so those
-//! that a request announced are kept here.
+//! request is answered. Of a request nothing is looked at but where it ends. The library passes over trailers, too; those that a
+//! request announced are kept here.
 
 use std::{
     cell::{Cell, RefCell},
@@ -21,7 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// The most bytes that are read while they have to wait.
 const MAX_AHEAD: usize = 16 * 1024;
 /// The most bytes of the lines behind a body.
-const MAX_TRAILERS: usize = 8 * 1024;
+pub const MAX_TRAILER_BYTES: usize = 8 * 1024;
 
 /// Whose turn it is on a connection; its stream and the gate know it.
 #[derive(Clone, Debug, Default)]
@@ -152,14 +152,15 @@ impl Turn {
     /// The last byte of its answer is on its way.
     pub fn end(&self) {
         self.0.answered.set(true);
+        self.0.trailers.take();
         if self.0.has_ahead.get() {
             self.wake();
         }
     }
 
-    /// The lines behind the body, once it was read to its end. Nothing where they are too many.
+    /// The lines behind the body, once it was read to its end. Nothing where none were announced, or too many came.
     pub fn trailers(&self) -> Option<Vec<u8>> {
-        self.0.trailers.take().filter(|lines| lines.len() <= MAX_TRAILERS)
+        self.0.trailers.take().filter(|lines| lines.len() <= MAX_TRAILER_BYTES)
     }
 
     /// Whether a request on this connection was refused: what came with it must reach no handler either.
@@ -189,8 +190,10 @@ impl Turn {
     }
 
     fn keep(&self, lines: &[u8]) {
-        if let Some(kept) = self.0.trailers.borrow_mut().as_mut().filter(|kept| kept.len() <= MAX_TRAILERS) {
-            kept.extend_from_slice(lines);
+        if let Some(kept) = self.0.trailers.borrow_mut().as_mut() {
+            // One byte too many tells that there were too many.
+            let room = MAX_TRAILER_BYTES + 1 - kept.len();
+            kept.extend_from_slice(&lines[..lines.len().min(room)]);
         }
     }
 
@@ -351,6 +354,7 @@ mod tests {
             assert_eq!(found, sent.iter().map(|(text, _)| (*text).to_owned()).collect::<Vec<_>>(), "{part}");
         }
     }
+
     #[test]
     fn announced_trailers_are_kept_within_bounds() {
         let kept = |announced: bool, lines: &str, part: usize| {
@@ -370,7 +374,7 @@ mod tests {
             assert_eq!(kept(true, "x-sum: 1\r\nX: 2\n", part).as_deref(), Some("x-sum: 1\r\nX: 2\n\r\n"), "{part}");
             assert_eq!(kept(true, "", part).as_deref(), Some("\r\n"), "{part}");
             assert_eq!(kept(false, "x-sum: 1\r\n", part), None, "{part}");
-            assert_eq!(kept(true, &format!("x: {}\r\n", "y".repeat(MAX_TRAILERS)), part), None, "{part}");
+            assert_eq!(kept(true, &format!("x: {}\r\n", "y".repeat(MAX_TRAILER_BYTES)), part), None, "{part}");
         }
     }
 }

@@ -93,7 +93,7 @@ impl<'a> Walk<'a> {
         let (is_partial, count) = (self.source.def.partial, writer.count);
         let (result, warnings) = writer.finish();
         let debug = (self.query.format == ResponseFormat::Debug)
-            .then(|| debug_of(self.source.def.resource, pages, count, next_cursor.as_deref()));
+            .then(|| debug_of(self.source.def.resource, Some(pages), count, next_cursor.as_deref()));
         let filters = self.plan.report;
         Ok(ListPage { result, count, next_cursor, is_partial, complete: lost.is_empty(), warnings, filters, debug })
     }
@@ -319,8 +319,8 @@ fn query_digest(query: &ListQuery, limit: usize) -> u64 {
     digest(std::iter::once(limit.as_str()).chain(filters).chain(std::iter::once("|")).chain(remote).chain(order))
 }
 
-/// What `debug` tells.
-pub fn debug_of(resource: Resource, pages: usize, count: usize, next: Option<&str>) -> Vec<u8> {
+/// What `debug` tells; the pages where they were counted.
+pub fn debug_of(resource: Resource, pages: Option<usize>, count: usize, next: Option<&str>) -> Vec<u8> {
     let debug = serde_json::json!({
         "resource": resource.plural(), "vendorPages": pages, "nextCursor": next,
         "isLooping": false, "isEmptyResult": count == 0, "resultCount": count,

@@ -363,7 +363,7 @@ pub fn write_one(def: &ResourceDef, record: &[u8], roots: Roots<'_>, query: &One
     if query.format == ResponseFormat::Raw {
         body = record.to_vec();
     }
-    let debug = (query.format == ResponseFormat::Debug).then(|| debug_of(def.resource, 1, 1, None));
+    let debug = (query.format == ResponseFormat::Debug).then(|| debug_of(def.resource, Some(1), 1, None));
     Ok(OneRecord { body, warnings: mapped.warnings, debug })
 }
 

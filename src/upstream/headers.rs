@@ -170,11 +170,31 @@ pub fn announced_trailers(headers: &HeaderMap) -> Vec<HeaderName> {
     trailing_names(headers.get_all(header::TRAILER).iter().map(HeaderValue::as_bytes)).collect()
 }
 
-/// The names a client's `Trailer` announces, without those that do not pass: a field behind the body may not say more than one
-/// before it.
-pub fn request_trailers<'a>(announced: impl Iterator<Item = &'a [u8]>, access: &Access) -> Vec<HeaderName> {
-    let is_free = |name: &HeaderName| !(reserved(name.as_str()) || access.headers.iter().any(|(injected, _)| injected == name));
-    trailing_names(announced).filter(is_free).collect()
+/// The names of the fields that a client announces behind its body, without those that do not pass: what would not pass before
+/// the body, and what would change there what the request does.
+pub fn request_trailers<'a>(client: impl Iterator<Item = (&'a str, &'a [u8])>, access: &Access) -> Vec<HeaderName> {
+    let (mut named, mut announced) = (Vec::new(), Vec::new());
+    for (name, value) in client {
+        match name {
+            "connection" => collect_tokens(value, &mut named),
+            "trailer" => announced.extend(trailing_names(std::iter::once(value))),
+            _ => {}
+        }
+    }
+    announced.retain(|name| {
+        let text = name.as_str();
+        let is_injected = access.headers.iter().any(|(injected, _)| injected == name);
+        !(is_injected || reserved(text) || modifies(text) || named.iter().any(|other| other == text))
+    });
+    announced
+}
+
+/// Headers by which a client asks its vendor to take its method for another.
+pub const METHOD_OVERRIDES: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
+
+/// Headers that change what a request does (RFC 9110 §6.5.1).
+fn modifies(name: &str) -> bool {
+    name.starts_with("if-") || matches!(name, "expect" | "range" | "max-forwards") || METHOD_OVERRIDES.contains(&name)
 }
 
 fn trailing_names<'a>(announced: impl Iterator<Item = &'a [u8]>) -> impl Iterator<Item = HeaderName> {

@@ -67,7 +67,7 @@ impl Outcome {
             Failure::TimedOut(_) => Self::TimedOut,
             Failure::Unreachable(_) | Failure::Broken(_) | Failure::Distrusted { .. } => Self::Unreachable,
             Failure::Egress(_) => Self::Refused,
-            Failure::Upload(_) | Failure::UploadBroken => Self::GivenUp,
+            Failure::Upload(_) | Failure::UploadBroken(_) => Self::GivenUp,
             _ => Self::BadAnswer,
         }
     }

@@ -98,8 +98,8 @@ pub enum Failure {
     #[error("{0}")]
     Upload(String),
     /// The caller's own body broke off, or is framed wrongly.
-    #[error("the request body broke off")]
-    UploadBroken,
+    #[error("{0}")]
+    UploadBroken(String),
     /// A value that the vendor's protocol cannot carry; nothing was sent.
     #[error("`{field}` cannot be sent: {reason}")]
     Unsendable {
@@ -171,7 +171,7 @@ impl Failure {
                 Meaning::Failed | Meaning::Fine => Code::VendorError,
             },
             Failure::Upload(_) => Code::RequestTimeout,
-            Failure::UploadBroken => Code::InvalidRequest,
+            Failure::UploadBroken(_) => Code::InvalidRequest,
             Failure::Unsendable { .. } => Code::FieldNotWritable,
             Failure::Unaddressable(_) => Code::InvalidPath,
             Failure::Exists(_) => Code::AlreadyExists,

@@ -28,6 +28,7 @@ use super::{
 };
 
 const TE: HeaderValue = HeaderValue::from_static("te");
+const CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
 
 /// What a request body may fail with.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
@@ -238,6 +239,10 @@ impl Draft {
         if headers.contains_key(header::TE) {
             headers.insert(header::CONNECTION, TE);
         }
+        // hyper itself sends no body of unknown length with the methods that have none as a rule.
+        if !upload.is_end_stream() && upload.size_hint().exact().is_none() {
+            headers.insert(header::TRANSFER_ENCODING, CHUNKED);
+        }
         let target = head.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
         Box::new(Draft { method: head.method, target, headers, upload })
     }
@@ -265,8 +270,8 @@ impl Draft {
 fn failure(error: &hyper::Error, upload: &Progress) -> Failure {
     match upload.failed() {
         Some(Fault::Late(cut)) => Failure::Upload(cut.to_string()),
-        Some(Fault::Broken) => Failure::UploadBroken,
-        None if error.is_user() => Failure::UploadBroken,
+        Some(Fault::Broken(why)) => Failure::UploadBroken(why),
+        None if error.is_user() => Failure::UploadBroken("the request body broke off".into()),
         None if error.is_parse() => Failure::BadAnswer("the answer is not HTTP, or its headers are too large".into()),
         None => Failure::Unreachable("the connection closed before an answer came".into()),
     }

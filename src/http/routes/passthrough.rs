@@ -131,17 +131,20 @@ fn toward_vendor(request: &HttpRequest, call: &Call<'_>, access: &Access) -> Res
     *outgoing.method_mut() = method_of(request.method())?;
     *outgoing.uri_mut() = target;
     *outgoing.headers_mut() = request_headers(kept(request.headers(), &call.found), access);
-    announce_trailers(request.headers(), access, outgoing.headers_mut());
+    announce_trailers(request.headers(), &call.found, access, outgoing.headers_mut());
     Ok(outgoing)
 }
 
 /// Tells the vendor which fields stand behind the body, where the client told us.
-fn announce_trailers(headers: &HeaderMap, access: &Access, outgoing: &mut http::HeaderMap) {
-    if headers.contains_key(TRAILER) && headers.contains_key(TRANSFER_ENCODING) {
-        let names = request_trailers(headers.get_all(TRAILER).map(HeaderValue::as_bytes), access);
-        let names = names.iter().map(http::HeaderName::as_str).collect::<Vec<_>>().join(", ");
-        let names = http::HeaderValue::try_from(names).ok().filter(|names| !names.is_empty());
-        outgoing.extend(names.map(|names| (http::header::TRAILER, names)));
+fn announce_trailers(headers: &HeaderMap, found: &Found<'_>, access: &Access, outgoing: &mut http::HeaderMap) {
+    if !(headers.contains_key(TRAILER) && headers.contains_key(TRANSFER_ENCODING)) {
+        return;
+    }
+    let names = request_trailers(kept(headers, found), access);
+    let names = names.iter().map(http::HeaderName::as_str).filter(|name| !found.headers.iter().any(|ours| ours == name));
+    let names = names.collect::<Vec<_>>().join(", ");
+    if let (false, Ok(names)) = (names.is_empty(), http::HeaderValue::try_from(names)) {
+        outgoing.insert(http::header::TRAILER, names);
     }
 }
 

@@ -87,7 +87,7 @@ fn meta(linked: &Linked, resource: Resource, method: String) -> MethodMeta {
     let schema = openapi::record_schema(resource);
     let body = def.and_then(|def| Some((def.writes.as_ref()?, def.writes.as_ref()?.method(&method)?)));
     let request_body_schema =
-        body.filter(|_| method != "delete").map(|(writes, _)| body_schema(&schema, &sent(resource, writes.fields(&method))));
+        body.filter(|_| method != "delete").map(|(writes, _)| body_schema(&schema, resource, &writes.fields(resource, &method)));
     let query_schema = query_schema(def, resource, &method);
     MethodMeta {
         method,
@@ -147,25 +147,20 @@ fn filters_of(def: &ResourceDef) -> Map<String, Value> {
     filters
 }
 
-/// A member is named by its id; the vendor's rules say no more of it.
-fn sent(resource: Resource, mut fields: Vec<String>) -> Vec<String> {
-    if resource == Resource::GroupMember {
-        fields.extend(["id", "type"].map(str::to_owned));
-    }
-    fields
-}
-
 /// JSON Schema of what can be sent: the fields that this account's way of linking writes.
-fn body_schema(record: &Map<String, Value>, fields: &[String]) -> Map<String, Value> {
+fn body_schema(record: &Map<String, Value>, resource: Resource, fields: &[String]) -> Map<String, Value> {
+    // Which of the two it is may be said of a member, not chosen.
+    let is_member = resource == Resource::GroupMember;
     let known = record.get("properties").and_then(Value::as_object);
     let mut properties: Map<String, Value> = known
         .into_iter()
         .flatten()
-        .filter(|(name, _)| fields.contains(name))
+        .filter(|(name, _)| fields.contains(name) || (is_member && *name == "type"))
         .map(|(name, schema)| (name.clone(), schema.clone()))
         .collect();
     properties.insert("remote_data".to_owned(), json!({ "type": "object" }));
-    members(json!({"type": "object", "properties": properties, "additionalProperties": false}))
+    let required: &[&str] = if is_member { &["id"] } else { &[] };
+    members(json!({"type": "object", "properties": properties, "required": required, "additionalProperties": false}))
 }
 
 /// Everything else below `/unified/`: says why not, and agrees with `/capabilities`.

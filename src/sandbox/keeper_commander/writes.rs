@@ -17,6 +17,8 @@ pub enum WriteLie {
     OnlyName,
     /// Done, but slowed down by Keeper's cloud after it.
     Throttled,
+    /// Done, but the service's own limiter keeps the result back for an hour.
+    Limited,
 }
 
 /// Words that make the service call an answer a failure.
@@ -80,6 +82,11 @@ pub(super) fn run(company: &mut Company, word: &str, rest: &[String], lie: Optio
         (Some(WriteLie::Throttled), _) => Answer {
             status: 429,
             body: json!({ "error": "Your request has been throttled. Try again in 2 minutes.", "result_code": "throttled", "status": "error" }),
+            is_result: false,
+        },
+        (Some(WriteLie::Limited), _) => Answer {
+            status: 429,
+            body: json!({ "error": "Service rate limit exceeded: 1 per 1 hour", "result_code": "rate_limited", "status": "error" }),
             is_result: false,
         },
         (_, Err(error)) => raised(&error),

@@ -45,7 +45,7 @@ pub(super) fn show(seen: Seen, resource: Resource, query: &OneQuery, mut warning
         body.extend_from_slice(value.get().as_bytes());
     }
     body.push(b'}');
-    let debug = (query.format == ResponseFormat::Debug).then(|| debug_of(resource, 1, 1, None));
+    let debug = (query.format == ResponseFormat::Debug).then(|| debug_of(resource, None, 1, None));
     Ok(OneRecord { body, warnings, debug })
 }
 

@@ -78,7 +78,8 @@ impl Directory {
         let work = async move { send(&upstream, &access, resource, &doing_there, sending).await };
         match self.write_to_end(linked, work).await? {
             Ok(said) => Ok(said),
-            Err(failure) => Err(self.not_written(linked, def, &doing, failure).await),
+            Err(NoAnswer::Unconfirmed(failure)) => Err(not_confirmed(failure)),
+            Err(NoAnswer::Failed(failure)) => Err(self.not_written(linked, def, &doing, failure).await),
         }
     }
 
@@ -171,6 +172,24 @@ impl Doing {
     }
 }
 
+fn is_slowed(failure: &Failure) -> bool {
+    matches!(failure, Failure::Answered { answer, .. } if answer.status == Some(429))
+}
+
+/// Why there is no good answer.
+enum NoAnswer {
+    /// What the failure means is still to be judged.
+    Failed(Failure),
+    /// It was sent, and may have taken effect whatever the failure is.
+    Unconfirmed(Failure),
+}
+
+impl From<Failure> for NoAnswer {
+    fn from(failure: Failure) -> Self {
+        NoAnswer::Failed(failure)
+    }
+}
+
 /// What carries it.
 fn way<'d>(def: &'d ResourceDef, doing: &Doing) -> Option<&'d WriteBy> {
     match doing {
@@ -185,7 +204,7 @@ async fn send(
     resource: Resource,
     doing: &Doing,
     sending: Sending,
-) -> Result<VendorSaid, Failure> {
+) -> Result<VendorSaid, NoAnswer> {
     let Sending { values, own, body, remote_query, company } = sending;
     let found = access.method.resources.get(&resource).and_then(|def| Some((def, way(def, doing)?)));
     let (def, by) = found.ok_or_else(|| Failure::BadAnswer("the connector has it no more".into()))?;
@@ -200,17 +219,22 @@ async fn send(
             let ask = WriteAsk { verb, values, changes, remote_data: own, remote_query, company, unique: None };
             let answer = match upstream.command(access, def, by, &ask).await?.said {
                 Said::Done(answer) => answer,
-                Said::Failed(failure) | Said::Unknown(failure) => return Err(failure),
+                // A command may be slowed down behind its work.
+                Said::Failed(failure) if is_slowed(&failure) => {
+                    return Err(NoAnswer::Unconfirmed(failure));
+                }
+                Said::Failed(failure) => return Err(failure.into()),
+                Said::Unknown(failure) => return Err(NoAnswer::Unconfirmed(failure)),
                 Said::Unasked => {
                     let reason = "it changes nothing that this vendor's command can set".to_owned();
-                    return Err(Failure::Unsendable { field: "body".into(), reason });
+                    return Err(Failure::Unsendable { field: "body".into(), reason }.into());
                 }
             };
             VendorSaid { status: answer.status.unwrap_or(200), body: answer.body, by_command: true }
         }
     };
     match doing {
-        Doing::Method(name) => cut(def.methods.offered.get(name), said),
+        Doing::Method(name) => Ok(cut(def.methods.offered.get(name), said)?),
         Doing::Write(_) => Ok(said),
     }
 }

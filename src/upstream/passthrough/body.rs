@@ -52,7 +52,7 @@ pub(super) enum Fault {
     /// Its sender does not keep the pace.
     Late(Cut),
     /// Its sender went away, or framed it wrongly.
-    Broken,
+    Broken(String),
 }
 
 /// Watches one body. Costs nothing while bytes are there when they are asked for.
@@ -199,7 +199,7 @@ impl Body for Upload {
                 Poll::Ready(None)
             }
             Poll::Ready(Some(Err(error))) => {
-                state.failed.replace(Some(Fault::Broken));
+                state.failed.replace(Some(Fault::Broken(error.to_string())));
                 Poll::Ready(Some(Err(error)))
             }
             Poll::Pending => match state.watch.borrow_mut().wait(cx) {

@@ -174,6 +174,10 @@ fn cases() -> Vec<Case> {
         let summed = Case::new("POST", "/echo").header("Trailer", "x-sum, x-other").body(&body).chunked(&[1, 10, 5_000]);
         cases.push(summed.trailer("x-sum", "7").trailer("x-other", "8"));
         cases.push(Case::new("POST", "/echo").header("Trailer", "x-sum").body(&body).chunked(&[3]));
+        for method in ["GET", "HEAD", "OPTIONS", "DELETE"] {
+            let odd = Case::new(method, "/echo").header("Trailer", "x-sum").body(&body).chunked(&[2]);
+            cases.push(odd.trailer("x-sum", "9"));
+        }
         cases.push(Case::new("GET", &format!("/sized/{size}")));
         cases.push(Case::new("GET", &format!("/chunks/{size}")));
         cases.push(Case::new("POST", &format!("/chunks/{size}")).header("TE", "trailers").header("Connection", "te").body(b"x"));
@@ -579,11 +583,14 @@ async fn trailers_of_a_request_pass_but_those_that_would_steer() {
     let summed = |announced: &str| Case::new("POST", "/summed").header("Trailer", announced).body(b"abc").chunked(&[1]);
     let saw = || vendor.asked().into_iter().rfind(|asked| asked.path() == "/v2/summed").unwrap();
 
-    let names = ["authorization", "cookie", "host", "content-length", "x-forwarded-for", "rollcall-company", "x_sum", "x-sum"];
-    let all = summed(&names.join(", "));
-    let all = names.iter().fold(all, |case, name| case.trailer(name, "7")).trailer("X-Sum", "8").trailer("unannounced", "9");
+    let steering = "authorization, cookie, host, content-length, x-forwarded-for, rollcall-company, x_sum, expect, if-match, \
+                    x-http-method-override, x-hop, x-key";
+    let all = summed(&format!("{steering}, x-sum")).header("Connection", "x-hop");
+    let all = steering.split(", ").filter(|name| *name != "x-key").fold(all, |case, name| case.trailer(name, "7"));
+    let all = all.trailer("x-key", "rck_0a1b2c").trailer("x-key", "Bearer rck_0a1b2c").trailer("x-key", "Basic cmNrXzBhMWIyYzp4");
+    let all = all.trailer("x-sum", "7").trailer("X-Sum", "8").trailer("unannounced", "9");
     assert_eq!(send(&ours, &all.bytes(&place, &ours, ADMIN), false).status, "200");
-    assert_eq!((saw().header("trailer"), &*saw().body), ("x-sum", &b"abc"[..]));
+    assert_eq!((saw().header("trailer"), &*saw().body), ("x-key, x-sum", &b"abc"[..]));
     assert_eq!(saw().trailers, ["x-sum: 7", "x-sum: 8"]);
     assert_eq!(saw().header("authorization"), format!("Bearer {SECRET}"));
 
@@ -600,7 +607,29 @@ async fn trailers_of_a_request_pass_but_those_that_would_steer() {
         summed("x-sum").trailer("x sum", "7"),
         (0..70).fold(summed("x-sum"), |case, n| case.trailer("x-sum", &n.to_string())),
     ] {
-        assert_eq!(send(&ours, &case.bytes(&place, &ours, ADMIN), false).status, "400", "{:?}", case.trailers);
+        let answer = send(&ours, &case.bytes(&place, &ours, ADMIN), false);
+        assert_eq!(answer.status, "400", "{:?}", case.trailers);
+        let said = String::from_utf8_lossy(&answer.body);
+        assert!(said.contains("invalid_request") && said.contains("no list of at most 64 fields"), "{said}");
     }
     assert_eq!(vendor.count(), before);
+
+    // Of requests sent together each has its own.
+    let together: Vec<u8> = (0..5)
+        .flat_map(|n| match n {
+            3 => summed("x-sum").bytes(&place, &ours, ADMIN),
+            n => summed("x-sum").trailer("x-sum", &n.to_string()).bytes(&place, &ours, ADMIN),
+        })
+        .collect();
+    let mut stream = TcpStream::connect(&ours).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    stream.write_all(&together).unwrap();
+    let mut reader = BufReader::new(stream);
+    assert!((0..5).all(|_| come(&mut reader, false).status == "200"));
+    let each: Vec<Vec<String>> = vendor.asked()[before..].iter().map(|asked| asked.trailers.clone()).collect();
+    assert_eq!(
+        each,
+        ["x-sum: 0", "x-sum: 1", "x-sum: 2", "", "x-sum: 4"]
+            .map(|line| Vec::from_iter((!line.is_empty()).then(|| line.to_owned())))
+    );
 }

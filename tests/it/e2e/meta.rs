@@ -106,7 +106,9 @@ async fn check_members(demo: &Demo, account: &str, capabilities: &Value) {
             assert!(described["query_schema"]["required"].as_array().unwrap().contains(&json!("group_id")), "{described}");
         }
         if status == 200 && method == "create" {
-            assert!(described["request_body_schema"]["properties"].get("id").is_some(), "{described}");
+            let body = &described["request_body_schema"];
+            let takes: Vec<&str> = body["properties"].as_object().unwrap().keys().map(String::as_str).collect();
+            assert_eq!((takes, &body["required"]), (vec!["id", "type", "remote_data"], &json!(["id"])), "{described}");
         }
     }
 }

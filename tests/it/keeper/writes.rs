@@ -156,6 +156,25 @@ async fn lies_told_on_purpose_are_found_out() {
     assert_eq!((made.status, warning(&made)), (201, Some("vendor_reported_failure")), "{}", made.text());
 }
 
+/// Through the proxy nothing is read again: what may have been done is not said to have failed.
+#[tokio::test]
+async fn what_a_limiter_keeps_back_is_unconfirmed() {
+    let (house, _sandbox, control) = sandboxed(None, |_| {}).await;
+    for lie in [WriteLie::Throttled, WriteLie::Limited] {
+        let email = format!("{lie:?}@northwind.example").to_lowercase();
+        control.lie(Some(lie));
+        let made = house.call_in(Some("3861"), "POST", "/proxy/users", Some(json!({"email": email}))).await;
+        assert_eq!(
+            (made.code().as_str(), made.json()["origin"].as_str()),
+            ("write_unconfirmed", Some("vendor")),
+            "{}",
+            made.text()
+        );
+        control.lie(None);
+        assert!(house.emails().await.contains(&email), "{lie:?}");
+    }
+}
+
 #[tokio::test]
 async fn no_value_becomes_an_option_another_command_or_a_wildcard() {
     let (house, _sandbox, control) = sandboxed(None, |_| {}).await;

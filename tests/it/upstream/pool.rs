@@ -269,6 +269,9 @@ async fn g_09_a_long_answer_streams_in_bounded_memory() {
     .await;
 }
 
+/// What a delayed acknowledgement takes on Linux is 40 ms.
+const HELD_BACK: Duration = Duration::from_millis(38);
+
 #[tokio::test]
 async fn no_forty_millisecond_step_at_any_size() {
     let server = Server::start(echo);
@@ -276,7 +279,11 @@ async fn no_forty_millisecond_step_at_any_size() {
         let (pool, access) = (Pool::new(guard_for(&server.base)), access(&server.base));
         for size in [2, 10, 100, 1_000, 1_448, 1_460, 4_096, 16_384, 65_536, 100_000, 1_000_000] {
             let (mut parted, mut at_once) = (Duration::MAX, Duration::MAX);
-            for _ in 0..9 {
+            // What is held back is held back every time; a machine that others use too is slow now and then.
+            for attempt in 0..60 {
+                if attempt >= 9 && parted < at_once + HELD_BACK {
+                    break;
+                }
                 let body = Bytes::from(vec![b'x'; size]);
                 let started = Instant::now();
                 let response = pool
@@ -301,7 +308,7 @@ async fn no_forty_millisecond_step_at_any_size() {
                 parted = parted.min(started.elapsed());
             }
             // The same bytes at once are the measure, because this machine may be busy.
-            assert!(parted < at_once + Duration::from_millis(38), "{size} bytes: {parted:?}, at once {at_once:?}");
+            assert!(parted < at_once + HELD_BACK, "{size} bytes: {parted:?}, at once {at_once:?}");
         }
     })
     .await;
@@ -310,27 +317,27 @@ async fn no_forty_millisecond_step_at_any_size() {
 #[tokio::test]
 async fn answers_that_never_come_or_stop_are_given_up() {
     let server = Server::start(|seen, _| match seen.target() {
-        "/never" => vec![Act::Pause(Duration::from_secs(3))],
+        "/never" => vec![Act::Pause(Duration::from_secs(10))],
         "/stops" => {
-            vec![Act::Write(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nabc".to_vec()), Act::Pause(Duration::from_secs(3))]
+            vec![Act::Write(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nabc".to_vec()), Act::Pause(Duration::from_secs(10))]
         }
         "/cut" => vec![Act::Write(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nabc".to_vec()), Act::Close],
         _ => {
             let mut acts = vec![Act::Write(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n".to_vec())];
-            acts.extend((0..40).flat_map(|_| [Act::Write(b"x".to_vec()), Act::Pause(Duration::from_millis(50))]));
+            acts.extend((0..160).flat_map(|_| [Act::Write(b"x".to_vec()), Act::Pause(Duration::from_millis(50))]));
             acts
         }
     });
     local(async {
-        let pace = Pace { idle: Duration::from_millis(300), window: Duration::from_millis(600), least: 100 };
+        let pace = Pace { idle: Duration::from_secs(1), window: Duration::from_secs(2), least: 100 };
         let pool = Pool::with_pace(guard_for(&server.base), pace);
-        let access = change(access(&server.base), |method| method.limits.timeout = Duration::from_millis(300));
+        let access = change(access(&server.base), |method| method.limits.timeout = Duration::from_secs(1));
         assert!(matches!(get(&pool, &access, "/never").await, Err(Failure::TimedOut(_))));
         for (target, word) in [("/stops", "in time"), ("/cut", "early"), ("/drips", "slowly")] {
             let started = Instant::now();
             let error = get(&pool, &access, target).await.unwrap().into_body().collect().await.unwrap_err();
             assert!(error.to_string().contains(word), "{target}: {error}");
-            assert!(started.elapsed() < Duration::from_millis(1500), "{target}");
+            assert!(started.elapsed() < Duration::from_secs(5), "{target}");
         }
     })
     .await;
@@ -364,7 +371,7 @@ async fn a_request_body_that_stalls_or_breaks_is_the_callers_fault() {
         let frames = [Ok(Frame::data(Bytes::from_static(b"x"))), Err(std::io::Error::other("client went away"))];
         let body = StreamBody::new(futures_util::stream::iter(frames));
         let broken = pool.send(&access, http_request(Method::POST, path("/"), HeaderMap::new(), body)).await;
-        assert!(matches!(broken, Err(Failure::UploadBroken)));
+        assert!(matches!(broken, Err(Failure::UploadBroken(ref why)) if why == "client went away"));
     })
     .await;
     assert_eq!(server.seen().iter().filter(|seen| seen.body.len() > 1).count(), 0);

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -46,8 +46,6 @@ pub(super) struct Session<'a> {
     deadline: Instant,
     has_queue: AtomicBool,
     is_encrypted: AtomicBool,
-    /// What the limiter of the service said to the current command.
-    held: Mutex<Option<Failure>>,
 }
 
 impl<'a> Session<'a> {
@@ -62,7 +60,6 @@ impl<'a> Session<'a> {
             deadline: Instant::now() + access.method.limits.timeout,
             has_queue: AtomicBool::new(queue),
             is_encrypted: AtomicBool::new(false),
-            held: Mutex::default(),
         }
     }
 
@@ -99,7 +96,6 @@ impl<'a> Session<'a> {
 
     async fn repeat(&self, command: &str, only_reads: bool) -> Result<Done, Failure> {
         let (mut renewed, mut reloads) = (false, 0);
-        self.holds(None);
         loop {
             let done = self.once(command).await?;
             match done.verdict() {
@@ -209,17 +205,13 @@ impl<'a> Session<'a> {
         if timeout.is_zero() {
             return Err(self.timed_out());
         }
-        match self.wire.send(self.access, Call { method, path: path.to_owned(), body, timeout }).await {
-            Err(Failure::TimedOut(_)) if self.left().is_zero() => Err(self.timed_out()),
-            sent => sent,
-        }
+        self.wire.send(self.access, Call { method, path: path.to_owned(), body, timeout }).await
     }
 
     async fn wait_for_limiter(&self, done: &Done, window: u64, wait: u64) -> Result<(), Failure> {
         if window > LONGEST_WINDOW {
             return Err(done.failure_after(Meaning::RateLimited, None, Some(LONGEST_WINDOW)));
         }
-        self.holds(Some(done.failure_after(Meaning::RateLimited, None, Some(wait))));
         self.pause(done, Meaning::RateLimited, wait).await
     }
 
@@ -236,14 +228,8 @@ impl<'a> Session<'a> {
         self.deadline.saturating_duration_since(Instant::now())
     }
 
-    /// The end of the time; where the limiter took it, its own words.
     fn timed_out(&self) -> Failure {
-        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner).take();
-        held.unwrap_or_else(|| Failure::TimedOut(self.access.method.limits.timeout.as_secs()))
-    }
-
-    fn holds(&self, limiter: Option<Failure>) {
-        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = limiter;
+        Failure::TimedOut(self.access.method.limits.timeout.as_secs())
     }
 }
 

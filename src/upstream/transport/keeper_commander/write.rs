@@ -244,13 +244,11 @@ impl Built<'_> {
             _ => self.ask.values.get(wanted).map(|id| key_of(id)),
         };
         // Nobody has an id that no command can carry.
-        let refused = |reason: String| match placeholder {
-            "id" if change.is_none() => Failure::Unaddressable(reason),
-            _ => unsendable(&field, &reason),
-        };
-        let text = word.render(Position::Text, local).map_err(|error| refused(error.to_string()))?;
+        let is_id = placeholder == "id" && change.is_none() && name.is_none();
+        let unfit = |reason: String| if is_id { Failure::Unaddressable(reason) } else { unsendable(&field, &reason) };
+        let text = word.render(Position::Text, local).map_err(|error| unfit(error.to_string()))?;
         let set = word.text();
-        let refused = |error: Unsendable| refused(error.to_string());
+        let refused = |error: Unsendable| unfit(error.to_string());
         match set.split_once("={").filter(|(option, _)| option.starts_with("--")) {
             Some((option, _)) => command.option(option, text.get(option.len() + 1..).unwrap_or_default()).map_err(refused),
             // Where a name stands for the id, it is asked for later; the id itself is checked by what asks.

@@ -37,10 +37,12 @@ const LOG: &str = "rollcall_log_lines_total";
 const ROUTES: &str = "http_server_request_duration_seconds_count";
 
 /// Every family, its kind, and the only labels it may have beside `le`.
-const FAMILIES: [(&str, &str, &[&str]); 15] = [
+const FAMILIES: [(&str, &str, &[&str]); 17] = [
     ("rollcall_http_requests", "counter", &["method", "route", "status_class"]),
     ("http_server_request_duration_seconds", "histogram", &["http_request_method", "http_route", "status_class"]),
     ("rollcall_vendor_request_duration_seconds", "histogram", &["connector", "outcome", "way"]),
+    ("rollcall_vendor_circuit_changes", "counter", &["connector", "of", "to"]),
+    ("rollcall_vendor_circuits_open", "gauge", &["connector", "of"]),
     ("rollcall_vendor_pages", "counter", &["connector", "resource"]),
     ("rollcall_vendor_records", "counter", &["connector", "resource"]),
     ("rollcall_walks", "counter", &["connector", "outcome", "resource"]),
@@ -58,7 +60,7 @@ const FAMILIES: [(&str, &str, &[&str]); 15] = [
 /// Every word a label of ours may be.
 const WORDS: &str = "scim keeper passthrough unified 2xx 3xx 4xx 5xx 429 timeout unreachable bad_answer refused given_up \
     complete incomplete token credential snapshot hit miss embedded redis get scan commit hold renew release push claim settle \
-    spend health ok conflict unavailable damaged applied written lost GET HEAD POST PUT PATCH DELETE OPTIONS other";
+    spend health ok conflict unavailable damaged applied written lost account host open closed GET HEAD POST PUT PATCH DELETE OPTIONS other";
 
 fn users(account: &str) -> String {
     format!("/unified/user-directory/users?integrated_account_id={account}")

@@ -1,10 +1,11 @@
 //! How much is under way: what bounds it, and what is waited for before the end.
 //!
-//! Each worker counts alone, in a place that only it writes, so that a request pays for two plain stores.
+//! Each worker counts alone, in a place that only it writes, so that a request pays for two plain stores. Beyond its share it takes
+//! what the others leave: clients keep their connections, and those of a client may all be with one worker.
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::{Duration, Instant},
@@ -23,9 +24,28 @@ const IN_FLIGHT: &str = "rollcall_http_requests_in_flight";
 /// What is under way in all workers.
 #[derive(Debug)]
 pub struct Flows {
+    shared: Arc<Shared>,
+    workers: usize,
+}
+
+/// What every worker sees.
+#[derive(Debug)]
+struct Shared {
     most: usize,
-    draining: Arc<AtomicBool>,
-    workers: Mutex<Vec<Arc<Flow>>>,
+    draining: AtomicBool,
+    /// Requests that workers took beyond their shares. As long as there are none, nobody looks at the others.
+    borrowed: AtomicUsize,
+    workers: Mutex<Vec<Weak<Flow>>>,
+}
+
+impl Shared {
+    fn workers(&self) -> Vec<Arc<Flow>> {
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(Weak::upgrade).collect()
+    }
+
+    fn in_flight(&self) -> usize {
+        self.workers().iter().map(|flow| flow.now.load(Relaxed)).sum()
+    }
 }
 
 impl Default for Flows {
@@ -40,26 +60,32 @@ impl Flows {
         metrics::describe_counter!(SHED, Unit::Count, "Requests refused at once because as many as may were under way.");
         metrics::describe_gauge!(IN_FLIGHT, Unit::Count, "Requests under way at this moment, in all workers.");
         metrics::counter!(SHED).increment(0);
-        let most = most.div_ceil(workers.max(1)).max(1);
-        Self { most, draining: Arc::default(), workers: Mutex::default() }
+        let shared = Shared {
+            most: most.max(1),
+            draining: AtomicBool::default(),
+            borrowed: AtomicUsize::default(),
+            workers: Mutex::default(),
+        };
+        Self { shared: Arc::new(shared), workers: workers.max(1) }
     }
 
     /// One more worker.
     pub fn worker(&self) -> Arc<Flow> {
-        let draining = Arc::clone(&self.draining);
-        let flow = Arc::new(Flow { most: self.most, draining, now: AtomicUsize::new(0), begun: AtomicU64::new(0) });
-        self.workers().push(flow.clone());
+        let shared = Arc::clone(&self.shared);
+        let share = shared.most.div_ceil(self.workers);
+        let flow = Arc::new(Flow { share, shared, now: AtomicUsize::new(0), begun: AtomicU64::new(0) });
+        self.shared.workers.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&flow));
         flow
     }
 
     /// From now on every answer ends its connection.
     pub fn drain(&self) {
-        self.draining.store(true, Relaxed);
+        self.shared.draining.store(true, Relaxed);
     }
 
     /// Requests under way.
     pub fn in_flight(&self) -> usize {
-        self.workers().iter().map(|flow| flow.now.load(Relaxed)).sum()
+        self.shared.in_flight()
     }
 
     /// Shows operators how many are under way.
@@ -82,19 +108,15 @@ impl Flows {
 
     /// Requests that began so far.
     fn begun(&self) -> u64 {
-        self.workers().iter().map(|flow| flow.begun.load(Relaxed)).sum()
-    }
-
-    fn workers(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Flow>>> {
-        self.workers.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared.workers().iter().map(|flow| flow.begun.load(Relaxed)).sum()
     }
 }
 
 /// What is under way in one worker; written by its own thread alone.
 #[derive(Debug)]
 pub struct Flow {
-    most: usize,
-    draining: Arc<AtomicBool>,
+    share: usize,
+    shared: Arc<Shared>,
     now: AtomicUsize,
     begun: AtomicU64,
 }
@@ -102,17 +124,22 @@ pub struct Flow {
 impl Flow {
     /// Whether as many are under way as may.
     pub fn is_full(&self) -> bool {
-        self.now.load(Relaxed) >= self.most
+        let has_share = self.now.load(Relaxed) < self.share;
+        !(has_share && self.shared.borrowed.load(Relaxed) == 0) && self.shared.in_flight() >= self.shared.most
     }
 
     /// Whether connections end with their next answer.
     pub fn is_draining(&self) -> bool {
-        self.draining.load(Relaxed)
+        self.shared.draining.load(Relaxed)
     }
 
     /// A request begins; `counts` unless it is a probe.
     pub fn enter(&self, counts: bool) {
-        self.now.store(self.now.load(Relaxed) + 1, Relaxed);
+        let now = self.now.load(Relaxed);
+        self.now.store(now + 1, Relaxed);
+        if now >= self.share {
+            self.shared.borrowed.fetch_add(1, Relaxed);
+        }
         if counts {
             self.begun.store(self.begun.load(Relaxed) + 1, Relaxed);
         }
@@ -120,7 +147,11 @@ impl Flow {
 
     /// The last byte of its answer is gone, or its connection.
     pub fn leave(&self) {
-        self.now.store(self.now.load(Relaxed).saturating_sub(1), Relaxed);
+        let now = self.now.load(Relaxed);
+        self.now.store(now.saturating_sub(1), Relaxed);
+        if now > self.share {
+            self.shared.borrowed.fetch_sub(1, Relaxed);
+        }
     }
 }
 
@@ -135,15 +166,26 @@ mod tests {
 
     #[test]
     fn workers_share_the_bound() {
-        let flows = Flows::bounded(3, 2);
+        let flows = Flows::bounded(4, 2);
         let (one, other) = (flows.worker(), flows.worker());
-        one.enter(true);
-        assert!(!one.is_full());
-        one.enter(true);
-        assert!(one.is_full() && !other.is_full());
-        assert_eq!(flows.in_flight(), 2);
+        for _ in 0..3 {
+            assert!(!one.is_full());
+            one.enter(true);
+        }
+        assert!(!one.is_full() && !other.is_full(), "one place is left, whoever takes it");
+        other.enter(true);
+        assert!(one.is_full() && other.is_full());
+        assert_eq!(flows.in_flight(), 4);
         one.leave();
-        assert!(!one.is_full());
+        assert!(!one.is_full() && !other.is_full());
+        one.leave();
+        other.enter(true);
+        other.enter(true);
+        assert!(one.is_full() && other.is_full());
+        for worker in [&one, &other, &other, &other] {
+            worker.leave();
+        }
+        assert_eq!((flows.in_flight(), flows.shared.borrowed.load(Relaxed)), (0, 0));
     }
 
     #[tokio::test]

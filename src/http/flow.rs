@@ -5,7 +5,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError, Weak,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::{Duration, Instant},
@@ -23,15 +23,14 @@ const IN_FLIGHT: &str = "rollcall_http_requests_in_flight";
 
 /// What is under way in all workers.
 #[derive(Debug)]
-pub struct Flows {
-    shared: Arc<Shared>,
-    workers: usize,
-}
+pub struct Flows(Arc<Shared>);
 
 /// What every worker sees.
 #[derive(Debug)]
 struct Shared {
     most: usize,
+    /// What a worker takes without a look at the others.
+    share: usize,
     draining: AtomicBool,
     /// Requests that workers took beyond their shares. As long as there are none, nobody looks at the others.
     borrowed: AtomicUsize,
@@ -39,12 +38,12 @@ struct Shared {
 }
 
 impl Shared {
-    fn workers(&self) -> Vec<Arc<Flow>> {
-        self.workers.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(Weak::upgrade).collect()
+    fn workers(&self) -> MutexGuard<'_, Vec<Weak<Flow>>> {
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn in_flight(&self) -> usize {
-        self.workers().iter().map(|flow| flow.now.load(Relaxed)).sum()
+        self.workers().iter().filter_map(Weak::upgrade).map(|flow| flow.now.load(Relaxed)).sum()
     }
 }
 
@@ -60,32 +59,32 @@ impl Flows {
         metrics::describe_counter!(SHED, Unit::Count, "Requests refused at once because as many as may were under way.");
         metrics::describe_gauge!(IN_FLIGHT, Unit::Count, "Requests under way at this moment, in all workers.");
         metrics::counter!(SHED).increment(0);
-        let shared = Shared {
-            most: most.max(1),
+        let most = most.max(1);
+        Self(Arc::new(Shared {
+            most,
+            share: most.div_ceil(workers.max(1)),
             draining: AtomicBool::default(),
             borrowed: AtomicUsize::default(),
             workers: Mutex::default(),
-        };
-        Self { shared: Arc::new(shared), workers: workers.max(1) }
+        }))
     }
 
     /// One more worker.
     pub fn worker(&self) -> Arc<Flow> {
-        let shared = Arc::clone(&self.shared);
-        let share = shared.most.div_ceil(self.workers);
-        let flow = Arc::new(Flow { share, shared, now: AtomicUsize::new(0), begun: AtomicU64::new(0) });
-        self.shared.workers.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&flow));
+        let shared = Arc::clone(&self.0);
+        let flow = Arc::new(Flow { shared, now: AtomicUsize::new(0), begun: AtomicU64::new(0) });
+        self.0.workers().push(Arc::downgrade(&flow));
         flow
     }
 
     /// From now on every answer ends its connection.
     pub fn drain(&self) {
-        self.shared.draining.store(true, Relaxed);
+        self.0.draining.store(true, Relaxed);
     }
 
     /// Requests under way.
     pub fn in_flight(&self) -> usize {
-        self.shared.in_flight()
+        self.0.in_flight()
     }
 
     /// Shows operators how many are under way.
@@ -108,14 +107,13 @@ impl Flows {
 
     /// Requests that began so far.
     fn begun(&self) -> u64 {
-        self.shared.workers().iter().map(|flow| flow.begun.load(Relaxed)).sum()
+        self.0.workers().iter().filter_map(Weak::upgrade).map(|flow| flow.begun.load(Relaxed)).sum()
     }
 }
 
 /// What is under way in one worker; written by its own thread alone.
 #[derive(Debug)]
 pub struct Flow {
-    share: usize,
     shared: Arc<Shared>,
     now: AtomicUsize,
     begun: AtomicU64,
@@ -124,8 +122,9 @@ pub struct Flow {
 impl Flow {
     /// Whether as many are under way as may.
     pub fn is_full(&self) -> bool {
-        let has_share = self.now.load(Relaxed) < self.share;
-        !(has_share && self.shared.borrowed.load(Relaxed) == 0) && self.shared.in_flight() >= self.shared.most
+        let Shared { most, share, borrowed, .. } = &*self.shared;
+        let has_room = self.now.load(Relaxed) < *share && borrowed.load(Relaxed) == 0;
+        !has_room && self.shared.in_flight() >= *most
     }
 
     /// Whether connections end with their next answer.
@@ -137,7 +136,7 @@ impl Flow {
     pub fn enter(&self, counts: bool) {
         let now = self.now.load(Relaxed);
         self.now.store(now + 1, Relaxed);
-        if now >= self.share {
+        if now >= self.shared.share {
             self.shared.borrowed.fetch_add(1, Relaxed);
         }
         if counts {
@@ -149,7 +148,7 @@ impl Flow {
     pub fn leave(&self) {
         let now = self.now.load(Relaxed);
         self.now.store(now.saturating_sub(1), Relaxed);
-        if now > self.share {
+        if now > self.shared.share {
             self.shared.borrowed.fetch_sub(1, Relaxed);
         }
     }
@@ -185,7 +184,7 @@ mod tests {
         for worker in [&one, &other, &other, &other] {
             worker.leave();
         }
-        assert_eq!((flows.in_flight(), flows.shared.borrowed.load(Relaxed)), (0, 0));
+        assert_eq!((flows.in_flight(), flows.0.borrowed.load(Relaxed)), (0, 0));
     }
 
     #[tokio::test]

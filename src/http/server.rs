@@ -20,6 +20,8 @@ use actix_web::{
     web::{self, Data},
 };
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+#[cfg(target_os = "linux")]
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -35,9 +37,12 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// How long a closing connection may take to take its last bytes.
 const LINGER: Duration = Duration::from_secs(2);
-/// A client that takes nothing of what is ready for it is cut after this long, milliseconds.
+/// A client that takes nothing of what is ready for it is cut after this long.
 #[cfg(target_os = "linux")]
-const UNTAKEN: u32 = 12_000;
+const UNTAKEN: Duration = Duration::from_secs(12);
+/// What the system keeps of an answer that is not yet on its way, bytes: for a slow client it would keep megabytes.
+#[cfg(target_os = "linux")]
+const UNSENT: u32 = 128 * 1024;
 /// How long running requests may take after a signal, seconds.
 const SHUTDOWN: u64 = 30;
 
@@ -92,9 +97,8 @@ fn run_within<C>(
 where
     C: Fn(&mut web::ServiceConfig) + Clone + Send + 'static,
 {
-    // Connections inherit it. Nothing else ends a reply that a client lets stand: the server itself waits for as long as it lives.
     #[cfg(target_os = "linux")]
-    rustix::net::sockopt::set_tcp_user_timeout(&listener, UNTAKEN)?;
+    bound_slow_clients(&listener)?;
     let server = Server::build().workers(workers.max(1)).disable_signals().shutdown_timeout(SHUTDOWN);
     let stopping = server.graceful_shutdown_signal();
     let app = move || {
@@ -116,6 +120,15 @@ where
         })?,
     };
     Ok(server.run())
+}
+
+/// Connections inherit both from their listener. Nothing else ends a reply that a client lets stand: the server itself waits for
+/// as long as it lives.
+#[cfg(target_os = "linux")]
+fn bound_slow_clients(listener: &TcpListener) -> std::io::Result<()> {
+    let socket = SockRef::from(listener);
+    socket.set_tcp_user_timeout(Some(UNTAKEN))?;
+    socket.set_tcp_notsent_lowat(UNSENT)
 }
 
 /// A connection that was accepted, and whose it is.

@@ -62,12 +62,12 @@ pub fn anywhere<'r>(headers: &'r HeaderMap, raw_query: Option<&str>) -> Result<F
     }
 }
 
-/// A token of ours within a text, whatever stands around it: `GenieKey rck_…`, `Token token="rck_…"`.
-/// Whether a token of ours stands in a text.
+/// Whether a token of ours stands in a text, also as a part of what `Basic` encodes.
 pub fn stands_in(text: &str) -> bool {
     ours(text).is_some() || authorized(text).is_some_and(|token| ours(&token).is_some())
 }
 
+/// A token of ours within a text, whatever stands around it: `GenieKey rck_…`, `Token token="rck_…"`.
 fn ours(text: &str) -> Option<&str> {
     let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
     let start = text.match_indices(PREFIX).map(|(at, _)| at).find(|at| !text.as_bytes()[..*at].last().is_some_and(is_word))?;

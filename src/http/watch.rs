@@ -295,9 +295,14 @@ impl Drop for Entry {
     }
 }
 
-/// A body that counts what leaves.
+/// What the server gets of a body at once, bytes: it copies each piece, and keeps the copy for as long as a client reads slowly.
+const PIECE: usize = 64 * 1024;
+
+/// A body that counts what leaves, and goes in pieces.
 pub struct Watched<B> {
     body: B,
+    /// What is left of the body's own last piece.
+    rest: Bytes,
     entry: Entry,
 }
 
@@ -305,7 +310,7 @@ impl<B: MessageBody> Watched<B> {
     /// The entry is written when the body is dropped.
     pub fn new(body: B, mut entry: Entry) -> Self {
         entry.whole = entry.method == Method::HEAD || matches!(body.size(), BodySize::None | BodySize::Sized(0));
-        Self { body, entry }
+        Self { body, rest: Bytes::new(), entry }
     }
 }
 
@@ -318,16 +323,25 @@ impl<B: MessageBody + Unpin> MessageBody for Watched<B> {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
         let this = self.get_mut();
-        let body = Pin::new(&mut this.body);
-        let next = match &this.entry.trace {
-            Some(trace) => trace.step(|| body.poll_next(cx)),
-            None => body.poll_next(cx),
-        };
-        match &next {
-            Poll::Ready(Some(Ok(chunk))) if this.entry.method != Method::HEAD => this.entry.bytes += chunk.len() as u64,
-            Poll::Ready(None) => this.entry.whole = true,
-            _ => {}
+        if this.rest.is_empty() {
+            let body = Pin::new(&mut this.body);
+            let next = match &this.entry.trace {
+                Some(trace) => trace.step(|| body.poll_next(cx)),
+                None => body.poll_next(cx),
+            };
+            match next {
+                Poll::Ready(Some(Ok(bytes))) => this.rest = bytes,
+                Poll::Ready(None) => {
+                    this.entry.whole = true;
+                    return Poll::Ready(None);
+                }
+                other => return other,
+            }
         }
-        next
+        let piece = this.rest.split_to(this.rest.len().min(PIECE));
+        if this.entry.method != Method::HEAD {
+            this.entry.bytes += piece.len() as u64;
+        }
+        Poll::Ready(Some(Ok(piece)))
     }
 }

@@ -188,6 +188,11 @@ pub fn decode_loosely(text: &str) -> String {
     percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned()
 }
 
+/// The key of a raw pair, decoded loosely.
+pub(super) fn key_of(pair: &str) -> String {
+    decode_loosely(pair.split_once('=').map_or(pair, |(key, _)| key))
+}
+
 /// The raw query without the pairs of these names, ours and those that hold a token; the others stay as they were written.
 pub fn cut<'r>(raw: Option<&'r str>, own: &[&str], tokens: &[String]) -> Option<Cow<'r, str>> {
     let raw = raw?;
@@ -195,7 +200,7 @@ pub fn cut<'r>(raw: Option<&'r str>, own: &[&str], tokens: &[String]) -> Option<
         return Some(raw.into());
     }
     let goes = |pair: &&str| {
-        let name = decode_loosely(pair.split_once('=').map_or(*pair, |(name, _)| name));
+        let name = key_of(pair);
         own.contains(&name.as_str()) || tokens.contains(&name)
     };
     let kept: Vec<&str> = raw.split('&').filter(|pair| !goes(pair)).collect();

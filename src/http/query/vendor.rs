@@ -1,6 +1,10 @@
 //! The query of a call whose parameters are the vendor's.
 
-use super::{Pairs, Query, data::take_remote, decode_loosely, grammar::unknown};
+use super::{
+    Pairs, Query,
+    data::take_remote,
+    grammar::{key_of, unknown},
+};
 use crate::{error::Result, http::extract::ACCOUNT_PARAMETER};
 
 /// Everything but the account is the vendor's; nothing of Truto's reaches it.
@@ -18,7 +22,7 @@ impl Query for VendorQuery {
     /// A vendor's parameters may be written in ways that ours are not.
     fn read(raw: &str) -> Result<Pairs> {
         let is_ours = |pair: &&str| {
-            let key = decode_loosely(pair.split_once('=').map_or(*pair, |(key, _)| key));
+            let key = key_of(pair);
             let name = key.split('[').next().unwrap_or_default();
             name == ACCOUNT_PARAMETER || name.starts_with("truto_")
         };

@@ -77,13 +77,14 @@ const CRATES: &[(&str, &[&str])] = &[
     ("thread_local", &["service"]),
     // Words of the web.
     ("http", &["connector", "upstream", "service", "http", "sandbox", "app", "cli"]),
+    ("socket2", &["http/server"]),
     ("percent_encoding", &["store/redis", "connector", "upstream", "service", "http", "sandbox", "cli"]),
     ("url", &["store", "connector", "upstream", "service", "http", "sandbox", "app", "config", "cli"]),
     // The operator's side.
     ("clap", &["config", "cli", "main"]),
     ("clap_complete", &["cli"]),
     ("toml", &["config"]),
-    ("rustix", &["store", "vault", "app", "cli", "http", "main"]),
+    ("rustix", &["store", "vault", "app", "cli", "main"]),
     ("metrics", &["store", "upstream", "service", "http", "jobs", "app"]),
     ("metrics_exporter_prometheus", &["http", "app", "cli/serve"]),
     ("tracing", &["store", "connector", "upstream", "service", "http", "sandbox", "jobs", "app", "config", "cli", "main"]),

@@ -18,13 +18,6 @@ use crate::support::{
 
 const MIB: u64 = 1024 * 1024;
 
-/// The process's resident memory.
-fn resident(gateway: &Gateway) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", gateway.pid)).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
-}
-
 fn connect(gateway: &Gateway) -> TcpStream {
     let stream = TcpStream::connect(gateway.base.strip_prefix("http://").unwrap()).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
@@ -51,7 +44,7 @@ async fn g_09_limits_bodies_stream() {
     let gateway = Gateway::start(&Kept::embedded(), &vendor.authority());
     let account = gateway.link("scim", "bearer", json!({"base_url": vendor.at("/scim"), "token": "streamed-token"})).await;
     assert_eq!(gateway.get(&format!("/passthrough/{account}/Users")).await.status, 200);
-    let before = resident(&gateway);
+    let before = gateway.resident();
     let mut most = before;
     let mut stream = connect(&gateway);
     let key = format!("Host: gateway\r\nAuthorization: Bearer {ADMIN}\r\n");
@@ -60,7 +53,7 @@ async fn g_09_limits_bodies_stream() {
     assert!(text.starts_with("http/1.1 200"), "{text}");
     // A reader that stops: what the vendor sends meanwhile must not pile up.
     std::thread::sleep(Duration::from_millis(500));
-    most = most.max(resident(&gateway));
+    most = most.max(gateway.resident());
     let (mut buffer, mut got, mut chunks) = (vec![0; 256 * 1024], 0, 0);
     while got < size {
         let count = stream.read(&mut buffer).unwrap();
@@ -68,7 +61,7 @@ async fn g_09_limits_bodies_stream() {
         got += count as u64;
         chunks += 1;
         if chunks % 256 == 0 {
-            most = most.max(resident(&gateway));
+            most = most.max(gateway.resident());
         }
     }
     assert_eq!(got, size);
@@ -86,7 +79,7 @@ async fn g_09_limits_bodies_stream() {
                 stream.write_all(b"\r\n").unwrap();
             }
             if number % 64 == 0 {
-                most = most.max(resident(&gateway));
+                most = most.max(gateway.resident());
             }
         }
         if chunked {
@@ -98,7 +91,7 @@ async fn g_09_limits_bodies_stream() {
         stream.read_exact(&mut body).unwrap();
         assert_eq!(String::from_utf8_lossy(&body), size.to_string(), "the vendor got every byte");
     }
-    most = most.max(resident(&gateway));
+    most = most.max(gateway.resident());
     assert!(most - before <= 32 * MIB, "grew by {} KiB", (most - before) / 1024);
 }
 
@@ -178,7 +171,7 @@ async fn g_09_limits_a_vendors_bombs_are_typed_errors() {
         let reply = gateway.get(&format!("/unified/user-directory/users?integrated_account_id={account}&limit=50")).await;
         if key == "harmless-key" {
             assert_eq!(reply.status, 200, "{}", reply.text());
-            before = resident(&gateway);
+            before = gateway.resident();
             continue;
         }
         let fine = reply.status == 502 && matches!(reply.code().as_str(), "vendor_bad_answer" | "vendor_unreachable");
@@ -187,7 +180,7 @@ async fn g_09_limits_a_vendors_bombs_are_typed_errors() {
         }
     }
     assert_eq!(wrong, Vec::<String>::new());
-    let grown = resident(&gateway).saturating_sub(before);
+    let grown = gateway.resident().saturating_sub(before);
     assert!(grown <= 64 * MIB, "grew by {} KiB", grown / 1024);
     assert_eq!(gateway.get("/healthz").await.status, 200);
 }
@@ -197,7 +190,7 @@ async fn g_09_limits_a_clients_excess_is_refused() {
     let vendor = Vendor::start(|asked| scim(asked, 3));
     let gateway = Gateway::start(&Kept::embedded(), &vendor.authority());
     let account = gateway.link("scim", "bearer", json!({"base_url": vendor.at("/scim"), "token": "refused-token"})).await;
-    let (before, asked) = (resident(&gateway), vendor.count());
+    let (before, asked) = (gateway.resident(), vendor.count());
     let key = format!("Host: gateway\r\nAuthorization: Bearer {ADMIN}\r\n");
     let many: String = (0..10_000).map(|n| format!("x-{n}: y\r\n")).collect();
     let large = format!("x-large: {}\r\n", "y".repeat(MIB as usize));
@@ -234,7 +227,7 @@ async fn g_09_limits_a_clients_excess_is_refused() {
     }
     assert_eq!(wrong, Vec::<String>::new());
     assert_eq!(vendor.count(), asked, "the vendor was asked");
-    let grown = resident(&gateway).saturating_sub(before);
+    let grown = gateway.resident().saturating_sub(before);
     assert!(grown <= 32 * MIB, "grew by {} KiB", grown / 1024);
     assert_eq!(gateway.get("/healthz").await.status, 200);
 }

@@ -19,6 +19,9 @@ const GOOD: usize = 50;
 /// What a bad connection may live.
 const CUT: Duration = Duration::from_secs(15);
 
+/// What a bad connection may keep of the node's memory, bytes: a quarter of what the slow readers do not take.
+const HELD: u64 = 144 * 1024;
+
 /// A latency below this is as good as none: on two shared cores it is the scheduler's.
 const FLOOR: Duration = Duration::from_millis(10);
 
@@ -122,6 +125,7 @@ async fn g_08_slow_clients_are_cut_and_good_ones_do_not_notice() {
         // What else runs on the machine may disturb a round: one of three must be quiet. What is counted holds in each.
         let is_quiet = loop {
             let before = baseline(&gateway).await;
+            let resident = gateway.resident();
             let stop = Arc::new(AtomicBool::new(false));
             let (good, bad) = tokio::join!(good_clients(&gateway, stop.clone()), async {
                 let ended = attack(&gateway, mode, connections).await;
@@ -131,6 +135,8 @@ async fn g_08_slow_clients_are_cut_and_good_ones_do_not_notice() {
             let ((mut took, wrong), (most, lasted)) = (good, bad);
             assert!(wrong.is_empty(), "{name}: {} good calls failed: {:?}", wrong.len(), &wrong[..wrong.len().min(3)]);
             assert!(most > connections * 9 / 10, "{name}: only {most} slow connections at once");
+            let held = gateway.resident().saturating_sub(resident) / connections as u64;
+            assert!(held <= HELD, "{name}: {held} bytes are kept for a slow connection");
             // It takes slowhttptest a second to make them.
             let are_cut = lasted <= CUT + Duration::from_secs(1);
             let (after, allowed) = (p99(&mut took), 3 * before.max(FLOOR));

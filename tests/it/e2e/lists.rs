@@ -454,13 +454,6 @@ async fn a_gateway_that_is_stopped_ends_its_lists_with_a_line() {
     assert!(stopped.await.unwrap(), "it ends well");
 }
 
-/// The process's resident memory.
-fn resident(gateway: &Gateway) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", gateway.pid)).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
-}
-
 #[tokio::test]
 async fn a_hundred_thousand_records_take_no_more_room_than_a_page() {
     let count = 100_000;
@@ -476,7 +469,7 @@ async fn a_hundred_thousand_records_take_no_more_room_than_a_page() {
     for _ in 0..3 {
         assert_eq!(gateway.get(&list).await.status, 200);
     }
-    let before = resident(&gateway);
+    let before = gateway.resident();
     let mut response = stream(&gateway, ADMIN, &list, LINES).await;
     let (mut seen, mut tail, mut most, mut chunks) = (0, Vec::new(), before, 0);
     while let Some(chunk) = response.chunk().await.unwrap() {
@@ -486,13 +479,13 @@ async fn a_hundred_thousand_records_take_no_more_room_than_a_page() {
         tail.drain(..keep);
         chunks += 1;
         if chunks % 64 == 0 {
-            most = most.max(resident(&gateway));
+            most = most.max(gateway.resident());
         }
     }
     let text = String::from_utf8_lossy(&tail).into_owned();
     let last: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
     assert_eq!((seen, &last["complete"], &last["result_count"]), (count + 1, &json!(true), &json!(count)));
-    let grown = most.max(resident(&gateway)) - before;
+    let grown = most.max(gateway.resident()) - before;
     assert!(grown <= 16 << 20, "grew by {} KiB", grown / 1024);
 }
 

@@ -244,8 +244,8 @@ impl Built<'_> {
             _ => self.ask.values.get(wanted).map(|id| key_of(id)),
         };
         // Nobody has an id that no command can carry.
-        let is_id = placeholder == "id" && change.is_none() && name.is_none();
-        let unfit = |reason: String| if is_id { Failure::Unaddressable(reason) } else { unsendable(&field, &reason) };
+        let names_record = placeholder == "id" && change.is_none() && name.is_none();
+        let unfit = |reason: String| if names_record { Failure::Unaddressable(reason) } else { unsendable(&field, &reason) };
         let text = word.render(Position::Text, local).map_err(|error| unfit(error.to_string()))?;
         let set = word.text();
         let refused = |error: Unsendable| unfit(error.to_string());

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::{
     Transport, WriteBy, WriteForm,
     compile::{Scope, is_word},
-    resource::{path, request},
+    resource::{check_reason, path, request},
     write::{is_option, template},
     yaml::Place,
 };
@@ -65,7 +65,7 @@ pub struct Method {
 pub struct Methods {
     /// By name.
     pub offered: BTreeMap<String, Method>,
-    /// Why others are not offered.
+    /// Why others are not offered, `get` among them.
     pub none: BTreeMap<String, String>,
 }
 
@@ -89,9 +89,7 @@ pub(super) fn compile(scope: &mut Scope<'_>, place: Place<'_>, files: &BTreeMap<
 }
 
 fn check_none(scope: &mut Scope<'_>, place: Place<'_>, file: &MethodFile, reason: &str) {
-    if reason.trim().len() < 20 {
-        scope.problems.push(place.key("none").problem("`none` needs a reason", "a sentence with its source".to_owned()));
-    }
+    check_reason(scope, place, reason);
     if file.request.is_some() || file.command.is_some() {
         scope.problems.push(place.key("none").problem("`none` stands beside a way to call it", None));
     }

@@ -347,6 +347,12 @@ pub struct ResourceDef {
 }
 
 impl ResourceDef {
+    /// Why a method is not offered, where the connector says so.
+    pub fn reason(&self, method: &str) -> Option<&str> {
+        let written = || self.writes.as_ref().and_then(|writes| writes.none.get(method));
+        self.none.as_ref().or_else(written).or_else(|| self.methods.none.get(method)).map(String::as_str)
+    }
+
     /// The fields of the unified record that the map fills, in the record's order.
     pub fn filled(&self) -> impl Iterator<Item = &'static Field> {
         let targets: BTreeSet<&str> = self.map.keys().filter_map(|target| target.split(['.', '[']).next()).collect();

@@ -138,7 +138,7 @@ fn compile(scope: &mut Scope<'_>, layers: Layers<'_>, file: &ResourceFile) -> Op
     let shape = file.resource.shape();
     if file.none.is_some() {
         check_none(scope, layers, file);
-    } else if file.list.is_none() && file.get.is_none() {
+    } else if file.list.is_none() && file.get.as_ref().is_none_or(|get| get.none.is_some()) {
         let hint = "say how to `list` or `get`, or why there is `none`".to_owned();
         scope.problems.push(layers.top().problem("the resource says neither how to read it nor that there is none", hint));
     }
@@ -149,7 +149,8 @@ fn compile(scope: &mut Scope<'_>, layers: Layers<'_>, file: &ResourceFile) -> Op
     let filters = compile_filters(scope, layers, file, shape);
     let writes =
         file.write.as_ref().and_then(|w| write::compile(scope, layers.key("write"), w, &file.map, file.resource, &extra));
-    let methods = method::compile(scope, layers.key("methods"), &file.methods);
+    let mut methods = method::compile(scope, layers.key("methods"), &file.methods);
+    methods.none.extend(file.get.as_ref().and_then(|get| Some(("get".to_owned(), get.none.clone()?))));
     let table = if file.none.is_some() { blank_table(shape) } else { compile_table(scope, layers, file, shape) };
     for (i, text) in file.optional.iter().enumerate() {
         path(scope, layers.key("optional").index(i), text);
@@ -186,6 +187,13 @@ fn check_none(scope: &mut Scope<'_>, layers: Layers<'_>, file: &ResourceFile) {
     if file.none.as_deref().is_some_and(|reason| reason.trim().len() < 20) {
         let hint = "a sentence with its source: it is shown to callers and in the documents".to_owned();
         scope.problems.push(layers.key("none").problem("`none` needs a reason", hint));
+    }
+}
+
+/// The reason why one method is not offered.
+pub(super) fn check_reason(scope: &mut Scope<'_>, place: Place<'_>, reason: &str) {
+    if reason.trim().len() < 20 {
+        scope.problems.push(place.key("none").problem("`none` needs a reason", "a sentence with its source".to_owned()));
     }
 }
 
@@ -257,6 +265,13 @@ fn list_source(scope: &mut Scope<'_>, place: Place<'_>, list: &ListFile, extra: 
 }
 
 fn compile_get(scope: &mut Scope<'_>, place: Place<'_>, get: &GetFile, extra: &[&str]) -> Option<Get> {
+    if let Some(reason) = &get.none {
+        check_reason(scope, place, reason);
+        if get.request.is_some() || get.from.is_some() {
+            scope.problems.push(place.key("none").problem("`none` stands beside a way to get one", None));
+        }
+        return None;
+    }
     match (&get.request, get.from) {
         (None, Some(_)) => Some(Get::FromList),
         (Some(text), None) => {
@@ -269,8 +284,8 @@ fn compile_get(scope: &mut Scope<'_>, place: Place<'_>, get: &GetFile, extra: &[
             Some(Get::Request { request, record })
         }
         _ => {
-            let hint = "`request: GET /path/{id}` or `from: list`".to_owned();
-            scope.problems.push(place.problem("`get` takes exactly one of `request` and `from`", hint));
+            let hint = "`request: GET /path/{id}`, `from: list`, or why there is `none`".to_owned();
+            scope.problems.push(place.problem("`get` takes exactly one of `request`, `from` and `none`", hint));
             None
         }
     }

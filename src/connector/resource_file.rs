@@ -185,7 +185,7 @@ pub enum PageFile {
     },
 }
 
-/// How to get one: exactly one of `request`, `from`.
+/// How to get one: exactly one of `request`, `from` and `none`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GetFile {
@@ -198,6 +198,8 @@ pub struct GetFile {
     pub query: BTreeMap<String, String>,
     /// Where the record is in the answer; the answer itself when left out.
     pub record: Option<String>,
+    /// The vendor shows no single one: why, with a source.
+    pub none: Option<String>,
 }
 
 /// See [`GetFile::from`].

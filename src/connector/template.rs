@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, fmt::Write as _};
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 /// Where a template's values will stand, which decides how they are encoded.
 ///
@@ -54,6 +54,8 @@ pub enum TemplateError {
 
 /// RFC 3986 `unreserved` stays; everything else is encoded.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+/// How often a server might decode a segment.
+const DECODED: usize = 3;
 
 impl Template {
     /// Reads a template. A name is `[a-z_][a-z0-9_.]*`.
@@ -173,12 +175,21 @@ fn json_inside(value: &str) -> String {
 fn may_stand(value: &str, position: Position) -> bool {
     match position {
         Position::Text | Position::Query => !value.contains(['\r', '\n', '\0']),
-        Position::PathSegment => {
-            !value.is_empty()
-                && !value.contains(|c: char| c.is_control())
-                && value.split(['/', '\\']).all(|segment| segment != "." && segment != "..")
-        }
+        Position::PathSegment => !value.is_empty() && may_stand_in_path(value),
     }
+}
+
+/// Also for servers that decode what they have decoded.
+fn may_stand_in_path(value: &str) -> bool {
+    let mut value = Cow::Borrowed(value);
+    for _ in 0..DECODED {
+        let is_dots = |segment: &str| matches!(segment, "." | "..");
+        if value.contains(char::is_control) || value.split(['/', '\\']).any(is_dots) {
+            return false;
+        }
+        value = percent_decode_str(&value).decode_utf8_lossy().into_owned().into();
+    }
+    true
 }
 
 fn is_name(name: &str) -> bool {

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use super::{
     Request, Template, Transport,
     compile::Scope,
-    resource::{path, request},
+    resource::{check_reason, path, request},
     template::{Position, TemplateError},
     yaml::Place,
 };
@@ -281,9 +281,7 @@ pub(super) fn compile(
     let mut one = |name: &'static str, file: &Option<WriteMethodFile>| {
         let (file, place) = (file.as_ref()?, place.key(name));
         if let Some(reason) = &file.none {
-            if reason.trim().len() < 20 {
-                scope.problems.push(place.key("none").problem("`none` needs a reason", "a sentence with its source".to_owned()));
-            }
+            check_reason(scope, place, reason);
             none.insert(name, reason.clone());
             return None;
         }

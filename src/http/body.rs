@@ -14,7 +14,10 @@ use serde_path_to_error::{Path, Segment};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::Problem;
-use crate::error::{Code, Error};
+use crate::{
+    error::{Code, Error},
+    mapping::inexact_number,
+};
 
 /// The largest body of our own routes.
 pub const MAX_BODY: usize = 1024 * 1024;
@@ -148,9 +151,19 @@ impl<T: DeserializeOwned + 'static> FromRequest for JsonBody<T> {
         let read = RawBody::from_request(request, payload);
         Box::pin(async move {
             let RawBody(whole) = read.await?;
-            Ok(JsonBody(parse(&whole)?, whole))
+            let read = parse(&whole)?;
+            match inexact_number(&whole) {
+                Some(field) => Err(loses_digits(field).into()),
+                None => Ok(JsonBody(read, whole)),
+            }
         })
     }
+}
+
+fn loses_digits(field: String) -> Error {
+    let detail =
+        format!("`{field}` has a number of more digits than 64 bits hold; what goes to the vendor would be another one.");
+    Error::new(Code::InvalidBody, detail).field(field)
 }
 
 /// A body of our own routes as it was sent.

@@ -254,6 +254,9 @@ fn insight(error: &Error) -> Option<Value> {
         Code::InvalidParameter if error.field_name() == Some("integrated_account_id") => Some(
             json!({"missing_required_query_parameters": {"description": error.detail(), "value": ["integrated_account_id"]}}),
         ),
+        Code::FieldMissing => Some(json!({
+            "missing_required_body_fields": {"description": error.detail(), "value": error.field_name().as_slice()},
+        })),
         _ if error.vendor_answer().is_some() => Some(json!({"remote_error": {"description": error.detail()}})),
         _ => None,
     }

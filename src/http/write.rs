@@ -22,6 +22,7 @@ use super::{
 use crate::{
     error::{Code, Error, Result},
     service::{Asked, COMPANY_HEADER, Caller, IdempotencyKey, KEY_HEADER, Reply, Run, Services, Told},
+    upstream::headers::modifies,
 };
 
 /// Marks the kept reply of an earlier call.
@@ -109,7 +110,13 @@ impl<B: WriteBody> FromRequest for Write<B> {
 /// The headers without which a write would be another one.
 fn telling(headers: &HeaderMap) -> Vec<u8> {
     let values = [COMPANY_HEADER, "content-type"].map(|name| headers.get(name).map_or(&b""[..], HeaderValue::as_bytes));
-    values.join(&b'\n')
+    let mut telling = values.join(&b'\n');
+    let mut changing: Vec<_> = headers.iter().filter(|(name, _)| modifies(name.as_str())).collect();
+    changing.sort_by_key(|(name, _)| name.as_str());
+    for (name, value) in changing {
+        telling.extend([b"\n", name.as_str().as_bytes(), b":", value.as_bytes()].concat());
+    }
+    telling
 }
 
 fn key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>> {

@@ -4,6 +4,7 @@
 mod body;
 mod compile;
 mod convert;
+mod exact;
 mod find;
 mod fixed;
 mod function;
@@ -19,6 +20,7 @@ mod trie;
 mod write;
 
 pub use body::{check_body, not_shown};
+pub use exact::inexact_number;
 pub use path::{Path, PathError, PlainStep};
 pub use records::Records;
 pub use reverse::{BodyError, Change, Reverse, ReverseRules};

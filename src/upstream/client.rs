@@ -45,8 +45,9 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    /// Over the one guard; the store holds service locks.
+    /// Over the one guard; the store holds service locks and what nodes know of vendors' limits.
     pub fn new(guard: Arc<Guard>, store: Arc<dyn Store>) -> Self {
+        guard.load.share(Arc::clone(&store));
         Self { context: Arc::new(Context::new(guard, store)) }
     }
 

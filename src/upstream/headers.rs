@@ -51,7 +51,17 @@ fn reserved(name: &str) -> bool {
 
 /// Whether the body is JSON, as its `Content-Type` says.
 pub fn says_json(headers: &HeaderMap) -> bool {
-    headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).is_some_and(means_json)
+    kind(headers).is_some_and(means_json)
+}
+
+/// Whether clients read the body as JSON when they expect it: some vendors do not say what it is.
+pub fn may_be_json(headers: &HeaderMap) -> bool {
+    let is_plain = |kind: &str| kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("text/plain"));
+    !headers.contains_key(header::CONTENT_TYPE) || says_json(headers) || kind(headers).is_some_and(is_plain)
+}
+
+fn kind(headers: &HeaderMap) -> Option<&str> {
+    headers.get(header::CONTENT_TYPE)?.to_str().ok()
 }
 
 /// Whether a `Content-Type` means JSON; by its suffix as well (RFC 6839 §3.1).
@@ -193,7 +203,7 @@ pub fn request_trailers<'a>(client: impl Iterator<Item = (&'a str, &'a [u8])>, a
 pub const METHOD_OVERRIDES: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
 
 /// Headers that change what a request does (RFC 9110 §6.5.1).
-fn modifies(name: &str) -> bool {
+pub fn modifies(name: &str) -> bool {
     name.starts_with("if-") || matches!(name, "expect" | "range" | "max-forwards") || METHOD_OVERRIDES.contains(&name)
 }
 

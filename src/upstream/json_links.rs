@@ -6,7 +6,12 @@ use std::{borrow::Cow, mem, sync::Arc};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
 
-use super::{Access, Failure, headers::says_json, links::Place, passthrough::Cut};
+use super::{
+    Access, Failure,
+    headers::{may_be_json, says_json},
+    links::Place,
+    passthrough::Cut,
+};
 use crate::connector::{LinkPath, LinkStep};
 
 /// The longest link that is rewritten, as it is written.
@@ -56,10 +61,13 @@ enum Text {
 /// cannot be read although it was asked for plainly is an error: its links would lead clients past us.
 pub fn rewriter(place: &Place<'_>, status: StatusCode, headers: &mut HeaderMap) -> Result<Option<Box<JsonLinks>>, Failure> {
     let is_whole = !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED | StatusCode::PARTIAL_CONTENT);
-    if place.access.method.proxy.links.is_empty() || !is_whole || !says_json(headers) {
+    if place.access.method.proxy.links.is_empty() || !is_whole || !may_be_json(headers) {
         return Ok(None);
     }
     if headers.get(header::CONTENT_ENCODING).is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        if !says_json(headers) {
+            return Ok(None);
+        }
         return Err(Failure::BadAnswer(
             "the answer is compressed, though it was asked for plainly because its links are read".into(),
         ));

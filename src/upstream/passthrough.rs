@@ -96,7 +96,8 @@ impl Pool {
             None => Box::pin(load.enter(Lane::Passing)).await?,
         };
         let words = &access.method.limits.rate;
-        let _under_way = if words.hold { Some(Box::pin(load.within_quota(None)).await?) } else { None };
+        let store = self.guard.load.store();
+        let _under_way = if words.hold { Some(Box::pin(load.within_quota(store)).await?) } else { None };
         load.admit()?;
         let mut timed = self.meters.start(access);
         let mut may_reuse = true;
@@ -173,7 +174,7 @@ async fn exchange(
             Either::Left((Ok(response), _)) => return Ok((response, upload)),
             Either::Left((Err(mut error), _)) => {
                 let failure = failure(error.error(), &upload);
-                let untouched = may_repeat && matches!(failure, Failure::Unreachable(_)) && !upload.touched();
+                let untouched = may_repeat && matches!(failure, Failure::Broken(_)) && !upload.touched();
                 let left = match error.take_message() {
                     Some(unsent) => Left::Whole(Draft::from_request(unsent)),
                     None if untouched => Left::Body(upload.again()),
@@ -273,6 +274,6 @@ fn failure(error: &hyper::Error, upload: &Progress) -> Failure {
         Some(Fault::Broken(why)) => Failure::UploadBroken(why),
         None if error.is_user() => Failure::UploadBroken("the request body broke off".into()),
         None if error.is_parse() => Failure::BadAnswer("the answer is not HTTP, or its headers are too large".into()),
-        None => Failure::Unreachable("the connection closed before an answer came".into()),
+        None => Failure::Broken("the connection closed before an answer came".into()),
     }
 }

@@ -3,7 +3,8 @@
 
     packaging/build && python3 tests/bench/load.py [--rounds 7] [--binary target/dist/rollcall]
 
-Needs nginx and wrk (Debian: nginx-light, wrk), and what `tests/run` installs for the proxy of express and axios. Everything stays on loopback. CPU per request is the run time of all the proxy's
+Needs nginx and wrk (Debian: nginx-light, wrk), for the figures beside them HAProxy (haproxy) and what `tests/run` installs for the
+proxy of express and axios. Everything stays on loopback. CPU per request is the run time of all the proxy's
 threads (/proc/PID/task/*/schedstat) divided by the requests that wrk completed. The gateway runs as shipped: key check, metrics
 and an access-log line per request; nginx with its access log on. All have one worker on CPU 1, upstream and load on CPU 0.
 
@@ -135,6 +136,35 @@ http {{ client_body_temp_path {prefix}; proxy_temp_path {prefix}; fastcgi_temp_p
             if ($http_authorization = "") {{ return 401; }} location / {{ try_files $uri =404; }} }}''')
         wait_for(self.up, p)
 
+    def haproxy(self):
+        """HAProxy with the same task and its log on, or nothing where it is not installed."""
+        if not shutil.which('haproxy'):
+            return print('      HAProxy: not installed')
+        port = free_port()
+        conf = os.path.join(self.dir, 'haproxy.cfg')
+        with open(conf, 'w') as f:
+            f.write(f'''global
+  nbthread 1
+  log stdout format raw local0
+defaults
+  mode http
+  log global
+  option httplog
+  timeout client 60s
+  timeout server 60s
+  timeout connect 5s
+frontend in
+  bind 127.0.0.1:{port} backlog 4096
+  http-request set-header Authorization "Bearer vendor-token"
+  default_backend up
+backend up
+  http-reuse always
+  server up 127.0.0.1:{self.up}
+''')
+        p = self.start(['haproxy', '-db', '-f', conf], 1)
+        wait_for(port, p)
+        return p.pid, f'http://127.0.0.1:{port}', None
+
     def express(self):
         """The proxy of express and axios, or nothing where its packages are not installed."""
         node, script = (os.path.join(PEERS, p) for p in ('.peers/bin/node', 'tests/peers/node/express-axios/proxy.mjs'))
@@ -255,6 +285,7 @@ http {{ client_body_temp_path {prefix}; proxy_temp_path {prefix}; fastcgi_temp_p
                 self.check('  requests/s of one core beside nginx', rate, 0.65, 'x', least=True)
                 self.check('  median latency beside nginx', p50, 1.7, 'x')
                 self.check('  99th hundredth of latency beside nginx', p99, 1.3, 'x')
+        self.beside_haproxy(targets['rollcall'])
         self.beside_express(targets['rollcall'])
         self.mapped(process.pid, port, account, auth)
         self.idle_connections(process.pid, port, account)
@@ -267,6 +298,14 @@ http {{ client_body_temp_path {prefix}; proxy_temp_path {prefix}; fastcgi_temp_p
         self.check('one connection, 1 B to 1 MB: slowest median', slowest * 1000, 20, 'ms')
         self.big_body(process.pid, port, account)
         self.stop(process)
+
+    def beside_haproxy(self, rollcall):
+        """Told without a bound."""
+        haproxy = self.haproxy()
+        if haproxy:
+            rounds = [(ours[0] / theirs[0], theirs[0]) for ours, theirs in self.rounds([rollcall, haproxy], '/1k', count=3)]
+            ratio, theirs = (statistics.median(column) for column in zip(*rounds))
+            print(f'      passthrough 1 kB: CPU per request beside HAProxy ({theirs:.1f} us): {ratio:.2f} x', flush=True)
 
     def beside_express(self, rollcall):
         express = self.express()

@@ -38,8 +38,7 @@ fn require_of(
     let hint = able.map_or_else(String::new, |other| format!(" An account linked by `{}` can.", other.name));
     let (title, name, verb_word) = (&connector.file.title, resource.plural(), verb.word());
     let def = method.resources.get(&resource);
-    let none = def.and_then(|def| def.writes.as_ref()?.none.get(verb_word));
-    let why = none.map_or_else(String::new, |reason| format!(" {reason}"));
+    let why = def.and_then(|def| def.reason(verb_word)).map_or_else(String::new, |reason| format!(" {reason}"));
     let detail = format!("{title}, linked by `{}`, has `{name}` but cannot {verb_word} them.{why}{hint}", method.name);
     let allow = allowed(&verbs(method, resource), matches!(verb, Verb::List | Verb::Other("create")));
     Err(Error::new(Code::MethodNotSupported, detail).allow(allow))
@@ -90,11 +89,8 @@ fn require_own(
     let hint = connector.methods.iter().find(has_it).map(|other| format!(" An account linked by `{}` has it.", other.name));
     let known: Vec<String> = def.methods.offered.keys().map(|name| format!("`{name}`")).collect();
     let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-    let why = def
-        .methods
-        .none
-        .get(method)
-        .map_or_else(|| format!(" Its methods of the vendor's own: {known}."), |none| format!(" {none}"));
+    let why =
+        def.reason(method).map_or_else(|| format!(" Its methods of the vendor's own: {known}."), |reason| format!(" {reason}"));
     let (title, plural) = (&connector.file.title, def.resource.plural());
     let detail =
         format!("{title}, linked by `{}`, offers no method `{word}` of `{plural}`.{why}{}", link.name, hint.unwrap_or_default());

@@ -30,9 +30,9 @@ use crate::{
     model::Scope,
     service::{COMPANY_HEADER, Linked, Look},
     upstream::{
-        Access, Failure,
+        Access, Failure, Said,
         headers::{announced_trailers, request_headers, request_trailers, response_headers},
-        json_links,
+        json_links, judge,
         links::Place,
         passthrough::{PassthroughBody, Pool},
         passthrough_target::build_target,
@@ -161,10 +161,25 @@ fn noted(
     request: &HttpRequest,
     reply: std::result::Result<http::Response<PassthroughBody>, Failure>,
 ) -> Result<http::Response<PassthroughBody>> {
-    let reply = reply.map_err(Error::from)?;
+    let reply = reply.map_err(|failure| unanswered(request, failure))?;
     let vendor = (reply.status().as_u16(), reply.body().took());
     Concerned::note(request, |concerned| concerned.vendor = Some(vendor));
     Ok(reply)
+}
+
+/// A call that changes something may have done so before its answer was lost, and nobody should simply send it again.
+fn unanswered(request: &HttpRequest, failure: Failure) -> Error {
+    if right(request) == Scope::ProxyRead {
+        return failure.into();
+    }
+    let status = if matches!(failure, Failure::TimedOut(_)) { 504 } else { 502 };
+    match judge(failure) {
+        Ok(Said::Unknown(failure)) => {
+            Error::new(Code::WriteUnconfirmed, format!("The vendor may have done it: {failure}.")).status(status)
+        }
+        Ok(Said::Failed(failure)) | Err(failure) => failure.into(),
+        Ok(Said::Done(_) | Said::Unasked) => Error::internal("a call without an answer was judged as one with"),
+    }
 }
 
 fn pool(request: &HttpRequest) -> Result<&Pool> {

@@ -19,6 +19,8 @@ pub enum WriteLie {
     Throttled,
     /// Done, but the service's own limiter keeps the result back for an hour.
     Limited,
+    /// Done, but Keeper's session ends before the answer.
+    SessionEnds,
 }
 
 /// Words that make the service call an answer a failure.
@@ -89,6 +91,7 @@ pub(super) fn run(company: &mut Company, word: &str, rest: &[String], lie: Optio
             body: json!({ "error": "Service rate limit exceeded: 1 per 1 hour", "result_code": "rate_limited", "status": "error" }),
             is_result: false,
         },
+        (Some(WriteLie::SessionEnds), _) => raised("session_token_expired: Session token expired"),
         (_, Err(error)) => raised(&error),
         (_, Ok(log)) if BAD.iter().any(|bad| log.to_lowercase().contains(bad)) => failed(500, word, &log),
         (_, Ok(log)) => said(word, &log),

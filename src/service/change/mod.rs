@@ -64,6 +64,23 @@ struct Work<'a> {
     ask: ChangeAsk,
 }
 
+/// What a search found.
+enum Found {
+    Nobody,
+    One(Seen),
+    /// Nothing says which of them is meant.
+    Several,
+}
+
+impl Found {
+    fn one(self) -> Option<Seen> {
+        match self {
+            Found::One(seen) => Some(seen),
+            Found::Nobody | Found::Several => None,
+        }
+    }
+}
+
 impl Directory {
     /// Makes a record, or adds a member to a group.
     pub async fn create(&self, linked: &Linked, resource: Resource, ask: ChangeAsk) -> Result<OneRecord> {
@@ -132,7 +149,8 @@ impl Work<'_> {
     async fn update(self) -> Result<OneRecord> {
         let prepared = self.prepare()?;
         let id = self.ask.id.clone().unwrap_or_default();
-        let told = Told::of(self.send(WriteVerb::Update, &prepared).await?.said);
+        let Written { said, before, .. } = self.send(WriteVerb::Update, &prepared).await?;
+        let told = Told::of(said);
         let seen = match self.read_until(&id, &prepared.wanted).await {
             Ok(seen) => seen,
             Err(error) if matches!(told, Told::Unasked) => return Err(error),
@@ -140,19 +158,21 @@ impl Work<'_> {
         };
         let seen = seen.ok_or_else(|| no_record(self.def))?;
         let missing = not_shown(&prepared.wanted, &seen.value);
-        let given = prepared.wanted.len();
+        // A field that stood there before says nothing of what this write did.
+        let before = before.and_then(|before| self.one_of(&before, &id, prepared.company.as_deref())).unwrap_or_default();
+        let taken: Vec<&str> = not_shown(&prepared.wanted, &before).into_iter().filter(|name| !missing.contains(name)).collect();
         // What became of the vendor's own members cannot be seen in a record of ours.
         let is_unseen = self.ask.body.contains_key("remote_data") && missing.is_empty();
-        match (&told, missing.len()) {
-            (Told::Failed(error), _) if is_unseen && given == 0 => Err(error.clone()),
-            (Told::Failed(_) | Told::Unknown(_), _) if is_unseen => Err(told.own_unconfirmed()),
-            (_, 0) => self.shown(seen, &prepared.wanted, &told),
-            (Told::Done(_), count) if count < given => self.shown(seen, &prepared.wanted, &told),
-            (Told::Unasked, _) => self.shown(seen, &prepared.wanted, &told),
-            (Told::Done(_), _) => Err(told.not_taken(self.def, &missing)),
-            (Told::Failed(_), count) if count < given => Err(told.partial(&prepared.wanted, &missing)),
-            (Told::Failed(error), _) => Err(error.clone()),
-            (Told::Unknown(_), _) => Err(told.unconfirmed(None)),
+        match &told {
+            Told::Failed(error) if is_unseen && taken.is_empty() => Err(error.clone()),
+            Told::Failed(_) | Told::Unknown(_) if is_unseen => Err(told.own_unconfirmed()),
+            Told::Unasked => self.shown(seen, &prepared.wanted, &told),
+            _ if missing.is_empty() => self.shown(seen, &prepared.wanted, &told),
+            Told::Done(_) if taken.is_empty() => Err(told.not_taken(self.def, &missing)),
+            Told::Done(_) => self.shown(seen, &prepared.wanted, &told),
+            Told::Failed(error) if taken.is_empty() => Err(error.clone()),
+            Told::Failed(_) => Err(told.partial(&taken, &missing)),
+            Told::Unknown(_) => Err(told.unconfirmed(None)),
         }
     }
 
@@ -167,7 +187,7 @@ impl Work<'_> {
         }
         let prepared = Prepared { company: self.company(&[])?, ..Prepared::default() };
         let Written { said, before, .. } = self.send(WriteVerb::Delete, &prepared).await?;
-        if before.as_ref().is_some_and(|before| !self.has(before, &id, prepared.company.as_deref())) {
+        if before.as_ref().is_some_and(|before| self.one_of(before, &id, prepared.company.as_deref()).is_none()) {
             return Err(no_record(self.def));
         }
         let told = Told::of(said);
@@ -255,7 +275,7 @@ impl Work<'_> {
             (Some(Get::Request { .. }), None) => {
                 self.directory.get(self.linked, self.def.resource, id, OneQuery::default()).await
             }
-            _ => return self.search("id", &[id], false).await,
+            _ => return Ok(self.search("id", &[id], false).await?.one()),
         };
         match found {
             Ok(record) => Seen::read(record).map(Some),
@@ -290,8 +310,8 @@ impl Work<'_> {
         }
     }
 
-    /// The one record whose field has one of these texts; none when there are two, because nothing then says which.
-    async fn search(&self, field: &str, texts: &[&str], in_company: bool) -> Result<Option<Seen>> {
+    /// The records whose field has one of these texts.
+    async fn search(&self, field: &str, texts: &[&str], in_company: bool) -> Result<Found> {
         let values: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
         let op = if values.len() == 1 { FilterOp::Eq } else { FilterOp::In };
         let filters = vec![Filter { field: field.to_owned(), op, values }];
@@ -307,7 +327,7 @@ impl Work<'_> {
             };
             match company {
                 Some(company) => source.limit_to(company),
-                None => return Ok(None),
+                None => return Ok(Found::Nobody),
             }
         }
         let writing = Writing::unified(&list, def)?;
@@ -316,23 +336,27 @@ impl Work<'_> {
             let lost = page.warnings.first().map(|warning| warning.message.clone()).unwrap_or_default();
             return Err(Error::new(Code::VendorDenied, lost));
         }
-        if page.count != 1 || (page.next_cursor.is_some() && field != "id") {
-            return Ok(None);
+        match page.count {
+            0 if page.next_cursor.is_none() => Ok(Found::Nobody),
+            1 if page.next_cursor.is_none() || field == "id" => {
+                let record = OneRecord { body: Writer::only_record(page.result), warnings: page.warnings, debug: None };
+                Seen::read(record).map(Found::One)
+            }
+            _ => Ok(Found::Several),
         }
-        Seen::read(OneRecord { body: Writer::only_record(page.result), warnings: page.warnings, debug: None }).map(Some)
     }
 
-    /// Whether raw records hold one of this id.
-    fn has(&self, records: &bytes::Bytes, id: &str, company: Option<&str>) -> bool {
+    /// The one of this id among raw records, in the unified schema.
+    fn one_of(&self, records: &bytes::Bytes, id: &str, company: Option<&str>) -> Option<Value> {
         let company = serde_json::json!({ "id": company }).to_string();
         let account = account_root(self.linked);
         let roots = Roots { account: Some(&account), company: Some(&company), page: None };
         let ranges = super::snapshot::records_of(records).unwrap_or_default();
-        let is_it = |range: std::ops::Range<usize>| {
-            let mapped = self.def.table.apply(&records[range], roots, Options::default(), &mut Vec::new());
-            mapped.is_ok_and(|mapped| mapped.id == id)
-        };
-        ranges.into_iter().any(is_it)
+        ranges.into_iter().find_map(|range| {
+            let mut record = Vec::new();
+            let mapped = self.def.table.apply(&records[range], roots, Options::default(), &mut record).ok()?;
+            serde_json::from_slice(&record).ok().filter(|_| mapped.id == id)
+        })
     }
 
     /// The id in the vendor's answer to a write.
@@ -366,6 +390,15 @@ impl Work<'_> {
         let states: Vec<String> = states.into_iter().map(|(name, value)| format!("`{name}` is {value}")).collect();
         let message = format!("The vendor keeps the record; {}.", states.join(", "));
         Warning { code: "kept_by_vendor".into(), message, field: None }
+    }
+
+    /// A run before this one was cut off, and names tell nothing of who made what.
+    fn maybe_there(&self) -> Error {
+        let plural = self.def.resource.plural();
+        let detail = format!(
+            "A call with this idempotency key that was cut off may have made it: the vendor has {plural} of this name, and several may have it."
+        );
+        Error::new(Code::WriteUnconfirmed, detail)
     }
 
     fn already_there(&self, seen: Seen) -> Result<OneRecord> {

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{Seen, Work};
+use super::{Found, Seen, Work};
 use crate::{
     error::{Code, Error, Result},
     mapping::{BodyError, Change, Path, check_body},
@@ -102,14 +102,21 @@ impl Work<'_> {
     /// The record of this name before one is made: where the vendor can be asked for it, or where a run before this one may
     /// have made it. Commands look for themselves.
     pub(super) async fn there_before(&self, prepared: &Prepared) -> Result<Option<Seen>> {
-        match self.is_looked_up(prepared) || self.ask.again {
-            true => self.look_up(prepared, self.def.per.is_some()).await,
-            false => Ok(None),
+        if !self.is_looked_up(prepared) && !self.ask.again {
+            return Ok(None);
+        }
+        match self.of_this_name(prepared, self.def.per.is_some()).await? {
+            Found::One(_) | Found::Several if self.method.many => Err(self.maybe_there()),
+            found => Ok(found.one()),
         }
     }
 
     pub(super) async fn look_up(&self, prepared: &Prepared, in_company: bool) -> Result<Option<Seen>> {
-        let Some((name, text)) = &prepared.find else { return Ok(None) };
+        Ok(self.of_this_name(prepared, in_company).await?.one())
+    }
+
+    async fn of_this_name(&self, prepared: &Prepared, in_company: bool) -> Result<Found> {
+        let Some((name, text)) = &prepared.find else { return Ok(Found::Nobody) };
         let lower = text.to_lowercase();
         let both: Vec<&str> = vec![text, &lower];
         let texts = if self.can_ask(prepared) || lower == *text { both[..1].to_vec() } else { both };

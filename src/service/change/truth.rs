@@ -1,7 +1,5 @@
 //! What the vendor said, held against what is there.
 
-use serde_json::{Map, Value};
-
 use crate::{
     connector::ResourceDef,
     error::{Code, Error, VendorAnswer},
@@ -119,9 +117,8 @@ impl Told {
     }
 
     /// A part of a change is there.
-    pub(super) fn partial(&self, wanted: &Map<String, Value>, missing: &[&str]) -> Error {
-        let taken: Vec<&str> = wanted.keys().map(String::as_str).filter(|name| !missing.contains(name)).collect();
-        let detail = format!("{}. Taken: {}. Not taken: {}.", self.said(), list(&taken), list(missing));
+    pub(super) fn partial(&self, taken: &[&str], missing: &[&str]) -> Error {
+        let detail = format!("{}. Taken: {}. Not taken: {}.", self.said(), list(taken), list(missing));
         self.error(Code::WritePartial, detail).field(missing.first().copied().unwrap_or_default())
     }
 

@@ -56,12 +56,13 @@ pub struct Load {
     accounts: Mutex<HashMap<AccountId, Arc<AccountLoad>>>,
     hosts: Mutex<HashMap<String, Arc<HostLoad>>>,
     passing: AtomicUsize,
+    store: OnceLock<Arc<dyn Store>>,
 }
 
 impl Default for Load {
     fn default() -> Self {
         breaker::describe();
-        Self { accounts: Mutex::default(), hosts: Mutex::default(), passing: AtomicUsize::new(PASSING) }
+        Self { accounts: Mutex::default(), hosts: Mutex::default(), passing: AtomicUsize::new(PASSING), store: OnceLock::new() }
     }
 }
 
@@ -69,6 +70,16 @@ impl Load {
     /// From now on accounts that are opened have so much room on the transparent proxy.
     pub fn pass_at_most(&self, in_flight: usize) {
         self.passing.store(in_flight.max(1), Ordering::Relaxed);
+    }
+
+    /// From now on the transparent proxy, too, knows what other nodes take of a vendor's limit.
+    pub fn share(&self, store: Arc<dyn Store>) {
+        let _ = self.store.set(store);
+    }
+
+    /// Where nodes share what they know of vendors' limits.
+    pub(super) fn store(&self) -> Option<&dyn Store> {
+        self.store.get().map(|store| &**store)
     }
 
     /// The account's part, found once for each opened account.

@@ -8,6 +8,7 @@ use super::{rest, scim_write};
 use crate::{
     connector::{BodyTemplate, Get, Position, Request, ResourceDef, Transport, WriteBy, WriteForm, WriteMethod},
     error::VendorAnswer,
+    mapping::inexact_number,
     upstream::{
         Access, Context, Failure, HttpAnswer, HttpCall, ListAsk, WriteAsk, WriteVerb, Written, classify,
         write::{Said, judge},
@@ -119,10 +120,22 @@ pub(super) async fn read(
         call.query = Default::default();
     }
     let answer = rest::ask(exchange.context, exchange.access, call, None).await?;
-    let record: Value =
-        serde_json::from_slice(&answer.body).map_err(|_| Failure::BadAnswer("the vendor's record is not JSON".into()))?;
+    let record = if whole { to_send_back(&answer.body)? } else { record_of(&answer.body)? };
     let version = record.pointer("/meta/version").and_then(Value::as_str).and_then(|tag| HeaderValue::from_str(tag).ok());
     Ok((record, answer.headers.get(header::ETAG).cloned().or(version)))
+}
+
+fn record_of(body: &[u8]) -> Result<Value, Failure> {
+    serde_json::from_slice(body).map_err(|_| Failure::BadAnswer("the vendor's record is not JSON".into()))
+}
+
+/// A record that goes back as a whole: what this program cannot hold must not come back as something else.
+pub(super) fn to_send_back(body: &[u8]) -> Result<Value, Failure> {
+    let record = record_of(body)?;
+    match inexact_number(body) {
+        Some(field) => Err(Failure::BadAnswer(format!("`{field}` has a number that cannot be sent back as it is"))),
+        None => Ok(record),
+    }
 }
 
 fn unusable(error: crate::connector::TemplateError) -> Failure {
@@ -145,5 +158,18 @@ pub(super) fn status_of(failure: &Failure) -> Option<u16> {
     match failure {
         Failure::Answered { answer: VendorAnswer { status, .. }, .. } => *status,
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_with_a_number_that_would_change_is_not_sent_back() {
+        assert_eq!(to_send_back(br#"{"a": 1.10, "b": [18446744073709551615]}"#).unwrap()["a"], 1.1);
+        let refused = to_send_back(br#"{"a": {"b": 18446744073709551616}}"#).unwrap_err();
+        assert!(matches!(&refused, Failure::BadAnswer(why) if why.contains("`a.b`")), "{refused:?}");
+        assert!(to_send_back(b"<html>").is_err());
     }
 }

@@ -3,9 +3,9 @@
 use http::{HeaderValue, Method};
 use serde_json::{Map, Value, json};
 
-use super::rest_write::{Exchange, merge, read, status_of};
+use super::rest_write::{Exchange, merge, read, status_of, to_send_back};
 use crate::{
-    connector::ResourceDef,
+    connector::{Get, ResourceDef},
     upstream::{Failure, Written, write::Said},
 };
 
@@ -17,9 +17,19 @@ const OWN: &[&str] = &["id", "meta", "schemas"];
 pub(super) async fn update(exchange: &Exchange<'_>, def: &ResourceDef) -> Result<Written, Failure> {
     let get = def.get.as_ref();
     let (before, tag) = read(exchange, get, false).await?;
+    let written = change(exchange, get, &before, tag).await?;
+    Ok(Written { before: Some(Value::Array(vec![before]).to_string().into()), ..written })
+}
+
+async fn change(
+    exchange: &Exchange<'_>,
+    get: Option<&Get>,
+    before: &Value,
+    tag: Option<HeaderValue>,
+) -> Result<Written, Failure> {
     let mut after = before.clone();
     apply(exchange, &mut after);
-    let operations = differences(&before, &after);
+    let operations = differences(before, &after);
     if operations.is_empty() {
         return Ok(Written::said(Said::Unasked));
     }
@@ -52,8 +62,7 @@ pub(super) async fn members(exchange: &Exchange<'_>, mut body: Value) -> Result<
     }
     let answer = exchange.send(Method::GET, None, None).await?;
     let tag = answer.headers.get(http::header::ETAG).cloned();
-    let mut whole: Value =
-        serde_json::from_slice(&answer.body).map_err(|_| Failure::BadAnswer("the vendor's record is not JSON".into()))?;
+    let mut whole = to_send_back(&answer.body)?;
     let before = whole.clone();
     for operation in operations.as_array().into_iter().flatten() {
         operate(&mut whole, operation);

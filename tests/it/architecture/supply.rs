@@ -105,19 +105,7 @@ fn a_01_one_cryptography_backend() {
     let built = |name: &str| {
         let mut cargo = std::process::Command::new(env!("CARGO"));
         cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
-        cargo.args([
-            "tree",
-            "--offline",
-            "--locked",
-            "--target",
-            "all",
-            "--edges",
-            "normal,build",
-            "--prefix",
-            "none",
-            "--invert",
-            name,
-        ]);
+        cargo.args(["tree", "--locked", "--target", "all", "--edges", "normal,build", "--prefix", "none", "--invert", name]);
         let output = cargo.output().unwrap();
         let errors = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success() || errors.contains("did not match any packages"), "cargo tree: {errors}");

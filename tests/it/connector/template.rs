@@ -40,10 +40,11 @@ fn line_breaks_and_dot_segments_are_refused() {
             assert_eq!(render("{value}", position, odd), Err(TemplateError::Character("value".into())), "{odd:?}");
         }
     }
-    for odd in ["", ".", "..", "../x", "a/../b", "a\\..\\b", "a/."] {
+    for odd in ["", ".", "..", "../x", "a/../b", "a\\..\\b", "a/.", "%2e%2e", "%252e.%255cx", "a%2f..", "a%0d%0ab"] {
         assert_eq!(render("/u/{value}", Position::PathSegment, odd), Err(TemplateError::Character("value".into())), "{odd:?}");
     }
     assert_eq!(render("/u/{value}", Position::PathSegment, "...").unwrap(), "/u/...");
+    assert_eq!(render("/u/{value}", Position::PathSegment, "100%2e5%").unwrap(), "/u/100%252e5%25");
 }
 
 /// The filter a server reads, decoded from the wire.

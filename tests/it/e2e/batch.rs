@@ -182,3 +182,57 @@ async fn a_batch_is_bounded_and_repeated_under_its_key() {
     problem(&reused, 422, "idempotency_key_reused", "gateway");
     is_sound(&gateway);
 }
+
+#[tokio::test]
+async fn a_batch_is_bounded_in_what_it_holds_and_in_what_it_fills_in() {
+    const BIG: usize = 700 * 1024;
+    let vendor = Replay::start(|seen: &Seen| {
+        let number =
+            |name: &str| seen.query.iter().find(|(key, _)| key == name).and_then(|(_, value)| value.parse::<usize>().ok());
+        let (start, count) = (number("startIndex").unwrap_or(1), number("count").unwrap_or(100).min(2));
+        let users: Vec<_> = (start..=60).take(count).map(|n| json!({"id": n.to_string(), "userName": "u".repeat(BIG)})).collect();
+        match seen.path.ends_with("/Users") {
+            true => Reply::json(200, json!({"totalResults": 60, "startIndex": start, "Resources": users}).to_string()),
+            false => Reply::json(200, json!({"id": "1", "userName": "u".repeat(BIG)}).to_string()),
+        }
+    });
+    let authority = format!("127.0.0.1:{}", vendor.port);
+    let kept = Kept::embedded();
+    let gateway = Gateway::start(&kept, &authority);
+    let context = json!({"base_url": format!("http://{authority}/scim"), "token": SECRET});
+    let account = gateway.link("scim", "bearer", context).await;
+    let answer = batch(
+        &gateway,
+        ADMIN,
+        &account,
+        json!([
+            {"name": "all", "resource": "user-directory/users", "method": "list", "response_format": "normalized",
+                "query": {"limit": 2}},
+            {"name": "after", "resource": "user-directory/users", "method": "get", "id": "1", "depends_on": "all"},
+        ]),
+    )
+    .await;
+    let found = answer.json();
+    assert_eq!(found["errors"]["all"][0]["status"], 422, "{:.300}", found.to_string());
+    assert!(
+        found["errors"]["all"][0]["detail"].as_str().unwrap().contains("at most 16777216 bytes"),
+        "{}",
+        found["errors"]["all"]
+    );
+    assert_eq!((&found["entries"][0]["complete"], &found["errors"]["after"][0]["status"]), (&json!(false), &json!(424)));
+    let held = found["result"]["all"].as_array().unwrap().len();
+    assert!((24..=26).contains(&held), "{held} records were held");
+
+    let asked = vendor.seen().len();
+    let twice = "{{resources.one[0].username}}{{resources.one[0].username}}";
+    let pair = json!([
+        {"name": "one", "resource": "user-directory/users", "method": "get", "id": "1"},
+        {"name": "filled", "resource": "user-directory/users", "method": "create", "body": {"username": twice}},
+    ]);
+    let found = batch(&gateway, ADMIN, &account, pair).await.json();
+    let refused = &found["errors"]["filled"][0];
+    assert_eq!((&refused["status"], &refused["field"]), (&json!(422), &json!("resources[1]")), "{refused}");
+    assert!(refused["detail"].as_str().unwrap().contains("too large together"), "{refused}");
+    assert!(vendor.seen()[asked..].iter().all(|seen| seen.method == "GET"), "something was written");
+    is_sound(&gateway);
+}

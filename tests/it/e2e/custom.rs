@@ -234,6 +234,12 @@ async fn a_write_takes_effect_once_under_its_key_on_both_stores() {
             }
             assert_eq!(house.keyed(&key, path, json!({"d": 1})).await.code(), "idempotency_key_reused", "{path}");
         }
+        let overridden = async |method: &str| {
+            let headers = [("Idempotency-Key", "overridden"), ("X-HTTP-Method-Override", method)];
+            house.gateway.call_with(ADMIN, &headers, "POST", &house.path("/x"), Some(&json!({}))).await
+        };
+        assert_eq!(overridden("PATCH").await.status, 200);
+        assert_eq!(overridden("DELETE").await.code(), "idempotency_key_reused", "another method is another call");
         let large = house.keyed("large", "/large", json!({})).await;
         problem(&large, 502, "write_unconfirmed", "vendor");
     }

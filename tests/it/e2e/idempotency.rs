@@ -2,13 +2,20 @@
 
 use std::{
     path::Path,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use super::vendor::{Mood, SECRET, Vendor, accounts, is_sound, names, problem};
+use super::{
+    bar_vendor::{Vendor as Stand, json_answer, scim},
+    vendor::{Mood, SECRET, Vendor, accounts, is_sound, names, problem},
+};
 use crate::support::{
     gateway::{ADMIN, Answer, Gateway, Kept},
     long,
@@ -292,6 +299,73 @@ async fn i_01_a_cut_off_call_in_the_vendors_own_words_is_not_made_twice() {
         );
     }
     assert_eq!(vendor.asked(), asked, "the vendor is not asked again");
+    is_sound(&gateway);
+}
+
+/// Killed behind the vendor's effect: what only one record can be called is found again, and of what several may be called
+/// nothing is guessed.
+#[tokio::test]
+async fn i_01_a_cut_off_unified_create_is_not_made_twice() {
+    let (records, is_late) = (Arc::new(Mutex::new(Vec::<Value>::new())), Arc::new(AtomicBool::new(true)));
+    let (known, late) = (records.clone(), is_late.clone());
+    let vendor = Stand::start(move |asked| {
+        let (kind, id) = match asked.path().strip_prefix("/scim/").unwrap_or_default().split_once('/') {
+            Some((kind, id)) => (kind.to_owned(), Some(id.to_owned())),
+            None => (asked.path().trim_start_matches("/scim/").to_owned(), None),
+        };
+        if !matches!(kind.as_str(), "Users" | "Groups") {
+            return scim(asked, 0);
+        }
+        if asked.method == "POST" {
+            let mut record: Value = serde_json::from_slice(&asked.body).unwrap();
+            let mut known = known.lock().unwrap();
+            (record["id"], record["kind"]) = (json!(format!("{}", known.len() + 1)), json!(kind));
+            known.push(record.clone());
+            drop(known);
+            if late.load(Ordering::SeqCst) {
+                std::thread::sleep(Duration::from_secs(5));
+            }
+            return json_answer(201, &record);
+        }
+        let found: Vec<Value> = known.lock().unwrap().iter().filter(|record| record["kind"] == kind).cloned().collect();
+        match id {
+            Some(id) => match found.iter().find(|record| record["id"] == id) {
+                Some(record) => json_answer(200, record),
+                None => json_answer(404, &json!({})),
+            },
+            None => json_answer(200, &json!({"totalResults": found.len(), "startIndex": 1, "Resources": found})),
+        }
+    });
+    let kept = Kept::embedded();
+    let gateway = Gateway::start(&kept, &vendor.authority());
+    let account = gateway.link("scim", "bearer", json!({"base_url": vendor.at("/scim"), "token": SECRET})).await;
+    let path = |plural: &str| format!("/unified/user-directory/{plural}?integrated_account_id={account}");
+    let calls = [
+        ("user", path("users"), json!({"username": "ada@acme.example", "status": "active"})),
+        ("group", path("groups"), json!({"name": "Analysts"})),
+    ];
+    {
+        let all = join_all(calls.iter().map(|(key, path, body)| send(&gateway, key, "POST", path, Some(body))));
+        let made = async {
+            while records.lock().unwrap().len() < calls.len() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::select! { _ = all => panic!("they answered"), () = made => {} }
+    }
+    gateway.kill();
+    is_late.store(false, Ordering::SeqCst);
+    let gateway = Gateway::start(&kept, &vendor.authority());
+    let [(_, users, user), (_, groups, group)] = &calls;
+    let found = until_answered(&gateway, "user", "POST", users, Some(user)).await;
+    assert_eq!((found.status, found.header("rollcall-warning")), (201, Some("already_there")), "{}", found.text());
+    assert!(restarted(&found) && found.json()["username"] == "ada@acme.example", "{}", found.text());
+    let unknown = until_answered(&gateway, "group", "POST", groups, Some(group)).await;
+    problem(&unknown, 502, "write_unconfirmed", "vendor");
+    assert!(restarted(&unknown) && unknown.text().contains("several may have it"), "{}", unknown.text());
+    assert_eq!(records.lock().unwrap().len(), 2, "nothing was made twice");
+    let next = send(&gateway, "another", "POST", groups, Some(group)).await;
+    assert_eq!(next.status, 201, "under another key it is another group: {}", next.text());
     is_sound(&gateway);
 }
 

@@ -23,6 +23,19 @@ use crate::support::{
 
 const USERS: &str = "/unified/user-directory/users";
 
+/// How long a call waits for its turn.
+const TURN: Duration = Duration::from_secs(10);
+/// How long a request to the vendor that hangs may run. Longer than the wait for a turn, so that nobody who waits gets one.
+const TIME_OUT: Duration = Duration::from_secs(15);
+/// Whoever is refused without a wait knows it by then.
+const SOON: Duration = Duration::from_secs(6);
+/// A latency below this is as good as none: on two shared cores it is the scheduler's.
+const FLOOR: Duration = Duration::from_millis(25);
+
+/// What a node may keep of an overload, bytes: 120 callers' connections, each as much as a slow one (G-08: 144 KiB), and the
+/// store's cache of 8 MiB are 25 MiB. What is refused leaves nothing behind, however much it is.
+const KEEPS: u64 = 32 << 20;
+
 fn users(account: &str) -> String {
     format!("{USERS}?integrated_account_id={account}&limit=5")
 }
@@ -62,8 +75,16 @@ async fn u_01_a_write_reaches_the_vendor_once_however_it_fails() {
     let account = link(&gateway, vendor.at("/scim"), "failing-token").await;
     let writes = if long() { 1000 } else { 160 };
     for n in 0..writes {
-        let (method, path) = (["POST", "PATCH"][n % 2], format!("/passthrough/{account}/Users?n={n}"));
-        let _ = gateway.try_call_with(ADMIN, &[], method, &path, Some(&json!({"n": n}))).await;
+        let method = ["POST", "PATCH"][n % 2];
+        let path = match n / 2 % 2 {
+            0 => format!("/passthrough/{account}/Users?n={n}"),
+            _ => format!("/custom/Users?integrated_account_id={account}&n={n}"),
+        };
+        let told = gateway.try_call_with(ADMIN, &[], method, &path, Some(&json!({"n": n}))).await;
+        if let Some(told) = told.filter(|told| told.header("rollcall-error").is_some()) {
+            let code = told.header("rollcall-error");
+            assert!(matches!(code, Some("write_unconfirmed" | "vendor_held")), "{path}: {code:?}, it may have been done");
+        }
     }
     let asked = vendor.asked();
     for n in 0..writes {
@@ -100,21 +121,53 @@ async fn u_01_an_outage_is_met_with_few_retries() {
     assert!(calls >= 10 * 10, "only {calls} calls");
 }
 
+/// Calls that come together while the vendor hangs: how many are refused at once, how many after they waited, and how many are
+/// given up while they run. None ends in another way, or later than it may.
+async fn ends_of(gateway: &Gateway, path: &str, many: usize) -> [usize; 3] {
+    let begun = Instant::now();
+    let call = async |_: usize| {
+        let answer = gateway.get(path).await;
+        (answer, begun.elapsed())
+    };
+    let mut ends = [0; 3];
+    for (answer, after) in join_all((0..many).map(call)).await {
+        let end = if answer.status == 504 {
+            problem(&answer, 504, "vendor_unreachable", "vendor");
+            assert!((TIME_OUT..=TURN + TIME_OUT).contains(&after), "given up after {after:?}");
+            2
+        } else {
+            problem(&answer, 503, "busy", "gateway");
+            assert!(wait(&answer) >= 1);
+            assert!(after < SOON || (TURN..TIME_OUT).contains(&after), "refused after {after:?}");
+            usize::from(after >= TURN)
+        };
+        ends[end] += 1;
+    }
+    ends
+}
+
 #[tokio::test]
 async fn u_02_an_account_whose_vendor_hangs_takes_no_room_of_others() {
     let vendor = Vendor::start(|asked| {
-        if asked.path().starts_with("/hangs") && asked.number("count", 100) > 1 || asked.path().ends_with("/hang") {
-            std::thread::sleep(Duration::from_secs(20));
+        // The link test asks for one user; it must go well.
+        let hangs = match asked.path() {
+            "/hangs/Users" => asked.number("count", 100) > 1,
+            path => path == "/hangs/hang",
+        };
+        if hangs {
+            std::thread::sleep(TIME_OUT + Duration::from_secs(5));
         }
         scim(asked, 3)
     });
-    let settings = [("ROLLCALL_MAX_IN_FLIGHT", "600")];
+    let folder = tempfile::tempdir().unwrap();
+    let less_patient = format!("timeout: {}s", TIME_OUT.as_secs());
+    overlay(folder.path(), |_, text| text.replace("timeout: 120s", &less_patient));
+    let settings = [("ROLLCALL_MAX_IN_FLIGHT", "600"), ("ROLLCALL_CONNECTORS_DIR", folder.path().to_str().unwrap())];
     let gateway = Gateway::start_with(&Kept::embedded(), &vendor.authority(), &settings);
-    let hanging = link(&gateway, vendor.at("/hangs"), "hanging-token").await;
     let other = link(&gateway, vendor.at("/fine"), "other-token").await;
     let measure = async || {
         let mut times = Vec::new();
-        for _ in 0..50 {
+        for _ in 0..200 {
             for path in [users(&other), format!("/passthrough/{other}/Users")] {
                 let begun = Instant::now();
                 let answer = gateway.get(&path).await;
@@ -124,27 +177,33 @@ async fn u_02_an_account_whose_vendor_hangs_takes_no_room_of_others() {
         }
         p99(&mut times)
     };
-    let baseline = measure().await;
-    let (unified, raw) = (users(&hanging), format!("/passthrough/{hanging}/hang"));
-    let patience = Duration::from_secs(6);
-    let calls = async |path: String, many: usize| {
-        let answers = join_all((0..many).map(|_| tokio::time::timeout(patience, gateway.get(&path)))).await;
-        answers.into_iter().filter_map(Result::ok).collect::<Vec<_>>()
+    let mut tried = Vec::new();
+    // What else runs on the machine may disturb a round: one of three must be quiet. What is counted holds in each.
+    let is_quiet = loop {
+        // Another account each time: the calls of one whose vendor has failed so often are held back.
+        let hanging = link(&gateway, vendor.at("/hangs"), &format!("hanging-token-{}", tried.len())).await;
+        let (unified, raw) = (users(&hanging), format!("/passthrough/{hanging}/hang"));
+        let baseline = measure().await;
+        let begun = Instant::now();
+        let under_load = async {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            (measure().await, begun.elapsed())
+        };
+        let (of_unified, of_raw, (loaded, measured)) =
+            tokio::join!(ends_of(&gateway, &unified, 200), ends_of(&gateway, &raw, 150), under_load);
+        // More than may run and wait: 4 and 128 of unified calls, 75 and as many as the node takes of others.
+        assert_eq!(of_unified, [200 - 4 * 33, 4 * 32, 4], "what cannot even wait is refused at once");
+        assert_eq!(of_raw, [0, 75, 75], "as many wait as may");
+        // Nobody waits for the hanging vendor, however busy the machine is.
+        let allowed = baseline.mul_f64(1.2);
+        assert!(loaded <= allowed.max(Duration::from_millis(250)), "{loaded:?}, {baseline:?} without load");
+        tried.push((baseline, loaded, measured));
+        let is_quiet = loaded <= allowed.max(FLOOR) && measured < TURN;
+        if is_quiet || tried.len() == 3 {
+            break is_quiet;
+        }
     };
-    // More than may run and wait: 4 and 128 of unified calls, 75 and as many as the node takes of others.
-    let under_load = async {
-        tokio::time::sleep(Duration::from_millis(500)).await;
-        measure().await
-    };
-    let (answers, raw_answers, loaded) = tokio::join!(calls(unified, 200), calls(raw, 150), under_load);
-    assert!(raw_answers.is_empty(), "as many wait as may");
-    assert_eq!(answers.len(), 200 - 4 * 33, "what cannot even wait is refused at once");
-    // This machine is shared; the bound that counts is that nobody waits for the hanging vendor.
-    assert!(loaded <= baseline.mul_f64(1.2).max(Duration::from_millis(250)), "{loaded:?}, {baseline:?} without load");
-    for refused in &answers {
-        problem(refused, 503, "busy", "gateway");
-        assert!(wait(refused) >= 1);
-    }
+    assert!(is_quiet, "p99 before and under load, and when that was known: {tried:?}");
 }
 
 #[tokio::test]
@@ -445,38 +504,38 @@ async fn u_05_more_than_a_node_takes_is_refused_at_once() {
     let capacity = AT_ONCE as f64 / TAKES.as_secs_f64();
     let short = Duration::from_secs(2);
     let peak = run(capacity, short).await.0.max(run(capacity * 1.5, short).await.0);
-    // Good answers in a second, how quick the refusals were, how slow the slowest probe, how many were refused.
+    let resident = gateway.resident();
+    // Good answers in a second, how quick the refusals were, how slow the slowest probe, how many were refused, the most memory.
     let overload = async |lasts: Duration| {
         let begun = Instant::now();
         let probe = async {
-            let mut slowest = Duration::ZERO;
+            let (mut slowest, mut most) = (Duration::ZERO, resident);
             while begun.elapsed() < lasts {
                 let asked = Instant::now();
                 assert_eq!(gateway.call_as(None, "GET", "/healthz", None).await.status, 200);
                 slowest = slowest.max(asked.elapsed());
+                most = most.max(gateway.resident());
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }
-            slowest
+            (slowest, most.max(gateway.resident()))
         };
-        let ((good, mut shed), slowest) = tokio::join!(run(capacity * 5.0, lasts), probe);
-        (good, p99(&mut shed), slowest, shed.len())
+        let ((good, mut shed), (slowest, most)) = tokio::join!(run(capacity * 5.0, lasts), probe);
+        (good, p99(&mut shed), slowest, shed.len(), most)
     };
-    // This machine is shared: what the node does is seen when others leave it the room.
+    // This machine is shared: what the node does is seen when others leave it the room. One try must show all of it.
+    let lasts = Duration::from_secs(if long() { 60 } else { 6 });
     let (mut tried, mut refused) = (Vec::new(), 0);
     let holds = loop {
-        let lasts = if tried.is_empty() { Duration::from_secs(if long() { 60 } else { 6 }) } else { short };
-        let (good, quickest, slowest, count) = overload(lasts).await;
+        let (good, late, slowest, count, most) = overload(lasts).await;
+        let grown = most - resident;
+        assert!(grown <= KEEPS, "grew by {} KiB while {count} requests were refused", grown / 1024);
         let (sheds, often) = (count as f64 > good * lasts.as_secs_f64(), count as f64 / lasts.as_secs_f64());
         refused += count;
-        tried.push((good, quickest, slowest, often));
-        let best = tried.iter().map(|(good, ..)| *good).fold(0.0, f64::max);
-        let quickest = tried.iter().map(|(_, quickest, ..)| *quickest).min().unwrap();
-        let probes_pass = slowest < Duration::from_secs(1);
-        if best >= 0.8 * peak && quickest <= Duration::from_millis(50) && probes_pass && sheds {
-            break true;
-        }
-        if tried.len() == 4 {
-            break false;
+        tried.push((good, late, slowest, often));
+        let (refusals_are_quick, probes_pass) = (late <= Duration::from_millis(50), slowest < Duration::from_secs(1));
+        let holds = good >= 0.8 * peak && refusals_are_quick && probes_pass && sheds;
+        if holds || tried.len() == 4 {
+            break holds;
         }
         tokio::time::sleep(short).await;
     };

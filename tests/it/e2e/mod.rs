@@ -40,6 +40,7 @@ mod own_server;
 mod proxy_members;
 mod proxy_writes;
 mod redis;
+mod retries;
 pub mod scim;
 mod sdks;
 mod tls_door;

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use serde_json::json;
 
 use super::{
@@ -19,6 +20,10 @@ const USERS: &str = "/unified/user-directory/users";
 /// No request takes longer, whatever the store does, and some time for this machine.
 const LIMIT: Duration = Duration::from_millis(2_000);
 const RECOVERY: Duration = Duration::from_secs(5);
+/// What a token may ask where that is looked at, and the quarter of it that a node gives out while it is cut off. In an hour so
+/// few come back that none does meanwhile.
+const SMALL: &str = "40/1h";
+const SHARE: usize = 10;
 
 /// How the store goes away.
 #[derive(Clone, Copy, Debug)]
@@ -42,7 +47,8 @@ struct Stand {
 }
 
 impl Stand {
-    async fn start(vendor: &Vendor) -> Stand {
+    /// `limit` is what each token may ask.
+    async fn start(vendor: &Vendor, limit: &'static str) -> Stand {
         let folder = tempfile::tempdir().unwrap();
         let ring = folder.path().join("keys.json");
         write_ring(&ring);
@@ -64,7 +70,7 @@ impl Stand {
         let scopes = ["directory:read", "proxy:read", "accounts:write", "accounts:read"];
         let (token, unseen) = (other.token(&scopes).await, other.token(&scopes).await);
         assert!(other.stop());
-        let gateway = start(through, &[("ROLLCALL_TOKEN_LIMIT", "4000/1h")]);
+        let gateway = start(through, &[("ROLLCALL_TOKEN_LIMIT", limit)]);
         Stand { gateway, server, proxy, _folder: folder, token, unseen, account, cold }
     }
 
@@ -81,6 +87,21 @@ impl Stand {
             Away::Killed => self.server.restart(),
             Away::Paused => self.server.resume(),
             Away::Blackholed => self.proxy.set(Fault::None),
+        }
+    }
+
+    /// The store is there again; everything works soon.
+    async fn recovers(&mut self, away: Away) {
+        self.come_back(away);
+        let (back, list) = (Instant::now(), self.list());
+        loop {
+            let ready = self.gateway.call_as(None, "GET", "/readyz", None).await.status;
+            let works = self.gateway.call_as(Some(&self.unseen), "GET", &list, None).await.status;
+            if (ready, works) == (200, 200) {
+                return;
+            }
+            assert!(back.elapsed() < RECOVERY, "{away:?}: no recovery: /readyz {ready}, call {works}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
 
@@ -134,7 +155,7 @@ impl Stand {
 
 async fn is_away(away: Away) {
     let vendor = Vendor::start(|asked| scim(asked, 3));
-    let mut stand = Stand::start(&vendor).await;
+    let mut stand = Stand::start(&vendor, "4000/1h").await;
     let (token, list) = (stand.token.clone(), stand.list());
     assert_eq!(stand.gateway.call_as(Some(&token), "GET", &list, None).await.status, 200);
     let begun = Instant::now();
@@ -155,17 +176,7 @@ async fn is_away(away: Away) {
     if !long() {
         stand.rows(&vendor, &format!("{away:?}, later")).await;
     }
-    stand.come_back(away);
-    let back = Instant::now();
-    loop {
-        let ready = stand.gateway.call_as(None, "GET", "/readyz", None).await.status;
-        let works = stand.gateway.call_as(Some(&stand.unseen), "GET", &list, None).await.status;
-        if (ready, works) == (200, 200) {
-            break;
-        }
-        assert!(back.elapsed() < RECOVERY, "{away:?}: no recovery: /readyz {ready}, call {works}");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    stand.recovers(away).await;
     let path = format!("/integrated-account/{}", stand.account);
     assert_eq!(stand.gateway.call("PATCH", &path, Some(&json!({"tenant_id": "b"}))).await.status, 200);
     is_sound(&stand.gateway);
@@ -184,6 +195,56 @@ async fn u_07_a_store_that_is_stopped() {
 #[tokio::test]
 async fn u_07_a_store_behind_a_black_hole() {
     is_away(Away::Blackholed).await;
+}
+
+/// What a node that is cut off lives off: its share of a token's limit, and each credential for a minute.
+async fn lives_on(away: Away, stand: &mut Stand) {
+    let (token, list) = (stand.token.clone(), stand.list());
+    let other = stand.gateway.token(&["directory:read"]).await;
+    for known in [token.as_str(), other.as_str(), ADMIN] {
+        assert_eq!(stand.gateway.call_as(Some(known), "GET", &list, None).await.status, 200);
+    }
+    let begun = Instant::now();
+    stand.go(away);
+    for n in 1..=SHARE + 5 {
+        let answer = stand.call(Some(&token), "GET", &list, None).await;
+        if n <= SHARE {
+            assert_eq!(answer.status, 200, "{away:?}: call {n} is within the share: {}", answer.text());
+            continue;
+        }
+        problem(&answer, 429, "rate_limited", "gateway");
+        let wait = answer.header("retry-after").and_then(|seconds| seconds.parse::<u64>().ok());
+        assert!(wait.is_some_and(|seconds| (1..=3_600).contains(&seconds)), "{away:?}: {wait:?}");
+    }
+    for unhindered in [other.as_str(), ADMIN] {
+        let answer = stand.call(Some(unhindered), "GET", &list, None).await;
+        assert_eq!(answer.status, 200, "{away:?}: another's limit is not used up: {}", answer.text());
+    }
+    // The administrator's token is not in the store: what ends is the credential.
+    loop {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let kept = begun.elapsed();
+        let answer = stand.call(Some(ADMIN), "GET", &list, None).await;
+        if answer.status != 200 {
+            problem(&answer, 503, "store_unavailable", "gateway");
+            assert!(kept > Duration::from_secs(55), "{away:?}: refused after {kept:?}: {}", answer.text());
+            break;
+        }
+        assert!(kept < Duration::from_secs(63), "{away:?}: served {kept:?} after the last confirmed read");
+    }
+    stand.recovers(away).await;
+    is_sound(&stand.gateway);
+}
+
+#[tokio::test]
+async fn u_07_a_node_that_is_cut_off_has_its_share_of_a_limit_and_a_credential_for_a_minute() {
+    let vendor = Vendor::start(|asked| scim(asked, 3));
+    let mut stands = Vec::new();
+    for away in [Away::Killed, Away::Paused, Away::Blackholed] {
+        stands.push((away, Stand::start(&vendor, SMALL).await));
+    }
+    // Side by side: nearly all of it is waiting.
+    join_all(stands.iter_mut().map(|(away, stand)| lives_on(*away, stand))).await;
 }
 
 /// Whether a server says of itself that it is a primary.

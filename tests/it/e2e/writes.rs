@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::vendor::{names, problem};
 use crate::support::{
-    gateway::{ADMIN, Answer, Kept},
+    gateway::{ADMIN, Answer, Kept, client},
     house::House,
     peers,
 };
@@ -147,6 +147,17 @@ async fn bad_bodies_are_refused_by_name_before_anything_is_sent() {
         let refused = names(&house.call(method, path, Some(body)).await, status, code, field);
         assert!(refused["detail"].as_str().is_some_and(|detail| detail.len() > 15), "{refused}");
     }
+    let unnamed = house.call("POST", USERS, Some(json!({"name": "x"}))).await.json();
+    assert_eq!(unnamed["truto_error_insight"]["missing_required_body_fields"]["value"], json!(["username"]), "{unnamed}");
+    // More digits than a number keeps: the vendor would be told another one.
+    for (body, field) in [
+        (r#"{"username": "x", "remote_data": {"a": {"big": 12345678901234567890123}}}"#, "remote_data.a.big"),
+        (r#"{"username": "x", "remote_data": {"list": [1.5, 0.12345678901234567891]}}"#, "remote_data.list"),
+    ] {
+        let request = client().post(format!("{}{}", house.gateway.base, house.path(USERS))).bearer_auth(ADMIN);
+        let refused = Answer::read(request.header("content-type", "application/json").body(body).send().await.unwrap()).await;
+        names(&refused, 400, "invalid_body", field);
+    }
     let typo = house.call("POST", USERS, Some(json!({"usernmae": "x"}))).await.json();
     assert!(typo["detail"].as_str().unwrap().contains("Did you mean `username`?"), "{typo}");
     let exists = house.call("POST", USERS, Some(json!({"username": "user00001@scim.example"}))).await;
@@ -219,6 +230,9 @@ async fn a_false_success_is_an_error_that_says_what_is_there() {
     let refused = problem(&house.call("PATCH", &one, Some(json!({"title": "x"}))).await, 502, "write_not_taken", "vendor");
     assert_eq!(refused["field"], "title");
     assert!(refused["detail"].as_str().unwrap().contains("nothing changed"), "{refused}");
+    // What stood there before says nothing of this write.
+    let with_old = json!({"title": "x", "username": "user00001@scim.example", "status": "active"});
+    problem(&house.call("PATCH", &one, Some(with_old)).await, 502, "write_not_taken", "vendor");
     problem(&house.call("DELETE", &one, None).await, 502, "write_not_taken", "vendor");
     let members = format!("{GROUPS}/g001/members");
     problem(&house.call("POST", &members, Some(json!({"id": "u00001"}))).await, 502, "write_not_taken", "vendor");
@@ -248,6 +262,7 @@ async fn a_true_failure_is_the_vendors_own() {
     for (method, path, body) in [
         ("POST", USERS.to_owned(), Some(json!({"username": "new@x.example"}))),
         ("PATCH", format!("{USERS}/u00001"), Some(json!({"title": "x"}))),
+        ("PATCH", format!("{USERS}/u00001"), Some(json!({"title": "x", "username": "user00001@scim.example"}))),
         ("PATCH", format!("{USERS}/u00001"), Some(json!({"remote_data": {"nickName": "x"}}))),
         ("DELETE", format!("{USERS}/u00001"), None),
     ] {

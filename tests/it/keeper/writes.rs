@@ -134,8 +134,13 @@ async fn lies_told_on_purpose_are_found_out() {
     let body = json!({"username": "new@northwind.example", "organizations": [{"id": "3861"}]});
     problem(&house.call("POST", USERS, Some(body.clone())).await, 502, "write_not_taken", "vendor");
     problem(&house.call("DELETE", &ben, None).await, 502, "write_not_taken", "vendor");
-
+    // What stood there before says nothing of this write.
+    let with_old = || Some(json!({"title": "Surgeon", "organizations": [{"id": "3861"}]}));
+    let refused = problem(&house.call("PATCH", &ben, with_old()).await, 502, "write_not_taken", "vendor");
+    assert_eq!(refused["field"], "title", "{refused}");
     control.lie(Some(WriteLie::OnlyName));
+    problem(&house.call("PATCH", &ben, with_old()).await, 500, "vendor_error", "vendor");
+
     let partial = problem(&house.call("PATCH", &ben, both()).await, 502, "write_partial", "vendor");
     let detail = partial["detail"].as_str().unwrap();
     assert!(detail.contains("Taken: `name`") && detail.contains("Not taken: `title`"), "{partial}");
@@ -154,6 +159,18 @@ async fn lies_told_on_purpose_are_found_out() {
     assert_eq!((gone.status, warning(&gone)), (200, Some("vendor_reported_failure")), "{}", gone.text());
     let made = house.call("POST", USERS, Some(body)).await;
     assert_eq!((made.status, warning(&made)), (201, Some("vendor_reported_failure")), "{}", made.text());
+}
+
+/// Sent a second time it would meet the same end, and be somebody's affair.
+#[tokio::test]
+async fn a_write_is_not_repeated_when_keepers_session_ends_behind_it() {
+    let (house, _sandbox, control) = sandboxed(None, |_| {}).await;
+    control.lie(Some(WriteLie::SessionEnds));
+    let body = json!({"username": "once@northwind.example", "organizations": [{"id": "3861"}]});
+    let made = house.call("POST", USERS, Some(body)).await;
+    assert_eq!((made.status, warning(&made)), (201, Some("vendor_did_not_confirm")), "{}", made.text());
+    let made = house.call_in(Some("3861"), "POST", "/proxy/users", Some(json!({"email": "twice@northwind.example"}))).await;
+    assert_eq!(made.code(), "write_unconfirmed", "{}", made.text());
 }
 
 /// Through the proxy nothing is read again: what may have been done is not said to have failed.

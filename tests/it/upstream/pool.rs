@@ -194,7 +194,7 @@ async fn a_stale_connection_is_replaced_once() {
         let body = Full::new(Bytes::from_static(b"once"));
         let again = || Some(http_request(Method::PUT, path("/?cut=1"), HeaderMap::new(), ()));
         let put = pool.send_repeatable(&access, again().unwrap().map(|()| body), again).await;
-        assert!(matches!(put, Err(Failure::Unreachable(_))));
+        assert!(matches!(put, Err(Failure::Broken(_))));
         assert_eq!(server.seen().iter().filter(|seen| seen.method() == "PUT").count(), 1);
     })
     .await;

@@ -100,7 +100,9 @@ impl<'a> Session<'a> {
             let done = self.once(command).await?;
             match done.verdict() {
                 Verdict::RateLimited { window, wait } => self.wait_for_limiter(&done, window, wait).await?,
-                Verdict::Throttled(_) | Verdict::Lost | Verdict::Expired if !only_reads => return Ok(done),
+                Verdict::Throttled(_) | Verdict::Lost | Verdict::Expired | Verdict::SessionExpired if !only_reads => {
+                    return Ok(done);
+                }
                 Verdict::Throttled(wait) => self.pause(&done, Meaning::RateLimited, wait).await?,
                 Verdict::QueueFull => self.pause(&done, Meaning::NotReady, 5).await?,
                 Verdict::Expired => self.pause(&done, Meaning::NotReady, 1).await?,

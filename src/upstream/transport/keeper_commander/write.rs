@@ -99,7 +99,8 @@ impl Work<'_> {
                 let message = format!("The API key may not run {name}: add it to the command list of the service.");
                 return Err(done.failure(Meaning::Denied, Some(message)));
             }
-            Verdict::Lost => Said::Unknown(done.failure(Meaning::Failed, None)),
+            // Keeper's session may end behind the effect as well.
+            Verdict::Lost | Verdict::SessionExpired => Said::Unknown(done.failure(Meaning::Failed, None)),
             _ if done.names_nobody() => Said::Failed(done.failure(Meaning::Missing, None)),
             _ => Said::Failed(done.failure(Meaning::Failed, None)),
         };
@@ -122,10 +123,14 @@ impl Work<'_> {
         }
     }
 
-    /// The records there are, before one is made; none may have its name already.
+    /// The records there are, before one is made, changed or taken away; none may have the name of a new one.
     async fn before(&self) -> Result<Option<Bytes>, Failure> {
         let ask = self.built.ask;
-        let is_needed = ask.verb == WriteVerb::Delete || (ask.verb == WriteVerb::Create && ask.unique.is_some());
+        let is_needed = match ask.verb {
+            WriteVerb::Create => ask.unique.is_some(),
+            WriteVerb::Update | WriteVerb::Delete => true,
+            WriteVerb::Method => false,
+        };
         let is_membership = matches!(self.def.resource, Resource::GroupMember | Resource::RoleAssignment);
         if !is_needed || is_membership {
             return Ok(None);

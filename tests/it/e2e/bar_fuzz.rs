@@ -13,15 +13,56 @@ use serde_json::{Value, json};
 
 use crate::support::{demo::Demo, gateway::client, long, peers};
 
-/// A role: its name, its scopes, and operations it must have got through to.
-const ROLES: &[(&str, &[&str], &[&str])] = &[
-    ("admin", &["admin"], &["list_users", "list_groups", "create_api_token", "import_integrated_account", "metrics"]),
-    ("reader", &["directory:read", "proxy:read", "accounts:read"], &["list_users", "list_groups", "list_integrated_accounts"]),
-    (
-        "operator",
-        &["accounts:read", "accounts:write", "directory:write", "proxy:write"],
-        &["import_integrated_account", "change_integrated_account", "list_integrated_accounts"],
-    ),
+/// A role, and what it must have got through to.
+struct Role {
+    name: &'static str,
+    scopes: &'static [&'static str],
+    /// Operations that must have been allowed to it.
+    reached: &'static [&'static str],
+}
+
+/// Operations on what an earlier call made or listed: one of them must have been allowed where calls follow one another.
+const FOLLOWED: &[&str] = &[
+    "get_environment_integration",
+    "get_api_token",
+    "revoke_api_token",
+    "get_integrated_account",
+    "change_integrated_account",
+    "delete_integrated_account",
+    "get_account_capabilities",
+    "list_account_tools",
+];
+
+const ROLES: &[Role] = &[
+    Role {
+        name: "admin",
+        scopes: &["admin"],
+        reached: &["list_users", "list_groups", "create_api_token", "import_integrated_account", "metrics"],
+    },
+    Role {
+        name: "reader",
+        scopes: &["directory:read", "proxy:read", "accounts:read"],
+        reached: &["list_users", "list_groups", "list_integrated_accounts"],
+    },
+    Role {
+        name: "operator",
+        scopes: &["accounts:read", "accounts:write", "directory:write", "proxy:write"],
+        reached: &["import_integrated_account", "change_integrated_account", "list_integrated_accounts"],
+    },
+];
+
+/// Phases of a run, how long they take, seconds, and how many calls they make at least.
+struct Phases {
+    names: &'static str,
+    short: u64,
+    full: u64,
+    least: u64,
+}
+
+const STATEFUL: &str = "stateful";
+const PHASES: &[Phases] = &[
+    Phases { names: "examples,coverage,fuzzing", short: 27, full: 130, least: 300 },
+    Phases { names: STATEFUL, short: 13, full: 70, least: 50 },
 ];
 
 async fn ask(demo: &Demo, method: &str, path: &str, body: Option<Value>) -> Value {
@@ -64,8 +105,8 @@ async fn world(demo: &Demo) -> Value {
     })
 }
 
-/// One run: whether it found nothing, what it said, and how often which operation was answered how.
-async fn fuzz(demo: &Demo, token: &str, world: &Value, time: Duration) -> (bool, String, Value) {
+/// One run of some phases: whether it found nothing, what it said, and how often which operation was answered how.
+async fn fuzz(demo: &Demo, token: &str, world: &Value, phases: &str, time: Duration) -> (bool, String, Value) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/schemathesis");
     let made = tempfile::tempdir().unwrap();
     let (out, counts) = (made.path().join("out"), made.path().join("counts"));
@@ -74,6 +115,7 @@ async fn fuzz(demo: &Demo, token: &str, world: &Value, time: Duration) -> (bool,
     command.current_dir(made.path()).args(["-m", "schemathesis.cli", "--config-file"]).arg(folder.join("schemathesis.toml"));
     command.args(["run", &format!("{}/openapi.json", demo.base()), "--checks", "all", "--no-color"]);
     command.args(["--header", &format!("Authorization: Bearer {token}"), "--max-time", &time.as_secs().to_string()]);
+    command.args(["--phases", phases]).env("FUZZ_PHASES", phases);
     command.env("PYTHONDONTWRITEBYTECODE", "1");
     command.env("FUZZ_WORLD", world.to_string()).env("FUZZ_COUNTS", &counts).env("SCHEMATHESIS_HOOKS", folder.join("hooks.py"));
     command.stdin(Stdio::null()).stderr(file.try_clone().unwrap()).stdout(file);
@@ -109,34 +151,48 @@ fn is_allowed(counts: &Counts, operation: &str) -> bool {
     counts.get(operation).is_some_and(|statuses| statuses.keys().any(|status| status.starts_with('2')))
 }
 
+/// One role in some phases. A machine that is busy calls little: what is said of all calls is said of all rounds.
+async fn play(demo: &Demo, token: &str, world: &Value, role: &Role, phases: &Phases) {
+    let Phases { names, short, full, least } = phases;
+    let time = Duration::from_secs(if long() { *full } else { *short });
+    let is_reached = |counts: &Counts| match *names {
+        STATEFUL => FOLLOWED.iter().any(|operation| is_allowed(counts, operation)),
+        _ => role.reached.iter().all(|operation| is_allowed(counts, operation)),
+    };
+    let mut counts = Counts::new();
+    let sum = |counts: &Counts| counts.values().flat_map(|statuses| statuses.values()).sum::<u64>();
+    for _ in 0..4 {
+        let (found_nothing, said, called) = fuzz(demo, token, world, names, time).await;
+        assert!(found_nothing, "{}, {names}:\n{said}", role.name);
+        add(&mut counts, &called);
+        if sum(&counts) > *least && is_reached(&counts) {
+            break;
+        }
+    }
+    let needed = if *names == STATEFUL { FOLLOWED } else { role.reached };
+    assert!(
+        is_reached(&counts),
+        "{}, {names}: of {needed:?} something was never called, or never allowed: {counts:?}",
+        role.name
+    );
+    assert!(sum(&counts) > *least, "{}, {names}: {counts:?}", role.name);
+    let statuses = counts.values().flat_map(|statuses| statuses.keys());
+    assert!(statuses.clone().all(|status| *status != "500"), "{}, {names}: {counts:?}", role.name);
+}
+
 #[tokio::test]
 async fn g_11_schemathesis_finds_nothing_in_three_roles() {
     let demo = Demo::start();
     let mut tokens = Vec::new();
-    for (name, scopes, _) in ROLES {
+    for Role { name, scopes, .. } in ROLES {
         let made = ask(&demo, "POST", "/api-token", Some(json!({"name": name, "scopes": scopes}))).await;
         tokens.push(made["token"].as_str().unwrap().to_owned());
     }
     let world = world(&demo).await;
-    let time = Duration::from_secs(if long() { 200 } else { 40 });
-    for ((name, _, reached), token) in ROLES.iter().zip(&tokens) {
-        // A machine that is busy calls little: what is said of all calls is said of all rounds.
-        let mut counts = Counts::new();
-        for _ in 0..4 {
-            let (found_nothing, said, called) = fuzz(&demo, token, &world, time).await;
-            assert!(found_nothing, "{name}:\n{said}");
-            add(&mut counts, &called);
-            let calls: u64 = counts.values().flat_map(|statuses| statuses.values()).sum();
-            if calls > 300 && reached.iter().all(|operation| is_allowed(&counts, operation)) {
-                break;
-            }
+    for (role, token) in ROLES.iter().zip(&tokens) {
+        for phases in PHASES {
+            play(&demo, token, &world, role, phases).await;
         }
-        for operation in *reached {
-            assert!(is_allowed(&counts, operation), "{name}: {operation} was never called, or never allowed: {counts:?}");
-        }
-        let all: Vec<(&String, &u64)> = counts.values().flatten().collect();
-        assert!(all.iter().map(|(_, count)| **count).sum::<u64>() > 300, "{name}: {counts:?}");
-        assert!(all.iter().all(|(status, _)| *status != "500"), "{name}: {counts:?}");
     }
     let said = demo.said();
     assert!(!said.contains("panicked"), "{said}");

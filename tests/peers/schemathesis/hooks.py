@@ -1,6 +1,6 @@
 """What schemathesis must be told about a gateway: which objects exist, which of them the run still needs, and which of its
 findings are none. FUZZ_WORLD is JSON: `{"accounts": {id: {"proxy": [name], "records": {resource: [id]}}}, "tokens": [id],
-"link": {…}}`. FUZZ_COUNTS names the file that takes how often each operation was answered with each status."""
+"link": {…}}`. FUZZ_PHASES are those of the run. FUZZ_COUNTS names the file that takes how often each operation was answered with each status."""
 import atexit
 import hashlib
 import json
@@ -10,6 +10,8 @@ import uuid
 import schemathesis
 
 WORLD = json.loads(os.environ["FUZZ_WORLD"])
+# What one call made goes into the next there, and must not be put aside for what exists.
+STATEFUL = os.environ["FUZZ_PHASES"] == "stateful"
 COUNTS = {}
 
 VALID_REFUSED = "RejectedPositiveData"
@@ -131,7 +133,7 @@ def known(path, method, name, value, account):
     """An object that exists, in place of a well-formed id that most likely does not; a part of them stays as it is."""
     if not isinstance(value, str) or not value or share(path, name, value) >= 85:
         return value
-    if path.startswith("/integrated-account/{id}") and name == "id" and method != "DELETE":
+    if path.startswith("/integrated-account/{id}") and name == "id" and method != "DELETE" and not STATEFUL:
         return pick(list(WORLD["accounts"]), value)
     if name == "slug_or_id":
         return pick(["keeper", "scim"], value)

@@ -15,6 +15,8 @@ use metrics::Unit;
 
 /// How often the end looks whether it has become quiet.
 const LOOK: Duration = Duration::from_millis(50);
+/// What part of the bound operators have beyond it, so that what is too much can be looked at and stopped.
+const RESERVE: usize = 8;
 /// No request for so long is quiet: load balancers have looked at `/readyz` by then.
 const QUIET: Duration = Duration::from_secs(1);
 
@@ -120,11 +122,12 @@ pub struct Flow {
 }
 
 impl Flow {
-    /// Whether as many are under way as may.
-    pub fn is_full(&self) -> bool {
+    /// Whether as many are under way as may, of requests that are an operator's or not.
+    pub fn is_full(&self, is_operators: bool) -> bool {
         let Shared { most, share, borrowed, .. } = &*self.shared;
         let has_room = self.now.load(Relaxed) < *share && borrowed.load(Relaxed) == 0;
-        !has_room && self.shared.in_flight() >= *most
+        let reserve = if is_operators { most.div_ceil(RESERVE) } else { 0 };
+        !has_room && self.shared.in_flight() >= most.saturating_add(reserve)
     }
 
     /// Whether connections end with their next answer.
@@ -168,19 +171,23 @@ mod tests {
         let flows = Flows::bounded(4, 2);
         let (one, other) = (flows.worker(), flows.worker());
         for _ in 0..3 {
-            assert!(!one.is_full());
+            assert!(!one.is_full(false));
             one.enter(true);
         }
-        assert!(!one.is_full() && !other.is_full(), "one place is left, whoever takes it");
+        assert!(!one.is_full(false) && !other.is_full(false), "one place is left, whoever takes it");
         other.enter(true);
-        assert!(one.is_full() && other.is_full());
+        assert!(one.is_full(false) && other.is_full(false));
         assert_eq!(flows.in_flight(), 4);
+        assert!(!one.is_full(true), "an operator gets in");
+        one.enter(true);
+        assert!(one.is_full(true) && other.is_full(true), "but not any number of them");
         one.leave();
-        assert!(!one.is_full() && !other.is_full());
+        one.leave();
+        assert!(!one.is_full(false) && !other.is_full(false));
         one.leave();
         other.enter(true);
         other.enter(true);
-        assert!(one.is_full() && other.is_full());
+        assert!(one.is_full(false) && other.is_full(false));
         for worker in [&one, &other, &other, &other] {
             worker.leave();
         }

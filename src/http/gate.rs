@@ -137,7 +137,7 @@ where
         };
         self.meters.join(&request);
         let is_probe = framing::is_probe(request.path());
-        let sheds = self.meters.is_full() && !is_probe;
+        let sheds = !is_probe && self.meters.is_full(framing::is_operators(request.path()));
         let turn = request.conn_data::<Turn>().cloned();
         if let Some(turn) = &turn {
             turn.begin(request.headers());

@@ -40,10 +40,15 @@ pub struct Found<'r> {
     pub query: Vec<String>,
 }
 
-/// Looks for the token where SDKs put keys: bearer, `SSWS`, basic password or user, any other header, any query value.
+/// Looks for the token where SDKs put keys: bearer, `SSWS`, basic password or user, any other header, any query value. One of
+/// our making comes before whatever else stands as a bearer.
 pub fn anywhere<'r>(headers: &'r HeaderMap, raw_query: Option<&str>) -> Result<Found<'r>, Error> {
     let authorization = headers.get(AUTHORIZATION).and_then(|v| v.to_str().ok());
-    let mut token = authorization.and_then(authorized);
+    let given = authorization.and_then(authorized);
+    let (mut token, other) = match given {
+        Some(given) if !given.starts_with(PREFIX) => (None, Some(given)),
+        given => (given, None),
+    };
     let mut found_headers = Vec::new();
     for (name, value) in headers.iter().filter(|(name, _)| *name != AUTHORIZATION) {
         let Some(text) = value.to_str().ok().and_then(ours) else { continue };
@@ -56,7 +61,7 @@ pub fn anywhere<'r>(headers: &'r HeaderMap, raw_query: Option<&str>) -> Result<F
         token.get_or_insert_with(|| Cow::Owned(text.to_owned()));
         query.push(key.into_owned());
     }
-    match token {
+    match token.or(other) {
         Some(token) => Ok(Found { token, headers: found_headers, query }),
         None => Err(Error::new(Code::InvalidToken, "No token of this gateway stands where a key is expected.")),
     }

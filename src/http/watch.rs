@@ -106,9 +106,9 @@ impl Meters {
         self.buffer.get_or_init(|| request.app_data::<Data<State>>().map(|state| state.services.log.buffer()));
     }
 
-    /// Whether as many requests are under way as may.
-    pub fn is_full(&self) -> bool {
-        self.flow.as_ref().is_some_and(|flow| flow.is_full())
+    /// Whether as many requests are under way as may, of those that are an operator's or not.
+    pub fn is_full(&self, is_operators: bool) -> bool {
+        self.flow.as_ref().is_some_and(|flow| flow.is_full(is_operators))
     }
 
     fn record(&self, route: Cow<'static, str>, method: &Method, status: StatusCode, seconds: f64) {

@@ -132,6 +132,7 @@ async fn our_token_stays_here_wherever_a_vendors_client_puts_it() {
         (String::new(), basic(format!("{token}:"))),
         (String::new(), format!("X-Api-Key: {token}\r\n")),
         (String::new(), format!("X-Odd-Key: Token {token}\r\n")),
+        (String::new(), format!("Authorization: Bearer what-else-an-sdk-has\r\nX-Odd-Key: {token}\r\n")),
         (String::new(), format!("Authorization: Token token={token}\r\n")),
         (String::new(), format!("Authorization: Token token=\"{token}\", email=\"a@b.example\"\r\n")),
         (String::new(), format!("Authorization: GenieKey {token}\r\n")),

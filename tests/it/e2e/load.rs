@@ -513,6 +513,7 @@ async fn u_05_more_than_a_node_takes_is_refused_at_once() {
             while begun.elapsed() < lasts {
                 let asked = Instant::now();
                 assert_eq!(gateway.call_as(None, "GET", "/healthz", None).await.status, 200);
+                assert_eq!(gateway.get("/log?limit=1").await.status, 200, "an operator sees who asks so much");
                 slowest = slowest.max(asked.elapsed());
                 most = most.max(gateway.resident());
                 tokio::time::sleep(Duration::from_millis(200)).await;

@@ -186,6 +186,9 @@ where
                 answer.response_mut().head_mut().set_connection_type(ConnectionType::Close);
             }
             entry.answered(&answer);
+            if let Some(said) = entry.vendor_limit() {
+                limits::tell_vendors(said, answer.headers_mut());
+            }
             if let Some(allowance) = entry.allowance() {
                 limits::tell(allowance, answer.headers_mut());
             }

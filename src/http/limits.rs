@@ -1,8 +1,9 @@
-//! The fields that say what is left of the operator's own limits: those of the IETF's draft, and their forerunners.
+//! The fields that say what is left of a limit: of the operator's own those of the IETF's draft and their forerunners, of a
+//! vendor's the forerunners alone.
 
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::model::Allowance;
+use crate::model::{Allowance, VendorLimit};
 
 /// Name and value of each.
 pub fn fields(allowance: &Allowance) -> [(&'static str, String); 5] {
@@ -25,6 +26,16 @@ pub fn tell(allowance: &Allowance, headers: &mut HeaderMap) {
     for (name, value) in fields {
         if let Ok(value) = HeaderValue::try_from(value) {
             headers.insert(HeaderName::from_static(name), value);
+        }
+    }
+}
+
+/// Tells what the vendor said of its limit, unless the answer does.
+pub fn tell_vendors(said: VendorLimit, headers: &mut HeaderMap) {
+    let VendorLimit { limit, remaining, reset } = said;
+    for (name, value) in [("ratelimit-limit", limit), ("ratelimit-remaining", remaining), ("ratelimit-reset", reset)] {
+        if let Some(value) = value.filter(|_| !headers.contains_key(name)) {
+            headers.insert(HeaderName::from_static(name), HeaderValue::from(value));
         }
     }
 }

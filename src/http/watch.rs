@@ -23,7 +23,7 @@ use metrics::{Counter, Histogram, Unit};
 
 use super::{State, flow::Flow, framing, turn::Turn};
 use crate::{
-    model::{Allowance, Trace},
+    model::{Allowance, Trace, VendorLimit},
     service::{
         Caller,
         request_log::{About, Buffer, Line, RequestId},
@@ -233,6 +233,11 @@ impl Entry {
     /// What the answer shall say of the operator's limits.
     pub fn allowance(&self) -> Option<&Allowance> {
         self.concerned.allowance.as_deref()
+    }
+
+    /// The same of the vendor's, where another room than the passthrough asked it.
+    pub fn vendor_limit(&self) -> Option<VendorLimit> {
+        self.trace.as_ref()?.vendor_limit()
     }
 
     /// The line of the log. A call that needs no token and goes well is nobody's: a probe, a document.

@@ -20,7 +20,7 @@ pub use directory::{
 };
 pub use ids::{AccountId, EnvironmentId, Slug, TokenId, environment_integration_id, integration_id};
 pub use page::{FilterReport, Warning};
-pub use rate::{Allowance, Rate};
+pub use rate::{Allowance, Rate, VendorLimit};
 pub use secret::Secret;
 /// How far two words are apart, for "did you mean": a letter more, less or other, or two swapped, is one step.
 pub use strsim::osa_distance as distance;

@@ -25,3 +25,14 @@ pub struct Allowance {
     /// Seconds until the limit is whole again; of one that is used up, until there is room for a request.
     pub reset: u64,
 }
+
+/// What a vendor said of a limit of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct VendorLimit {
+    /// Requests of a window.
+    pub limit: Option<u64>,
+    /// Requests that are left.
+    pub remaining: Option<u64>,
+    /// Seconds until the vendor counts anew.
+    pub reset: Option<u64>,
+}

@@ -3,11 +3,13 @@
 use std::{
     future::Future,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
+
+use super::VendorLimit;
 
 tokio::task_local! {
     static CURRENT: Arc<Trace>;
@@ -20,6 +22,7 @@ pub struct Trace {
     calls: AtomicU32,
     pages: AtomicU32,
     micros: AtomicU64,
+    limit: Mutex<Option<VendorLimit>>,
 }
 
 impl Trace {
@@ -45,6 +48,16 @@ impl Trace {
             trace.micros.fetch_add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
             trace.status.store(status.map_or(0, u32::from), Ordering::Relaxed);
         });
+    }
+
+    /// The vendor said what is left of its limit.
+    pub fn limited(limit: VendorLimit) {
+        let _ = CURRENT.try_with(|trace| *trace.limit.lock().unwrap_or_else(PoisonError::into_inner) = Some(limit));
+    }
+
+    /// What the vendor said last of its limit.
+    pub fn vendor_limit(&self) -> Option<VendorLimit> {
+        *self.limit.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A page of a vendor's list was read.

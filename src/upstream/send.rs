@@ -24,7 +24,10 @@ use super::{
     rate::{self, Reading},
     tls,
 };
-use crate::{model::Secret, store::Store};
+use crate::{
+    model::{Secret, Trace, VendorLimit},
+    store::Store,
+};
 
 /// Connections kept per host.
 const IDLE_PER_HOST: usize = 16;
@@ -136,6 +139,7 @@ impl Sender {
         let words = &access.method.limits.rate;
         if rate::speaks(&answer.headers, words) {
             let reading = rate::read(answer.status, &answer.headers, words);
+            Trace::limited(VendorLimit { limit: reading.limit, remaining: reading.remaining, reset: reading.reset_after });
             self.guard.load.of(access).learn(&*self.store, &reading).await;
         }
     }

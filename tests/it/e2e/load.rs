@@ -308,23 +308,25 @@ impl Limited {
     }
 }
 
-#[tokio::test]
-async fn u_04_many_callers_on_two_nodes_stay_within_a_vendors_limit() {
+/// Many callers on two nodes: none is refused by the vendor, none starves, and each is told what the vendor said.
+async fn stay_within(settings: &[(&str, &str)], path: impl Fn(&str) -> String) {
     let limited = Limited::start(10, Duration::from_secs(2));
     let kept = Kept::redis();
-    let (one, two) = (Gateway::start(&kept, &limited.vendor.authority()), Gateway::start(&kept, &limited.vendor.authority()));
+    let start = || Gateway::start_with(&kept, &limited.vendor.authority(), settings);
+    let (one, two) = (start(), start());
     let account = link(&one, limited.vendor.at("/scim"), "limited-token").await;
     let callers = if long() { 100 } else { 30 };
-    let path = users(&account);
+    let path = path(&account);
     let call = async |n: usize| {
         let gateway = [&one, &two][n % 2];
         // A caller who is told to wait waits; none of them starves.
         for _ in 0..30 {
             let answer = gateway.get(&path).await;
             if answer.status == 200 {
+                assert_eq!(answer.header("ratelimit-limit"), Some("10"), "the vendor said it");
                 return true;
             }
-            assert!(matches!(answer.status, 429 | 503), "{}", answer.text());
+            assert!(matches!(answer.status, 429 | 503) && answer.header("rollcall-error").is_some(), "{}", answer.text());
             tokio::time::sleep(Duration::from_secs(wait(&answer))).await;
         }
         false
@@ -332,6 +334,22 @@ async fn u_04_many_callers_on_two_nodes_stay_within_a_vendors_limit() {
     let served = join_all((0..callers).map(call)).await;
     assert!(served.iter().all(|served| *served), "somebody starved");
     assert_eq!(limited.refused.load(Ordering::SeqCst), 0, "of {} requests", limited.counted.load(Ordering::SeqCst));
+}
+
+#[tokio::test]
+async fn u_04_many_callers_on_two_nodes_stay_within_a_vendors_limit() {
+    stay_within(&[], users).await;
+}
+
+#[tokio::test]
+async fn u_04_where_a_connector_says_so_the_passthrough_does_too() {
+    let folder = tempfile::tempdir().unwrap();
+    overlay(folder.path(), |name, text| match name {
+        "connector.yaml" => text.replace("limits:\n", "limits:\n  rate: { hold_passthrough: true }\n"),
+        _ => text,
+    });
+    let settings = [("ROLLCALL_CONNECTORS_DIR", folder.path().to_str().unwrap())];
+    stay_within(&settings, |account| format!("/passthrough/{account}/Users?count=5")).await;
 }
 
 #[tokio::test]

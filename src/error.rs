@@ -218,6 +218,12 @@ impl Error {
         Self::new(Code::NotFound, "No object with this id exists in this environment.")
     }
 
+    /// A number that would go on as another one.
+    pub fn inexact(field: String) -> Self {
+        let detail = format!("`{field}` has a number of more digits than 64 bits hold; it would not go on as it was sent.");
+        Self::new(Code::InvalidBody, detail).field(field)
+    }
+
     /// An error of the gateway's own making; `cause` goes to the log only.
     pub fn internal(cause: impl fmt::Display) -> Self {
         Self::new(Code::Internal, "The gateway could not finish this request.").because(cause)

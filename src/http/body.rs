@@ -153,17 +153,11 @@ impl<T: DeserializeOwned + 'static> FromRequest for JsonBody<T> {
             let RawBody(whole) = read.await?;
             let read = parse(&whole)?;
             match inexact_number(&whole) {
-                Some(field) => Err(loses_digits(field).into()),
+                Some(field) => Err(Error::inexact(field).into()),
                 None => Ok(JsonBody(read, whole)),
             }
         })
     }
-}
-
-fn loses_digits(field: String) -> Error {
-    let detail =
-        format!("`{field}` has a number of more digits than 64 bits hold; what goes to the vendor would be another one.");
-    Error::new(Code::InvalidBody, detail).field(field)
 }
 
 /// A body of our own routes as it was sent.

@@ -25,7 +25,7 @@ pub fn is_probe(path: &str) -> bool {
 
 /// Whether the path is one by which operators find out who asks too much, and stop it.
 pub fn is_operators(path: &str) -> bool {
-    path == "/log" || path.starts_with("/api-token")
+    matches!(path, "/log" | "/api-token") || path.starts_with("/api-token/")
 }
 
 /// Paths that answer whatever the `Host`, because probes and scrapers call by address.

@@ -36,7 +36,7 @@ use super::{
     framing, limits,
     problem::{self, Problem},
     turn::Turn,
-    watch::{Entry, Meters, Watched},
+    watch::{Entry, Meters, Watched, Way},
 };
 use crate::error::{Code, Error};
 
@@ -142,7 +142,12 @@ where
         if let Some(turn) = &turn {
             turn.begin(request.headers());
         }
-        let mut entry = Entry::new(started, Rc::clone(&id), request.method(), Rc::clone(&self.meters), is_probe, turn);
+        let way = match (sheds, is_probe) {
+            (true, _) => Way::Shed,
+            (false, true) => Way::Probe,
+            (false, false) => Way::Call,
+        };
+        let mut entry = Entry::new(started, Rc::clone(&id), request.method(), Rc::clone(&self.meters), way, turn);
         if sheds {
             let response = self.shed(started, &request, &id);
             entry.refused(response.status());
@@ -186,12 +191,7 @@ where
                 answer.response_mut().head_mut().set_connection_type(ConnectionType::Close);
             }
             entry.answered(&answer);
-            if let Some(said) = entry.vendor_limit() {
-                limits::tell_vendors(said, answer.headers_mut());
-            }
-            if let Some(allowance) = entry.allowance() {
-                limits::tell(allowance, answer.headers_mut());
-            }
+            limits::tell(entry.vendor_limit(), entry.allowance(), answer.headers_mut());
             Ok(answer.map_body(|_, body| Watched::new(body, entry)))
         })
     }

@@ -17,25 +17,25 @@ pub fn fields(allowance: &Allowance) -> [(&'static str, String); 5] {
     ]
 }
 
-/// Tells what is left, unless the answer speaks of a limit already: the vendor's, or the one that refused the request.
-pub fn tell(allowance: &Allowance, headers: &mut HeaderMap) {
-    let fields = fields(allowance);
-    if fields.iter().any(|(name, _)| headers.contains_key(*name)) {
+/// Tells what is left, unless the answer speaks of a limit already: the vendor's, or the one that refused the request. Where
+/// both are known, the forerunners are about the one that ends first.
+pub fn tell(vendors: Option<VendorLimit>, own: Option<&Allowance>, headers: &mut HeaderMap) {
+    let own = own.map(fields);
+    if own.iter().flatten().any(|(name, _)| headers.contains_key(*name)) {
         return;
     }
-    for (name, value) in fields {
-        if let Ok(value) = HeaderValue::try_from(value) {
-            headers.insert(HeaderName::from_static(name), value);
+    let left = own.as_ref().and_then(|fields| fields[3].1.parse::<u64>().ok());
+    let is_nearer = |said: &VendorLimit| left.is_none_or(|left| said.remaining.is_some_and(|remaining| remaining < left));
+    if let Some(VendorLimit { limit, remaining, reset }) = vendors.filter(is_nearer) {
+        for (name, value) in [("ratelimit-limit", limit), ("ratelimit-remaining", remaining), ("ratelimit-reset", reset)] {
+            if let Some(value) = value.filter(|_| !headers.contains_key(name)) {
+                headers.insert(HeaderName::from_static(name), HeaderValue::from(value));
+            }
         }
     }
-}
-
-/// Tells what the vendor said of its limit, unless the answer does.
-pub fn tell_vendors(said: VendorLimit, headers: &mut HeaderMap) {
-    let VendorLimit { limit, remaining, reset } = said;
-    for (name, value) in [("ratelimit-limit", limit), ("ratelimit-remaining", remaining), ("ratelimit-reset", reset)] {
-        if let Some(value) = value.filter(|_| !headers.contains_key(name)) {
-            headers.insert(HeaderName::from_static(name), HeaderValue::from(value));
+    for (name, value) in own.into_iter().flatten() {
+        if let (false, Ok(value)) = (headers.contains_key(name), HeaderValue::try_from(value)) {
+            headers.insert(HeaderName::from_static(name), value);
         }
     }
 }

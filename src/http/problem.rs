@@ -15,7 +15,7 @@ use serde_json::{Value, json, value::RawValue};
 use super::{limits, write};
 use crate::{
     error::{Code, Error, Origin, VendorAnswer},
-    service::Told,
+    service::{COMPANY_HEADER, Told},
 };
 
 /// The result of every handler.
@@ -254,7 +254,7 @@ fn insight(error: &Error) -> Option<Value> {
         Code::InvalidParameter if error.field_name() == Some("integrated_account_id") => Some(
             json!({"missing_required_query_parameters": {"description": error.detail(), "value": ["integrated_account_id"]}}),
         ),
-        Code::FieldMissing => Some(json!({
+        Code::FieldMissing if error.field_name() != Some(COMPANY_HEADER) => Some(json!({
             "missing_required_body_fields": {"description": error.detail(), "value": error.field_name().as_slice()},
         })),
         _ if error.vendor_answer().is_some() => Some(json!({"remote_error": {"description": error.detail()}})),

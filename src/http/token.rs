@@ -5,7 +5,10 @@ use std::borrow::Cow;
 use actix_web::http::header::{AUTHORIZATION, HeaderMap, HeaderName};
 use base64::{Engine, engine::general_purpose::STANDARD};
 
-use crate::error::{Code, Error};
+use crate::{
+    error::{Code, Error},
+    vault::TokenText,
+};
 
 /// How every token we make begins.
 pub const PREFIX: &str = "rck_";
@@ -41,7 +44,7 @@ pub struct Found<'r> {
 }
 
 /// Looks for the token where SDKs put keys: bearer, `SSWS`, basic password or user, any other header, any query value. One of
-/// our making comes before whatever else stands as a bearer.
+/// our making, checksum included, comes before whatever else stands as a bearer.
 pub fn anywhere<'r>(headers: &'r HeaderMap, raw_query: Option<&str>) -> Result<Found<'r>, Error> {
     let authorization = headers.get(AUTHORIZATION).and_then(|v| v.to_str().ok());
     let given = authorization.and_then(authorized);
@@ -49,16 +52,21 @@ pub fn anywhere<'r>(headers: &'r HeaderMap, raw_query: Option<&str>) -> Result<F
         Some(given) if !given.starts_with(PREFIX) => (None, Some(given)),
         given => (given, None),
     };
+    let may_be_it = |text: &str| other.is_none() || TokenText::parse(text).is_some();
     let mut found_headers = Vec::new();
     for (name, value) in headers.iter().filter(|(name, _)| *name != AUTHORIZATION) {
         let Some(text) = value.to_str().ok().and_then(ours) else { continue };
-        token.get_or_insert(Cow::Borrowed(text));
+        if may_be_it(text) {
+            token.get_or_insert(Cow::Borrowed(text));
+        }
         found_headers.push(name.clone());
     }
     let mut query = Vec::new();
     for (key, value) in raw_query.iter().flat_map(|q| url::form_urlencoded::parse(q.as_bytes())) {
         let Some(text) = ours(&value) else { continue };
-        token.get_or_insert_with(|| Cow::Owned(text.to_owned()));
+        if may_be_it(text) {
+            token.get_or_insert_with(|| Cow::Owned(text.to_owned()));
+        }
         query.push(key.into_owned());
     }
     match token.or(other) {

@@ -162,16 +162,31 @@ pub struct Entry {
     bytes: u64,
     whole: bool,
     meters: Rc<Meters>,
+    /// Where it counts as under way.
+    flow: Option<Arc<Flow>>,
     turn: Option<Turn>,
+}
+
+/// How a request counts as under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// As any.
+    Call,
+    /// As one that the end does not wait for.
+    Probe,
+    /// Not at all: it is refused because there are too many.
+    Shed,
 }
 
 impl Entry {
     /// Begins at the first look at the request; its end is the end of its turn on the connection.
-    pub fn new(started: Instant, id: Rc<str>, method: &Method, meters: Rc<Meters>, is_probe: bool, turn: Option<Turn>) -> Self {
-        if let Some(flow) = &meters.flow {
-            flow.enter(!is_probe);
+    pub fn new(started: Instant, id: Rc<str>, method: &Method, meters: Rc<Meters>, way: Way, turn: Option<Turn>) -> Self {
+        let flow = meters.flow.clone().filter(|_| way != Way::Shed);
+        if let Some(flow) = &flow {
+            flow.enter(way == Way::Call);
         }
         Self {
+            flow,
             started,
             id,
             method: method.clone(),
@@ -235,7 +250,7 @@ impl Entry {
         self.concerned.allowance.as_deref()
     }
 
-    /// The same of the vendor's, where another room than the passthrough asked it.
+    /// What the vendor said of its limit; the passthrough's answers say it themselves.
     pub fn vendor_limit(&self) -> Option<VendorLimit> {
         self.trace.as_ref()?.vendor_limit()
     }
@@ -275,7 +290,7 @@ impl Drop for Entry {
         if let Some(turn) = &self.turn {
             turn.end();
         }
-        if let Some(flow) = &self.meters.flow {
+        if let Some(flow) = &self.flow {
             flow.leave();
         }
         let elapsed = self.started.elapsed();

@@ -51,7 +51,7 @@ fn check(kind: Kind, value: &Value, field: &str) -> Result<(), BodyError> {
 }
 
 /// At most so much of a caller's own words stands in an error.
-fn shown(name: &str) -> String {
+pub(super) fn shown(name: &str) -> String {
     name.chars().take(64).collect()
 }
 

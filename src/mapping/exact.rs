@@ -1,5 +1,10 @@
 //! Numbers that a value of this program cannot hold: what is read, changed and sent on must not lose digits on the way.
 
+use super::body::shown;
+
+/// The most names of a way that are told.
+const NAMES: usize = 8;
+
 /// The names on the way to the first number that would lose digits (`""` beside no name), down to the first list. The text is
 /// known to be JSON.
 pub fn inexact_number(json: &[u8]) -> Option<String> {
@@ -22,7 +27,8 @@ pub fn inexact_number(json: &[u8]) -> Option<String> {
                 if !is_exact(&json[at..at + length]) {
                     // What is outermost has no name.
                     let names = within.into_iter().chain([name]).skip(1).map_while(|name| name);
-                    return Some(names.map(String::from_utf8_lossy).collect::<Vec<_>>().join("."));
+                    let names = names.take(NAMES).map(|name| shown(&String::from_utf8_lossy(name)));
+                    return Some(names.collect::<Vec<_>>().join("."));
                 }
             }
             _ => {}
@@ -92,10 +98,14 @@ mod tests {
             "1e308",
             "5e-324",
             "0.1234567890123456",
-            "0e999999",
+            "12.088995980580641",
+            "9.109e-31",
+            "0e99",
             "1234567890.25",
         ] {
             assert!(is_exact(exact.as_bytes()), "{exact}");
+            let read: serde_json::Value = serde_json::from_str(exact).unwrap();
+            assert_eq!(parts(&read.to_string()), parts(exact), "{exact} is read and written as {read}");
         }
         for lost in [
             "18446744073709551616",

@@ -274,7 +274,8 @@ impl Idempotency {
         if let Some(error) = outcome.as_ref().err().filter(|error| may_be_cured(error)) {
             // A panic, or a task that was cut short, may have left anything.
             if error.code() != Code::Internal {
-                let value = self.seal(place, &Start { id: held.run.id, failed: true })?;
+                // What this run did not find out, the next one has to.
+                let value = self.seal(place, &Start { id: held.run.id, failed: !held.run.unsure })?;
                 // Where that cannot be kept, the next run is unsure.
                 let _ = self.records.start(&held.hold, value, Some(held.started)).await;
             }

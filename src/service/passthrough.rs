@@ -4,7 +4,7 @@ pub mod arguments;
 mod custom;
 mod method_config;
 
-use std::sync::Arc;
+use std::{cell::Cell, rc::Rc, sync::Arc};
 
 use bytes::Bytes;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
@@ -55,26 +55,36 @@ impl Passthrough {
 
     /// Makes a call while nobody else uses the service, within the company of the account or, if that has none, the one the
     /// caller names. The call gives its value and the vendor's whole answer. It is finished even if the caller leaves,
-    /// because it holds the service's lock and must give it back.
+    /// because it holds the service's lock and must give it back. A failure within is one of a call that had begun.
     pub async fn exclusively<T: 'static>(
         &self,
         linked: &Linked,
         asked: Option<&str>,
         call: impl Future<Output = Result<(T, Bytes), Failure>> + 'static,
-    ) -> Result<(T, Bytes)> {
+    ) -> Result<std::result::Result<(T, Bytes), Failure>> {
         let company = company_within(linked, asked)?.map(str::to_owned);
-        let queued = async {
+        let (is_sent, is_done) = (Rc::new(Cell::new(false)), Rc::new(Cell::new(false)));
+        let (sent, done) = (Rc::clone(&is_sent), Rc::clone(&is_done));
+        let queued = async move {
+            sent.set(true);
             let (head, body) = call.await?;
+            done.set(true);
             let id = submitted_request_id(&body);
             Ok(((head, body), id))
         };
         let (upstream, access, tasks) = (Arc::clone(&self.upstream), Arc::clone(&linked.access), self.tasks.clone());
         let work = async move {
-            let around = upstream.exclusively(&access, company.as_deref(), Box::pin(queued)).await?;
-            if let Some(tail) = around.tail {
-                tasks.spawn(tail);
+            match upstream.exclusively(&access, company.as_deref(), Box::pin(queued)).await {
+                Ok(around) => {
+                    if let Some(tail) = around.tail {
+                        tasks.spawn(tail);
+                    }
+                    Ok(Ok(around.value))
+                }
+                Err(failure) if is_done.get() => Ok(Err(Failure::Broken(failure.to_string()))),
+                Err(failure) if is_sent.get() => Ok(Err(failure)),
+                Err(failure) => Err(failure),
             }
-            Ok::<_, Failure>(around.value)
         };
         Ok(self.tasks.finish_here(Box::pin(work)).await.ok_or_else(cut_short)??)
     }

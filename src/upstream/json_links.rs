@@ -64,6 +64,10 @@ pub fn rewriter(place: &Place<'_>, status: StatusCode, headers: &mut HeaderMap) 
     if place.access.method.proxy.links.is_empty() || !is_whole || !may_be_json(headers) {
         return Ok(None);
     }
+    let is_empty = headers.get(header::CONTENT_LENGTH).is_some_and(|length| length == "0");
+    if is_empty {
+        return Ok(None);
+    }
     if headers.get(header::CONTENT_ENCODING).is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
         if !says_json(headers) {
             return Ok(None);

@@ -97,7 +97,7 @@ impl Pool {
         };
         let words = &access.method.limits.rate;
         let store = self.guard.load.store();
-        let _under_way = if words.hold { Some(Box::pin(load.within_quota(store)).await?) } else { None };
+        let under_way = if words.hold { Some(Box::pin(load.within_quota(store)).await?) } else { None };
         load.admit()?;
         let mut timed = self.meters.start(access);
         let mut may_reuse = true;
@@ -110,6 +110,7 @@ impl Pool {
                     let (head, incoming) = response.into_parts();
                     let status = head.status.as_u16();
                     let took = timed.answered(status);
+                    drop(under_way);
                     load.answered(status, head.headers.contains_key(header::RETRY_AFTER));
                     if rate::speaks(&head.headers, words) {
                         load.overhear(&rate::read(status, &head.headers, words));
@@ -173,10 +174,16 @@ async fn exchange(
         match select(sent.as_mut(), connection.timer.as_mut()).await {
             Either::Left((Ok(response), _)) => return Ok((response, upload)),
             Either::Left((Err(mut error), _)) => {
-                let failure = failure(error.error(), &upload);
+                let mut failure = failure(error.error(), &upload);
                 let untouched = may_repeat && matches!(failure, Failure::Broken(_)) && !upload.touched();
                 let left = match error.take_message() {
-                    Some(unsent) => Left::Whole(Draft::from_request(unsent)),
+                    Some(unsent) => {
+                        // The vendor has seen nothing of it.
+                        if let Failure::Broken(why) = failure {
+                            failure = Failure::Unreachable(why);
+                        }
+                        Left::Whole(Draft::from_request(unsent))
+                    }
                     None if untouched => Left::Body(upload.again()),
                     None => Left::Nothing,
                 };

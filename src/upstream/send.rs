@@ -139,7 +139,10 @@ impl Sender {
         let words = &access.method.limits.rate;
         if rate::speaks(&answer.headers, words) {
             let reading = rate::read(answer.status, &answer.headers, words);
-            Trace::limited(VendorLimit { limit: reading.limit, remaining: reading.remaining, reset: reading.reset_after });
+            let said = VendorLimit { limit: reading.limit, remaining: reading.remaining, reset: reading.reset_after };
+            if said != VendorLimit::default() {
+                Trace::limited(said);
+            }
             self.guard.load.of(access).learn(&*self.store, &reading).await;
         }
     }

@@ -22,6 +22,7 @@ use super::{
 use crate::{
     error::{Code, Error, Result},
     http::{body::MAX_BODY, framing::MAX_TARGET, problem},
+    mapping::inexact_number,
     service::{
         cursor::digest,
         directory::{IGNORED_LIMIT, MAX_LIMIT},
@@ -341,7 +342,10 @@ fn headers(reply: &Reply) -> BTreeMap<String, String> {
 }
 
 fn value_of(record: &RawValue) -> Result<Value> {
-    serde_json::from_str(record.get()).map_err(Error::internal)
+    match inexact_number(record.get().as_bytes()) {
+        Some(field) => Err(Error::inexact(field)),
+        None => serde_json::from_str(record.get()).map_err(Error::internal),
+    }
 }
 
 fn push_segment(target: &mut String, value: &Value) -> Result<(), String> {

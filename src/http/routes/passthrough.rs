@@ -100,7 +100,8 @@ async fn forward_read(
         let company = company(&request)?;
         let call = call_whole(pool(&request)?.clone(), Arc::clone(&linked), outgoing);
         let call = state(&request)?.services.directory.spoiling(&linked, call).await?;
-        let ((head, took), body) = passthrough.exclusively(&linked, company.as_deref(), call).await?;
+        let called = passthrough.exclusively(&linked, company.as_deref(), call).await?;
+        let ((head, took), body) = called.map_err(|failure| unanswered(&request, failure))?;
         let vendor = (head.status.as_u16(), took);
         Concerned::note(&request, |concerned| concerned.vendor = Some(vendor));
         return answer(&request, &linked, http::Response::from_parts(head, Full::new(body)));

@@ -45,7 +45,7 @@ where
     let LinkedAccount { caller, linked, query: DataOne { query, envelope }, .. } = call;
     let made = ask.id.is_none();
     let work = async move |services: Arc<Services>, body: Record, run: Run| {
-        let record = work(services, linked, ChangeAsk { body, query, again: run.again, ..ask }).await?;
+        let record = work(services, linked, ChangeAsk { body, query, again: run.unsure, ..ask }).await?;
         envelope::written(if made { StatusCode::CREATED } else { StatusCode::OK }, record, envelope)
     };
     write.answer(&caller, state, work).await
@@ -222,7 +222,7 @@ async fn membership(call: Takes, request: &HttpRequest, write: Write<MemberOf>, 
     let company = company(request)?;
     let LinkedAccount { caller, linked, query: DataDelete { query, .. }, .. } = call;
     let work = async move |services: Arc<Services>, MemberOf { group_id, user_id }: MemberOf, run: Run| {
-        let ask = ChangeAsk { group: Some(group_id.clone()), company, query, again: run.again, ..ChangeAsk::default() };
+        let ask = ChangeAsk { group: Some(group_id.clone()), company, query, again: run.unsure, ..ChangeAsk::default() };
         let (directory, member) = (&services.directory, Resource::GroupMember);
         let warnings = match verb {
             "create" => {

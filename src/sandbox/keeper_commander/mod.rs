@@ -99,6 +99,8 @@ struct State {
     faults: Faults,
     shell: Shell,
     runs: u32,
+    /// Of those, such as change something.
+    writes: u32,
     queued: HashMap<String, Queued>,
     windows: HashMap<&'static str, (Instant, u32)>,
 }
@@ -133,6 +135,11 @@ impl Control {
     pub fn runs(&self) -> u32 {
         self.state().runs
     }
+
+    /// Commands run so far that change something.
+    pub fn writes(&self) -> u32 {
+        self.state().writes
+    }
 }
 
 /// Starts the stand-in on a free port.
@@ -144,7 +151,7 @@ pub fn start(faults: Faults) -> std::io::Result<(Sandbox, Arc<Control>, Server)>
     (shell.events, shell.without_reporting) = (faults.events, faults.without_reporting.clone());
     shell.write_lie = faults.write_lie;
     let queue = faults.queue;
-    let state = State { faults, shell, runs: 0, queued: HashMap::new(), windows: HashMap::new() };
+    let state = State { faults, shell, runs: 0, writes: 0, queued: HashMap::new(), windows: HashMap::new() };
     let control = Arc::new(Control(Mutex::new(state)));
     let shared = web::Data::from(control.clone());
     let server = HttpServer::new(move || {
@@ -255,6 +262,8 @@ fn command(state: &State, request: &HttpRequest, body: &[u8]) -> Result<(String,
 /// Runs a command, faults first.
 fn run(state: &mut State, text: &str, words: &[String]) -> Answer {
     state.runs += 1;
+    let changes = |word: &String| matches!(word.as_str(), "enterprise-user" | "enterprise-team" | "enterprise-role");
+    state.writes += u32::from(words.first().is_some_and(changes));
     if let Some((after, company)) = state.faults.intruder
         && state.runs > after
     {

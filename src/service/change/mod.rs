@@ -51,7 +51,7 @@ pub struct ChangeAsk {
     pub company: Option<String>,
     /// What the record is made of, where it has no id of its own at the vendor: `user_id`, `role_id`.
     pub parts: BTreeMap<String, String>,
-    /// A run before this one may have taken effect.
+    /// A run before this one was cut off: it may have taken effect.
     pub again: bool,
 }
 
@@ -149,6 +149,11 @@ impl Work<'_> {
     async fn update(self) -> Result<OneRecord> {
         let prepared = self.prepare()?;
         let id = self.ask.id.clone().unwrap_or_default();
+        let read_before = match self.linked.access.method.transport {
+            Transport::Rest => Some(self.read(&id).await?.ok_or_else(|| no_record(self.def))?.value),
+            // These read for themselves what they change.
+            Transport::Scim | Transport::KeeperCommander => None,
+        };
         let Written { said, before, .. } = self.send(WriteVerb::Update, &prepared).await?;
         let told = Told::of(said);
         let seen = match self.read_until(&id, &prepared.wanted).await {
@@ -158,20 +163,19 @@ impl Work<'_> {
         };
         let seen = seen.ok_or_else(|| no_record(self.def))?;
         let missing = not_shown(&prepared.wanted, &seen.value);
-        // A field that stood there before says nothing of what this write did.
-        let before = before.and_then(|before| self.one_of(&before, &id, prepared.company.as_deref())).unwrap_or_default();
-        let taken: Vec<&str> = not_shown(&prepared.wanted, &before).into_iter().filter(|name| !missing.contains(name)).collect();
+        let before = before.and_then(|before| self.one_of(&before, &id, prepared.company.as_deref())).or(read_before);
+        let touched = touched(&prepared.wanted, before.as_ref(), &seen.value);
         // What became of the vendor's own members cannot be seen in a record of ours.
         let is_unseen = self.ask.body.contains_key("remote_data") && missing.is_empty();
         match &told {
-            Told::Failed(error) if is_unseen && taken.is_empty() => Err(error.clone()),
+            Told::Failed(error) if is_unseen && touched.is_empty() => Err(error.clone()),
             Told::Failed(_) | Told::Unknown(_) if is_unseen => Err(told.own_unconfirmed()),
             Told::Unasked => self.shown(seen, &prepared.wanted, &told),
             _ if missing.is_empty() => self.shown(seen, &prepared.wanted, &told),
-            Told::Done(_) if taken.is_empty() => Err(told.not_taken(self.def, &missing)),
+            Told::Done(_) if touched.is_empty() => Err(told.not_taken(self.def, &missing)),
             Told::Done(_) => self.shown(seen, &prepared.wanted, &told),
-            Told::Failed(error) if taken.is_empty() => Err(error.clone()),
-            Told::Failed(_) => Err(told.partial(&taken, &missing)),
+            Told::Failed(error) if touched.is_empty() => Err(error.clone()),
+            Told::Failed(_) => Err(told.partial(&touched, &missing)),
             Told::Unknown(_) => Err(told.unconfirmed(None)),
         }
     }
@@ -396,7 +400,7 @@ impl Work<'_> {
     fn maybe_there(&self) -> Error {
         let plural = self.def.resource.plural();
         let detail = format!(
-            "A call with this idempotency key that was cut off may have made it: the vendor has {plural} of this name, and several may have it."
+            "A call with this idempotency key that was cut off may have made it, and nothing tells it from the vendor's other {plural}."
         );
         Error::new(Code::WriteUnconfirmed, detail)
     }
@@ -411,4 +415,17 @@ impl Work<'_> {
         let warning = Warning { code: "already_there".into(), message, field: None };
         show(seen, self.def.resource, &self.ask.query, vec![warning])
     }
+}
+
+/// The wanted fields that are not as they were. What stood there before says nothing of what a write did, and what the vendor
+/// keeps in a form of its own was taken all the same.
+fn touched<'w>(wanted: &'w Map<String, Value>, before: Option<&Value>, after: &Value) -> Vec<&'w str> {
+    let Some(before) = before else {
+        let missing = not_shown(wanted, after);
+        return wanted.keys().map(String::as_str).filter(|name| !missing.contains(name)).collect();
+    };
+    let known = |name: &String| (name.clone(), before.get(name).cloned().unwrap_or_default());
+    let before: Map<String, Value> = wanted.keys().map(known).collect();
+    let changed = not_shown(&before, after);
+    wanted.keys().map(String::as_str).filter(|name| changed.contains(name)).collect()
 }

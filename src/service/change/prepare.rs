@@ -105,8 +105,12 @@ impl Work<'_> {
         if !self.is_looked_up(prepared) && !self.ask.again {
             return Ok(None);
         }
+        if self.ask.again && prepared.find.is_none() {
+            return Err(self.maybe_there());
+        }
         match self.of_this_name(prepared, self.def.per.is_some()).await? {
-            Found::One(_) | Found::Several if self.method.many => Err(self.maybe_there()),
+            Found::One(_) if self.method.many => Err(self.maybe_there()),
+            Found::Several if self.ask.again => Err(self.maybe_there()),
             found => Ok(found.one()),
         }
     }

@@ -117,8 +117,9 @@ impl Told {
     }
 
     /// A part of a change is there.
-    pub(super) fn partial(&self, taken: &[&str], missing: &[&str]) -> Error {
-        let detail = format!("{}. Taken: {}. Not taken: {}.", self.said(), list(taken), list(missing));
+    pub(super) fn partial(&self, touched: &[&str], missing: &[&str]) -> Error {
+        let taken: Vec<&str> = touched.iter().copied().filter(|name| !missing.contains(name)).collect();
+        let detail = format!("{}. Taken: {}. Not taken: {}.", self.said(), list(&taken), list(missing));
         self.error(Code::WritePartial, detail).field(missing.first().copied().unwrap_or_default())
     }
 

@@ -10,6 +10,7 @@ use super::{ChangeAsk, company::Asking};
 use crate::{
     connector::{Method, ResourceDef, WriteBy},
     error::{Code, Error, Result},
+    mapping::inexact_number,
     model::Resource,
     service::{
         COMPANY_HEADER, Linked,
@@ -251,7 +252,11 @@ fn members(body: &Bytes) -> Result<Map<String, Value>> {
     if body.is_empty() {
         return Ok(Map::new());
     }
-    serde_json::from_slice(body).map_err(|_| Error::new(Code::InvalidBody, "The body must be one JSON object."))
+    let members = serde_json::from_slice(body).map_err(|_| Error::new(Code::InvalidBody, "The body must be one JSON object."))?;
+    match inexact_number(body) {
+        Some(field) => Err(Error::inexact(field)),
+        None => Ok(members),
+    }
 }
 
 /// The texts a method takes, out of the body.

@@ -362,7 +362,7 @@ async fn i_01_a_cut_off_unified_create_is_not_made_twice() {
     assert!(restarted(&found) && found.json()["username"] == "ada@acme.example", "{}", found.text());
     let unknown = until_answered(&gateway, "group", "POST", groups, Some(group)).await;
     problem(&unknown, 502, "write_unconfirmed", "vendor");
-    assert!(restarted(&unknown) && unknown.text().contains("several may have it"), "{}", unknown.text());
+    assert!(restarted(&unknown) && unknown.text().contains("nothing tells it"), "{}", unknown.text());
     assert_eq!(records.lock().unwrap().len(), 2, "nothing was made twice");
     let next = send(&gateway, "another", "POST", groups, Some(group)).await;
     assert_eq!(next.status, 201, "under another key it is another group: {}", next.text());

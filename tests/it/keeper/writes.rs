@@ -161,16 +161,15 @@ async fn lies_told_on_purpose_are_found_out() {
     assert_eq!((made.status, warning(&made)), (201, Some("vendor_reported_failure")), "{}", made.text());
 }
 
-/// Sent a second time it would meet the same end, and be somebody's affair.
 #[tokio::test]
 async fn a_write_is_not_repeated_when_keepers_session_ends_behind_it() {
     let (house, _sandbox, control) = sandboxed(None, |_| {}).await;
     control.lie(Some(WriteLie::SessionEnds));
     let body = json!({"username": "once@northwind.example", "organizations": [{"id": "3861"}]});
     let made = house.call("POST", USERS, Some(body)).await;
-    assert_eq!((made.status, warning(&made)), (201, Some("vendor_did_not_confirm")), "{}", made.text());
+    assert_eq!((made.status, warning(&made), control.writes()), (201, Some("vendor_did_not_confirm"), 1), "{}", made.text());
     let made = house.call_in(Some("3861"), "POST", "/proxy/users", Some(json!({"email": "twice@northwind.example"}))).await;
-    assert_eq!(made.code(), "write_unconfirmed", "{}", made.text());
+    assert_eq!((made.code().as_str(), control.writes()), ("write_unconfirmed", 2), "{}", made.text());
 }
 
 /// Through the proxy nothing is read again: what may have been done is not said to have failed.
@@ -285,6 +284,15 @@ async fn commands_have_no_query_and_capabilities_name_what_says_the_company() {
     };
     assert!(creates("users").contains(&json!("organizations")) && creates("groups").contains(&json!("organization")));
     assert_eq!(creates("group_members"), [json!("id")]);
+    for (method, path, word) in [
+        ("POST", "/unified/user-directory/roles".to_owned(), "enterprise-role"),
+        ("DELETE", format!("/unified/user-directory/workspaces/{BEN}"), "enterprise-node"),
+    ] {
+        let refused = house.call(method, &path, (method == "POST").then(|| json!({"name": "x"}))).await;
+        let detail = refused.json()["detail"].as_str().unwrap().to_owned();
+        assert_eq!(refused.status, 405, "{method} {path}: {detail}");
+        assert!(detail.contains(word) && detail.contains("https://"), "{method} {path}: {detail}");
+    }
 }
 
 /// Commander takes addresses and names where it takes ids, and options where it takes members.

@@ -90,6 +90,10 @@ impl Directory {
             return Err(no_record(def));
         }
         let own = members(&body)?;
+        // A command line is written anew of what was read; a request's body goes as it is.
+        if let (WriteBy::Command { .. }, Some(field)) = (by, inexact_number(&body)) {
+            return Err(Error::inexact(field));
+        }
         let mut values: BTreeMap<String, String> = id.into_iter().map(|id| ("id".to_owned(), id)).collect();
         let mut sent = Some(body).filter(|body| !body.is_empty());
         let mut rest = own;
@@ -252,11 +256,7 @@ fn members(body: &Bytes) -> Result<Map<String, Value>> {
     if body.is_empty() {
         return Ok(Map::new());
     }
-    let members = serde_json::from_slice(body).map_err(|_| Error::new(Code::InvalidBody, "The body must be one JSON object."))?;
-    match inexact_number(body) {
-        Some(field) => Err(Error::inexact(field)),
-        None => Ok(members),
-    }
+    serde_json::from_slice(body).map_err(|_| Error::new(Code::InvalidBody, "The body must be one JSON object."))
 }
 
 /// The texts a method takes, out of the body.

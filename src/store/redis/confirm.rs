@@ -124,7 +124,7 @@ impl Witness {
 
 impl Desk {
     fn new(address: Address) -> Self {
-        let lines = std::array::from_fn(|_| Line { node: Node::new(address.clone()), busy: Mutex::new(()) });
+        let lines = std::array::from_fn(|_| Line { node: Node::shared(address.clone()), busy: Mutex::new(()) });
         Self { address, written: AtomicU64::new(0), confirmed: Plain::new(None), lines }
     }
 

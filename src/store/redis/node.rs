@@ -1,7 +1,10 @@
-//! One server and the connection to it: made when needed, dropped at the first doubt, made again at the next call.
+//! One server and the connections to it: made when needed, dropped at the first doubt, made again at the next call.
+//!
+//! Each worker has a connection of its own, because its work is done by the runtime that opened it: another's would cost a
+//! change of thread for each command, and stand still whenever that runtime does.
 
 use std::{
-    sync::{Mutex as Plain, PoisonError},
+    sync::{Arc, Mutex as Plain, PoisonError},
     time::Duration,
 };
 
@@ -9,6 +12,7 @@ use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, ErrorKind, IntoConnectionInfo, RedisConnectionInfo, RedisError,
     ServerErrorKind, TlsCertificates, Value, aio::MultiplexedConnection,
 };
+use thread_local::ThreadLocal;
 use tokio::{
     sync::Mutex,
     time::{Instant, timeout, timeout_at},
@@ -59,16 +63,45 @@ pub(super) struct Connection {
     pub id: u64,
     /// When it was there at the latest.
     pub since: Instant,
+    /// When the server last answered on it.
+    heard: Arc<Plain<Instant>>,
     inner: MultiplexedConnection,
+}
+
+type Place = Plain<Option<Connection>>;
+
+/// Whose a connection is.
+enum Places {
+    /// The worker's that made it.
+    Workers(ThreadLocal<Place>),
+    /// Everybody's.
+    Shared(Place),
+}
+
+impl Places {
+    fn mine(&self) -> &Place {
+        match self {
+            Places::Workers(places) => places.get_or_default(),
+            Places::Shared(place) => place,
+        }
+    }
+
+    fn forget(&self, id: u64) {
+        let forget = |place: &Place| drop(lock(place).take_if(|connection| connection.id == id));
+        match self {
+            // What a worker began may end on another thread.
+            Places::Workers(places) => places.iter().for_each(forget),
+            Places::Shared(place) => forget(place),
+        }
+    }
 }
 
 /// One server.
 pub(super) struct Node {
     pub address: Address,
-    connection: Plain<Option<Connection>>,
-    /// Held while a connection is made, so that all who wait share one.
+    places: Places,
+    /// Held while a connection is made, so that all who wait share one attempt.
     dialling: Mutex<()>,
-    heard: Plain<Option<Instant>>,
     failed: Plain<Option<(Instant, String)>>,
     /// When a command was last left without an answer.
     silent: Plain<Option<Instant>>,
@@ -118,12 +151,21 @@ impl Dialer {
 }
 
 impl Node {
+    /// With a connection for each worker.
     pub fn new(address: Address) -> Self {
+        Self::with(address, Places::Workers(ThreadLocal::new()))
+    }
+
+    /// With one connection for all.
+    pub fn shared(address: Address) -> Self {
+        Self::with(address, Places::Shared(Plain::default()))
+    }
+
+    fn with(address: Address, places: Places) -> Self {
         Self {
             address,
-            connection: Plain::new(None),
+            places,
             dialling: Mutex::new(()),
-            heard: Plain::new(None),
             failed: Plain::new(None),
             silent: Plain::new(None),
             count: std::sync::atomic::AtomicU64::new(0),
@@ -132,7 +174,7 @@ impl Node {
 
     /// The connection, made now if there is none. `primary` demands that the server says it is one.
     pub async fn connect(&self, dialer: &Dialer, primary: bool, deadline: Instant) -> Result<Connection, StoreError> {
-        let made = || lock(&self.connection).clone();
+        let made = || lock(self.places.mine()).clone();
         if let Some(connection) = made() {
             return Ok(connection);
         }
@@ -166,9 +208,9 @@ impl Node {
             Ok(inner) => {
                 *lock(&self.failed) = None;
                 let id = self.count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                let connection = Connection { id, since: Instant::now(), inner };
-                *lock(&self.connection) = Some(connection.clone());
-                *lock(&self.heard) = Some(Instant::now());
+                let now = Instant::now();
+                let connection = Connection { id, since: now, heard: Arc::new(Plain::new(now)), inner };
+                *lock(self.places.mine()) = Some(connection.clone());
                 Ok(connection)
             }
             Err(error) => {
@@ -181,15 +223,12 @@ impl Node {
 
     /// Forgets this connection unless a newer one has taken its place already.
     pub fn forget(&self, id: u64) {
-        let mut current = lock(&self.connection);
-        if current.as_ref().is_some_and(|connection| connection.id == id) {
-            *current = None;
-        }
+        self.places.forget(id);
     }
 
     /// Asks a connection that was silent for a while whether it still lives.
     pub async fn is_alive(&self, connection: &Connection, deadline: Instant) -> bool {
-        let recent = lock(&self.heard).is_some_and(|heard| heard.elapsed() < SILENT);
+        let recent = lock(&connection.heard).elapsed() < SILENT;
         let end = deadline.min(Instant::now() + SIGN_OF_LIFE);
         recent || self.send(connection, &redis::cmd("PING"), false, end).await.is_ok()
     }
@@ -214,7 +253,7 @@ impl Node {
         let answer = timeout_at(deadline, sent).await;
         let error = match answer {
             Ok(Ok(value)) => {
-                *lock(&self.heard) = Some(Instant::now());
+                *lock(&connection.heard) = Instant::now();
                 return Ok(value);
             }
             Ok(Err(error)) => error,

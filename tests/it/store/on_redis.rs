@@ -81,6 +81,31 @@ async fn the_contract_holds_on_valkey() {
     assert!(health.description.starts_with("Valkey") && health.warnings.is_empty(), "{health:?}");
 }
 
+/// A runtime that stands still, as a busy worker's does, holds up nobody else's commands.
+#[test]
+fn each_worker_has_a_connection_of_its_own() {
+    let server = Server::start();
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let stands_still = runtime();
+    let store = Arc::new(stands_still.block_on(Redis::connect(&server.url(), None)).unwrap());
+    let write = || Batch { slot: Slot::new("s"), fence: None, writes: vec![put_for("a", "1", Duration::from_secs(60))] };
+    let workers: Vec<_> = (0..3)
+        .map(|_| {
+            let (store, write) = (store.clone(), write());
+            std::thread::spawn(move || {
+                let begun = Instant::now();
+                runtime().block_on(store.commit(write)).unwrap();
+                begun.elapsed()
+            })
+        })
+        .collect();
+    for worker in workers {
+        let took = worker.join().unwrap();
+        assert!(took < Duration::from_millis(600), "it waited {took:?} for another's runtime");
+    }
+    stands_still.block_on(store.commit(write())).unwrap();
+}
+
 #[tokio::test]
 async fn what_lives_for_ever_waits_for_the_append_only_file() {
     let server = valkey(&["--save", "", "--appendonly", "yes", "--appendfsync", "everysec"]);

@@ -39,6 +39,15 @@ def sends_a_control_character(case):
     )
 
 
+def sends_a_long_number(case):
+    def is_long(value):
+        if isinstance(value, (dict, list)):
+            return any(map(is_long, value.values() if isinstance(value, dict) else value))
+        return isinstance(value, int) and not -(2**63) <= value < 2**64
+
+    return is_long(case.body)
+
+
 def sends_nul(case):
     return "\\u0000" in json.dumps(case.body if isinstance(case.body, (dict, list, str)) else None, default=str)
 
@@ -99,6 +108,7 @@ EXCUSED = [
     (VALID_REFUSED, "vendor_error", None, is_the_vendors_body, "The body is the vendor's own, and it may refuse it."),
     (VALID_REFUSED, "invalid_body", None, is_a_record, "The schemas of parts of records are those of answers too, which may grow."),
     ("AllowHeaderMismatch", "method_not_supported", None, None, "What an account's connector can do, and an id of any name, decide."),
+    (VALID_REFUSED, "invalid_body", None, sends_a_long_number, "What would go on as another number is refused; a schema cannot say how many digits."),
     (NOT_405, "resource_not_supported", None, None, "What the connector lacks is 404 for every method; what it has is 405."),
     (NOT_405, "invalid_parameter", None, is_a_method, "Behind a resource, POST calls a method of the vendor's own, which the document describes in words."),
     (NOT_405, "not_found", None, None, "So is an account that does not exist."),

@@ -73,7 +73,7 @@ type Place = Plain<Option<Connection>>;
 /// Whose a connection is.
 enum Places {
     /// The worker's that made it.
-    Workers(ThreadLocal<Place>),
+    Workers(Box<ThreadLocal<Place>>),
     /// Everybody's.
     Shared(Place),
 }
@@ -153,7 +153,7 @@ impl Dialer {
 impl Node {
     /// With a connection for each worker.
     pub fn new(address: Address) -> Self {
-        Self::with(address, Places::Workers(ThreadLocal::new()))
+        Self::with(address, Places::Workers(Box::default()))
     }
 
     /// With one connection for all.

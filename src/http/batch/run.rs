@@ -22,7 +22,6 @@ use super::{
 use crate::{
     error::{Code, Error, Result},
     http::{body::MAX_BODY, framing::MAX_TARGET, problem},
-    mapping::inexact_number,
     service::{
         cursor::digest,
         directory::{IGNORED_LIMIT, MAX_LIMIT},
@@ -342,10 +341,7 @@ fn headers(reply: &Reply) -> BTreeMap<String, String> {
 }
 
 fn value_of(record: &RawValue) -> Result<Value> {
-    match inexact_number(record.get().as_bytes()) {
-        Some(field) => Err(Error::inexact(field)),
-        None => serde_json::from_str(record.get()).map_err(Error::internal),
-    }
+    serde_json::from_str(record.get()).map_err(Error::internal)
 }
 
 fn push_segment(target: &mut String, value: &Value) -> Result<(), String> {

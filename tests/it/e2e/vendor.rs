@@ -134,7 +134,8 @@ fn answer(mood: Mood, seen: &Seen) -> Reply {
     }
 }
 
-fn number(seen: &Seen, name: &str) -> usize {
+/// `startIndex` or `count` of a list's query.
+pub fn number(seen: &Seen, name: &str) -> usize {
     let value = seen.query.iter().find(|(key, _)| key == name).and_then(|(_, value)| value.parse().ok());
     value.unwrap_or(if name == "count" { 100 } else { 1 })
 }

@@ -187,6 +187,9 @@ fn may_stand_in_path(value: &str) -> bool {
         if value.contains(char::is_control) || value.split(['/', '\\']).any(is_dots) {
             return false;
         }
+        if !value.contains('%') {
+            break;
+        }
         value = percent_decode_str(&value).decode_utf8_lossy().into_owned().into();
     }
     true

@@ -136,19 +136,17 @@ where
             None => self.ids.next(),
         };
         self.meters.join(&request);
-        let is_probe = framing::is_probe(request.path());
-        let sheds = !is_probe && self.meters.is_full(framing::is_operators(request.path()));
+        let way = match request.path() {
+            path if framing::is_probe(path) => Way::Probe,
+            path if self.meters.is_full(framing::is_operators(path)) => Way::Shed,
+            _ => Way::Call,
+        };
         let turn = request.conn_data::<Turn>().cloned();
         if let Some(turn) = &turn {
             turn.begin(request.headers());
         }
-        let way = match (sheds, is_probe) {
-            (true, _) => Way::Shed,
-            (false, true) => Way::Probe,
-            (false, false) => Way::Call,
-        };
         let mut entry = Entry::new(started, Rc::clone(&id), request.method(), Rc::clone(&self.meters), way, turn);
-        if sheds {
+        if way == Way::Shed {
             let response = self.shed(started, &request, &id);
             entry.refused(response.status());
             let response = request.into_response(response).map_into_right_body();

@@ -20,11 +20,11 @@ pub fn fields(allowance: &Allowance) -> [(&'static str, String); 5] {
 /// Tells what is left, unless the answer speaks of a limit already: the vendor's, or the one that refused the request. Where
 /// both are known, the forerunners are about the one that ends first.
 pub fn tell(vendors: Option<VendorLimit>, own: Option<&Allowance>, headers: &mut HeaderMap) {
+    let left = own.map(|own| u64::from(own.remaining));
     let own = own.map(fields);
     if own.iter().flatten().any(|(name, _)| headers.contains_key(*name)) {
         return;
     }
-    let left = own.as_ref().and_then(|fields| fields[3].1.parse::<u64>().ok());
     let is_nearer = |said: &VendorLimit| left.is_none_or(|left| said.remaining.is_some_and(|remaining| remaining < left));
     if let Some(VendorLimit { limit, remaining, reset }) = vendors.filter(is_nearer) {
         for (name, value) in [("ratelimit-limit", limit), ("ratelimit-remaining", remaining), ("ratelimit-reset", reset)] {

@@ -162,8 +162,8 @@ pub struct Entry {
     bytes: u64,
     whole: bool,
     meters: Rc<Meters>,
-    /// Where it counts as under way.
-    flow: Option<Arc<Flow>>,
+    /// It counts as under way.
+    counts: bool,
     turn: Option<Turn>,
 }
 
@@ -181,12 +181,12 @@ pub enum Way {
 impl Entry {
     /// Begins at the first look at the request; its end is the end of its turn on the connection.
     pub fn new(started: Instant, id: Rc<str>, method: &Method, meters: Rc<Meters>, way: Way, turn: Option<Turn>) -> Self {
-        let flow = meters.flow.clone().filter(|_| way != Way::Shed);
-        if let Some(flow) = &flow {
+        let counts = way != Way::Shed;
+        if let Some(flow) = meters.flow.as_ref().filter(|_| counts) {
             flow.enter(way == Way::Call);
         }
         Self {
-            flow,
+            counts,
             started,
             id,
             method: method.clone(),
@@ -290,7 +290,7 @@ impl Drop for Entry {
         if let Some(turn) = &self.turn {
             turn.end();
         }
-        if let Some(flow) = &self.flow {
+        if let Some(flow) = self.meters.flow.as_ref().filter(|_| self.counts) {
             flow.leave();
         }
         let elapsed = self.started.elapsed();

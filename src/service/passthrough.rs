@@ -37,6 +37,14 @@ pub enum Look {
     Body(usize),
 }
 
+/// How far an exclusive call came.
+#[derive(Clone, Copy)]
+enum Reached {
+    Nothing,
+    Call,
+    Answer,
+}
+
 /// The transparent proxy.
 pub struct Passthrough {
     /// For 401s, which cast doubt on the account.
@@ -63,12 +71,12 @@ impl Passthrough {
         call: impl Future<Output = Result<(T, Bytes), Failure>> + 'static,
     ) -> Result<std::result::Result<(T, Bytes), Failure>> {
         let company = company_within(linked, asked)?.map(str::to_owned);
-        let (is_sent, is_done) = (Rc::new(Cell::new(false)), Rc::new(Cell::new(false)));
-        let (sent, done) = (Rc::clone(&is_sent), Rc::clone(&is_done));
+        let reached = Rc::new(Cell::new(Reached::Nothing));
+        let reach = Rc::clone(&reached);
         let queued = async move {
-            sent.set(true);
+            reach.set(Reached::Call);
             let (head, body) = call.await?;
-            done.set(true);
+            reach.set(Reached::Answer);
             let id = submitted_request_id(&body);
             Ok(((head, body), id))
         };
@@ -81,9 +89,11 @@ impl Passthrough {
                     }
                     Ok(Ok(around.value))
                 }
-                Err(failure) if is_done.get() => Ok(Err(Failure::Broken(failure.to_string()))),
-                Err(failure) if is_sent.get() => Ok(Err(failure)),
-                Err(failure) => Err(failure),
+                Err(failure) => match reached.get() {
+                    Reached::Nothing => Err(failure),
+                    Reached::Call => Ok(Err(failure)),
+                    Reached::Answer => Ok(Err(Failure::Broken(failure.to_string()))),
+                },
             }
         };
         Ok(self.tasks.finish_here(Box::pin(work)).await.ok_or_else(cut_short)??)

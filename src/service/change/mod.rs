@@ -170,10 +170,9 @@ impl Work<'_> {
         match &told {
             Told::Failed(error) if is_unseen && touched.is_empty() => Err(error.clone()),
             Told::Failed(_) | Told::Unknown(_) if is_unseen => Err(told.own_unconfirmed()),
-            Told::Unasked => self.shown(seen, &prepared.wanted, &told),
             _ if missing.is_empty() => self.shown(seen, &prepared.wanted, &told),
             Told::Done(_) if touched.is_empty() => Err(told.not_taken(self.def, &missing)),
-            Told::Done(_) => self.shown(seen, &prepared.wanted, &told),
+            Told::Done(_) | Told::Unasked => self.shown(seen, &prepared.wanted, &told),
             Told::Failed(error) if touched.is_empty() => Err(error.clone()),
             Told::Failed(_) => Err(told.partial(&touched, &missing)),
             Told::Unknown(_) => Err(told.unconfirmed(None)),

@@ -202,15 +202,8 @@ fn services(
 ) -> Services {
     let upstream = Arc::new(Upstream::new(guard.clone(), store.clone()));
     let records = repo::Accounts::new(store.clone());
-    let accounts = Arc::new(Accounts::new(
-        records,
-        catalog.clone(),
-        vault,
-        upstream.clone(),
-        guard,
-        clock.clone(),
-        Opened::new(tasks.clone()),
-    ));
+    let accounts =
+        Accounts::new(records, catalog.clone(), vault, upstream.clone(), guard, clock.clone(), Opened::new(tasks.clone()));
     let snapshots = Snapshots::new(repo::Snapshots::new(store.clone()));
     let blobs = repo::Blobs::new(store.clone());
     let cursors = PlatformCursors::new(keys.clone());

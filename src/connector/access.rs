@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, time::Duration};
 use http::HeaderName;
 
 use super::{
-    Auth, Deny, DownloadHost, ErrorRule, Limits, LinkPath, LinkStep, MAX_LINKS, Proxy, RateWords, Template, TestRequest,
-    TextTest, Transport, Words,
+    ACCESS_TOKEN, Auth, Deny, DownloadHost, ErrorRule, Limits, LinkPath, LinkStep, MAX_LINKS, Proxy, RateWords, Template,
+    TestRequest, TextTest, TokenRequest, Transport, Words,
     compile::Scope,
     file::{self, AuthFile, DenyRule, Meaning},
     kind,
@@ -22,6 +22,7 @@ pub(super) struct Access {
     pub(super) base: Vec<Template>,
     pub(super) headers: Vec<(HeaderName, Template)>,
     pub(super) auth: Auth,
+    pub(super) token: Option<TokenRequest>,
     pub(super) limits: Limits,
     pub(super) errors: Vec<ErrorRule>,
     pub(super) proxy: Proxy,
@@ -52,20 +53,24 @@ impl<'p> AccessCompiler<'_, '_, 'p> {
         };
         let hosts = self.hosts(hosts);
         let base = self.base(base, &hosts);
+        let token = own.token.as_ref().or(top.token.as_ref());
+        let auth = self.auth(own.auth.as_ref().or(top.auth.as_ref()));
+        self.check_token(&auth, token.is_some());
         let test = own.test.as_ref().or(top.test.as_ref());
         Some(Access {
-            hosts,
             base,
             headers: self.headers(own.headers.as_ref().or(top.headers.as_ref())),
-            auth: self.auth(own.auth.as_ref().or(top.auth.as_ref())),
+            auth,
+            token: self.token(token, &hosts),
             limits: self.limits(own.limits.as_ref().or(top.limits.as_ref())),
             errors: self.errors(own.errors.as_deref().or(top.errors.as_deref()).unwrap_or_default()),
             proxy: self.proxy(own.proxy.as_ref().or(top.proxy.as_ref())),
             test: self.test(test),
+            hosts,
         })
     }
 
-    fn place(&self, key: &str) -> Place<'p> {
+    pub(super) fn place(&self, key: &str) -> Place<'p> {
         if self.link.has(key) { self.link.key(key) } else { self.top.key(key) }
     }
 
@@ -84,17 +89,21 @@ impl<'p> AccessCompiler<'_, '_, 'p> {
     fn base(&mut self, base: &OneOrMany<String>, hosts: &BTreeMap<String, Template>) -> Vec<Template> {
         let mut compiled = Vec::new();
         for (i, text) in base.as_slice().iter().enumerate() {
-            let place = self.place("base").index(i);
-            self.check_address(place, text);
-            let covered = hosts.values().any(|host| origin_text(&host.text()) == origin_text(text));
-            if !covered {
-                let message = format!("`hosts` does not cover the base `{text}`");
-                let hint = format!("add `{}` to `hosts`: nothing else is ever called", origin_text(text));
-                self.scope.problems.push(place.problem(message, hint));
-            }
-            compiled.extend(self.scope.template(place, text, &[], false));
+            compiled.extend(self.covered(self.place("base").index(i), text, hosts));
         }
         compiled
+    }
+
+    /// An address below one of the hosts.
+    pub(super) fn covered(&mut self, place: Place<'_>, text: &str, hosts: &BTreeMap<String, Template>) -> Option<Template> {
+        self.check_address(place, text);
+        let covered = hosts.values().any(|host| origin_text(&host.text()) == origin_text(text));
+        if !covered {
+            let message = format!("`hosts` does not cover `{text}`");
+            let hint = format!("add `{}` to `hosts`: nothing else is ever called", origin_text(text));
+            self.scope.problems.push(place.problem(message, hint));
+        }
+        self.scope.template(place, text, &[], false)
     }
 
     /// An address is https, or begins with a field that is an address.
@@ -129,7 +138,7 @@ impl<'p> AccessCompiler<'_, '_, 'p> {
 
     fn auth(&mut self, auth: Option<&AuthFile>) -> Auth {
         let place = self.place("auth");
-        let mut template = |place: Place<'_>, text: &str| self.scope.template(place, text, &[], true);
+        let mut template = |place: Place<'_>, text: &str| self.scope.template(place, text, &[ACCESS_TOKEN], true);
         let compiled = match auth {
             None | Some(AuthFile::None {}) => Some(Auth::None),
             Some(AuthFile::Bearer { token }) => template(place.key("bearer").key("token"), token).map(Auth::Bearer),

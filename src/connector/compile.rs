@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    Connector, LinkMethod, Problem, Template, Transport,
+    ACCESS_TOKEN, Connector, LinkMethod, Problem, Template, Transport,
     access::{Access, AccessCompiler},
     file::{FieldFile, FieldKind, LinkFile},
     folder::Parsed,
@@ -18,7 +18,7 @@ use super::{
 use crate::model::integration_id;
 
 /// Names that templates use for other things than fields.
-const TAKEN: &[&str] = &["id", "value", "group_id", trust::CA_CERTIFICATE, trust::CERTIFICATE_SHA256];
+const TAKEN: &[&str] = &["id", "value", "group_id", ACCESS_TOKEN, trust::CA_CERTIFICATE, trust::CERTIFICATE_SHA256];
 
 /// What one link method's files may refer to, and what they did.
 pub(super) struct Scope<'a> {
@@ -112,7 +112,9 @@ fn compile_method(
     let access = AccessCompiler { scope: &mut scope, link: place, top }.compile(&link.access, defaults);
     let resources = resource::compile_all(&mut scope, parsed, place, like);
     check_used(&mut scope, place);
-    let Some(Access { hosts, base, headers, auth, limits, errors, proxy, test }) = access else { return (None, scope.problems) };
+    let Some(Access { hosts, base, headers, auth, token, limits, errors, proxy, test }) = access else {
+        return (None, scope.problems);
+    };
     let method = LinkMethod {
         name: link.method.clone(),
         title: link.title.clone().unwrap_or_else(|| link.method.clone()),
@@ -125,6 +127,7 @@ fn compile_method(
         base,
         headers,
         auth,
+        token,
         limits,
         errors,
         proxy,

@@ -95,6 +95,8 @@ pub struct Access {
     pub headers: Option<BTreeMap<String, String>>,
     /// Where the credential goes.
     pub auth: Option<AuthFile>,
+    /// Who gives the access token that `auth` sends as `{access_token}`.
+    pub token: Option<TokenFile>,
     /// Time, size and rate.
     pub limits: Option<LimitsFile>,
     /// What the vendor's errors mean; first match wins; looked at for every answer, 2xx too.
@@ -221,6 +223,45 @@ pub enum AuthFile {
         /// Name and value.
         query: BTreeMap<String, String>,
     },
+}
+
+/// OAuth 2 client credentials (RFC 6749 §4.4): what the customer filled in is exchanged for an access token, which is kept
+/// sealed, renewed before it ends, and once more when the vendor refuses it.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TokenFile {
+    /// The token endpoint's address; `hosts` covers it.
+    pub url: String,
+    /// The client's id; default `{client_id}`.
+    #[serde(default = "client_id")]
+    pub client_id: String,
+    /// The client's secret; default `{client_secret}`.
+    #[serde(default = "client_secret")]
+    pub client_secret: String,
+    /// The scopes asked for, separated by blanks; none where a field in it is not given.
+    pub scope: Option<String>,
+    /// Where the client's id and secret stand; default `basic`.
+    #[serde(default)]
+    pub client: ClientAuth,
+}
+
+fn client_id() -> String {
+    "{client_id}".into()
+}
+
+fn client_secret() -> String {
+    "{client_secret}".into()
+}
+
+/// Where a token endpoint looks for the client's id and secret (RFC 6749 §2.3.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ClientAuth {
+    /// `Authorization: Basic …`, which every server must take.
+    #[default]
+    Basic,
+    /// Members of the form body.
+    Body,
 }
 
 /// Time, size and rate.

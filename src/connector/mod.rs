@@ -18,6 +18,7 @@ mod resource;
 mod resource_file;
 pub mod schema;
 pub mod template;
+mod token;
 pub mod trust;
 mod units;
 pub mod write;
@@ -34,13 +35,14 @@ use uuid::Uuid;
 
 pub use capabilities::{Capabilities, capabilities};
 pub use catalog::{Catalog, Problem};
-pub use file::{FieldFile, FieldKind, Level, Meaning, Per, Transport};
+pub use file::{ClientAuth, FieldFile, FieldKind, Level, Meaning, Per, Transport};
 pub use method::{Method, Methods};
 pub use overlay::Overlay;
 pub use rate::{RateUnit, RateWords};
 pub use report::{Needs, Report};
 pub use resolve::{FieldProblem, Resolved};
 pub use template::{Position, Template, TemplateError};
+pub use token::{ACCESS_TOKEN, TokenRequest};
 pub use write::{BodyTemplate, WriteBy, WriteForm, WriteMethod, Writes};
 
 use crate::{
@@ -97,6 +99,8 @@ pub struct LinkMethod {
     pub headers: Vec<(http::HeaderName, Template)>,
     /// Where the credential goes.
     pub auth: Auth,
+    /// Who gives the access token in it, where it holds one.
+    pub token: Option<TokenRequest>,
     /// Time, size and rate.
     pub limits: Limits,
     /// What errors mean, in order.

@@ -33,6 +33,8 @@ pub struct Resolved {
     pub base: Url,
     /// Every origin that may be called.
     pub hosts: Vec<Url>,
+    /// Where access tokens are got, for methods that need one.
+    pub token_url: Option<Url>,
     /// `hosts`, base and token address as text in a fixed order: what secrets are bound to.
     pub origins: Vec<String>,
 }
@@ -69,15 +71,17 @@ impl LinkMethod {
         }
         let base = self.resolve_base(&fields, loose_hosts).map_err(|problem| vec![problem])?;
         let hosts = self.resolve_hosts(&fields, loose_hosts).map_err(|problem| vec![problem])?;
-        if !hosts.iter().any(|host| host.origin() == base.origin()) {
+        let token_url = self.token.as_ref().map(|token| self.address(&token.url, &fields, loose_hosts));
+        let token_url = token_url.transpose().map_err(|problem| vec![problem])?;
+        if [&base].into_iter().chain(&token_url).any(|url| !hosts.iter().any(|host| host.origin() == url.origin())) {
             let message = "gives an address outside the connector's hosts".to_owned();
             return Err(vec![FieldProblem { field: self.destination_field(), message }]);
         }
         if let Some(problem) = trust::without_tls(&fields, &base) {
             return Err(vec![problem]);
         }
-        let origins = origins(&hosts, &base);
-        Ok(Resolved { fields, secrets, base, hosts, origins })
+        let origins = origins(&hosts, [&base].into_iter().chain(&token_url));
+        Ok(Resolved { fields, secrets, base, hosts, token_url, origins })
     }
 
     /// Whether a change of this field changes who gets the secrets: where requests go (hosts, base, token address), or which
@@ -87,7 +91,8 @@ impl LinkMethod {
     }
 
     fn feeds_address(&self, field: &str) -> bool {
-        self.hosts.values().chain(&self.base).any(|template| template.names().any(|name| name == field))
+        let token_url = self.token.iter().map(|token| &token.url);
+        self.hosts.values().chain(&self.base).chain(token_url).any(|template| template.names().any(|name| name == field))
     }
 
     fn unknown_fields(&self, given: &Fields) -> Vec<FieldProblem> {
@@ -193,7 +198,8 @@ fn is_host(value: &str) -> bool {
     plain && !value.is_empty() && !value.starts_with(['.', '-']) && !value.ends_with(['.', '-']) && !value.contains("..")
 }
 
-/// Names of hosts may change in a connector file, addresses may not: so sorted by address, the base last.
-fn origins(hosts: &[Url], base: &Url) -> Vec<String> {
-    hosts.iter().map(|host| host.origin().ascii_serialization()).chain([base.as_str().trim_end_matches('/').to_owned()]).collect()
+/// Names of hosts may change in a connector file, addresses may not: so sorted by address, then what is called below them.
+fn origins<'a>(hosts: &[Url], called: impl Iterator<Item = &'a Url>) -> Vec<String> {
+    let called = called.map(|url| url.as_str().trim_end_matches('/').to_owned());
+    hosts.iter().map(|host| host.origin().ascii_serialization()).chain(called).collect()
 }

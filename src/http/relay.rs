@@ -1,8 +1,11 @@
 //! Between actix' types and those of `http` 1: bodies of the passthrough in both directions, never collected.
 
 use std::{
+    cell::RefCell,
+    collections::VecDeque,
     mem,
     pin::Pin,
+    rc::Rc,
     sync::Arc,
     task::{Context, Poll, ready},
 };
@@ -37,11 +40,24 @@ use crate::{
 /// The most fields behind a body.
 const MAX_FIELDS: usize = 64;
 
+/// How much of a body is kept for a second time.
+const COPIED: usize = 64 * 1024;
+
 /// A client's body on its way to the vendor. Its pace is watched by whoever sends it.
 pub struct RequestBody {
     source: Source,
     length: Option<u64>,
     trailing: Option<Box<Trailing>>,
+    copy: Option<Rc<RefCell<Copied>>>,
+}
+
+/// What went out of a body, for a vendor that may want it a second time.
+#[derive(Default)]
+pub struct Copied {
+    pieces: VecDeque<Bytes>,
+    trailers: Option<http::HeaderMap>,
+    bytes: usize,
+    is_over: bool,
 }
 
 /// Where the fields behind a body come from, and which of them pass.
@@ -55,6 +71,7 @@ pub struct Trailing {
 enum Source {
     Whole(Option<Bytes>),
     Stream(Payload),
+    Copied(Copied),
 }
 
 impl RequestBody {
@@ -63,7 +80,7 @@ impl RequestBody {
         let declared = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         match (declared, headers.contains_key(TRANSFER_ENCODING)) {
             (None, false) => Self::whole(Bytes::new()),
-            (length, _) => Self { source: Source::Stream(payload), length, trailing: None },
+            (length, _) => Self { source: Source::Stream(payload), length, trailing: None, copy: None },
         }
     }
 
@@ -75,7 +92,69 @@ impl RequestBody {
     /// A body that was read.
     pub fn whole(body: Bytes) -> Self {
         let length = Some(body.len() as u64);
-        Self { source: Source::Whole(Some(body).filter(|b| !b.is_empty())), length, trailing: None }
+        Self { source: Source::Whole(Some(body).filter(|b| !b.is_empty())), length, trailing: None, copy: None }
+    }
+
+    /// The same body, of which a copy is made as it goes out.
+    pub fn copied(self) -> (Self, BodyCopy) {
+        let copied = Rc::default();
+        let copy = BodyCopy { length: self.length, copied: Rc::clone(&copied) };
+        (Self { copy: Some(copied), ..self }, copy)
+    }
+
+    fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let payload = match &mut self.source {
+            Source::Whole(whole) => return Poll::Ready(whole.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Source::Copied(copied) => return Poll::Ready(copied.next().map(Ok)),
+            Source::Stream(payload) => payload,
+        };
+        if let Some(chunk) = ready!(Pin::new(payload).poll_next(cx)) {
+            return Poll::Ready(Some(chunk.map(Frame::data).map_err(|error| BodyError::Broken(error.to_string()))));
+        }
+        self.source = Source::Whole(None);
+        let trailers = self.trailing.take().and_then(|trailing| trailing.read().transpose());
+        Poll::Ready(trailers.map(|trailers| trailers.map(Frame::trailers)))
+    }
+}
+
+/// The copy of a body that goes out.
+pub struct BodyCopy {
+    length: Option<u64>,
+    copied: Rc<RefCell<Copied>>,
+}
+
+impl BodyCopy {
+    /// The body for a second time; none when it was too long for a copy, or did not go out to its end.
+    pub fn again(self) -> Option<RequestBody> {
+        let copied = self.copied.take();
+        let is_whole = copied.is_over || self.length == Some(copied.bytes as u64);
+        let again = |copied| RequestBody { source: Source::Copied(copied), length: self.length, trailing: None, copy: None };
+        (is_whole && copied.bytes <= COPIED).then_some(copied).map(again)
+    }
+}
+
+impl Copied {
+    fn note(&mut self, frame: Option<&Frame<Bytes>>) {
+        let Some(frame) = frame else {
+            self.is_over = true;
+            return;
+        };
+        if let Some(data) = frame.data_ref() {
+            self.bytes += data.len();
+            match self.bytes <= COPIED {
+                true => self.pieces.push_back(data.clone()),
+                false => self.pieces.clear(),
+            }
+        }
+        if let Some(trailers) = frame.trailers_ref() {
+            self.trailers = Some(trailers.clone());
+            self.is_over = true;
+        }
+    }
+
+    fn next(&mut self) -> Option<Frame<Bytes>> {
+        let data = self.pieces.pop_front().map(Frame::data);
+        data.or_else(|| self.trailers.take().map(Frame::trailers))
     }
 }
 
@@ -109,16 +188,15 @@ impl Body for RequestBody {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
-        let payload = match &mut this.source {
-            Source::Whole(whole) => return Poll::Ready(whole.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Source::Stream(payload) => payload,
-        };
-        if let Some(chunk) = ready!(Pin::new(payload).poll_next(cx)) {
-            return Poll::Ready(Some(chunk.map(Frame::data).map_err(|error| BodyError::Broken(error.to_string()))));
+        let next = ready!(this.poll_source(cx));
+        if let Some(copy) = &this.copy {
+            match &next {
+                None => copy.borrow_mut().note(None),
+                Some(Ok(frame)) => copy.borrow_mut().note(Some(frame)),
+                Some(Err(_)) => {}
+            }
         }
-        this.source = Source::Whole(None);
-        let trailers = this.trailing.take().and_then(|trailing| trailing.read().transpose());
-        Poll::Ready(trailers.map(|trailers| trailers.map(Frame::trailers)))
+        Poll::Ready(next)
     }
 
     fn is_end_stream(&self) -> bool {

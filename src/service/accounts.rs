@@ -1,8 +1,12 @@
 //! Linked accounts: imported, verified, sealed, shown without secrets, and opened for calls.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Weak},
+};
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
@@ -88,12 +92,14 @@ pub struct Accounts {
     pub(super) guard: Arc<Guard>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) opened: Opened,
+    pub(super) me: Weak<Accounts>,
 }
 
 /// A credential that was verified and is ready to be stored.
 struct Verified {
     account: Account,
     wrapped_key: Vec<u8>,
+    token: Option<Bytes>,
     warnings: Vec<Warning>,
 }
 
@@ -114,8 +120,8 @@ impl Accounts {
         guard: Arc<Guard>,
         clock: Arc<dyn Clock>,
         opened: Opened,
-    ) -> Self {
-        Self { records, catalog, vault, upstream, guard, clock, opened }
+    ) -> Arc<Self> {
+        Arc::new_cyclic(|me| Self { records, catalog, vault, upstream, guard, clock, opened, me: me.clone() })
     }
 
     /// Verifies the credential at the vendor, then stores it; nothing is stored when it is refused.
@@ -150,12 +156,13 @@ impl Accounts {
             updated_at: now,
         };
         let verified = self.verify(account, connector, method, &fields).await?;
+        let Verified { account, wrapped_key, token, warnings } = verified;
         match kept {
-            Some((_, version)) => self.records.replace_credential(&verified.account, &verified.wrapped_key, version).await?,
-            None => self.records.create(&verified.account, &verified.wrapped_key).await?,
+            Some((_, version)) => self.records.replace_credential(&account, &wrapped_key, token, version).await?,
+            None => self.records.create(&account, &wrapped_key, token).await?,
         };
-        self.opened.forget(environment, verified.account.id).await;
-        Ok((verified.account, verified.warnings))
+        self.opened.forget(environment, account.id).await;
+        Ok((account, warnings))
     }
 
     /// One account.
@@ -227,7 +234,8 @@ impl Accounts {
     /// no conflict: it ends with it.
     async fn replace(&self, before: &Account, mut version: u64, verified: &Verified) -> Result<()> {
         for _ in 0..TRIES {
-            match self.records.replace_credential(&verified.account, &verified.wrapped_key, version).await {
+            let Verified { account, wrapped_key, token, .. } = verified;
+            match self.records.replace_credential(account, wrapped_key, token.clone(), version).await {
                 Err(StoreError::Conflict(why)) => (_, version) = self.newer(before, version, why).await?,
                 done => return Ok(done.map(|_| ())?),
             }
@@ -296,7 +304,7 @@ impl Accounts {
         given: &BTreeMap<String, String>,
     ) -> Result<Verified> {
         let resolved = method.resolve(given, &|url| self.guard.names(url)).map_err(field_problems)?;
-        for url in resolved.hosts.iter().chain([&resolved.base]) {
+        for url in resolved.hosts.iter().chain([&resolved.base]).chain(&resolved.token_url) {
             self.guard.check(url).map_err(|why| Error::new(Code::EgressRefused, why))?;
         }
         account.fields = resolved.fields.clone();
@@ -304,11 +312,12 @@ impl Accounts {
         let (key, wrapped_key) = self.vault.new_data_key(account.environment, account.id);
         account.sealed = seal_fields(&account, &key, &resolved);
         let access = build_access(&account, connector, method, resolved)?;
+        let (access, token) = self.first_token(&account, &key, access).await?;
         let upstream = Arc::clone(&self.upstream);
         let tested = self.opened.tasks.finish(async move { upstream.test(&access).await }).await.ok_or_else(cut_short)?;
         let Tested { facts, warnings } = tested.map_err(refused)?;
         account.facts = facts;
-        Ok(Verified { account, wrapped_key, warnings })
+        Ok(Verified { account, wrapped_key, token, warnings })
     }
 
     /// The stored fields with the changed ones laid over; all secrets must come along when the destination changes.
@@ -455,7 +464,7 @@ fn check_tenant(tenant_id: &str) -> Result<()> {
 }
 
 /// A credential that does not verify is the caller's to mend: 422 with what the vendor said; silence stays 502/504.
-fn refused(failure: Failure) -> Error {
+pub(super) fn refused(failure: Failure) -> Error {
     match failure {
         Failure::Answered { answer, message, wait, meaning } if !is_passing(meaning) => {
             let said = message.unwrap_or_else(|| format!("The vendor answered {}.", answer.status.unwrap_or_default()));

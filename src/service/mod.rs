@@ -16,6 +16,7 @@ pub mod open;
 mod order;
 pub mod passthrough;
 pub mod rates;
+mod renew;
 pub mod request_log;
 pub mod snapshot;
 mod source;

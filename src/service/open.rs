@@ -10,6 +10,7 @@ use super::{
     accounts::{Accounts, Linked, missing_connector},
     credential::{build_access, open_fields, unreadable},
     fresh::Fresh,
+    renew::Renewals,
 };
 use crate::{
     connector::{Connector, FieldKind},
@@ -32,6 +33,7 @@ const LOSSES: &str = "rollcall_store_lost_writes_total";
 pub struct Opened {
     known: Fresh<(EnvironmentId, AccountId), Linked>,
     probed: Cache<AccountId, ()>,
+    pub(super) renewals: Renewals,
     pub(super) tasks: Tasks,
 }
 
@@ -41,7 +43,7 @@ impl Opened {
         metrics::describe_counter!(LOSSES, Unit::Count, "Records that the store had in a newer version before.");
         metrics::counter!(LOSSES).increment(0);
         let probed = Cache::builder().max_capacity(100_000).time_to_live(PROBE_EVERY).build();
-        Self { known: Fresh::new("credential", 10_000, KEPT), probed, tasks }
+        Self { known: Fresh::new("credential", 10_000, KEPT), probed, renewals: Renewals::default(), tasks }
     }
 
     pub(super) async fn forget(&self, environment: EnvironmentId, id: AccountId) {
@@ -55,7 +57,10 @@ impl Accounts {
     pub async fn open(self: &Arc<Self>, environment: EnvironmentId, id: &str) -> Result<Arc<Linked>> {
         let linked = self.open_any(environment, id).await?;
         if linked.account.status != AccountStatus::NeedsReauth {
-            return Ok(linked);
+            return match linked.access.renewal {
+                None => Ok(linked),
+                Some(_) => Box::pin(self.with_token(linked)).await,
+            };
         }
         let error = reauth(&linked.account);
         self.probe(linked);
@@ -67,7 +72,7 @@ impl Accounts {
         self.opened.known.refresh();
     }
 
-    async fn open_any(self: &Arc<Self>, environment: EnvironmentId, id: &str) -> Result<Arc<Linked>> {
+    pub(super) async fn open_any(self: &Arc<Self>, environment: EnvironmentId, id: &str) -> Result<Arc<Linked>> {
         let key = (environment, id.parse().map_err(|_| Error::not_found())?);
         self.opened.known.get(&key, |kept| self.load(environment, id, kept)).await
     }
@@ -110,6 +115,7 @@ impl Accounts {
             return Err(unreadable().because("the addresses are not the ones the secrets were sealed for"));
         }
         let access = build_access(&account, connector, method, resolved)?;
+        let access = self.kept_token(&account, &data_key, access).await?;
         Ok(Linked { account, version, access: Arc::new(access), data_key })
     }
 
@@ -166,7 +172,11 @@ impl Accounts {
             if !fresh {
                 return;
             }
-            match accounts.upstream.test(&linked.access).await {
+            let tested = match accounts.token_for(&linked).await {
+                Ok(linked) => accounts.upstream.test(&linked.access).await,
+                Err(failure) => Err(failure),
+            };
+            match tested {
                 Ok(_) if linked.account.status == AccountStatus::NeedsReauth => {
                     accounts
                         .update(&linked, |account| {

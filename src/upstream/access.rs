@@ -1,14 +1,23 @@
 //! A decoded credential, ready for the hot path.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Weak},
+};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderName, HeaderValue, header};
 use serde_json::{Map, Value};
 
-use super::{Trust, load::Handle, query};
+use super::{
+    Trust,
+    load::Handle,
+    query,
+    renewal::{Renew, Renewal},
+    token::Token,
+};
 use crate::{
-    connector::{Auth, Connector, FieldProblem, LinkMethod, Position, Resolved, Template},
+    connector::{ACCESS_TOKEN, Auth, Connector, FieldProblem, LinkMethod, Position, Resolved, Template},
     model::{AccountId, EnvironmentId, Secret},
 };
 
@@ -28,6 +37,8 @@ pub struct Access {
     pub base: url::Url,
     /// Every origin that may be called.
     pub hosts: Vec<url::Url>,
+    /// Where access tokens are got, for methods that need one.
+    pub token_url: Option<url::Url>,
     /// Headers to inject; values that hold a secret are marked sensitive.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// Query parameters to inject; values are percent-encoded.
@@ -42,6 +53,8 @@ pub struct Access {
     pub facts: Map<String, Value>,
     /// What the account and its host can bear.
     pub load: Handle,
+    /// The access token's life, for methods that need one. Without a token no credential is injected yet.
+    pub renewal: Option<Renewal>,
 }
 
 impl Access {
@@ -55,13 +68,49 @@ impl Access {
         resolved: Resolved,
         facts: Map<String, Value>,
     ) -> Result<Access, FieldProblem> {
-        let values = Values { method: &method, resolved: &resolved };
-        let mut headers = Vec::new();
-        for (name, template) in &method.headers {
-            headers.push((name.clone(), values.header(template)?));
+        let values = Values { method: &method, fields: &resolved.fields, secrets: &resolved.secrets };
+        let headers = method.headers.iter().map(|(name, template)| Ok((name.clone(), values.header(template)?)));
+        let headers = headers.collect::<Result<_, FieldProblem>>()?;
+        let trust = Trust::of(&resolved.fields)?;
+        let Resolved { fields, secrets, base, hosts, token_url, .. } = resolved;
+        let mut access = Access {
+            account,
+            environment,
+            connector,
+            renewal: method.token.is_some().then(Renewal::default),
+            method,
+            generation,
+            base,
+            hosts,
+            token_url,
+            headers,
+            query: Vec::new(),
+            fields,
+            secrets,
+            trust,
+            facts,
+            load: Handle::default(),
+        };
+        if access.renewal.is_none() {
+            access.authenticate()?;
         }
+        Ok(access)
+    }
+
+    /// The same with this access token, which `by` renews.
+    pub fn with_token(mut self, token: Token, by: Weak<dyn Renew>) -> Result<Access, FieldProblem> {
+        self.renewal = Some(Renewal::of(&token, by));
+        self.secrets.insert(ACCESS_TOKEN.to_owned(), token.secret);
+        self.authenticate()?;
+        Ok(self)
+    }
+
+    /// Lays the credential over the headers and parameters.
+    fn authenticate(&mut self) -> Result<(), FieldProblem> {
+        let values = self.values();
+        let mut headers = Vec::new();
         let mut query = Vec::new();
-        match &method.auth {
+        match &self.method.auth {
             Auth::None => {}
             Auth::Bearer(token) => headers.push((header::AUTHORIZATION, values.credential(token, |t| format!("Bearer {t}"))?)),
             Auth::Basic { username, password } => headers.push((header::AUTHORIZATION, values.basic(username, password)?)),
@@ -77,44 +126,39 @@ impl Access {
                 }
             }
         }
-        let trust = Trust::of(&resolved.fields)?;
-        let Resolved { fields, secrets, base, hosts, .. } = resolved;
-        Ok(Access {
-            account,
-            environment,
-            connector,
-            method,
-            generation,
-            base,
-            hosts,
-            headers,
-            query,
-            fields,
-            secrets,
-            trust,
-            facts,
-            load: Handle::default(),
-        })
+        self.headers.extend(headers);
+        self.query.extend(query);
+        Ok(())
+    }
+
+    /// What a template of the method's says, over its fields.
+    pub(super) fn text(&self, template: &Template) -> Result<Secret, FieldProblem> {
+        self.values().text(template).map(Secret::new)
+    }
+
+    fn values(&self) -> Values<'_> {
+        Values { method: &self.method, fields: &self.fields, secrets: &self.secrets }
     }
 }
 
 struct Values<'a> {
     method: &'a LinkMethod,
-    resolved: &'a Resolved,
+    fields: &'a BTreeMap<String, String>,
+    secrets: &'a BTreeMap<String, Secret>,
 }
 
 impl Values<'_> {
     fn text(&self, template: &Template) -> Result<String, FieldProblem> {
-        let value = |name: &str| match self.resolved.secrets.get(name) {
+        let value = |name: &str| match self.secrets.get(name) {
             Some(secret) => Some(secret.expose()),
-            None => self.resolved.fields.get(name).map(String::as_str),
+            None => self.fields.get(name).map(String::as_str),
         };
         template.render(Position::Text, value).map_err(|error| self.problem(template, error.to_string()))
     }
 
     /// A header of every request; secret only when a secret field stands in it.
     fn header(&self, template: &Template) -> Result<HeaderValue, FieldProblem> {
-        let secret = template.names().any(|name| self.resolved.secrets.contains_key(name));
+        let secret = template.names().any(|name| self.secrets.contains_key(name));
         let mut value = self.credential(template, |text| text)?;
         value.set_sensitive(secret);
         Ok(value)

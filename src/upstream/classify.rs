@@ -55,6 +55,12 @@ pub fn classify(access: &Access, answer: &HttpAnswer) -> Result<(), Failure> {
     Err(answered(access, answer, meaning, None, None))
 }
 
+/// Whether it means that the credential is not accepted.
+pub(super) fn refuses_credential(access: &Access, answer: &HttpAnswer) -> bool {
+    let meaning = access.method.errors.iter().find(|rule| matches(rule, answer)).map(|rule| rule.meaning);
+    meaning.map_or(answer.status == 401, |meaning| meaning == Meaning::Reauth)
+}
+
 fn matches(rule: &ErrorRule, answer: &HttpAnswer) -> bool {
     if !rule.status.is_empty() && !rule.status.contains(&answer.status) {
         return false;

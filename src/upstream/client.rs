@@ -41,7 +41,7 @@ impl Context {
 
 /// The vendor side of the house. One per process; cheap to share.
 pub struct Upstream {
-    context: Arc<Context>,
+    pub(super) context: Arc<Context>,
 }
 
 impl Upstream {

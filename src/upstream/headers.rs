@@ -81,6 +81,13 @@ pub(super) fn may_inject(name: &HeaderName) -> bool {
     text == "authorization" || !(hop_by_hop(text) || reserved(text) || is_default(name))
 }
 
+/// Puts the credential in for that of an earlier token: tokens stand in headers alone.
+pub fn replace_credential(headers: &mut HeaderMap, access: &Access) {
+    for (name, value) in access.headers.iter().filter(|(_, value)| value.is_sensitive()) {
+        headers.insert(name.clone(), value.clone());
+    }
+}
+
 /// The headers of the vendor's request, from those of the client in any order.
 pub fn request_headers<'a>(client: impl Iterator<Item = (&'a str, &'a [u8])>, access: &Access) -> HeaderMap {
     let mut named = Vec::new();

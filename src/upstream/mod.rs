@@ -22,9 +22,11 @@ pub mod query;
 mod ranges;
 pub mod rate;
 mod redact;
+pub mod renewal;
 mod report;
 mod send;
 mod tls;
+pub mod token;
 pub mod transport;
 pub mod trust;
 mod write;
@@ -40,8 +42,10 @@ pub use egress::{Allow, Guard};
 pub use egress_proxy::EgressProxy;
 pub use meters::ByConnector;
 pub use query::Query;
+pub use renewal::{Age, Renew};
 pub use report::{ReportAsk, ReportPage};
 pub use send::{CustomAnswer, CustomCall, HttpAnswer, HttpCall};
+pub use token::Token;
 pub use transport::keeper_commander::ADDON_MISSING;
 pub use trust::Trust;
 pub use write::{Said, VerbatimAsk, WriteAsk, WriteVerb, Written, judge};
@@ -148,6 +152,9 @@ pub enum Failure {
     /// Too much waits for the same account or service.
     #[error("{0}")]
     Busy(String),
+    /// No new access token could be had for a credential that needs one; the vendor was not asked, or had refused.
+    #[error("{}", .0.detail())]
+    NotRenewed(Box<Error>),
     /// The store could not do its part (locks).
     #[error(transparent)]
     Store(#[from] crate::store::StoreError),
@@ -182,6 +189,7 @@ impl Failure {
             Failure::Held { .. } => Code::VendorHeld,
             Failure::Throttled { .. } => Code::VendorRateLimited,
             Failure::Busy(_) => Code::Busy,
+            Failure::NotRenewed(error) => error.code(),
             Failure::Store(error) => error.code(),
         }
     }
@@ -194,6 +202,7 @@ impl From<Failure> for Error {
         match failure {
             Failure::TimedOut(_) => Error::new(code, text).status(504),
             Failure::Store(error) => error.into(),
+            Failure::NotRenewed(error) => *error,
             Failure::Held { wait, .. } | Failure::Throttled { wait } => Error::new(code, text).retry_after(wait),
             Failure::Unsendable { field, .. } => Error::new(code, text).field(field),
             Failure::Answered { answer, wait, message, .. } => {

@@ -17,6 +17,7 @@ pub(super) struct Redaction(Vec<Secret>);
 impl Redaction {
     /// Of everything the account sends or keeps secret.
     pub(super) fn of(access: &Access) -> Self {
+        let access = access.latest();
         let mut forms = Vec::new();
         let mut add = |text: &str| {
             if text.len() >= SHORTEST {

@@ -15,7 +15,7 @@ use url::Url;
 pub use custom::{CustomAnswer, CustomCall};
 
 use super::{
-    Access, EgressProxy, Failure, Guard, Trust, decode,
+    Access, EgressProxy, Failure, Guard, Trust, classify, decode,
     egress::{CONNECT_TIMEOUT, DialError, Names, Way},
     egress_proxy,
     load::Lane,
@@ -29,6 +29,9 @@ use crate::{
     store::Store,
 };
 
+const US: HeaderValue = HeaderValue::from_static(concat!("rollcall/", env!("CARGO_PKG_VERSION")));
+/// Codings that `decode` reads.
+const ENCODINGS: HeaderValue = HeaderValue::from_static("gzip, br");
 /// Connections kept per host.
 const IDLE_PER_HOST: usize = 16;
 /// Header fields an answer may have, and hyper's own bound on their bytes stands beside it.
@@ -70,6 +73,13 @@ pub struct HttpAnswer {
     pub body: Bytes,
 }
 
+/// A request as it goes out.
+struct Outgoing {
+    method: Method,
+    headers: HeaderMap,
+    body: Option<Bytes>,
+}
+
 /// Clients of one trust, each made when it is needed: a pool must not be shared between policies, and http needs no roots.
 #[derive(Default)]
 pub(super) struct Clients {
@@ -108,7 +118,25 @@ impl Sender {
         self.exchange_at(access, url, call).await
     }
 
+    /// Once more with another token where the credential has one and the vendor refuses it: then nothing of the call was done.
     async fn exchange_at(&self, access: &Access, url: Url, call: HttpCall) -> Result<HttpAnswer, Failure> {
+        let access = access.latest();
+        if access.renewal.is_none() {
+            return self.exchange_once(access, url, call).await;
+        }
+        let answer = self.exchange_once(access, url.clone(), call.clone()).await?;
+        if !classify::refuses_credential(access, &answer) {
+            return Ok(answer);
+        }
+        let Some(renewed) = access.renewed().await? else { return Ok(answer) };
+        let answer = self.exchange_once(&renewed, url, call).await?;
+        if classify::refuses_credential(&renewed, &answer) {
+            renewed.refused_anew();
+        }
+        Ok(answer)
+    }
+
+    async fn exchange_once(&self, access: &Access, url: Url, call: HttpCall) -> Result<HttpAnswer, Failure> {
         self.guard.clear(&url).map_err(refused)?;
         let limit = call.timeout.unwrap_or(access.method.limits.timeout);
         let load = self.guard.load.of(access);
@@ -117,7 +145,9 @@ impl Sender {
         let under_way = load.within_quota(Some(&*self.store)).await?;
         load.admit()?;
         let mut timed = self.meters.start(access);
-        let exchange = self.exchange(access, url, call);
+        let headers = headers(access, &call);
+        let exchange =
+            self.exchange(access, access.trust.as_ref(), url, Outgoing { method: call.method, headers, body: call.body });
         let late = |_| Err(Failure::TimedOut(limit.as_secs().max(1)));
         let answer = tokio::time::timeout(limit, exchange).await.unwrap_or_else(late);
         drop(under_way);
@@ -153,18 +183,45 @@ impl Sender {
         self.guard.load.of(access).learn(&*self.store, &reading).await;
     }
 
-    async fn exchange(&self, access: &Access, url: Url, call: HttpCall) -> Result<HttpAnswer, Failure> {
-        let trust = access.trust.as_ref();
+    /// Asks a token endpoint, within `limit`; no credential but that in the form or its headers goes along.
+    pub(super) async fn token(
+        &self,
+        access: &Access,
+        url: Url,
+        mut headers: HeaderMap,
+        form: Bytes,
+        limit: Duration,
+    ) -> Result<HttpAnswer, Failure> {
+        self.guard.clear(&url).map_err(refused)?;
+        // The customer's own authority is believed for addresses that the customer gave.
+        let is_own = access.method.token.as_ref().is_some_and(|token| token.url.text().starts_with('{'));
+        let trust = access.trust.as_ref().filter(|_| is_own);
+        headers.values_mut().for_each(|value| value.set_sensitive(true));
+        headers.insert(header::ACCEPT_ENCODING, ENCODINGS);
+        headers.insert(header::USER_AGENT, US);
+        let exchange = self.exchange(access, trust, url, Outgoing { method: Method::POST, headers, body: Some(form) });
+        let late = |_| Err(Failure::TimedOut(limit.as_secs()));
+        Box::pin(tokio::time::timeout(limit, exchange)).await.unwrap_or_else(late)
+    }
+
+    async fn exchange(
+        &self,
+        access: &Access,
+        trust: Option<&Trust>,
+        url: Url,
+        outgoing: Outgoing,
+    ) -> Result<HttpAnswer, Failure> {
         let proxy = self.proxy_before(&url).await?;
         let client = self.client(trust, proxy, &url)?;
         let failure = |error| failure(error, trust);
-        let mut request = client.request(call.method.clone(), url).headers(headers(access, &call));
-        if let Some(body) = call.body {
+        let is_head = outgoing.method == Method::HEAD;
+        let mut request = client.request(outgoing.method, url).headers(outgoing.headers);
+        if let Some(body) = outgoing.body {
             request = request.body(body);
         }
         let mut response = request.send().await.map_err(failure)?;
         let max = access.method.limits.max_body;
-        if response.content_length().is_some_and(|length| length > max as u64) && call.method != Method::HEAD {
+        if response.content_length().is_some_and(|length| length > max as u64) && !is_head {
             return Err(Failure::BadAnswer(format!("the answer is larger than {max} bytes")));
         }
         let declared = response.content_length().unwrap_or_default() as usize;
@@ -277,9 +334,9 @@ pub(super) fn address(access: &Access, call: &HttpCall, with_credential: bool) -
 /// credential.
 fn headers(access: &Access, call: &HttpCall) -> HeaderMap {
     let mut map = HeaderMap::with_capacity(access.headers.len() + call.headers.len() + 2);
-    map.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip, br"));
+    map.insert(header::ACCEPT_ENCODING, ENCODINGS);
     map.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
-    map.insert(header::USER_AGENT, HeaderValue::from_static(concat!("rollcall/", env!("CARGO_PKG_VERSION"))));
+    map.insert(header::USER_AGENT, US);
     for (name, value) in &access.headers {
         map.insert(name.clone(), value.clone());
     }

@@ -104,7 +104,7 @@ pub fn judge(failure: Failure) -> Result<Said, Failure> {
         Failure::Unsendable { .. } | Failure::Unaddressable(_) => Err(failure),
         Failure::Exists(_) | Failure::Absent(_) => Err(failure),
         Failure::Egress(_) | Failure::Unreachable(_) | Failure::Distrusted { .. } => Err(failure),
-        Failure::Upload(_) | Failure::UploadBroken(_) => Err(failure),
+        Failure::Upload(_) | Failure::UploadBroken(_) | Failure::NotRenewed(_) => Err(failure),
         Failure::Busy(_) | Failure::Held { .. } | Failure::Throttled { .. } | Failure::Store(_) => Err(failure),
         Failure::Answered { answer, meaning, .. } => match (answer.status.unwrap_or_default(), meaning) {
             (408 | 502 | 504, _) => Ok(Said::Unknown(failure)),

@@ -31,7 +31,7 @@ use crate::{
     service::{COMPANY_HEADER, Linked, Look},
     upstream::{
         Access, Failure, Said,
-        headers::{announced_trailers, request_headers, request_trailers, response_headers},
+        headers::{announced_trailers, replace_credential, request_headers, request_trailers, response_headers},
         json_links, judge,
         links::Place,
         passthrough::{PassthroughBody, Pool},
@@ -73,12 +73,36 @@ async fn forward(request: HttpRequest, payload: web::Payload) -> Answer {
     let reply = match look {
         Look::Nothing => {
             let body = RequestBody::stream(request.headers(), payload).followed_by(trailing(&request, outgoing.headers()));
+            if linked.access.renewal.is_some() {
+                return Box::pin(forward_renewing(request, linked, outgoing, body)).await;
+            }
             let again = || toward_vendor(&request, &read_call(&request).ok()?, &linked.access).ok();
             noted(&request, pool(&request)?.send_repeatable(&linked.access, outgoing.map(|()| body), again).await)?
         }
         Look::Body(limit) => return Box::pin(forward_read(request, payload, linked, outgoing, limit)).await,
     };
     answer(&request, &linked, reply)
+}
+
+/// A call whose credential may be renewable: once more with another token where the vendor refuses it, as far as the body could
+/// be kept. The vendor did nothing the first time, so that this is no repetition to it.
+async fn forward_renewing(request: HttpRequest, linked: Arc<Linked>, outgoing: http::Request<()>, body: RequestBody) -> Answer {
+    let (pool, mut again) = (pool(&request)?, outgoing.clone());
+    let (body, copy) = body.copied();
+    let sent = pool.send_repeatable(&linked.access, outgoing.map(|()| body), || Some(again.clone())).await;
+    let reply = noted(&request, sent)?;
+    if reply.status() != http::StatusCode::UNAUTHORIZED {
+        return answer(&request, &linked, reply);
+    }
+    let renewed = state(&request)?.services.accounts.renewed(&linked).await;
+    let (Some(renewed), Some(body)) = (renewed, copy.again()) else { return answer(&request, &linked, reply) };
+    drop(reply);
+    replace_credential(again.headers_mut(), &renewed.access);
+    let reply = noted(&request, pool.send(&renewed.access, again.map(|()| body)).await)?;
+    if reply.status() == http::StatusCode::UNAUTHORIZED {
+        renewed.access.refused_anew();
+    }
+    answer(&request, &renewed, reply)
 }
 
 /// A call whose body the proxy rules must see.
@@ -95,10 +119,10 @@ async fn forward_read(
     let raw_path = read_call(&request)?.raw_path;
     passthrough.admit_body(&linked, raw_path, outgoing.headers(), &whole)?;
     let is_exclusive = passthrough.is_exclusive(&linked, &whole);
-    let outgoing = outgoing.map(|()| RequestBody::whole(whole));
+    let body = RequestBody::whole(whole);
     if is_exclusive {
         let company = company(&request)?;
-        let call = call_whole(pool(&request)?.clone(), Arc::clone(&linked), outgoing);
+        let call = call_whole(pool(&request)?.clone(), Arc::clone(&linked), outgoing.map(|()| body));
         let call = state(&request)?.services.directory.spoiling(&linked, call).await?;
         let called = passthrough.exclusively(&linked, company.as_deref(), call).await?;
         let ((head, took), body) = called.map_err(|failure| unanswered(&request, failure))?;
@@ -106,8 +130,7 @@ async fn forward_read(
         Concerned::note(&request, |concerned| concerned.vendor = Some(vendor));
         return answer(&request, &linked, http::Response::from_parts(head, Full::new(body)));
     }
-    let reply = noted(&request, pool(&request)?.send(&linked.access, outgoing).await)?;
-    answer(&request, &linked, reply)
+    forward_renewing(request, linked, outgoing, body).await
 }
 
 /// Who calls, for which account, and whether this may pass.

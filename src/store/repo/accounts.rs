@@ -7,13 +7,17 @@ use bytes::Bytes;
 use super::{account_slot, batch, decode, delete, encode, index, key, put, single};
 use crate::{
     model::{Account, AccountId, EnvironmentId},
-    store::{Expect, Store, StoreError, Write},
+    store::{Batch, Expect, Hold, Store, StoreError, Write},
 };
 
 pub(super) const RECORD: &str = "account";
 pub(super) const DATA_KEY: &str = "data-key";
 /// Says that a sweep took this id out of its list; an interrupted `create` must not finish after that.
 pub(super) const SWEPT: &str = "swept";
+/// The access token in force, and the lock under which another one is got.
+const TOKEN: &str = "token";
+/// Longer than a token endpoint may take, and what is kept afterwards.
+const TOKEN_LEASE: Duration = Duration::from_secs(45);
 const SWEPT_FOR: Duration = Duration::from_secs(300);
 const KIND: &str = "account/";
 /// Values removed at once; each may be a snapshot chunk.
@@ -31,13 +35,15 @@ impl Accounts {
         Self { store }
     }
 
-    /// Stores a new account with its wrapped data key; an id that exists is `Conflict`. Answers the record's version.
-    pub async fn create(&self, account: &Account, wrapped_key: &[u8]) -> Result<u64, StoreError> {
-        let writes = vec![
+    /// Stores a new account with its wrapped data key and its access token, if it has one; an id that exists is `Conflict`.
+    /// Answers the record's version.
+    pub async fn create(&self, account: &Account, wrapped_key: &[u8], token: Option<Bytes>) -> Result<u64, StoreError> {
+        let writes = [
             put(RECORD, encode(account)?, Expect::Absent),
             put(DATA_KEY, Bytes::copy_from_slice(wrapped_key), Expect::Absent),
             Write::Check { name: SWEPT.into(), expect: Expect::Absent },
         ];
+        let writes = writes.into_iter().chain(token.map(|token| put(TOKEN, token, Expect::Any))).collect();
         index::add(&*self.store, account.environment, format!("{KIND}{}", account.id)).await?;
         Ok(single(&self.store.commit(batch(account_slot(account.id), writes)).await?))
     }
@@ -69,13 +75,43 @@ impl Accounts {
         Ok(single(&self.store.commit(batch(account_slot(account.id), writes)).await?))
     }
 
-    /// Replaces record and data key together, for a new credential or a new root key.
-    pub async fn replace_credential(&self, account: &Account, wrapped_key: &[u8], expected: u64) -> Result<u64, StoreError> {
+    /// Replaces record, data key and access token together, for a new credential.
+    pub async fn replace_credential(
+        &self,
+        account: &Account,
+        wrapped_key: &[u8],
+        token: Option<Bytes>,
+        expected: u64,
+    ) -> Result<u64, StoreError> {
         let writes = vec![
             put(RECORD, encode(account)?, Expect::Version(expected)),
             put(DATA_KEY, Bytes::copy_from_slice(wrapped_key), Expect::Any),
+            token.map_or_else(|| delete(TOKEN), |token| put(TOKEN, token, Expect::Any)),
         ];
         Ok(single(&self.store.commit(batch(account_slot(account.id), writes)).await?))
+    }
+
+    /// The sealed access token and its version.
+    pub async fn token(&self, account: AccountId) -> Result<Option<(Bytes, u64)>, StoreError> {
+        Ok(self.store.get(&key(account_slot(account), TOKEN)).await?.map(|entry| (entry.value, entry.version)))
+    }
+
+    /// The right to get another token for the account, unless somebody else has it.
+    pub async fn hold_token(&self, account: AccountId) -> Result<Option<Hold>, StoreError> {
+        self.store.hold(&key(account_slot(account), TOKEN), TOKEN_LEASE).await
+    }
+
+    /// Gives that right back.
+    pub async fn release_token(&self, hold: &Hold) -> Result<(), StoreError> {
+        self.store.release(hold).await
+    }
+
+    /// Keeps a sealed token under the right to it, if the record still has this version: what was deleted stays deleted.
+    pub async fn put_token(&self, account: AccountId, token: Bytes, record: u64, hold: &Hold) -> Result<(), StoreError> {
+        let check = Write::Check { name: RECORD.into(), expect: Expect::Version(record) };
+        let writes = vec![check, put(TOKEN, token, Expect::Any)];
+        let batch = Batch { fence: Some(hold.clone()), ..batch(account_slot(account), writes) };
+        self.store.commit(batch).await.map(|_| ())
     }
 
     /// Destroys record and data key in one step, after which nothing sealed for the account can be read, then everything

@@ -11,7 +11,7 @@ use url::Url;
 use super::{HttpAnswer, Sender, failure, refused};
 use crate::upstream::{
     Access, Failure, classify, decode,
-    headers::says_json,
+    headers::{replace_credential, says_json},
     load::{Lane, Permit},
 };
 
@@ -19,6 +19,7 @@ use crate::upstream::{
 const SILENCE: Duration = Duration::from_secs(30);
 
 /// A request as the vendor shall see it: checked, and with the account's credential in it.
+#[derive(Clone)]
 pub struct CustomCall {
     /// The method.
     pub method: Method,
@@ -43,8 +44,27 @@ pub struct CustomAnswer {
 }
 
 impl Sender {
-    /// Sends a caller's own request once and gives the answer as soon as its head is there.
-    pub(in crate::upstream) async fn open(&self, access: &Arc<Access>, call: CustomCall) -> Result<CustomAnswer, Failure> {
+    /// Sends a caller's own request and gives the answer as soon as its head is there; once more with another token where the
+    /// credential has one and the vendor refuses it.
+    pub(in crate::upstream) async fn open(&self, access: &Arc<Access>, mut call: CustomCall) -> Result<CustomAnswer, Failure> {
+        if access.renewal.is_none() {
+            return self.open_once(access, call).await;
+        }
+        let answer = self.open_once(access, call.clone()).await?;
+        if answer.status != 401 {
+            return Ok(answer);
+        }
+        let Some(renewed) = access.renewed().await? else { return Ok(answer) };
+        drop(answer);
+        replace_credential(&mut call.headers, &renewed);
+        let answer = self.open_once(&renewed, call).await?;
+        if answer.status == 401 {
+            renewed.refused_anew();
+        }
+        Ok(answer)
+    }
+
+    async fn open_once(&self, access: &Arc<Access>, call: CustomCall) -> Result<CustomAnswer, Failure> {
         let url = exact(&call.target)?;
         self.guard.clear(&url).map_err(refused)?;
         let limit = access.method.limits.timeout;

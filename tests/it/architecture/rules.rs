@@ -46,6 +46,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("http_body_util", &["upstream", "http/routes/passthrough"]),
     ("httparse", &["http/relay"]),
     ("ipnet", &["upstream"]),
+    ("oauth2", &["upstream"]),
     ("reqwest", &["upstream"]),
     ("rustls", &["upstream", "store", "http/tls", "app"]),
     ("rustls_native_certs", &["upstream", "store"]),

@@ -29,7 +29,10 @@ fn acme(dir: &Path) -> std::path::PathBuf {
 fn the_embedded_set_loads() {
     let catalog = Catalog::load(None).unwrap_or_else(|problems| panic!("{}", check::report(&problems, false)));
     let scim = catalog.get("scim").unwrap();
-    assert_eq!(scim.methods.iter().map(|m| m.name.as_str()).collect::<Vec<_>>(), ["bearer", "basic", "header"]);
+    assert_eq!(
+        scim.methods.iter().map(|m| m.name.as_str()).collect::<Vec<_>>(),
+        ["bearer", "basic", "header", "oauth2_client_credentials"]
+    );
     assert!(scim.guide.contains("SCIM"));
     assert!(scim.icon.as_ref().unwrap().starts_with(b"<svg"));
     assert!(catalog.problems().is_empty());

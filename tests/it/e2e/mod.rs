@@ -1,5 +1,6 @@
 //! The whole binary, as users run it: once per store.
 
+mod access_tokens;
 mod bad_input;
 mod bar_binding;
 mod bar_canaries;

@@ -89,13 +89,18 @@ fn each_worker_has_a_connection_of_its_own() {
     let stands_still = runtime();
     let store = Arc::new(stands_still.block_on(Redis::connect(&server.url(), None)).unwrap());
     let write = || Batch { slot: Slot::new("s"), fence: None, writes: vec![put_for("a", "1", Duration::from_secs(60))] };
+    // Workers live as long as the process: a thread that ends would leave its place to the next one.
+    let all_done = Arc::new(std::sync::Barrier::new(3));
     let workers: Vec<_> = (0..3)
         .map(|_| {
-            let (store, write) = (store.clone(), write());
+            let (store, write, all_done) = (store.clone(), write(), all_done.clone());
             std::thread::spawn(move || {
-                let begun = Instant::now();
-                runtime().block_on(store.commit(write)).unwrap();
-                begun.elapsed()
+                let (runtime, begun) = (runtime(), Instant::now());
+                let outcome = runtime.block_on(store.commit(write));
+                let took = begun.elapsed();
+                all_done.wait();
+                outcome.unwrap();
+                took
             })
         })
         .collect();

@@ -53,10 +53,10 @@ impl Peer {
         serde_json::from_str(&line).unwrap_or_else(|_| panic!("not a JSON line: {line}"))
     }
 
-    /// Gives an order through the back door and waits until it is done.
-    pub fn order(&mut self, order: &Value) {
+    /// Gives an order through the back door and waits until it is done; what the peer says of it.
+    pub fn order(&mut self, order: &Value) -> Value {
         writeln!(self.stdin.as_mut().unwrap(), "{order}").unwrap();
-        self.line();
+        self.line()
     }
 
     /// A text of the ready line.
@@ -140,5 +140,12 @@ pub fn scimmy(express: u8, users: usize) -> Peer {
     assert!(modules.is_dir(), "there is no {}: run ./tests/run once, it installs the peers", modules.display());
     let mut command = Command::new(node_binary());
     command.arg(folder.join("scimmy.mjs")).args(["--express", &express.to_string(), "--users", &users.to_string()]);
+    Peer::start(command)
+}
+
+/// The npm library oidc-provider, whose client credentials give tokens of so many seconds, and users behind it.
+pub fn oidc(life: u32) -> Peer {
+    let mut command = node("oidc");
+    command.args(["--life", &life.to_string()]);
     Peer::start(command)
 }

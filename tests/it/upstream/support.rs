@@ -58,6 +58,8 @@ pub fn access(base: &str) -> Access {
         secrets: BTreeMap::from([("token".to_owned(), Secret::new(CANARY.to_owned()))]),
         facts: serde_json::Map::new(),
         load: Default::default(),
+        token_url: None,
+        renewal: None,
     }
 }
 
@@ -117,6 +119,7 @@ fn method() -> LinkMethod {
         base: Vec::new(),
         headers: Vec::new(),
         auth: Auth::None,
+        token: None,
         limits: Limits {
             concurrency: 8,
             timeout: Duration::from_secs(5),

@@ -17,6 +17,7 @@ const REVIEWED: &[(&str, usize, &str)] = &[
     ("src/store/redis/node.rs", 1, "Redis' password goes into the client's login and to that server"),
     ("src/service/accounts.rs", 1, "a kept secret joins the changed fields to be verified"),
     ("src/service/credential.rs", 1, "a given secret is sealed"),
+    ("src/service/renew.rs", 1, "an access token is sealed, in memory that is wiped"),
     ("src/service/open.rs", 1, "opened secrets join the stored fields for resolving, which wraps them again"),
     (
         "src/service/tokens.rs",
@@ -29,6 +30,7 @@ const REVIEWED: &[(&str, usize, &str)] = &[
     ("src/upstream/passthrough_target.rs", 1, "a query credential goes into the target of the vendor's request"),
     ("src/upstream/redact.rs", 7, "the texts that are cut out of a vendor's answer before it is shown"),
     ("src/upstream/query.rs", 1, "a query credential goes into the address of the vendor's request"),
+    ("src/upstream/token.rs", 3, "the client's id, secret and scopes go into the form or the header for the token endpoint"),
     (
         "src/upstream/transport/keeper_commander/wire.rs",
         1,

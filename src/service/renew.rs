@@ -1,0 +1,241 @@
+//! Access tokens: got once however many callers need one, on all nodes, and kept sealed before anybody uses them.
+//!
+//! A token is a record of its own in the account's slot, so that a new one disturbs nothing else of the account. Getting one
+//! is a task that ends although its callers leave; within a node they share it, between nodes a lock keeps them apart, and
+//! whoever gets the lock reads first what is kept.
+
+use std::{
+    sync::{Arc, Weak},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use futures_util::{
+    FutureExt,
+    future::{BoxFuture, Shared},
+};
+use jiff::Timestamp;
+use moka::{Expiry, future::Cache};
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use super::{
+    accounts::{Accounts, Linked, cut_short, refused},
+    credential::{field_problems, place},
+};
+use crate::{
+    connector::ACCESS_TOKEN,
+    error::{Code, Error, Result},
+    model::{Account, AccountId, EnvironmentId, Secret},
+    store::{Hold, StoreError},
+    upstream::{Access, Age, Failure, Renew, Token},
+    vault::DataKey,
+};
+
+/// How long callers wait while another node gets a token: as long as a token endpoint may take, and a little more.
+const PATIENCE: Duration = Duration::from_secs(25);
+/// How often they look.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// A flight is known at most this long, however it goes.
+const KNOWN: Duration = Duration::from_secs(60);
+/// After a failure nobody asks the endpoint again for this long.
+const BACK_OFF: Duration = Duration::from_secs(3);
+/// Tries to keep a token while other things of the account are noted.
+const TRIES: usize = 10;
+
+type Flight = Shared<BoxFuture<'static, Result<Arc<Linked>>>>;
+
+/// The token that is no good any more: account, generation of its credential, version it is kept under.
+type Stale = (AccountId, u64, u64);
+
+/// What this node gets at the moment, or got a moment ago.
+pub(super) struct Renewals(Cache<Stale, Flight>);
+
+impl Default for Renewals {
+    fn default() -> Self {
+        Self(Cache::builder().max_capacity(100_000).expire_after(Lifetimes).build())
+    }
+}
+
+struct Lifetimes;
+
+impl Expiry<Stale, Flight> for Lifetimes {
+    fn expire_after_create(&self, _: &Stale, _: &Flight, _: Instant) -> Option<Duration> {
+        Some(KNOWN)
+    }
+    /// Only failures are put in again.
+    fn expire_after_update(&self, _: &Stale, _: &Flight, _: Instant, _: Option<Duration>) -> Option<Duration> {
+        Some(BACK_OFF)
+    }
+}
+
+/// A token as it is sealed.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    access_token: String,
+    issued_at: Timestamp,
+    expires_at: Option<Timestamp>,
+}
+
+impl Renew for Accounts {
+    fn renew(self: Arc<Self>, stale: &Access) -> BoxFuture<'static, std::result::Result<Arc<Access>, Failure>> {
+        let (environment, stale) = (stale.environment, stale_of(stale));
+        async move {
+            let renewed = self.other_token(environment, stale).await;
+            renewed.map(|linked| Arc::clone(&linked.access)).map_err(|error| Failure::NotRenewed(Box::new(error)))
+        }
+        .boxed()
+    }
+}
+
+impl Accounts {
+    /// The account with a token that can be used; one that is about to end is renewed beside the call.
+    pub(super) async fn with_token(self: &Arc<Self>, linked: Arc<Linked>) -> Result<Arc<Linked>> {
+        match linked.access.age(self.clock.now()) {
+            Age::Good => Ok(linked),
+            Age::Ending => {
+                drop(self.flight(linked.access.environment, stale_of(&linked.access)).await);
+                Ok(linked)
+            }
+            Age::Over => match self.token_for(&linked).await {
+                Ok(ready) => Ok(ready),
+                Err(failure) => Err(self.note_failure(&linked, "token", "token", failure).await),
+            },
+        }
+    }
+
+    /// The same for a test, which waits for its token and judges for itself what a failure means.
+    pub(super) async fn token_for(self: &Arc<Self>, linked: &Arc<Linked>) -> std::result::Result<Arc<Linked>, Failure> {
+        if linked.access.age(self.clock.now()) != Age::Over {
+            return Ok(Arc::clone(linked));
+        }
+        let ready = self.other_token(linked.access.environment, stale_of(&linked.access)).await;
+        ready.map_err(|error| Failure::NotRenewed(Box::new(error)))
+    }
+
+    /// After a refusal: the account with another token; none where that would not help.
+    pub async fn renewed(self: &Arc<Self>, linked: &Linked) -> Option<Arc<Linked>> {
+        linked.access.renewed().await.ok().flatten()?;
+        self.open_any(linked.access.environment, &linked.account.id.to_string()).await.ok()
+    }
+
+    /// The first token of a credential that is being verified, and the same sealed.
+    pub(super) async fn first_token(&self, account: &Account, key: &DataKey, access: Access) -> Result<(Access, Option<Bytes>)> {
+        if access.renewal.is_none() {
+            return Ok((access, None));
+        }
+        let token = self.upstream.token(&access, self.clock.now()).await.map_err(refused)?;
+        let sealed = seal(account, key, &token)?;
+        // Nobody renews what is not linked yet.
+        let access = access.with_token(token, Weak::<Accounts>::new()).map_err(|problem| field_problems(vec![problem]))?;
+        Ok((access, Some(sealed)))
+    }
+
+    /// The credential with the token that is kept. One that does not open is of an earlier credential, and is as good as none.
+    pub(super) async fn kept_token(&self, account: &Account, key: &DataKey, access: Access) -> Result<Access> {
+        if access.renewal.is_none() {
+            return Ok(access);
+        }
+        let Some((sealed, version)) = self.records.token(account.id).await? else { return Ok(access) };
+        let Some(token) = open(account, key, &sealed, version) else { return Ok(access) };
+        access.with_token(token, self.me.clone()).map_err(|problem| field_problems(vec![problem]))
+    }
+
+    async fn other_token(self: &Arc<Self>, environment: EnvironmentId, stale: Stale) -> Result<Arc<Linked>> {
+        self.flight(environment, stale).await.await
+    }
+
+    /// The one flight of this node for a token that is no good any more, begun if there is none.
+    async fn flight(self: &Arc<Self>, environment: EnvironmentId, stale: Stale) -> Flight {
+        let begin = async {
+            let (accounts, tasks) = (Arc::clone(self), self.opened.tasks.clone());
+            let work = async move {
+                let outcome = accounts.get_token(environment, stale).await;
+                if let Err(error) = &outcome {
+                    tracing::warn!(account = %stale.0, %error, "no new access token");
+                    let failed = std::future::ready(outcome.clone()).boxed().shared();
+                    accounts.opened.renewals.0.insert(stale, failed).await;
+                }
+                outcome
+            };
+            let (tell, told) = tokio::sync::oneshot::channel();
+            tasks.spawn(async move { drop(tell.send(work.await)) });
+            async move { told.await.unwrap_or_else(|_| Err(cut_short())) }.boxed().shared()
+        };
+        self.opened.renewals.0.get_with(stale, begin).await
+    }
+
+    async fn get_token(self: &Arc<Self>, environment: EnvironmentId, stale: Stale) -> Result<Arc<Linked>> {
+        let hold = self.hold_token(stale.0).await?;
+        let outcome = self.get_token_under(&hold, environment, stale).await;
+        if let Err(error) = self.records.release_token(&hold).await {
+            tracing::warn!(account = %stale.0, %error, "the right to get a token was not given back; it ends by itself");
+        }
+        outcome
+    }
+
+    async fn hold_token(&self, account: AccountId) -> Result<Hold> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            if let Some(hold) = self.records.hold_token(account).await? {
+                return Ok(hold);
+            }
+            if Instant::now() >= until {
+                let detail =
+                    "Another node has been getting an access token for this account all the time. Send the request again.";
+                return Err(Error::new(Code::Busy, detail).retry_after(1));
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    async fn get_token_under(self: &Arc<Self>, hold: &Hold, environment: EnvironmentId, stale: Stale) -> Result<Arc<Linked>> {
+        let linked = self.read_anew(environment, stale.0).await?;
+        if stale_of(&linked.access) != stale && linked.access.age(self.clock.now()) == Age::Good {
+            return Ok(linked);
+        }
+        let token = self.upstream.token(&linked.access, self.clock.now()).await?;
+        self.keep_token(&linked, &token, hold).await?;
+        self.read_anew(environment, stale.0).await
+    }
+
+    async fn read_anew(self: &Arc<Self>, environment: EnvironmentId, account: AccountId) -> Result<Arc<Linked>> {
+        self.opened.forget(environment, account).await;
+        self.open_any(environment, &account.to_string()).await
+    }
+
+    /// Keeps the token unless the account was deleted or linked anew meanwhile.
+    async fn keep_token(&self, linked: &Linked, token: &Token, hold: &Hold) -> Result<()> {
+        let (id, mut version) = (linked.account.id, linked.version);
+        let sealed = seal(&linked.account, &linked.data_key, token)?;
+        for _ in 0..TRIES {
+            match self.records.put_token(id, sealed.clone(), version, hold).await {
+                Err(StoreError::Conflict(_)) => match self.records.get(id).await? {
+                    Some((now, newer)) if now.generation == linked.account.generation => version = newer,
+                    Some(_) => return Ok(()),
+                    None => return Err(Error::not_found()),
+                },
+                done => return Ok(done?),
+            }
+        }
+        Err(Error::new(Code::Busy, "The state of this account changes all the time. Send the request again."))
+    }
+}
+
+fn stale_of(access: &Access) -> Stale {
+    let version = access.renewal.as_ref().and_then(|renewal| renewal.version());
+    (access.account, access.generation, version.unwrap_or_default())
+}
+
+fn seal(account: &Account, key: &DataKey, token: &Token) -> Result<Bytes> {
+    let Token { secret, issued_at, expires_at, .. } = token;
+    let kept = Kept { access_token: secret.expose().to_owned(), issued_at: *issued_at, expires_at: *expires_at };
+    let plain = Zeroizing::new(serde_json::to_vec(&kept).map_err(Error::internal)?);
+    Ok(key.seal(place(account, ACCESS_TOKEN), &plain).into())
+}
+
+fn open(account: &Account, key: &DataKey, sealed: &[u8], version: u64) -> Option<Token> {
+    let plain = key.open(place(account, ACCESS_TOKEN), sealed).ok()?;
+    let Kept { access_token, issued_at, expires_at } = serde_json::from_slice(&plain).ok()?;
+    Some(Token { secret: Secret::new(access_token), issued_at, expires_at, version })
+}

@@ -1,0 +1,351 @@
+//! Access tokens: got once for everybody, kept sealed, renewed when the vendor refuses them, and one replay for the call.
+//! The real token endpoint is npm `oidc-provider`; endpoints that misbehave are our own.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+
+use super::{
+    bar_vendor::{Act, Asked, Vendor, answer, json_answer, scim},
+    vendor::{accounts, names, problem},
+};
+use crate::support::{
+    gateway::{ADMIN, Answer, Gateway, Kept, client},
+    peers::{self, Peer},
+};
+
+const METHOD: &str = "oauth2_client_credentials";
+
+fn authority(peer: &Peer) -> String {
+    peer.base().trim_start_matches("http://").split('/').next().unwrap().to_owned()
+}
+
+fn context(peer: &Peer) -> Value {
+    let client = &peer.ready["client"];
+    json!({"base_url": peer.base(), "token_url": peer.told("token_url"), "client_id": client["id"],
+        "client_secret": client["secret"], "scope": "scim.read scim.write"})
+}
+
+/// How often the token endpoint was asked.
+fn asked(peer: &mut Peer) -> u64 {
+    peer.order(&json!({}))["asked"].as_u64().unwrap()
+}
+
+/// Every token given so far is taken back.
+fn revoke(peer: &mut Peer) {
+    peer.order(&json!({"revoke": true}));
+}
+
+async fn users(gateway: &Gateway, account: &str) -> Answer {
+    gateway.get(&format!("/unified/user-directory/users?integrated_account_id={account}")).await
+}
+
+#[tokio::test]
+async fn one_token_serves_all_calls_and_each_way_in_is_cured_by_a_new_one() {
+    for kept in Kept::each() {
+        let mut peer = peers::oidc(600);
+        let gateway = Gateway::start(&kept, &authority(&peer));
+        let account = gateway.link("scim", METHOD, context(&peer)).await;
+        for _ in 0..5 {
+            let list = users(&gateway, &account).await;
+            assert_eq!((list.status, list.json()["result"].as_array().map(Vec::len)), (200, Some(3)), "{}", list.text());
+        }
+        assert_eq!(asked(&mut peer), 1);
+        let below = |prefix: &str, path: &str| format!("{prefix}/{path}integrated_account_id={account}");
+        let ways: [(&str, String, Option<Value>, u16); 7] = [
+            ("GET", below("/unified", "user-directory/users?"), None, 200),
+            ("GET", below("/unified", "user-directory/users/2?"), None, 200),
+            ("GET", below("/proxy", "Users?"), None, 200),
+            ("GET", below("/custom", "Users?"), None, 200),
+            ("POST", below("/custom", "echo?"), Some(json!({"by": "custom"})), 201),
+            ("GET", format!("/passthrough/{account}/Users"), None, 200),
+            ("POST", format!("/passthrough/{account}/echo"), Some(json!({"by": "passthrough"})), 201),
+        ];
+        for (turn, (method, path, body, status)) in ways.into_iter().enumerate() {
+            revoke(&mut peer);
+            let reply = gateway.call(method, &path, body.as_ref()).await;
+            assert_eq!(reply.status, status, "{method} {path}: {}", reply.text());
+            let said = peer.order(&json!({}));
+            assert_eq!(said["asked"], turn + 2, "{method} {path}");
+            assert_eq!(said["refused"], json!([method]), "{method} {path}: one refusal, one replay");
+            if path.starts_with("/passthrough") && method == "POST" {
+                assert_eq!((reply.json(), reply.header("x-scope")), (json!({"by": "passthrough"}), Some("scim.read scim.write")));
+            }
+        }
+        assert_eq!(gateway.get(&format!("/integrated-account/{account}")).await.json()["status"], "active");
+    }
+}
+
+#[tokio::test]
+async fn many_callers_on_two_nodes_get_one_token_together() {
+    let mut peer = peers::oidc(600);
+    let kept = Kept::redis();
+    let nodes = [Gateway::start(&kept, &authority(&peer)), Gateway::start(&kept, &authority(&peer))];
+    let account = nodes[0].link("scim", METHOD, context(&peer)).await;
+    assert_eq!(users(&nodes[1], &account).await.status, 200, "the other node reads the token that is kept");
+    assert_eq!(asked(&mut peer), 1);
+    for turn in 0..3 {
+        revoke(&mut peer);
+        let calls = (0..40).map(|number| {
+            let (node, account) = (&nodes[number % 2], account.as_str());
+            async move {
+                match number % 4 {
+                    0 | 1 => users(node, account).await,
+                    _ => node.get(&format!("/passthrough/{account}/Users")).await,
+                }
+            }
+        });
+        for reply in join_all(calls).await {
+            assert_eq!(reply.status, 200, "{}", reply.text());
+        }
+        assert_eq!(asked(&mut peer), turn + 2, "one token for forty callers");
+    }
+}
+
+#[tokio::test]
+async fn tokens_that_end_are_renewed_before_the_vendor_refuses_them() {
+    let mut peer = peers::oidc(3);
+    let gateway = Gateway::start(&Kept::embedded(), &authority(&peer));
+    let account = gateway.link("scim", METHOD, context(&peer)).await;
+    let end = tokio::time::Instant::now() + Duration::from_secs(10);
+    while tokio::time::Instant::now() < end {
+        let reply = gateway.get(&format!("/passthrough/{account}/Users")).await;
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert_eq!(users(&gateway, &account).await.status, 200, "after a pause longer than a token's life");
+    let said = peer.order(&json!({}));
+    assert_eq!(said["refused"], json!([]), "no token was sent that had ended");
+    let asked = said["asked"].as_u64().unwrap();
+    assert!((4..=12).contains(&asked), "{asked} tokens in 14 s");
+}
+
+#[tokio::test]
+async fn a_client_that_is_refused_is_not_linked_and_later_needs_reauthorisation() {
+    let mut peer = peers::oidc(600);
+    let gateway = Gateway::start(&Kept::embedded(), &authority(&peer));
+    let mut wrong = context(&peer);
+    wrong["client_secret"] = json!("wrong-synthetic-secret");
+    let import = json!({"tenant_id": "acme", "integration": "scim", "authentication_method": METHOD, "context": wrong});
+    let refused = gateway.call("POST", "/integrated-account", Some(&import)).await;
+    let document = problem(&refused, 422, "credential_refused", "vendor");
+    assert!(document["detail"].as_str().unwrap().contains("invalid_client"), "{document}");
+    assert!(!refused.text().contains("wrong-synthetic-secret"), "{}", refused.text());
+    assert_eq!(accounts(&gateway).await, Vec::<String>::new());
+
+    let account = gateway.link("scim", METHOD, context(&peer)).await;
+    let before = asked(&mut peer);
+    peer.order(&json!({"revoke": true, "forget": true}));
+    problem(&users(&gateway, &account).await, 401, "reauth_required", "vendor");
+    let shown = gateway.get(&format!("/integrated-account/{account}")).await.json();
+    assert_eq!(shown["status"], "needs_reauth", "{shown}");
+    for _ in 0..10 {
+        problem(&users(&gateway, &account).await, 401, "reauth_required", "vendor");
+    }
+    // The first call, and the test that is made once a minute behind those that follow.
+    assert!(asked(&mut peer) <= before + 2, "a broken account asks for tokens");
+}
+
+/// A vendor whose token endpoint does what the test says; it numbers its tokens, and takes the newest alone.
+struct Endpoint {
+    vendor: Vendor,
+    given: Arc<AtomicUsize>,
+    mood: Arc<Mutex<Mood>>,
+}
+
+/// What the token endpoint does.
+#[derive(Clone)]
+enum Mood {
+    Give(Value),
+    Answer(u16, &'static str, &'static str),
+    Hang(Duration),
+}
+
+impl Endpoint {
+    /// `takes` says whether a request with the token of this number is let through.
+    fn start(takes: impl Fn(&Asked, usize, usize) -> bool + Send + Sync + 'static) -> Self {
+        let (given, mood) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(Mood::Give(json!({})))));
+        let (count, now) = (given.clone(), mood.clone());
+        let vendor = Vendor::start(move |asked| match asked.path() {
+            "/token" => token(&count, &now.lock().unwrap().clone()),
+            _ => {
+                let number = asked.header("authorization").strip_prefix("Bearer numbered-token-").unwrap_or_default();
+                match takes(asked, number.parse().unwrap_or_default(), count.load(Ordering::SeqCst)) {
+                    true if asked.method != "GET" => Act::Send(answer(200, &[("x-length", &asked.length.to_string())], b"")),
+                    true => scim(asked, 3),
+                    false => Act::Send(answer(401, &[("x-vendor", "says no")], b"not this one")),
+                }
+            }
+        });
+        Self { vendor, given, mood }
+    }
+
+    fn set(&self, mood: Mood) {
+        *self.mood.lock().unwrap() = mood;
+    }
+
+    fn given(&self) -> usize {
+        self.given.load(Ordering::SeqCst)
+    }
+
+    fn context(&self) -> Value {
+        json!({"base_url": self.vendor.at("/scim"), "token_url": self.vendor.at("/token"), "client_id": "client",
+            "client_secret": "synthetic-client-secret"})
+    }
+
+    /// How often other paths than the endpoint's were asked.
+    fn called(&self) -> usize {
+        self.vendor.asked().iter().filter(|asked| asked.path() != "/token").count()
+    }
+}
+
+fn token(given: &AtomicUsize, mood: &Mood) -> Act {
+    match mood {
+        Mood::Answer(status, kind, body) => Act::Send(answer(*status, &[("content-type", kind)], body.as_bytes())),
+        Mood::Hang(time) => {
+            std::thread::sleep(*time);
+            Act::End(Vec::new())
+        }
+        Mood::Give(more) => {
+            let number = given.fetch_add(1, Ordering::SeqCst) + 1;
+            let mut reply = json!({"access_token": format!("numbered-token-{number}"), "token_type": "bearer"});
+            reply.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            json_answer(200, &reply)
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_vendor_that_refuses_every_token_is_asked_for_few() {
+    let endpoint = Endpoint::start(|asked, _, _| !asked.path().ends_with("/forbidden"));
+    let gateway = Gateway::start(&Kept::embedded(), &endpoint.vendor.authority());
+    let account = gateway.link("scim", METHOD, endpoint.context()).await;
+    let (given, called) = (endpoint.given(), endpoint.called());
+    let path = format!("/passthrough/{account}/forbidden");
+    let reply = gateway.get(&path).await;
+    assert_eq!((reply.status, reply.text().as_str(), reply.header("x-vendor")), (401, "not this one", Some("says no")));
+    assert_eq!(endpoint.given(), given + 1);
+    let passed = endpoint.vendor.asked().into_iter().filter(|asked| asked.path().ends_with("/forbidden")).count();
+    assert_eq!(passed, 2, "the call and one replay");
+    for _ in 0..20 {
+        assert_eq!(gateway.get(&path).await.status, 401);
+    }
+    assert_eq!(endpoint.given(), given + 1, "refusals that are not the token's make no tokens");
+    // Each further call goes once; the doubt they cast on the account is tested once a minute.
+    assert!(endpoint.called() - called <= 22 + 2, "{}", endpoint.called() - called);
+    assert_eq!(users(&gateway, &account).await.status, 200, "the account is as good as before");
+}
+
+#[tokio::test]
+async fn a_body_too_long_for_a_copy_gets_the_refusal_and_the_next_call_the_new_token() {
+    let endpoint = Endpoint::start(|_, number, given| number == given);
+    let gateway = Gateway::start(&Kept::embedded(), &endpoint.vendor.authority());
+    let account = gateway.link("scim", METHOD, endpoint.context()).await;
+    let url = format!("{}/passthrough/{account}/upload", gateway.base);
+    let put = |body: reqwest::Body| client().put(&url).bearer_auth(ADMIN).body(body).send();
+    let streamed = |pieces: usize| {
+        let pieces = (0..pieces).map(|_| Ok::<_, std::io::Error>(vec![7_u8; 1000]));
+        reqwest::Body::wrap_stream(futures_util::stream::iter(pieces))
+    };
+    for (body, length, expected) in [
+        (vec![7; 64 * 1024].into(), "65536", 200),
+        (streamed(64), "64000", 200),
+        (reqwest::Body::from(Vec::new()), "0", 200),
+        (vec![7; 64 * 1024 + 1].into(), "65537", 401),
+        (streamed(70), "70000", 401),
+    ] {
+        endpoint.given.fetch_add(1, Ordering::SeqCst);
+        let reply = put(body).await.unwrap();
+        assert_eq!(reply.status().as_u16(), expected, "{length}");
+        if expected == 200 {
+            assert_eq!(reply.headers()["x-length"], length);
+        }
+        assert_eq!(put(vec![7; 3].into()).await.unwrap().status().as_u16(), 200, "after {length}");
+    }
+}
+
+#[tokio::test]
+async fn an_endpoint_that_fails_for_a_while_breaks_no_account() {
+    let endpoint = Endpoint::start(|_, number, given| number == given);
+    let gateway = Gateway::start(&Kept::embedded(), &endpoint.vendor.authority());
+    let account = gateway.link("scim", METHOD, endpoint.context()).await;
+    let html = "<html>log in</html>";
+    let moods: [(Mood, u16, &str); 9] = [
+        (Mood::Answer(500, "text/html", html), 500, "vendor_error"),
+        (Mood::Answer(200, "text/html", html), 502, "vendor_bad_answer"),
+        (Mood::Answer(200, "application/json", ""), 502, "vendor_bad_answer"),
+        (Mood::Answer(200, "application/json", r#"{"access_token":7}"#), 502, "vendor_bad_answer"),
+        (Mood::Answer(429, "application/json", "{}"), 429, "vendor_rate_limited"),
+        (Mood::Answer(302, "text/html", html), 502, "vendor_error"),
+        (Mood::Answer(401, "text/html", html), 502, "vendor_error"),
+        (Mood::Answer(400, "application/json", r#"{"error":"temporarily_unavailable"}"#), 502, "vendor_error"),
+        (Mood::Hang(Duration::from_millis(50)), 502, "vendor_bad_answer"),
+    ];
+    for (mood, status, code) in moods {
+        let shown = match &mood {
+            Mood::Answer(status, kind, body) => format!("{status} {kind} {body}"),
+            _ => "the connection ends".to_owned(),
+        };
+        // What is in force ends: the vendor takes only what was given later.
+        endpoint.given.fetch_add(1, Ordering::SeqCst);
+        endpoint.set(mood);
+        let reply = users(&gateway, &account).await;
+        assert_eq!((reply.status, reply.code().as_str()), (status, code), "{shown}: {}", reply.text());
+        assert!(!reply.text().contains("synthetic-client-secret"), "{shown}");
+        let refused = gateway.get(&format!("/passthrough/{account}/Users")).await;
+        assert_eq!((refused.status, refused.text().as_str()), (401, "not this one"), "{shown}: the vendor's own words");
+        assert_eq!(gateway.get(&format!("/integrated-account/{account}")).await.json()["status"], "active", "{shown}");
+        endpoint.set(Mood::Give(json!({"expires_in": "3600"})));
+        let end = tokio::time::Instant::now() + Duration::from_secs(10);
+        while users(&gateway, &account).await.status != 200 {
+            assert!(tokio::time::Instant::now() < end, "{shown}: the endpoint is not asked again");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn odd_lives_are_no_reason_to_refuse_a_token() {
+    let endpoint = Endpoint::start(|_, number, given| number == given);
+    let gateway = Gateway::start(&Kept::embedded(), &endpoint.vendor.authority());
+    for life in
+        [json!(null), json!(0), json!(-5), json!("soon"), json!("3600"), json!(3599.5), json!(1e300), json!([1]), json!({})]
+    {
+        endpoint.set(Mood::Give(json!({"expires_in": life, "token_type": null})));
+        let account = gateway.link("scim", METHOD, endpoint.context()).await;
+        let given = endpoint.given();
+        for _ in 0..3 {
+            assert_eq!(users(&gateway, &account).await.status, 200, "{life}");
+        }
+        assert_eq!(endpoint.given(), given, "{life}: used until it is refused");
+    }
+    endpoint.set(Mood::Give(json!({"access_token": "a token\r\nwith: lines"})));
+    let import =
+        json!({"tenant_id": "acme", "integration": "scim", "authentication_method": METHOD, "context": endpoint.context()});
+    let refused = gateway.call("POST", "/integrated-account", Some(&import)).await;
+    assert_eq!(refused.status, 422, "{}", refused.text());
+}
+
+#[tokio::test]
+async fn the_endpoint_is_part_of_what_secrets_are_bound_to() {
+    let endpoint = Endpoint::start(|_, number, given| number == given);
+    let gateway = Gateway::start(&Kept::embedded(), &endpoint.vendor.authority());
+    let account = gateway.link("scim", METHOD, endpoint.context()).await;
+    let path = format!("/integrated-account/{account}");
+    let elsewhere = json!({"context": {"token_url": endpoint.vendor.at("/elsewhere")}});
+    let before = endpoint.vendor.count();
+    names(&gateway.call("PATCH", &path, Some(&elsewhere)).await, 422, "secrets_required", "client_secret");
+    assert_eq!(endpoint.vendor.count(), before, "the secret went nowhere");
+    let outside = json!({"context": {"token_url": "http://10.0.0.1/token", "client_secret": "s"}});
+    let refused = gateway.call("PATCH", &path, Some(&outside)).await;
+    assert_eq!(refused.status, 422, "{}", refused.text());
+    assert_eq!(users(&gateway, &account).await.status, 200);
+}

@@ -12,11 +12,12 @@ use std::{
 use bytes::Bytes;
 use futures_util::{
     FutureExt,
-    future::{BoxFuture, Shared},
+    future::{BoxFuture, Shared, ready},
 };
 use jiff::Timestamp;
 use moka::{Expiry, future::Cache};
 use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
 use super::{
@@ -43,7 +44,15 @@ const BACK_OFF: Duration = Duration::from_secs(3);
 /// Tries to keep a token while other things of the account are noted.
 const TRIES: usize = 10;
 
-type Flight = Shared<BoxFuture<'static, Result<Arc<Linked>>>>;
+/// The outcome of getting a token, for everybody who waits for it.
+#[derive(Clone)]
+struct Flight(Shared<BoxFuture<'static, Result<Arc<Linked>>>>);
+
+impl Flight {
+    fn of(outcome: impl Future<Output = Result<Arc<Linked>>> + Send + 'static) -> Self {
+        Self(outcome.boxed().shared())
+    }
+}
 
 /// The token that is no good any more: account, generation of its credential, version it is kept under.
 type Stale = (AccountId, u64, u64);
@@ -142,27 +151,27 @@ impl Accounts {
     }
 
     async fn other_token(self: &Arc<Self>, environment: EnvironmentId, stale: Stale) -> Result<Arc<Linked>> {
-        self.flight(environment, stale).await.await
+        self.flight(environment, stale).await.0.await
     }
 
     /// The one flight of this node for a token that is no good any more, begun if there is none.
     async fn flight(self: &Arc<Self>, environment: EnvironmentId, stale: Stale) -> Flight {
-        let begin = async {
-            let (accounts, tasks) = (Arc::clone(self), self.opened.tasks.clone());
-            let work = async move {
-                let outcome = accounts.get_token(environment, stale).await;
-                if let Err(error) = &outcome {
-                    tracing::warn!(account = %stale.0, %error, "no new access token");
-                    let failed = std::future::ready(outcome.clone()).boxed().shared();
-                    accounts.opened.renewals.0.insert(stale, failed).await;
-                }
-                outcome
-            };
-            let (tell, told) = tokio::sync::oneshot::channel();
-            tasks.spawn(async move { drop(tell.send(work.await)) });
-            async move { told.await.unwrap_or_else(|_| Err(cut_short())) }.boxed().shared()
-        };
-        self.opened.renewals.0.get_with(stale, begin).await
+        self.opened.renewals.0.get_with(stale, async { self.begin(environment, stale) }).await
+    }
+
+    fn begin(self: &Arc<Self>, environment: EnvironmentId, stale: Stale) -> Flight {
+        let accounts = Arc::clone(self);
+        let (tell, told) = oneshot::channel();
+        self.opened.tasks.spawn(async move {
+            let outcome = accounts.get_token(environment, stale).await;
+            if let Err(error) = &outcome {
+                tracing::warn!(account = %stale.0, %error, "no new access token");
+                accounts.opened.renewals.0.insert(stale, Flight::of(ready(outcome.clone()))).await;
+            }
+            // Whoever waited may have left.
+            let _ = tell.send(outcome);
+        });
+        Flight::of(async move { told.await.unwrap_or_else(|_| Err(cut_short())) })
     }
 
     async fn get_token(self: &Arc<Self>, environment: EnvironmentId, stale: Stale) -> Result<Arc<Linked>> {

@@ -63,7 +63,8 @@ pub fn documented(config: &mut ServiceConfig) {
     config.service(unified_write::add_group_member).service(unified_write::remove_group_member);
     config.service(unified_access::list_role_assignments).service(unified_access::get_role_assignment);
     config.service(unified_access::create_role_assignment).service(unified_access::delete_role_assignment);
-    config.service(unified_access::list_licenses).service(unified_access::get_license).service(unified_access::list_activities);
+    config.service(unified_access::list_licenses).service(unified_access::get_license);
+    config.service(unified_access::list_activities).service(unified_access::get_activity);
     config.service(proxy::list_proxy_resource).service(proxy::get_proxy_resource);
     config.service(proxy_write::create_proxy_resource).service(proxy_write::update_proxy_resource);
     config.service(proxy_write::delete_proxy_resource).service(proxy_write::run_proxy_method);

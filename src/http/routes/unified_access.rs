@@ -22,7 +22,7 @@ use crate::{
         schema_write::{CompanyParams, WriteRoleAssignment},
         write::Write,
     },
-    model::{DirectoryLicense, Resource, RoleAssignment},
+    model::{Activity, DirectoryLicense, Resource, RoleAssignment},
     service::ChangeAsk,
 };
 
@@ -108,4 +108,13 @@ pub async fn get_license(call: Gets, id: Path<String>, state: Data<State>) -> An
 #[get("/unified/user-directory/activities")]
 pub async fn list_activities(call: Lists, request: HttpRequest, state: Data<State>) -> Answer {
     page(call, &request, &state, Resource::Activity, None).await
+}
+
+/// One activity, where the vendor shows one alone.
+#[utoipa::path(tag = "directory", security(("bearer" = ["directory:read"])),
+    params(("id" = String, Path, description = "The activity's id, percent-encoded."), CallParams, DataParams, EnvelopeParams),
+    responses((status = 200, description = "The activity.", body = Activity)))]
+#[get("/unified/user-directory/activities/{id}")]
+pub async fn get_activity(call: Gets, id: Path<String>, state: Data<State>) -> Answer {
+    record(call, &state, Resource::Activity, &id).await
 }

@@ -105,6 +105,9 @@ fn meta(linked: &Linked, resource: Resource, method: String) -> MethodMeta {
 /// How a method of the vendor's own works: called at `POST /unified/{model}/{resource}/{method}`, its answer is the vendor's.
 fn own_meta(linked: &Linked, resource: Resource, method: String) -> Result<MethodMeta> {
     let def = linked.access.method.resources.get(&resource);
+    if def.is_some_and(|def| def.reason(&method).is_some()) {
+        capability::require_unified_method(linked, resource, &method)?;
+    }
     let own = def.and_then(|def| def.methods.offered.get(&method)).ok_or_else(|| {
         let known = def.into_iter().flat_map(|def| def.methods.offered.keys()).map(|name| format!(", `{name}`"));
         let known: String = known.collect();

@@ -6,12 +6,17 @@ use std::{
 };
 
 use futures_util::future::join_all;
+use rollcall::sandbox::keeper_commander::Faults;
 use serde_json::json;
 
-use super::bar_vendor::{Act, Vendor, json_answer, scim};
-use crate::support::{
-    gateway::{ADMIN, Gateway, Kept, client},
-    long,
+use super::bar_vendor::{Act, Vendor, address_of, json_answer, scim};
+use crate::{
+    keeper::bench::stand_in,
+    support::{
+        gateway::{ADMIN, Gateway, Kept, client},
+        house::authority,
+        long,
+    },
 };
 
 /// Answers at once, after a while, or in pieces that take as long.
@@ -98,6 +103,59 @@ async fn u_06_the_end_breaks_no_reply() {
     for round in 0..rounds {
         drains(round, long_call).await;
     }
+}
+
+/// Writes are made to their end, and the lock of a Commander service is given back: the next node need not wait for its lease.
+#[tokio::test]
+async fn u_06_the_end_cuts_off_no_write_and_keeps_no_lock() {
+    let slow = Vendor::start(|asked| {
+        if asked.method == "POST" {
+            std::thread::sleep(Duration::from_secs(3));
+            return json_answer(201, &json!({"id": "u1", "userName": address_of(1), "active": true}));
+        }
+        scim(asked, 3)
+    });
+    let faults = Faults { users: 2, queue: false, events: 0, is_msp: false, delay: Duration::from_millis(400), ..Faults::default() };
+    let (keeper, _control) = stand_in(faults);
+    let kept = Kept::embedded();
+    let allow = format!("{},{}", slow.authority(), authority(&keeper.base));
+    let gateway = Gateway::start(&kept, &allow);
+    let scim_account = gateway.link("scim", "bearer", json!({"base_url": slow.at("/scim"), "token": "drained-token"})).await;
+    let context = json!({"service_url": keeper.base, "api_key": keeper.token});
+    let keeper_account = gateway.link("keeper", "service_mode", context.clone()).await;
+    let users = |account: &str| format!("/unified/user-directory/users?integrated_account_id={account}");
+    let made = json!({"username": address_of(1), "emails": [{"email": address_of(1), "is_primary": true}]});
+    let asked_for = json!({"emails": [{"email": "drained@northwind.example", "is_primary": true}]});
+    let command = json!({"command": "enterprise-info --users --format json"});
+    let pid = rustix::process::Pid::from_raw(gateway.pid as i32).unwrap();
+    let end = async {
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    };
+    let (scim_users, keeper_users) = (users(&scim_account), users(&keeper_account));
+    let passthrough = format!("/passthrough/{keeper_account}/api/v1/executecommand");
+    let keyed = [("idempotency-key", "drained-1")];
+    let (written, invited, said, ()) = tokio::join!(
+        gateway.call_with(ADMIN, &keyed, "POST", &scim_users, Some(&made)),
+        gateway.call("POST", &keeper_users, Some(&asked_for)),
+        gateway.call("POST", &passthrough, Some(&command)),
+        end
+    );
+    for answer in [&written, &invited, &said] {
+        assert!((200..300).contains(&answer.status), "{}", answer.text());
+    }
+    let posts = slow.asked().iter().filter(|asked| asked.method == "POST").count();
+    assert_eq!(posts, 1, "the write was made once");
+    assert!(gateway.stop(), "the exit code is 0");
+
+    let next = Gateway::start(&kept, &allow);
+    let again = next.call_with(ADMIN, &keyed, "POST", &scim_users, Some(&made)).await;
+    assert_eq!((again.status, again.header("idempotent-replayed")), (written.status, Some("true")), "{}", again.text());
+    let begun = Instant::now();
+    let said = next.call("POST", &passthrough, Some(&command)).await;
+    assert_eq!(said.status, 200, "{}", said.text());
+    assert!(said.text().contains("drained@northwind.example"), "{}", said.text());
+    assert!(begun.elapsed() < Duration::from_secs(10), "the service's lock was kept: {:?}", begun.elapsed());
 }
 
 #[tokio::test]

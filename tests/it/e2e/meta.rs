@@ -81,6 +81,16 @@ async fn what_is_said_of_each_cell_is_what_its_call_answers() {
             let can_get = offers(&capabilities, "unified", resource, "get");
             assert_eq!(known_one == 200, can_get, "{integration} {resource} get: {described_one}");
             assert_eq!(got == 200, can_get, "{integration} {resource} get: {record}");
+            // `/me` is one, so that there is no path for one of them.
+            if status == 200 && !can_get && resource != "me" {
+                assert_eq!(record["code"], described_one["code"], "{integration} {resource} get: {record}");
+                assert!(record["detail"].as_str().is_some_and(|why| why.contains("https://")), "{integration}: {record}");
+            }
+            if resource == "users" {
+                let (refused, lesser) = demo.get(&meta("downgrade")).await;
+                assert_eq!((refused, &lesser["code"]), (405, &json!("method_not_supported")), "{integration}: {lesser}");
+                assert!(lesser["detail"].as_str().is_some_and(|why| why.contains("https://")), "{integration}: {lesser}");
+            }
             if status == 200 {
                 offered += 1;
                 check_filters(&demo, &list, &described, &capabilities, resource).await;

@@ -82,6 +82,7 @@ const ENTRIES: &[(&str, Id, bool, Option<&str>)] = &[
     ("GET /proxy/{resource}/{id}", Id::Record, true, None),
     ("GET /readyz", Id::None, false, None),
     ("GET /unified/user-directory/activities", Id::None, true, None),
+    ("GET /unified/user-directory/activities/{id}", Id::Record, true, None),
     ("GET /unified/user-directory/groups", Id::None, true, None),
     ("GET /unified/user-directory/groups/{id}", Id::Record, true, None),
     ("GET /unified/user-directory/groups/{id}/members", Id::Record, true, None),

@@ -36,6 +36,7 @@ GET /proxy/{resource} ReadProxy
 GET /proxy/{resource}/{id} ReadProxy
 GET /readyz -
 GET /unified/user-directory/activities ReadDirectory
+GET /unified/user-directory/activities/{id} ReadDirectory
 GET /unified/user-directory/groups ReadDirectory
 GET /unified/user-directory/groups/{id} ReadDirectory
 GET /unified/user-directory/groups/{id}/members ReadDirectory

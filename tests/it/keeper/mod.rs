@@ -2,7 +2,7 @@
 
 mod access;
 mod around;
-mod bench;
+pub mod bench;
 mod connector;
 mod custom;
 mod parity;

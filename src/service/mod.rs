@@ -11,6 +11,7 @@ pub mod filter;
 mod fresh;
 pub mod idempotency;
 mod lines;
+mod members;
 mod meters;
 pub mod open;
 mod order;

@@ -5,8 +5,9 @@ use std::cmp::Ordering;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, value::RawValue};
+use serde_json::value::RawValue;
 
+use super::members::{Members, Seen};
 use crate::{
     connector::ResourceDef,
     error::{Code, Error, Result},
@@ -70,7 +71,7 @@ impl Order {
     }
 
     /// The key of a mapped record.
-    pub fn key(&self, def: &ResourceDef, record: &Value) -> Option<Key> {
+    pub fn key(&self, def: &ResourceDef, record: &Members<'_>) -> Option<Key> {
         let kind = def.resource.shape().field(&self.field)?.kind;
         key(kind, record.get(&self.field)?)
     }
@@ -86,22 +87,27 @@ impl Order {
 }
 
 /// Of a list, its main element counts, else its first; of an object, its address, name or id.
-fn key(kind: Kind, value: &Value) -> Option<Key> {
-    match (kind, value) {
-        (Kind::List(inner), Value::Array(items)) => {
-            let main = items.iter().find(|item| item.get("is_primary") == Some(&Value::Bool(true)));
+fn key(kind: Kind, value: &RawValue) -> Option<Key> {
+    match (kind, Seen::of(value)) {
+        (Kind::List(inner), Seen::List(items)) => {
+            let main = items.iter().find(|item| matches!(part(Seen::of(item), "is_primary"), Some(Seen::Flag(true))));
             key(*inner, main.or(items.first())?)
         }
-        (Kind::Object(_), object) => {
-            let part = ["email", "name", "number", "id"].iter().find_map(|part| object.get(part)?.as_str())?;
-            Some(text(part))
-        }
-        (Kind::Time, Value::String(time)) => time.parse().ok().map(Key::Time),
-        (Kind::Number, Value::Number(number)) => number.as_f64().map(place_of).map(Key::Number),
-        (Kind::Bool, Value::Bool(flag)) => Some(Key::Flag(*flag)),
-        (_, Value::String(word)) => Some(text(word)),
+        (Kind::Object(_), Seen::Object(object)) => ["email", "name", "number", "id"].iter().find_map(|name| {
+            let Seen::Text(word) = Seen::of(object.get(name)?) else { return None };
+            Some(text(&word))
+        }),
+        (Kind::Time, Seen::Text(time)) => time.parse().ok().map(Key::Time),
+        (Kind::Number, Seen::Number(number)) => Some(Key::Number(place_of(number))),
+        (Kind::Bool, Seen::Flag(flag)) => Some(Key::Flag(flag)),
+        (_, Seen::Text(word)) => Some(text(&word)),
         _ => None,
     }
+}
+
+fn part<'a>(value: Seen<'a>, name: &str) -> Option<Seen<'a>> {
+    let Seen::Object(members) = value else { return None };
+    members.get(name).map(Seen::of)
 }
 
 /// The bits of a number, so that the greater number has the greater bits.
@@ -124,13 +130,13 @@ pub fn too_long(why: &str) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::model::{Resource, User};
 
     fn place(kind_of: &str, value: Value) -> Option<Key> {
-        key(User::SHAPE.field(kind_of).unwrap().kind, &value)
+        key(User::SHAPE.field(kind_of).unwrap().kind, &serde_json::value::to_raw_value(&value).unwrap())
     }
 
     #[test]

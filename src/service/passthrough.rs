@@ -7,7 +7,6 @@ mod method_config;
 use std::{cell::Cell, rc::Rc, sync::Arc};
 
 use bytes::Bytes;
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 
 pub use custom::{CustomAsk, CustomReply};
 pub(super) use custom::{not_confirmed, taken};
@@ -15,6 +14,7 @@ pub(super) use custom::{not_confirmed, taken};
 use super::{
     Linked,
     accounts::{Accounts, cut_short},
+    members::Members,
 };
 use crate::{
     connector::{Deny, PathPattern, Proxy, Words},
@@ -217,7 +217,7 @@ impl Words {
 /// A text member of a JSON object. A body that is not one object, or names the member twice, is refused: two parsers could
 /// read it differently.
 fn read_member(body: &Bytes, member: &str) -> Result<Option<String>> {
-    let read: Object<'_> = serde_json::from_slice(body)
+    let read: Members<'_> = serde_json::from_slice(body)
         .map_err(|_| Error::new(Code::InvalidBody, "The body must be one JSON object.").field(member))?;
     let mut found = read.0.iter().filter(|(name, _)| name.eq_ignore_ascii_case(member));
     let Some((name, value)) = found.next() else { return Ok(None) };
@@ -232,37 +232,15 @@ fn read_member(body: &Bytes, member: &str) -> Result<Option<String>> {
 
 /// A JSON object without some of its members; nothing when none is left. Values stay as they were written.
 pub(super) fn raw_without(body: &Bytes, names: &[&str]) -> Result<Bytes> {
-    let object = serde_json::from_slice::<Object<'_>>(body);
+    let object = serde_json::from_slice::<Members<'_>>(body);
     object.map(|object| without(&object, names)).map_err(|_| Error::new(Code::InvalidBody, "The body must be one JSON object."))
 }
 
-fn without(object: &Object<'_>, names: &[&str]) -> Bytes {
-    let kept = object.0.iter().filter(|(name, _)| !names.contains(&name.as_str()));
+fn without(object: &Members<'_>, names: &[&str]) -> Bytes {
+    let kept = object.0.iter().filter(|(name, _)| !names.contains(&name.as_ref()));
     let kept: Vec<String> =
-        kept.map(|(name, value)| format!("{}:{}", serde_json::Value::from(name.as_str()), value.get())).collect();
+        kept.map(|(name, value)| format!("{}:{}", serde_json::Value::from(name.as_ref()), value.get())).collect();
     if kept.is_empty() { Bytes::new() } else { Bytes::from(format!("{{{}}}", kept.join(","))) }
-}
-
-struct Object<'a>(Vec<(String, &'a serde_json::value::RawValue)>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        struct Members;
-        impl<'de> Visitor<'de> for Members {
-            type Value = Vec<(String, &'de serde_json::value::RawValue)>;
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a JSON object")
-            }
-            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> std::result::Result<Self::Value, M::Error> {
-                let mut members = Vec::new();
-                while let Some(name) = map.next_key()? {
-                    members.push((name, map.next_value()?));
-                }
-                Ok(members)
-            }
-        }
-        deserializer.deserialize_map(Members).map(Object)
-    }
 }
 
 impl PathPattern {

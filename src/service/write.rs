@@ -3,12 +3,14 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
+use serde::Serializer;
 use serde_json::{Value, value::RawValue};
 
 use super::{
     Linked, OneQuery,
-    directory::{ListQuery, OneRecord, ResponseFormat, parse_mapped},
+    directory::{ListQuery, OneRecord, ResponseFormat},
     filter::{Plan, Unsaid},
+    members::{Members, Seen},
     order::{Key, Order, Placed},
     walk::debug_of,
 };
@@ -196,26 +198,36 @@ impl<'a> Writer<'a> {
         self.scratch.clear();
         let mapped = mapping.apply_to(page, index, Options::default(), &mut self.scratch);
         let mapped = mapped.map_err(|why| bad_record(self.def, &why))?;
-        match wanted {
-            true if self.places.is_some() => self.place_if_it_holds(record, mapped.warnings)?,
-            true => self.take_if_it_holds(record, mapped.warnings)?,
-            false => {}
+        if wanted {
+            let scratch = std::mem::take(&mut self.scratch);
+            let judged = self.judge(record, &scratch, mapped.warnings);
+            self.scratch = scratch;
+            judged?;
         }
         Ok(mapped.id)
     }
 
-    /// Keeps the record in `scratch`, if it satisfies the filters, until its place is known.
-    fn place_if_it_holds(&mut self, record: &[u8], warnings: Vec<Warning>) -> Result<()> {
-        let value = parse_mapped(&self.scratch)?;
-        if !self.holds(&value) {
+    /// Writes or keeps the record, whose unified form is `mapped`, if it satisfies the filters.
+    fn judge(&mut self, record: &[u8], mapped: &[u8], warnings: Vec<Warning>) -> Result<()> {
+        let members: Members<'_> = serde_json::from_slice(mapped).map_err(Error::internal)?;
+        self.unsaid.look(self.plan, &members);
+        if !self.plan.holds(&members) {
             return Ok(());
         }
+        match self.places.is_some() {
+            true => self.place(record, mapped, &members, warnings),
+            false => self.write_judged(record, mapped, &members, warnings),
+        }
+    }
+
+    /// Keeps a record until its place is known.
+    fn place(&mut self, record: &[u8], mapped: &[u8], members: &Members<'_>, warnings: Vec<Warning>) -> Result<()> {
         let Some(places) = &mut self.places else { return Ok(()) };
-        let unified: &RawValue = serde_json::from_slice(&self.scratch).map_err(Error::internal)?;
+        let unified: &RawValue = serde_json::from_slice(mapped).map_err(Error::internal)?;
         let record: &RawValue = serde_json::from_slice(record).map_err(Error::internal)?;
         let placed = serde_json::to_vec(&Placed { unified, record, warnings }).map_err(Error::internal)?;
         places.bytes += placed.len();
-        places.records.push((places.order.key(self.def, &value), placed));
+        places.records.push((places.order.key(self.def, members), placed));
         self.count += 1;
         Ok(())
     }
@@ -223,9 +235,8 @@ impl<'a> Writer<'a> {
     /// Writes a record that was put in its place before.
     pub fn take_placed(&mut self, bytes: &[u8]) -> Result<()> {
         let placed: Placed<'_> = serde_json::from_slice(bytes).map_err(Error::internal)?;
-        self.scratch.clear();
-        self.scratch.extend_from_slice(placed.unified.get().as_bytes());
-        self.write_scratch(placed.record.get().as_bytes(), parse_mapped(&self.scratch)?, placed.warnings)
+        let members: Members<'_> = serde_json::from_str(placed.unified.get()).map_err(Error::internal)?;
+        self.write_judged(placed.record.get().as_bytes(), placed.unified.get().as_bytes(), &members, placed.warnings)
     }
 
     fn writes_unread(&self) -> bool {
@@ -243,56 +254,37 @@ impl<'a> Writer<'a> {
         Ok(mapped.id)
     }
 
-    /// Writes the record, whose unified form is in `scratch`, if it satisfies the filters.
-    fn take_if_it_holds(&mut self, record: &[u8], warnings: Vec<Warning>) -> Result<()> {
-        let value = parse_mapped(&self.scratch)?;
-        if self.holds(&value) { self.write_scratch(record, value, warnings) } else { Ok(()) }
-    }
-
-    fn holds(&mut self, value: &Value) -> bool {
-        self.unsaid.look(self.plan, value);
-        self.plan.holds(value)
-    }
-
-    /// Writes the record, whose unified form is in `scratch` and read as `value`.
-    fn write_scratch(&mut self, record: &[u8], value: Value, warnings: Vec<Warning>) -> Result<()> {
+    /// Writes the record, whose unified form is `mapped`, as the caller wants it, without mapping it again.
+    fn write_judged(&mut self, record: &[u8], mapped: &[u8], members: &Members<'_>, warnings: Vec<Warning>) -> Result<()> {
         warnings.into_iter().for_each(|warning| self.warn(warning));
         let start = self.separate();
         if let Form::KeyedBy(field) = self.writing.form.clone() {
-            self.write_key(&field, &value)?;
+            self.write_key(&field, members)?;
         }
-        match self.writing.raw {
-            true => self.out.extend_from_slice(record),
-            false => self.write_judged(record, value)?,
+        match (self.writing.raw, self.writing.exclude.as_slice()) {
+            (true, _) => self.out.extend_from_slice(record),
+            (false, []) => self.out.extend_from_slice(mapped),
+            (false, exclude) => {
+                let kept = members.0.iter().filter(|(name, _)| !exclude.iter().any(|excluded| excluded == name));
+                let mut object = serde_json::Serializer::new(&mut self.out);
+                object.collect_map(kept.map(|(name, value)| (name, value))).map_err(Error::internal)?;
+            }
+        }
+        if self.writing.remote_data && !self.writing.raw {
+            append_remote_data(record, &mut self.out);
         }
         self.end(start);
         Ok(())
     }
 
-    /// Writes the record in `scratch`, read as `value`, as the caller wants it, without mapping it again.
-    fn write_judged(&mut self, record: &[u8], mut value: Value) -> Result<()> {
-        if self.writing.exclude.is_empty() {
-            self.out.extend_from_slice(&self.scratch);
-        } else {
-            if let Some(fields) = value.as_object_mut() {
-                fields.retain(|name, _| !self.writing.exclude.contains(name));
-            }
-            serde_json::to_writer(&mut self.out, &value).map_err(Error::internal)?;
-        }
-        if self.writing.remote_data {
-            append_remote_data(record, &mut self.out);
-        }
-        Ok(())
-    }
-
     /// A key that is missing or taken falls back to the record's id, so that no record is lost.
-    fn write_key(&mut self, field: &str, value: &Value) -> Result<()> {
-        let text = |value: &Value| match value {
-            Value::String(text) => Some(text.clone()),
-            Value::Null => None,
-            other => Some(other.to_string()),
+    fn write_key(&mut self, field: &str, members: &Members<'_>) -> Result<()> {
+        let text = |value: &RawValue| match Seen::of(value) {
+            Seen::Text(text) => Some(text.into_owned()),
+            Seen::Null => None,
+            _ => Some(value.get().to_owned()),
         };
-        let wanted = value.get(field).and_then(text);
+        let wanted = members.get(field).and_then(text);
         let key = match wanted.filter(|key| !self.keys.contains(key)) {
             Some(key) => key,
             None => {
@@ -301,7 +293,7 @@ impl<'a> Writer<'a> {
                     message: format!("Some records have no `{field}` of their own; they are keyed by `id`."),
                     field: Some(field.to_owned()),
                 });
-                let id = value.get("id").and_then(text).unwrap_or_default();
+                let id = members.get("id").and_then(text).unwrap_or_default();
                 if self.keys.contains(&id) { format!("{id}#{}", self.count) } else { id }
             }
         };

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
-use serde_json::Value;
 
 use super::{Filter, FilterOp, operators};
 use crate::{
     error::{Code, Error, Result},
     model::Kind,
+    service::members::Seen,
 };
 
 /// Texts that people write in any case.
@@ -67,18 +67,16 @@ impl Values {
     }
 
     /// Whether a leaf stands so to one of them.
-    pub(super) fn compare(&self, leaf: &Value, op: FilterOp) -> bool {
+    pub(super) fn compare(&self, leaf: &Seen<'_>, op: FilterOp) -> bool {
         match (self, leaf) {
-            (Values::Texts(texts), Value::String(text)) => texts.contains(text),
-            (Values::AnyCase(texts), Value::String(text)) => texts.contains(&text.to_lowercase()),
-            (Values::Part(part), Value::String(text)) => text.to_lowercase().contains(part),
-            (Values::Bool(wanted), Value::Bool(flag)) => wanted == flag,
-            (Values::Times(wanted), Value::String(text)) => {
+            (Values::Texts(texts), Seen::Text(text)) => texts.contains(text.as_ref()),
+            (Values::AnyCase(texts), Seen::Text(text)) => texts.contains(&text.to_lowercase()),
+            (Values::Part(part), Seen::Text(text)) => text.to_lowercase().contains(part),
+            (Values::Bool(wanted), Seen::Flag(flag)) => wanted == flag,
+            (Values::Times(wanted), Seen::Text(text)) => {
                 text.parse::<Timestamp>().is_ok_and(|time| wanted.iter().any(|wanted| stands(&time, op, wanted)))
             }
-            (Values::Numbers(wanted), Value::Number(number)) => {
-                number.as_f64().is_some_and(|number| wanted.iter().any(|wanted| stands(&number, op, wanted)))
-            }
+            (Values::Numbers(wanted), Seen::Number(number)) => wanted.iter().any(|wanted| stands(number, op, wanted)),
             _ => false,
         }
     }

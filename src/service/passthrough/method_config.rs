@@ -9,10 +9,11 @@ use http::Method;
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 
-use super::{CustomAsk, Object, without};
+use super::{CustomAsk, without};
 use crate::{
     error::{Code, Error, Result},
     mapping::Path,
+    service::members::Members,
     upstream::query::Query,
 };
 
@@ -55,7 +56,7 @@ fn taken_out(ask: &CustomAsk) -> Result<Option<(MethodConfig, Bytes)>> {
     if !ask.body.trim_ascii_start().starts_with(b"{") || !ask.is_json() {
         return Ok(None);
     }
-    let Ok(object) = serde_json::from_slice::<Object<'_>>(&ask.body) else { return Ok(None) };
+    let Ok(object) = serde_json::from_slice::<Members<'_>>(&ask.body) else { return Ok(None) };
     let mut found = object.0.iter().filter(|(name, _)| name == MEMBER);
     let Some((_, config)) = found.next() else { return Ok(None) };
     if found.next().is_some() {

@@ -115,7 +115,8 @@ async fn u_06_the_end_cuts_off_no_write_and_keeps_no_lock() {
         }
         scim(asked, 3)
     });
-    let faults = Faults { users: 2, queue: false, events: 0, is_msp: false, delay: Duration::from_millis(400), ..Faults::default() };
+    let faults =
+        Faults { users: 2, queue: false, events: 0, is_msp: false, delay: Duration::from_millis(400), ..Faults::default() };
     let (keeper, _control) = stand_in(faults);
     let kept = Kept::embedded();
     let allow = format!("{},{}", slow.authority(), authority(&keeper.base));

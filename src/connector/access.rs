@@ -8,7 +8,7 @@ use super::{
     ACCESS_TOKEN, Auth, Deny, DownloadHost, ErrorRule, Limits, LinkPath, LinkStep, MAX_LINKS, Proxy, RateWords, Template,
     TestRequest, TextTest, TokenRequest, Transport, Words,
     compile::Scope,
-    file::{self, AuthFile, DenyRule, Meaning},
+    file::{self, AuthFile, DenyRule, FieldKind, Meaning},
     kind,
     rate::RateFile,
     resource, units,
@@ -78,7 +78,7 @@ impl<'p> AccessCompiler<'_, '_, 'p> {
         let mut compiled = BTreeMap::new();
         for (name, text) in hosts {
             let place = self.place("hosts").key(name);
-            self.check_address(place, text);
+            self.check_address(place, text, true);
             if let Some(template) = self.scope.template(place, text, &[], false) {
                 compiled.insert(name.clone(), template);
             }
@@ -89,14 +89,20 @@ impl<'p> AccessCompiler<'_, '_, 'p> {
     fn base(&mut self, base: &OneOrMany<String>, hosts: &BTreeMap<String, Template>) -> Vec<Template> {
         let mut compiled = Vec::new();
         for (i, text) in base.as_slice().iter().enumerate() {
-            compiled.extend(self.covered(self.place("base").index(i), text, hosts));
+            compiled.extend(self.covered(self.place("base").index(i), text, hosts, false));
         }
         compiled
     }
 
-    /// An address below one of the hosts.
-    pub(super) fn covered(&mut self, place: Place<'_>, text: &str, hosts: &BTreeMap<String, Template>) -> Option<Template> {
-        self.check_address(place, text);
+    /// An address at one of the hosts; `is_whole` when nothing is put behind it.
+    pub(super) fn covered(
+        &mut self,
+        place: Place<'_>,
+        text: &str,
+        hosts: &BTreeMap<String, Template>,
+        is_whole: bool,
+    ) -> Option<Template> {
+        self.check_address(place, text, is_whole);
         let covered = hosts.values().any(|host| origin_text(&host.text()) == origin_text(text));
         if !covered {
             let message = format!("`hosts` does not cover `{text}`");
@@ -107,11 +113,11 @@ impl<'p> AccessCompiler<'_, '_, 'p> {
     }
 
     /// An address is https, or begins with a field that is an address.
-    fn check_address(&mut self, place: Place<'_>, text: &str) {
+    fn check_address(&mut self, place: Place<'_>, text: &str, is_whole: bool) {
         let first = text.strip_prefix('{').and_then(|rest| rest.split_once('}')).map(|(name, _)| name);
         let field = first.and_then(|name| self.scope.link.fields.iter().find(|field| field.name == name));
         let good = match field {
-            Some(field) => field.kind.is_address(),
+            Some(field) => field.kind.is_address() && (is_whole || field.kind != FieldKind::Endpoint),
             None => text.starts_with("https://") && !text.ends_with('/') || first.is_some(),
         };
         if !good {

@@ -172,6 +172,8 @@ pub enum FieldKind {
     Origin,
     /// `https://host[:port]/path`, without query.
     BaseUrl,
+    /// `https://host[:port]/path`, a query too, exactly as given: an address that is called as a whole.
+    Endpoint,
     /// A whole number.
     Integer,
     /// A UUID.
@@ -191,7 +193,7 @@ pub enum FieldKind {
 impl FieldKind {
     /// Whether it takes an address.
     pub const fn is_address(self) -> bool {
-        matches!(self, FieldKind::Origin | FieldKind::BaseUrl)
+        matches!(self, FieldKind::Origin | FieldKind::BaseUrl | FieldKind::Endpoint)
     }
 }
 

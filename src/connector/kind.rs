@@ -48,6 +48,7 @@ pub(super) fn normalize(field: &FieldFile, given: &str, loose: Loose<'_>) -> Res
         FieldKind::Text => text(given)?,
         FieldKind::Origin => address(field, given, loose, false)?,
         FieldKind::BaseUrl => address(field, given, loose, true)?,
+        FieldKind::Endpoint => endpoint(field, given, loose)?,
         FieldKind::Integer => integer(given)?,
         FieldKind::Uuid => uuid(given)?,
         FieldKind::Choice => choice(field, given)?,
@@ -126,10 +127,33 @@ fn address(field: &FieldFile, given: &str, loose: Loose<'_>, with_path: bool) ->
     if !with_path && url.path() != "/" {
         return Err(format!("takes {form}: nothing may stand behind the host"));
     }
-    if !within(&url, &field.hosts) && !loose(&url) {
-        return Err(format!("takes an address at {}", field.hosts.join(" or ")));
-    }
+    at_home(field, &url, loose)?;
     Ok(url.as_str().trim_end_matches('/').to_owned())
+}
+
+/// Servers tell `/token` from `/token/`, and some want a query: nothing is taken away.
+fn endpoint(field: &FieldFile, given: &str, loose: Loose<'_>) -> Result<String, String> {
+    let url = whole_url(given.trim(), loose).map_err(|reason| format!("takes https://host[:port]/path: {reason}"))?;
+    at_home(field, &url, loose)?;
+    Ok(url.into())
+}
+
+fn at_home(field: &FieldFile, url: &Url, loose: Loose<'_>) -> Result<(), String> {
+    match within(url, &field.hosts) || loose(url) {
+        true => Ok(()),
+        false => Err(format!("takes an address at {}", field.hosts.join(" or "))),
+    }
+}
+
+/// An address with its query, if it has one.
+pub(super) fn whole_url(text: &str, loose: Loose<'_>) -> Result<Url, String> {
+    let Some((address, query)) = text.split_once('?') else { return plain_url(text, loose) };
+    if !query.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'#' | b'"' | b'<' | b'>' | b'\\')) {
+        return Err("the query is not written plainly".into());
+    }
+    let mut url = plain_url(address, loose)?;
+    url.set_query(Some(query));
+    Ok(url)
 }
 
 /// Reads an address that means the same to everybody: what parsers repair or read differently is refused.

@@ -7,7 +7,7 @@ use url::Url;
 use super::{
     LinkMethod, Position, Template,
     file::{FieldFile, FieldKind},
-    kind::{Loose, normalize, plain_url},
+    kind::{Loose, normalize, whole_url},
     template::TemplateError,
     trust,
 };
@@ -80,7 +80,7 @@ impl LinkMethod {
         if let Some(problem) = trust::without_tls(&fields, &base) {
             return Err(vec![problem]);
         }
-        let origins = origins(&hosts, [&base].into_iter().chain(&token_url));
+        let origins = origins(&hosts, &base, token_url.as_ref());
         Ok(Resolved { fields, secrets, base, hosts, token_url, origins })
     }
 
@@ -141,7 +141,10 @@ impl LinkMethod {
             let message = "is missing: no base address can be made without it".to_owned();
             return Err(FieldProblem { field: self.destination_field(), message });
         };
-        self.address(template, fields, loose)
+        let mut url = self.address(template, fields, loose)?;
+        let path = url.path().trim_end_matches('/').to_owned();
+        url.set_path(&path);
+        Ok(url)
     }
 
     /// The origins whose fields are all given, each once, in a fixed order.
@@ -150,6 +153,7 @@ impl LinkMethod {
         for template in self.hosts.values().filter(|t| t.names().all(|name| fields.contains_key(name))) {
             let mut url = self.address(template, fields, loose)?;
             url.set_path("");
+            url.set_query(None);
             hosts.push(url);
         }
         hosts.sort();
@@ -173,11 +177,7 @@ impl LinkMethod {
         });
         let field = at.unwrap_or_else(|| self.destination_field());
         let text = text.map_err(|error| FieldProblem { field: field.clone(), message: error.to_string() })?;
-        let mut url =
-            plain_url(&text, loose).map_err(|reason| FieldProblem { field, message: format!("gives no address: {reason}") })?;
-        let path = url.path().trim_end_matches('/').to_owned();
-        url.set_path(&path);
-        Ok(url)
+        whole_url(&text, loose).map_err(|reason| FieldProblem { field, message: format!("gives no address: {reason}") })
     }
 
     /// The first field that says where requests go, for problems with the whole address.
@@ -199,7 +199,8 @@ fn is_host(value: &str) -> bool {
 }
 
 /// Names of hosts may change in a connector file, addresses may not: so sorted by address, then what is called below them.
-fn origins<'a>(hosts: &[Url], called: impl Iterator<Item = &'a Url>) -> Vec<String> {
-    let called = called.map(|url| url.as_str().trim_end_matches('/').to_owned());
-    hosts.iter().map(|host| host.origin().ascii_serialization()).chain(called).collect()
+fn origins(hosts: &[Url], base: &Url, token_url: Option<&Url>) -> Vec<String> {
+    let hosts = hosts.iter().map(|host| host.origin().ascii_serialization());
+    let base = base.as_str().trim_end_matches('/').to_owned();
+    hosts.chain([base]).chain(token_url.map(|url| url.as_str().to_owned())).collect()
 }

@@ -29,7 +29,7 @@ impl AccessCompiler<'_, '_, '_> {
     pub(super) fn token(&mut self, token: Option<&TokenFile>, hosts: &Hosts) -> Option<TokenRequest> {
         let file = token?;
         let place = self.place("token");
-        let url = self.covered(place.key("url"), &file.url, hosts)?;
+        let url = self.covered(place.key("url"), &file.url, hosts, true)?;
         let mut text = |key: &'static str, text: &str| self.scope.template(place.name(key), text, &[], true);
         let (client_id, client_secret) = (text("client_id", &file.client_id)?, text("client_secret", &file.client_secret)?);
         let scope = file.scope.as_deref().and_then(|scope| self.scope.template(place.key("scope"), scope, &[], false));

@@ -16,7 +16,7 @@ use crate::{
     connector::{Connector, FieldKind},
     error::{Code, Error, Result},
     model::{Account, AccountId, AccountStatus, EnvironmentId, Forbidden, Tasks},
-    upstream::Failure,
+    upstream::{Failure, Tested},
 };
 
 /// A cut-off node goes on using a credential it has confirmed for this long.
@@ -62,9 +62,8 @@ impl Accounts {
                 Some(_) => Box::pin(self.with_token(linked)).await,
             };
         }
-        let error = reauth(&linked.account);
-        self.probe(linked);
-        Err(error)
+        self.probe(environment, linked.account.id);
+        Err(reauth(&linked.account))
     }
 
     /// From now on calls open their accounts with the connectors as they are now.
@@ -77,7 +76,7 @@ impl Accounts {
         self.opened.known.get(&key, |kept| self.load(environment, id, kept)).await
     }
 
-    async fn load(&self, environment: EnvironmentId, id: &str, kept: Option<Arc<Linked>>) -> Result<Arc<Linked>> {
+    pub(super) async fn load(&self, environment: EnvironmentId, id: &str, kept: Option<Arc<Linked>>) -> Result<Arc<Linked>> {
         let (account, version) = self.find(environment, id).await?;
         if let Some(kept) = kept.as_ref().filter(|kept| kept.version > version) {
             report_loss(&account, kept.version, version);
@@ -86,7 +85,9 @@ impl Accounts {
         let is_same = |kept: &Arc<Linked>| {
             kept.version == version && connector.as_ref().is_some_and(|now| Arc::ptr_eq(now, &kept.access.connector))
         };
-        if let Some(kept) = kept.filter(is_same) {
+        if let Some(kept) = kept.filter(is_same)
+            && self.has_the_kept_token(&kept).await?
+        {
             return Ok(kept);
         }
         let connector = connector.ok_or_else(|| missing_connector(&account.connector))?;
@@ -131,19 +132,15 @@ impl Accounts {
         }
     }
 
-    /// What a failed call means for the account's state; returns the error for the caller.
+    /// What a failed call means for the account's state; returns the error for the caller. A credential whose token can be
+    /// renewed ends by the token endpoint's word; a refusal by the API casts doubt on it only.
     pub async fn note_failure(&self, linked: &Linked, resource: &str, method: &str, failure: Failure) -> Error {
+        let is_final = linked.access.renewal.is_none() || matches!(failure, Failure::NotRenewed(_));
         let code = failure.code();
         let error = Error::from(failure);
         match code {
-            Code::ReauthRequired => {
-                let said = error.detail().to_owned();
-                self.update(linked, move |account| {
-                    account.status = AccountStatus::NeedsReauth;
-                    account.last_error = Some(said.clone());
-                })
-                .await;
-            }
+            Code::ReauthRequired if is_final => self.mark_refused(linked, &error).await,
+            Code::ReauthRequired => self.doubt(linked),
             Code::VendorDenied if !is_noted(&linked.account, resource, method, self.clock.now()) => {
                 let now = self.clock.now();
                 let forbidden = Forbidden {
@@ -159,38 +156,57 @@ impl Accounts {
         error
     }
 
-    /// A passthrough 401 marks the account only if the connector's own test is refused too.
-    pub fn doubt(self: &Arc<Self>, linked: Arc<Linked>) {
-        self.probe(linked);
+    async fn mark_refused(&self, linked: &Linked, error: &Error) {
+        let said = error.detail().to_owned();
+        let mark = move |account: &mut Account| {
+            account.status = AccountStatus::NeedsReauth;
+            account.last_error = Some(said.clone());
+        };
+        self.update(linked, mark).await;
     }
 
-    fn probe(self: &Arc<Self>, linked: Arc<Linked>) {
-        let accounts = self.clone();
+    /// A 401 that may have other reasons marks the account only if the connector's own test is refused too.
+    pub fn doubt(&self, linked: &Linked) {
+        self.probe(linked.access.environment, linked.account.id);
+    }
+
+    fn probe(&self, environment: EnvironmentId, id: AccountId) {
+        let Some(accounts) = self.me.upgrade() else { return };
         self.opened.tasks.spawn(async move {
-            let id = linked.account.id;
             let fresh = accounts.opened.probed.entry(id).or_insert(()).await.is_fresh();
             if !fresh {
                 return;
             }
-            let tested = match accounts.token_for(&linked).await {
-                Ok(linked) => accounts.upstream.test(&linked.access).await,
-                Err(failure) => Err(failure),
-            };
-            match tested {
-                Ok(_) if linked.account.status == AccountStatus::NeedsReauth => {
-                    accounts
-                        .update(&linked, |account| {
-                            account.status = AccountStatus::Active;
-                            account.last_error = None;
-                        })
-                        .await;
-                }
-                Err(failure) if linked.account.status == AccountStatus::Active && failure.code() == Code::ReauthRequired => {
-                    accounts.note_failure(&linked, "test", "test", failure).await;
-                }
-                Ok(_) | Err(_) => {}
+            if let Ok(linked) = accounts.open_any(environment, &id.to_string()).await {
+                accounts.test_again(linked).await;
             }
         });
+    }
+
+    async fn test_again(self: &Arc<Self>, linked: Arc<Linked>) {
+        let mut tested = self.test_now(&linked).await;
+        let is_refused = tested.as_ref().is_err_and(|failure| failure.code() == Code::ReauthRequired);
+        if is_refused && self.opened.renewals.give_another_chance(&linked.access).await {
+            tested = self.test_now(&linked).await;
+        }
+        match (tested, linked.account.status) {
+            (Ok(_), AccountStatus::NeedsReauth) => {
+                self.update(&linked, |account| {
+                    account.status = AccountStatus::Active;
+                    account.last_error = None;
+                })
+                .await;
+            }
+            (Err(failure), AccountStatus::Active) if failure.code() == Code::ReauthRequired => {
+                self.mark_refused(&linked, &Error::from(failure)).await;
+            }
+            _ => {}
+        }
+    }
+
+    async fn test_now(self: &Arc<Self>, linked: &Arc<Linked>) -> std::result::Result<Tested, Failure> {
+        let ready = self.token_for(linked).await?;
+        self.upstream.test(&ready.access).await
     }
 
     /// Changes the stored record if it is still of the credential this call used; a newer credential wins.

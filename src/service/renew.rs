@@ -5,6 +5,7 @@
 //! whoever gets the lock reads first what is kept.
 
 use std::{
+    borrow::Cow,
     sync::{Arc, Weak},
     time::{Duration, Instant},
 };
@@ -29,7 +30,7 @@ use crate::{
     error::{Code, Error, Result},
     model::{Account, AccountId, EnvironmentId, Secret},
     store::{Hold, StoreError},
-    upstream::{Access, Age, Failure, Renew, Token},
+    upstream::{Access, Age, CallOf, Failure, Renew, Token},
     vault::DataKey,
 };
 
@@ -39,61 +40,124 @@ const PATIENCE: Duration = Duration::from_secs(25);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// A flight is known at most this long, however it goes.
 const KNOWN: Duration = Duration::from_secs(60);
-/// After a failure nobody asks the endpoint again for this long.
+/// After a failure nobody asks the endpoint again for this long, doubled with each further one.
 const BACK_OFF: Duration = Duration::from_secs(3);
+/// But for this long at most, and after the endpoint's own no; less than a minute, after which a broken account is tested.
+const LONGEST_BACK_OFF: Duration = Duration::from_secs(50);
+/// Accounts that are remembered for any of this.
+const MOST: u64 = 100_000;
+/// How long a refusal of a token that was just got says that tokens are not the reason.
+const IN_VAIN: Duration = Duration::from_secs(60);
 /// Tries to keep a token while other things of the account are noted.
 const TRIES: usize = 10;
-
-/// The outcome of getting a token, for everybody who waits for it.
-#[derive(Clone)]
-struct Flight(Shared<BoxFuture<'static, Result<Arc<Linked>>>>);
-
-impl Flight {
-    fn of(outcome: impl Future<Output = Result<Arc<Linked>>> + Send + 'static) -> Self {
-        Self(outcome.boxed().shared())
-    }
-}
 
 /// The token that is no good any more: account, generation of its credential, version it is kept under.
 type Stale = (AccountId, u64, u64);
 
-/// What this node gets at the moment, or got a moment ago.
-pub(super) struct Renewals(Cache<Stale, Flight>);
+/// The outcome of getting a token, for everybody who waits for it.
+#[derive(Clone)]
+struct Flight {
+    outcome: Shared<BoxFuture<'static, Result<Arc<Linked>>>>,
+    known_for: Duration,
+}
+
+impl Flight {
+    fn of(outcome: impl Future<Output = Result<Arc<Linked>>> + Send + 'static, known_for: Duration) -> Self {
+        Self { outcome: outcome.boxed().shared(), known_for }
+    }
+}
+
+/// What this node knows of getting tokens.
+pub(super) struct Renewals {
+    /// Under way, or failed a moment ago.
+    flights: Cache<Stale, Flight>,
+    /// Failures in a row.
+    failures: Cache<AccountId, u32>,
+    /// Tokens that the vendor refused although they were just got.
+    in_vain: Cache<(Stale, CallOf), ()>,
+}
 
 impl Default for Renewals {
     fn default() -> Self {
-        Self(Cache::builder().max_capacity(100_000).expire_after(Lifetimes).build())
+        Self {
+            flights: Cache::builder().max_capacity(MOST).expire_after(Lifetimes).build(),
+            failures: Cache::builder().max_capacity(MOST).time_to_live(LONGEST_BACK_OFF * 2).build(),
+            in_vain: Cache::builder().max_capacity(MOST).time_to_live(IN_VAIN).build(),
+        }
     }
 }
 
 struct Lifetimes;
 
 impl Expiry<Stale, Flight> for Lifetimes {
-    fn expire_after_create(&self, _: &Stale, _: &Flight, _: Instant) -> Option<Duration> {
-        Some(KNOWN)
+    fn expire_after_create(&self, _: &Stale, flight: &Flight, _: Instant) -> Option<Duration> {
+        Some(flight.known_for)
     }
-    /// Only failures are put in again.
-    fn expire_after_update(&self, _: &Stale, _: &Flight, _: Instant, _: Option<Duration>) -> Option<Duration> {
-        Some(BACK_OFF)
+    fn expire_after_update(&self, _: &Stale, flight: &Flight, _: Instant, _: Option<Duration>) -> Option<Duration> {
+        Some(flight.known_for)
     }
+}
+
+impl Renewals {
+    /// Forgets that a new token was in vain for the connector's own requests; whether it was.
+    pub(super) async fn give_another_chance(&self, access: &Access) -> bool {
+        self.in_vain.remove(&(stale_of(access), CallOf::Connector)).await.is_some()
+    }
+
+    /// A failure is what everybody gets for a while; with a success the next caller looks for himself.
+    async fn land(&self, stale: Stale, outcome: &Result<Arc<Linked>>) {
+        let Err(error) = outcome else {
+            self.failures.invalidate(&stale.0).await;
+            return self.flights.invalidate(&stale).await;
+        };
+        tracing::warn!(account = %stale.0, %error, "no new access token");
+        let failures = self.failures.get(&stale.0).await.unwrap_or_default();
+        self.failures.insert(stale.0, failures + 1).await;
+        let known_for = back_off(error, failures, stale.0);
+        self.flights.insert(stale, Flight::of(ready(outcome.clone()), known_for)).await;
+    }
+}
+
+/// The endpoint's own words first; else from 3 s on, each time twice as long, a little different for each account.
+fn back_off(error: &Error, failures: u32, account: AccountId) -> Duration {
+    if error.code() == Code::ReauthRequired {
+        return LONGEST_BACK_OFF;
+    }
+    let grown = BACK_OFF * 2_u32.pow(failures.min(5));
+    let spread = grown * (account.0.as_u128() % 25) as u32 / 100;
+    let asked = error.wait_seconds().map_or(Duration::ZERO, Duration::from_secs);
+    (grown + spread).max(asked).min(LONGEST_BACK_OFF)
 }
 
 /// A token as it is sealed.
 #[derive(Serialize, Deserialize)]
-struct Kept {
-    access_token: String,
+struct Kept<'a> {
+    #[serde(borrow)]
+    access_token: Cow<'a, str>,
     issued_at: Timestamp,
     expires_at: Option<Timestamp>,
 }
 
 impl Renew for Accounts {
-    fn renew(self: Arc<Self>, stale: &Access) -> BoxFuture<'static, std::result::Result<Arc<Access>, Failure>> {
+    fn renew(
+        self: Arc<Self>,
+        stale: &Access,
+        of: CallOf,
+    ) -> BoxFuture<'static, std::result::Result<Option<Arc<Access>>, Failure>> {
         let (environment, stale) = (stale.environment, stale_of(stale));
         async move {
+            if self.opened.renewals.in_vain.contains_key(&(stale, of)) {
+                return Ok(None);
+            }
             let renewed = self.other_token(environment, stale).await;
-            renewed.map(|linked| Arc::clone(&linked.access)).map_err(|error| Failure::NotRenewed(Box::new(error)))
+            renewed.map(|linked| Some(Arc::clone(&linked.access))).map_err(|error| Failure::NotRenewed(Box::new(error)))
         }
         .boxed()
+    }
+
+    fn refused_anew(self: Arc<Self>, access: &Access, of: CallOf) -> BoxFuture<'static, ()> {
+        let stale = stale_of(access);
+        async move { self.opened.renewals.in_vain.insert((stale, of), ()).await }.boxed()
     }
 }
 
@@ -122,12 +186,6 @@ impl Accounts {
         ready.map_err(|error| Failure::NotRenewed(Box::new(error)))
     }
 
-    /// After a refusal: the account with another token; none where that would not help.
-    pub async fn renewed(self: &Arc<Self>, linked: &Linked) -> Option<Arc<Linked>> {
-        linked.access.renewed().await.ok().flatten()?;
-        self.open_any(linked.access.environment, &linked.account.id.to_string()).await.ok()
-    }
-
     /// The first token of a credential that is being verified, and the same sealed.
     pub(super) async fn first_token(&self, account: &Account, key: &DataKey, access: Access) -> Result<(Access, Option<Bytes>)> {
         if access.renewal.is_none() {
@@ -150,13 +208,20 @@ impl Accounts {
         access.with_token(token, self.me.clone()).map_err(|problem| field_problems(vec![problem]))
     }
 
+    /// Whether the token of an opened account is still the one that is kept.
+    pub(super) async fn has_the_kept_token(&self, linked: &Linked) -> Result<bool> {
+        let Some(renewal) = &linked.access.renewal else { return Ok(true) };
+        let kept = self.records.token(linked.account.id).await?;
+        Ok(kept.map(|(_, version)| version) == renewal.version())
+    }
+
     async fn other_token(self: &Arc<Self>, environment: EnvironmentId, stale: Stale) -> Result<Arc<Linked>> {
-        self.flight(environment, stale).await.0.await
+        self.flight(environment, stale).await.outcome.await
     }
 
     /// The one flight of this node for a token that is no good any more, begun if there is none.
     async fn flight(self: &Arc<Self>, environment: EnvironmentId, stale: Stale) -> Flight {
-        self.opened.renewals.0.get_with(stale, async { self.begin(environment, stale) }).await
+        self.opened.renewals.flights.get_with(stale, async { self.begin(environment, stale) }).await
     }
 
     fn begin(self: &Arc<Self>, environment: EnvironmentId, stale: Stale) -> Flight {
@@ -164,14 +229,11 @@ impl Accounts {
         let (tell, told) = oneshot::channel();
         self.opened.tasks.spawn(async move {
             let outcome = accounts.get_token(environment, stale).await;
-            if let Err(error) = &outcome {
-                tracing::warn!(account = %stale.0, %error, "no new access token");
-                accounts.opened.renewals.0.insert(stale, Flight::of(ready(outcome.clone()))).await;
-            }
+            accounts.opened.renewals.land(stale, &outcome).await;
             // Whoever waited may have left.
             let _ = tell.send(outcome);
         });
-        Flight::of(async move { told.await.unwrap_or_else(|_| Err(cut_short())) })
+        Flight::of(async move { told.await.unwrap_or_else(|_| Err(cut_short())) }, KNOWN)
     }
 
     async fn get_token(self: &Arc<Self>, environment: EnvironmentId, stale: Stale) -> Result<Arc<Linked>> {
@@ -200,7 +262,7 @@ impl Accounts {
 
     async fn get_token_under(self: &Arc<Self>, hold: &Hold, environment: EnvironmentId, stale: Stale) -> Result<Arc<Linked>> {
         let linked = self.read_anew(environment, stale.0).await?;
-        if stale_of(&linked.access) != stale && linked.access.age(self.clock.now()) == Age::Good {
+        if stale_of(&linked.access) != stale && linked.access.age(self.clock.now()) != Age::Over {
             return Ok(linked);
         }
         let token = self.upstream.token(&linked.access, self.clock.now()).await?;
@@ -208,9 +270,11 @@ impl Accounts {
         self.read_anew(environment, stale.0).await
     }
 
-    async fn read_anew(self: &Arc<Self>, environment: EnvironmentId, account: AccountId) -> Result<Arc<Linked>> {
+    /// What the store has, whatever this node reads for others at the same time; they read it anew, too.
+    async fn read_anew(&self, environment: EnvironmentId, account: AccountId) -> Result<Arc<Linked>> {
+        let read = self.load(environment, &account.to_string(), None).await;
         self.opened.forget(environment, account).await;
-        self.open_any(environment, &account.to_string()).await
+        read
     }
 
     /// Keeps the token unless the account was deleted or linked anew meanwhile.
@@ -224,6 +288,8 @@ impl Accounts {
                     Some(_) => return Ok(()),
                     None => return Err(Error::not_found()),
                 },
+                // Another node had the right in the end, and keeps a token of its own.
+                Err(StoreError::Fenced) => return Ok(()),
                 done => return Ok(done?),
             }
         }
@@ -238,13 +304,15 @@ fn stale_of(access: &Access) -> Stale {
 
 fn seal(account: &Account, key: &DataKey, token: &Token) -> Result<Bytes> {
     let Token { secret, issued_at, expires_at, .. } = token;
-    let kept = Kept { access_token: secret.expose().to_owned(), issued_at: *issued_at, expires_at: *expires_at };
-    let plain = Zeroizing::new(serde_json::to_vec(&kept).map_err(Error::internal)?);
+    let text = secret.expose();
+    let kept = Kept { access_token: text.into(), issued_at: *issued_at, expires_at: *expires_at };
+    let mut plain = Zeroizing::new(Vec::with_capacity(text.len() * 2 + 256));
+    serde_json::to_writer(&mut *plain, &kept).map_err(Error::internal)?;
     Ok(key.seal(place(account, ACCESS_TOKEN), &plain).into())
 }
 
 fn open(account: &Account, key: &DataKey, sealed: &[u8], version: u64) -> Option<Token> {
     let plain = key.open(place(account, ACCESS_TOKEN), sealed).ok()?;
     let Kept { access_token, issued_at, expires_at } = serde_json::from_slice(&plain).ok()?;
-    Some(Token { secret: Secret::new(access_token), issued_at, expires_at, version })
+    Some(Token { secret: Secret::new(access_token.into_owned()), issued_at, expires_at, version })
 }

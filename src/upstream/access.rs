@@ -99,7 +99,7 @@ impl Access {
 
     /// The same with this access token, which `by` renews.
     pub fn with_token(mut self, token: Token, by: Weak<dyn Renew>) -> Result<Access, FieldProblem> {
-        self.renewal = Some(Renewal::of(&token, by));
+        self.renewal = Some(Renewal::of(&token, self.account, by));
         self.secrets.insert(ACCESS_TOKEN.to_owned(), token.secret);
         self.authenticate()?;
         Ok(self)
@@ -134,6 +134,12 @@ impl Access {
     /// What a template of the method's says, over its fields.
     pub(super) fn text(&self, template: &Template) -> Result<Secret, FieldProblem> {
         self.values().text(template).map(Secret::new)
+    }
+
+    /// The client's id and secret as a token endpoint gets them, for methods that need one.
+    pub(super) fn client(&self) -> Option<(Secret, Secret)> {
+        let request = self.method.token.as_ref()?;
+        Some((self.text(&request.client_id).ok()?, self.text(&request.client_secret).ok()?))
     }
 
     fn values(&self) -> Values<'_> {

@@ -42,7 +42,7 @@ pub use egress::{Allow, Guard};
 pub use egress_proxy::EgressProxy;
 pub use meters::ByConnector;
 pub use query::Query;
-pub use renewal::{Age, Renew};
+pub use renewal::{Age, CallOf, Renew};
 pub use report::{ReportAsk, ReportPage};
 pub use send::{CustomAnswer, CustomCall, HttpAnswer, HttpCall};
 pub use token::Token;

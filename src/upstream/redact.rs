@@ -14,39 +14,61 @@ const SHORTEST: usize = 4;
 /// The texts that stand for one account's credential, the longest first.
 pub(super) struct Redaction(Vec<Secret>);
 
-impl Redaction {
-    /// Of everything the account sends or keeps secret.
-    pub(super) fn of(access: &Access) -> Self {
-        let access = access.latest();
-        let mut forms = Vec::new();
-        let mut add = |text: &str| {
-            if text.len() >= SHORTEST {
-                forms.push(Secret::new(text.to_owned()));
-            }
-        };
+/// The same while they are gathered.
+struct Forms(Vec<Secret>);
+
+impl Forms {
+    fn add(&mut self, text: &str) {
+        if text.len() >= SHORTEST {
+            self.0.push(Secret::new(text.to_owned()));
+        }
+    }
+
+    fn add_encoded(&mut self, text: &str) {
+        self.add(&STANDARD.encode(text));
+        self.add(STANDARD.encode(text).trim_end_matches('='));
+        self.add(&URL_SAFE_NO_PAD.encode(text));
+    }
+
+    fn add_all(&mut self, access: &Access) {
         for secret in access.secrets.values() {
             let text = secret.expose();
-            add(text);
-            add(&query::encode(text));
-            add(&STANDARD.encode(text));
-            add(STANDARD.encode(text).trim_end_matches('='));
-            add(&URL_SAFE_NO_PAD.encode(text));
+            self.add(text);
+            self.add(&query::encode(text));
+            self.add(&form_encoded(text));
+            self.add_encoded(text);
             if let Ok(json) = serde_json::to_string(text) {
                 let json = json.trim_matches('"');
-                add(json);
-                add(&json.replace('/', "\\/"));
+                self.add(json);
+                self.add(&json.replace('/', "\\/"));
             }
         }
         for (_, value) in access.headers.iter().filter(|(_, value)| value.is_sensitive()) {
             if let Ok(text) = value.to_str() {
                 let text = text.rsplit(' ').next().unwrap_or(text);
-                add(text);
-                add(&text.replace('/', "\\/"));
+                self.add(text);
+                self.add(&text.replace('/', "\\/"));
             }
         }
         for (_, value) in &access.query {
-            add(value.expose());
+            self.add(value.expose());
         }
+        if let Some((id, secret)) = access.client() {
+            self.add_encoded(&format!("{}:{}", form_encoded(id.expose()), form_encoded(secret.expose())));
+        }
+    }
+}
+
+fn form_encoded(text: &str) -> String {
+    url::form_urlencoded::byte_serialize(text.as_bytes()).collect()
+}
+
+impl Redaction {
+    /// Of everything the account sends or keeps secret, and was renewed to meanwhile.
+    pub(super) fn of(access: &Access) -> Self {
+        let mut forms = Forms(Vec::new());
+        access.successors().for_each(|access| forms.add_all(access));
+        let mut forms = forms.0;
         forms.sort_by_key(|form| std::cmp::Reverse(form.expose().len()));
         forms.dedup_by(|a, b| a.expose() == b.expose());
         Self(forms)

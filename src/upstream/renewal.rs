@@ -1,26 +1,35 @@
 //! The life of an access token: when it is to be renewed, and what replaced it.
 
-use std::{
-    sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
-    time::{Duration, Instant},
-};
+use std::sync::{Arc, OnceLock, Weak};
 
 use futures_util::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Access, Failure, token::Token};
+use crate::model::AccountId;
 
 /// A token that may be used for less than this is renewed, where a tenth of its life is not more.
 const AHEAD: SignedDuration = SignedDuration::from_secs(60);
 /// What a request may take on its way; a token that ends sooner is not sent.
 const ON_THE_WAY: SignedDuration = SignedDuration::from_secs(5);
-/// How long a refusal of a token that was just got says that tokens are not the reason.
-const IN_VAIN: Duration = Duration::from_secs(60);
 
 /// Gets new access tokens and keeps them.
 pub trait Renew: Send + Sync {
-    /// The account's credential with another token than this one's, got by this call or, meanwhile, by somebody else.
-    fn renew(self: Arc<Self>, stale: &Access) -> BoxFuture<'static, Result<Arc<Access>, Failure>>;
+    /// The account's credential as it is kept after a new token was got, by this call or meanwhile by somebody else: of another
+    /// generation, when the account was linked anew. None where a new token would not help.
+    fn renew(self: Arc<Self>, stale: &Access, of: CallOf) -> BoxFuture<'static, Result<Option<Arc<Access>>, Failure>>;
+
+    /// The vendor refused this token although it was just got: for a while a refusal is not answered with a new one.
+    fn refused_anew(self: Arc<Self>, access: &Access, of: CallOf) -> BoxFuture<'static, ()>;
+}
+
+/// Whose request was refused. A caller's own may be refused for reasons that are no other request's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CallOf {
+    /// The connector's: lists, writes, tests.
+    Connector,
+    /// A caller's, through the passthrough or `/custom`.
+    Caller,
 }
 
 /// How old a token is.
@@ -39,7 +48,6 @@ pub enum Age {
 pub struct Renewal {
     token: Option<Life>,
     next: OnceLock<Arc<Access>>,
-    refused: Mutex<Option<Instant>>,
 }
 
 struct Life {
@@ -55,8 +63,8 @@ struct Ends {
 
 impl Renewal {
     /// Of a token that `by` renews.
-    pub(super) fn of(token: &Token, by: Weak<dyn Renew>) -> Self {
-        let ends = token.expires_at.map(|at| Ends::of(token.issued_at, at));
+    pub(super) fn of(token: &Token, account: AccountId, by: Weak<dyn Renew>) -> Self {
+        let ends = token.expires_at.map(|at| Ends::of(token.issued_at, at, spread(account)));
         Self { token: Some(Life { version: token.version, ends, by }), ..Self::default() }
     }
 
@@ -75,21 +83,30 @@ impl Renewal {
         }
     }
 
-    fn is_in_vain(&self) -> bool {
-        let refused = *self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        refused.is_some_and(|at| at.elapsed() < IN_VAIN)
+    fn succeeds(&self, before: &Renewal) -> bool {
+        self.version() > before.version()
+    }
+
+    fn by(&self) -> Option<Arc<dyn Renew>> {
+        self.token.as_ref()?.by.upgrade()
     }
 }
 
 impl Ends {
-    /// Renewed before the last minute or tenth of its life, whichever is longer, but not before its half.
-    fn of(issued: Timestamp, at: Timestamp) -> Self {
+    /// Renewed before the last minute or tenth of its life, whichever is longer, but not before its half; `spread` times that
+    /// in hundredths.
+    fn of(issued: Timestamp, at: Timestamp, spread: i32) -> Self {
         let life = at.duration_since(issued);
-        let ahead = AHEAD.max(life / 10).min(life / 2);
+        let ahead = (AHEAD.max(life / 10) * spread / 100).min(life / 2);
         let on_the_way = ON_THE_WAY.min(life / 10);
         let before = |span: SignedDuration| at.checked_sub(span).unwrap_or(at);
         Self { renewed_from: before(ahead), at: before(on_the_way) }
     }
+}
+
+/// Accounts that were linked together do not renew together: from 80 to 120.
+fn spread(account: AccountId) -> i32 {
+    80 + (account.0.as_u128() % 41) as i32
 }
 
 impl Access {
@@ -98,28 +115,39 @@ impl Access {
         self.renewal.as_ref().map_or(Age::Good, |renewal| renewal.age(now))
     }
 
-    /// What this credential was renewed to while a call held it.
-    pub(super) fn latest(&self) -> &Access {
-        let mut latest = self;
-        while let Some(next) = latest.renewal.as_ref().and_then(|renewal| renewal.next.get()) {
-            latest = next;
+    /// This credential and what it was renewed to while a call held it; each has a newer token than the one before.
+    pub(super) fn successors(&self) -> impl Iterator<Item = &Access> {
+        fn next<'a>(access: &&'a Access) -> Option<&'a Access> {
+            access.renewal.as_ref()?.next.get().map(Arc::as_ref)
         }
-        latest
+        std::iter::successors(Some(self), next)
     }
 
-    /// After a refusal: the credential with another token; none where that would not help.
-    pub async fn renewed(&self) -> Result<Option<Arc<Access>>, Failure> {
-        let Some(renewal) = self.renewal.as_ref().filter(|renewal| !renewal.is_in_vain()) else { return Ok(None) };
-        let Some(by) = renewal.token.as_ref().and_then(|token| token.by.upgrade()) else { return Ok(None) };
-        let next = by.renew(self).await?;
-        let _ = renewal.next.set(Arc::clone(&next));
-        Ok(Some(next))
+    /// The last of them.
+    pub(super) fn latest(&self) -> &Access {
+        self.successors().last().unwrap_or(self)
     }
 
-    /// The vendor refused this token although it was just got: for a while a refusal is not answered with a new one.
-    pub fn refused_anew(&self) {
-        if let Some(renewal) = &self.renewal {
-            *renewal.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    /// After a refusal: the same credential with a newer token; none where that would not help, or where the account was linked
+    /// anew meanwhile: what was made for one server must not go to another, nor with another's credential.
+    pub async fn renewed(&self, of: CallOf) -> Result<Option<Arc<Access>>, Failure> {
+        let Some((renewal, by)) = self.renewal.as_ref().and_then(|renewal| Some((renewal, renewal.by()?))) else {
+            return Ok(None);
+        };
+        let succeeds = |next: &Access| {
+            next.generation == self.generation && next.renewal.as_ref().is_some_and(|next| next.succeeds(renewal))
+        };
+        let next = by.renew(self, of).await?.filter(|next| succeeds(next));
+        if let Some(next) = &next {
+            let _ = renewal.next.set(Arc::clone(next));
+        }
+        Ok(next)
+    }
+
+    /// The vendor refused this token although it was just got.
+    pub async fn refused_anew(&self, of: CallOf) {
+        if let Some(by) = self.renewal.as_ref().and_then(Renewal::by) {
+            by.refused_anew(self, of).await;
         }
     }
 }
@@ -135,7 +163,7 @@ mod tests {
     #[test]
     fn a_token_is_renewed_in_its_last_minute_or_tenth_and_not_sent_in_its_last_seconds() {
         for (life, renewed_from, over) in [(3600, 3240, 3595), (600, 540, 595), (100, 50, 95), (10, 5, 9)] {
-            let ends = Ends::of(at(0), at(life));
+            let ends = Ends::of(at(0), at(life), 100);
             assert_eq!((ends.renewed_from, ends.at), (at(renewed_from), at(over)), "{life} s");
         }
     }

@@ -15,7 +15,7 @@ use url::Url;
 pub use custom::{CustomAnswer, CustomCall};
 
 use super::{
-    Access, EgressProxy, Failure, Guard, Trust, classify, decode,
+    Access, CallOf, EgressProxy, Failure, Guard, Trust, classify, decode,
     egress::{CONNECT_TIMEOUT, DialError, Names, Way},
     egress_proxy,
     load::Lane,
@@ -128,10 +128,10 @@ impl Sender {
         if !classify::refuses_credential(access, &answer) {
             return Ok(answer);
         }
-        let Some(renewed) = access.renewed().await? else { return Ok(answer) };
+        let Some(renewed) = access.renewed(CallOf::Connector).await? else { return Ok(answer) };
         let answer = self.exchange_once(&renewed, url, call).await?;
         if classify::refuses_credential(&renewed, &answer) {
-            renewed.refused_anew();
+            renewed.refused_anew(CallOf::Connector).await;
         }
         Ok(answer)
     }
@@ -193,9 +193,8 @@ impl Sender {
         limit: Duration,
     ) -> Result<HttpAnswer, Failure> {
         self.guard.clear(&url).map_err(refused)?;
-        // The customer's own authority is believed for addresses that the customer gave.
-        let is_own = access.method.token.as_ref().is_some_and(|token| token.url.text().starts_with('{'));
-        let trust = access.trust.as_ref().filter(|_| is_own);
+        // A certificate that the customer trusts is the API's; another host has one of its own.
+        let trust = access.trust.as_ref().filter(|_| url.origin() == access.base.origin());
         headers.values_mut().for_each(|value| value.set_sensitive(true));
         headers.insert(header::ACCEPT_ENCODING, ENCODINGS);
         headers.insert(header::USER_AGENT, US);

@@ -27,8 +27,10 @@ use crate::{
 
 /// The whole exchange with a token endpoint.
 const DEADLINE: Duration = Duration::from_secs(20);
+/// Longer tokens do not fit into a request.
+const LONGEST: usize = 16 * 1024;
 /// Longer lives are not believed, and would not fit a calendar.
-const LONGEST: i64 = 366 * 24 * 3600;
+const LONGEST_LIFE: u64 = 366 * 24 * 3600;
 
 /// An access token as it was given. Holds a secret, therefore no `Debug`.
 pub struct Token {
@@ -70,7 +72,7 @@ impl TokenResponse for Given {
             Value::String(text) => text.trim().parse().ok()?,
             number => number.as_f64()?,
         };
-        (seconds >= 1.0).then(|| Duration::from_secs((seconds as u64).min(LONGEST.unsigned_abs())))
+        (seconds >= 1.0).then(|| Duration::from_secs((seconds as u64).min(LONGEST_LIFE)))
     }
     fn refresh_token(&self) -> Option<&RefreshToken> {
         None
@@ -133,7 +135,11 @@ impl Upstream {
         let given = ask.request_async(&endpoint).boxed().await;
         let seen = endpoint.seen.into_inner().unwrap_or_else(PoisonError::into_inner);
         let given = given.map_err(|error| refused(access, error, seen))?;
-        let secret = Secret::new(given.access_token.secret().to_owned());
+        let text = given.access_token.secret();
+        if text.is_empty() || text.len() > LONGEST || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(Failure::BadAnswer("the token endpoint's access token is not one that a header can carry".into()));
+        }
+        let secret = Secret::new(text.to_owned());
         let life = given.expires_in().and_then(|life| SignedDuration::try_from(life).ok());
         let expires_at = life.and_then(|life| now.checked_add(life).ok());
         Ok(Token { secret, issued_at: now, expires_at, version: 0 })

@@ -30,7 +30,7 @@ use crate::{
     model::Scope,
     service::{COMPANY_HEADER, Linked, Look},
     upstream::{
-        Access, Failure, Said,
+        Access, CallOf, Failure, Said,
         headers::{announced_trailers, replace_credential, request_headers, request_trailers, response_headers},
         json_links, judge,
         links::Place,
@@ -94,15 +94,17 @@ async fn forward_renewing(request: HttpRequest, linked: Arc<Linked>, outgoing: h
     if reply.status() != http::StatusCode::UNAUTHORIZED {
         return answer(&request, &linked, reply);
     }
-    let renewed = state(&request)?.services.accounts.renewed(&linked).await;
+    let renewed = linked.access.renewed(CallOf::Caller).await.ok().flatten();
     let (Some(renewed), Some(body)) = (renewed, copy.again()) else { return answer(&request, &linked, reply) };
     drop(reply);
-    replace_credential(again.headers_mut(), &renewed.access);
-    let reply = noted(&request, pool.send(&renewed.access, again.map(|()| body)).await)?;
+    replace_credential(again.headers_mut(), &renewed);
+    let outgoing = again.clone().map(|()| body);
+    let sent = pool.send_repeatable(&renewed, outgoing, || Some(again.clone())).await;
+    let reply = noted(&request, sent)?;
     if reply.status() == http::StatusCode::UNAUTHORIZED {
-        renewed.access.refused_anew();
+        renewed.refused_anew(CallOf::Caller).await;
     }
-    answer(&request, &renewed, reply)
+    answer(&request, &linked, reply)
 }
 
 /// A call whose body the proxy rules must see.
@@ -224,13 +226,13 @@ async fn call_whole(
 }
 
 /// The vendor's answer as ours. A refused credential casts doubt on the account: the vendor's own test decides.
-fn answer<B>(request: &HttpRequest, linked: &Arc<Linked>, reply: http::Response<B>) -> Answer
+fn answer<B>(request: &HttpRequest, linked: &Linked, reply: http::Response<B>) -> Answer
 where
     ReplyBody<B>: actix_web::body::MessageBody + 'static,
 {
     let (head, body) = reply.into_parts();
     if head.status == http::StatusCode::UNAUTHORIZED {
-        state(request)?.services.accounts.doubt(Arc::clone(linked));
+        state(request)?.services.accounts.doubt(linked);
     }
     let status = status_of(head.status)?;
     let path = split(request.uri().path()).map_or("", |(_, path)| path);

@@ -144,7 +144,7 @@ impl Passthrough {
     /// A refused credential casts doubt on the account, as by the transparent proxy: the vendor's own test decides.
     fn failed(&self, linked: &Arc<Linked>, failure: Failure) -> Error {
         if failure.code() == Code::ReauthRequired {
-            self.accounts.doubt(Arc::clone(linked));
+            self.accounts.doubt(linked);
         }
         failure.into()
     }

@@ -10,7 +10,7 @@ use url::Url;
 
 use super::{HttpAnswer, Sender, failure, refused};
 use crate::upstream::{
-    Access, Failure, classify, decode,
+    Access, CallOf, Failure, classify, decode,
     headers::{replace_credential, says_json},
     load::{Lane, Permit},
 };
@@ -54,12 +54,12 @@ impl Sender {
         if answer.status != 401 {
             return Ok(answer);
         }
-        let Some(renewed) = access.renewed().await? else { return Ok(answer) };
+        let Some(renewed) = access.renewed(CallOf::Caller).await? else { return Ok(answer) };
         drop(answer);
         replace_credential(&mut call.headers, &renewed);
         let answer = self.open_once(&renewed, call).await?;
         if answer.status == 401 {
-            renewed.refused_anew();
+            renewed.refused_anew(CallOf::Caller).await;
         }
         Ok(answer)
     }

@@ -4,7 +4,7 @@
 use std::{
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -278,11 +278,12 @@ async fn an_endpoint_that_fails_for_a_while_breaks_no_account() {
     let gateway = Gateway::start(&Kept::embedded(), &endpoint.vendor.authority());
     let account = gateway.link("scim", METHOD, endpoint.context()).await;
     let html = "<html>log in</html>";
-    let moods: [(Mood, u16, &str); 9] = [
+    let moods: [(Mood, u16, &str); 10] = [
         (Mood::Answer(500, "text/html", html), 500, "vendor_error"),
         (Mood::Answer(200, "text/html", html), 502, "vendor_bad_answer"),
         (Mood::Answer(200, "application/json", ""), 502, "vendor_bad_answer"),
         (Mood::Answer(200, "application/json", r#"{"access_token":7}"#), 502, "vendor_bad_answer"),
+        (Mood::Answer(200, "application/json", r#"{"access_token":"not\none"}"#), 502, "vendor_bad_answer"),
         (Mood::Answer(429, "application/json", "{}"), 429, "vendor_rate_limited"),
         (Mood::Answer(302, "text/html", html), 502, "vendor_error"),
         (Mood::Answer(401, "text/html", html), 502, "vendor_error"),
@@ -327,11 +328,12 @@ async fn odd_lives_are_no_reason_to_refuse_a_token() {
         }
         assert_eq!(endpoint.given(), given, "{life}: used until it is refused");
     }
-    endpoint.set(Mood::Give(json!({"access_token": "a token\r\nwith: lines"})));
-    let import =
-        json!({"tenant_id": "acme", "integration": "scim", "authentication_method": METHOD, "context": endpoint.context()});
-    let refused = gateway.call("POST", "/integrated-account", Some(&import)).await;
-    assert_eq!(refused.status, 422, "{}", refused.text());
+    for token in ["a token\r\nwith: lines", "", "a blank", "t\u{f6}ken"] {
+        endpoint.set(Mood::Give(json!({"access_token": token})));
+        let context = endpoint.context();
+        let import = json!({"tenant_id": "acme", "integration": "scim", "authentication_method": METHOD, "context": context});
+        problem(&gateway.call("POST", "/integrated-account", Some(&import)).await, 502, "vendor_bad_answer", "vendor");
+    }
 }
 
 #[tokio::test]
@@ -348,4 +350,103 @@ async fn the_endpoint_is_part_of_what_secrets_are_bound_to() {
     let refused = gateway.call("PATCH", &path, Some(&outside)).await;
     assert_eq!(refused.status, 422, "{}", refused.text());
     assert_eq!(users(&gateway, &account).await.status, 200);
+}
+
+#[tokio::test]
+async fn an_account_linked_anew_meanwhile_takes_no_call_of_the_old_link() {
+    let old = Endpoint::start(|_, number, given| number == given);
+    let new = Endpoint::start(|_, number, given| number == given);
+    let allow = format!("{},{}", old.vendor.authority(), new.vendor.authority());
+    let kept = Kept::redis();
+    let here = Gateway::start(&kept, &allow);
+    let account = here.link("scim", METHOD, old.context()).await;
+    let ways = [
+        format!("/passthrough/{account}/Users?only=old"),
+        format!("/custom/Users?only=old&integrated_account_id={account}"),
+        format!("/unified/user-directory/users?remote_query[only]=old&integrated_account_id={account}"),
+    ];
+    // Each node knows the old link, and has not heard of the new one when its next call begins.
+    let nodes: Vec<Gateway> = ways.iter().map(|_| Gateway::start(&kept, &allow)).collect();
+    for (node, way) in nodes.iter().zip(&ways) {
+        assert_eq!(node.get(way).await.status, 200, "{way}");
+    }
+    let relinked = here.call("PATCH", &format!("/integrated-account/{account}"), Some(&json!({"context": new.context()}))).await;
+    assert_eq!(relinked.status, 200, "{}", relinked.text());
+    old.given.fetch_add(1, Ordering::SeqCst);
+    let (before, given) = (old.called(), new.given());
+    join_all(nodes.iter().zip(&ways).map(|(node, way)| node.get(way))).await;
+    assert!(old.called() > before, "no node knew the old link any more");
+    let tokens = |vendor: &Vendor| {
+        let asked = vendor.asked().into_iter().filter(|asked| asked.path() != "/token");
+        asked.map(|asked| asked.header("authorization").to_owned()).collect::<Vec<_>>()
+    };
+    assert!(tokens(&old.vendor).iter().all(|token| token == "Bearer numbered-token-1"), "{:?}", tokens(&old.vendor));
+    assert_eq!(new.given(), given, "the new link has its token");
+    let replayed = new.vendor.asked().iter().filter(|asked| asked.target.contains("only=old")).count();
+    assert!(
+        replayed < ways.len() && replayed <= ways.len() - (old.called() - before).min(ways.len()),
+        "{replayed} at the new vendor"
+    );
+    for (node, way) in nodes.iter().zip(&ways) {
+        let end = tokio::time::Instant::now() + Duration::from_secs(5);
+        while node.get(way).await.status != 200 {
+            assert!(tokio::time::Instant::now() < end, "{way}: the node never hears of the new link");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_of_a_callers_own_call_ends_no_credential_and_holds_up_no_renewal() {
+    let endpoint = Endpoint::start(|asked, number, given| !asked.path().ends_with("/forbidden") && number == given);
+    let gateway = Gateway::start(&Kept::embedded(), &endpoint.vendor.authority());
+    let account = gateway.link("scim", METHOD, endpoint.context()).await;
+    let forbidden = format!("/passthrough/{account}/forbidden");
+    assert_eq!(gateway.get(&forbidden).await.status, 401, "its token is held to be good from here on");
+    endpoint.given.fetch_add(1, Ordering::SeqCst);
+    assert_eq!(gateway.get(&forbidden).await.status, 401);
+    assert_eq!(users(&gateway, &account).await.status, 200, "another kind of call gets its new token all the same");
+    assert_eq!(gateway.get(&format!("/integrated-account/{account}")).await.json()["status"], "active");
+}
+
+#[tokio::test]
+async fn an_api_that_refuses_every_new_token_needs_reauthorisation() {
+    let open = Arc::new(AtomicBool::new(true));
+    let door = open.clone();
+    let endpoint = Endpoint::start(move |_, number, given| door.load(Ordering::SeqCst) && number == given);
+    let gateway = Gateway::start(&Kept::embedded(), &endpoint.vendor.authority());
+    let account = gateway.link("scim", METHOD, endpoint.context()).await;
+    open.store(false, Ordering::SeqCst);
+    let given = endpoint.given();
+    problem(&users(&gateway, &account).await, 401, "reauth_required", "vendor");
+    let status = async || gateway.get(&format!("/integrated-account/{account}")).await.json()["status"].clone();
+    let end = tokio::time::Instant::now() + Duration::from_secs(10);
+    while status().await != "needs_reauth" {
+        assert!(tokio::time::Instant::now() < end, "the test behind it does not mark the account");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    for _ in 0..10 {
+        problem(&users(&gateway, &account).await, 401, "reauth_required", "vendor");
+    }
+    assert!(endpoint.given() - given <= 2, "{} tokens", endpoint.given() - given);
+}
+
+#[tokio::test]
+async fn the_endpoints_address_is_called_exactly_as_it_was_given() {
+    let vendor = Vendor::start(|asked| match asked.target.as_str() {
+        "/o/token/" | "/o/token?p=policy&x=%2F" => json_answer(200, &json!({"access_token": "exact", "expires_in": 60})),
+        target if target.starts_with("/scim/") => scim(asked, 3),
+        _ => Act::Send(answer(301, &[("location", "/elsewhere")], b"")),
+    });
+    let gateway = Gateway::start(&Kept::embedded(), &vendor.authority());
+    let context = |path: &str| json!({"base_url": vendor.at("/scim"), "token_url": vendor.at(path), "client_id": "c", "client_secret": "synthetic-secret"});
+    for path in ["/o/token/", "/o/token?p=policy&x=%2F"] {
+        let account = gateway.link("scim", METHOD, context(path)).await;
+        assert_eq!(users(&gateway, &account).await.status, 200, "{path}");
+    }
+    for path in ["/o/token#x", "/o/../token", "/o/token?a b", "/o/token?\u{e4}", "//token"] {
+        let import =
+            json!({"tenant_id": "acme", "integration": "scim", "authentication_method": METHOD, "context": context(path)});
+        names(&gateway.call("POST", "/integrated-account", Some(&import)).await, 422, "invalid_field", "context.token_url");
+    }
 }

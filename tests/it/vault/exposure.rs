@@ -28,7 +28,7 @@ const REVIEWED: &[(&str, usize, &str)] = &[
     ("src/upstream/headers.rs", 2, "a query credential that is cut out of a vendor's links"),
     ("src/upstream/own.rs", 2, "the command line's own token, into the header for the gateway the operator named"),
     ("src/upstream/passthrough_target.rs", 1, "a query credential goes into the target of the vendor's request"),
-    ("src/upstream/redact.rs", 7, "the texts that are cut out of a vendor's answer before it is shown"),
+    ("src/upstream/redact.rs", 9, "the texts that are cut out of a vendor's answer before it is shown"),
     ("src/upstream/query.rs", 1, "a query credential goes into the address of the vendor's request"),
     ("src/upstream/token.rs", 3, "the client's id, secret and scopes go into the form or the header for the token endpoint"),
     (

@@ -118,7 +118,7 @@ impl<'p> AccessCompiler<'_, '_, 'p> {
         let field = first.and_then(|name| self.scope.link.fields.iter().find(|field| field.name == name));
         let good = match field {
             Some(field) => field.kind.is_address() && (is_whole || field.kind != FieldKind::Endpoint),
-            None => text.starts_with("https://") && !text.ends_with('/') || first.is_some(),
+            None => text.starts_with("https://") && (is_whole || !text.ends_with('/')) || first.is_some(),
         };
         if !good {
             let hint =

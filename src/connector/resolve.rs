@@ -142,6 +142,10 @@ impl LinkMethod {
             return Err(FieldProblem { field: self.destination_field(), message });
         };
         let mut url = self.address(template, fields, loose)?;
+        if url.query().is_some() {
+            let message = "gives no address: requests stand below it, so that it has no `?`".to_owned();
+            return Err(FieldProblem { field: self.destination_field(), message });
+        }
         let path = url.path().trim_end_matches('/').to_owned();
         url.set_path(&path);
         Ok(url)

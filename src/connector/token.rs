@@ -1,5 +1,7 @@
 //! How an access token is got: the token endpoint a connector file declares, checked and compiled.
 
+use std::collections::BTreeMap;
+
 use super::{
     Auth, Template,
     access::AccessCompiler,
@@ -26,7 +28,7 @@ pub struct TokenRequest {
 
 impl AccessCompiler<'_, '_, '_> {
     /// The endpoint, if the method has one.
-    pub(super) fn token(&mut self, token: Option<&TokenFile>, hosts: &Hosts) -> Option<TokenRequest> {
+    pub(super) fn token(&mut self, token: Option<&TokenFile>, hosts: &BTreeMap<String, Template>) -> Option<TokenRequest> {
         let file = token?;
         let place = self.place("token");
         let url = self.covered(place.key("url"), &file.url, hosts, true)?;
@@ -56,5 +58,3 @@ impl AccessCompiler<'_, '_, '_> {
         self.scope.problems.push(place.problem(message, hint.to_owned()));
     }
 }
-
-type Hosts = std::collections::BTreeMap<String, Template>;

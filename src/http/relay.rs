@@ -2,7 +2,6 @@
 
 use std::{
     cell::RefCell,
-    collections::VecDeque,
     mem,
     pin::Pin,
     rc::Rc,
@@ -18,7 +17,7 @@ use actix_web::{
     },
     web::Payload,
 };
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::Stream;
 use http::HeaderName;
 use http_body::{Body, Frame, SizeHint};
@@ -54,10 +53,10 @@ pub struct RequestBody {
 /// What went out of a body, for a vendor that may want it a second time.
 #[derive(Default)]
 pub struct Copied {
-    pieces: VecDeque<Bytes>,
+    bytes: BytesMut,
     trailers: Option<http::HeaderMap>,
-    bytes: usize,
     is_over: bool,
+    is_too_long: bool,
 }
 
 /// Where the fields behind a body come from, and which of them pass.
@@ -127,9 +126,9 @@ impl BodyCopy {
     /// The body for a second time; none when it was too long for a copy, or did not go out to its end.
     pub fn again(self) -> Option<RequestBody> {
         let copied = self.copied.take();
-        let is_whole = copied.is_over || self.length == Some(copied.bytes as u64);
+        let is_whole = copied.is_over || self.length == Some(copied.bytes.len() as u64);
         let again = |copied| RequestBody { source: Source::Copied(copied), length: self.length, trailing: None, copy: None };
-        (is_whole && copied.bytes <= COPIED).then_some(copied).map(again)
+        (is_whole && !copied.is_too_long).then_some(copied).map(again)
     }
 }
 
@@ -140,10 +139,10 @@ impl Copied {
             return;
         };
         if let Some(data) = frame.data_ref() {
-            self.bytes += data.len();
-            match self.bytes <= COPIED {
-                true => self.pieces.push_back(data.clone()),
-                false => self.pieces.clear(),
+            self.is_too_long |= self.bytes.len() + data.len() > COPIED;
+            match self.is_too_long {
+                true => self.bytes = BytesMut::new(),
+                false => self.bytes.extend_from_slice(data),
             }
         }
         if let Some(trailers) = frame.trailers_ref() {
@@ -153,7 +152,7 @@ impl Copied {
     }
 
     fn next(&mut self) -> Option<Frame<Bytes>> {
-        let data = self.pieces.pop_front().map(Frame::data);
+        let data = Some(mem::take(&mut self.bytes).freeze()).filter(|data| !data.is_empty()).map(Frame::data);
         data.or_else(|| self.trailers.take().map(Frame::trailers))
     }
 }

@@ -145,7 +145,7 @@ impl Accounts {
             status: AccountStatus::Active,
             last_error: None,
             last_forbidden: None,
-            generation: kept.as_ref().map_or(1, |(kept, _)| kept.generation + 1),
+            generation: kept.as_ref().map_or_else(|| first_generation(now), |(kept, _)| kept.generation + 1),
             origins: Vec::new(),
             fields: BTreeMap::new(),
             sealed: BTreeMap::new(),
@@ -398,6 +398,11 @@ impl ListAccounts {
             && self.status.is_none_or(|s| s == account.status)
             && self.is_sandbox.is_none_or(|s| s == account.is_sandbox)
     }
+}
+
+/// An account that was deleted and has its id again is not mistaken for the one before, by whoever still works with that.
+fn first_generation(now: Timestamp) -> u64 {
+    now.as_millisecond().unsigned_abs()
 }
 
 fn find_method(connector: &Connector, name: &str) -> Result<Arc<LinkMethod>> {

@@ -71,7 +71,7 @@ impl Accounts {
         self.opened.known.refresh();
     }
 
-    pub(super) async fn open_any(self: &Arc<Self>, environment: EnvironmentId, id: &str) -> Result<Arc<Linked>> {
+    async fn open_any(self: &Arc<Self>, environment: EnvironmentId, id: &str) -> Result<Arc<Linked>> {
         let key = (environment, id.parse().map_err(|_| Error::not_found())?);
         self.opened.known.get(&key, |kept| self.load(environment, id, kept)).await
     }
@@ -158,6 +158,12 @@ impl Accounts {
 
     async fn mark_refused(&self, linked: &Linked, error: &Error) {
         let said = error.detail().to_owned();
+        // Of many callers whom one refusal reached, the first notes it.
+        if let Ok(Some((now, _))) = self.records.get(linked.account.id).await
+            && (now.status, now.last_error.as_deref()) == (AccountStatus::NeedsReauth, Some(&said))
+        {
+            return;
+        }
         let mark = move |account: &mut Account| {
             account.status = AccountStatus::NeedsReauth;
             account.last_error = Some(said.clone());

@@ -42,8 +42,14 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 const KNOWN: Duration = Duration::from_secs(60);
 /// After a failure nobody asks the endpoint again for this long, doubled with each further one.
 const BACK_OFF: Duration = Duration::from_secs(3);
-/// But for this long at most, and after the endpoint's own no; less than a minute, after which a broken account is tested.
-const LONGEST_BACK_OFF: Duration = Duration::from_secs(50);
+/// But for this long at most.
+const LONGEST_BACK_OFF: Duration = Duration::from_secs(60);
+/// An endpoint that asks for a longer pause gets this one.
+const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+/// After the endpoint's own no; less than a minute, after which a broken account is tested.
+const REFUSED: Duration = Duration::from_secs(50);
+/// After a failure of our own, which the endpoint has no part in.
+const BREATH: Duration = Duration::from_secs(1);
 /// Accounts that are remembered for any of this.
 const MOST: u64 = 100_000;
 /// How long a refusal of a token that was just got says that tokens are not the reason.
@@ -73,8 +79,8 @@ pub(super) struct Renewals {
     flights: Cache<Stale, Flight>,
     /// Failures in a row.
     failures: Cache<AccountId, u32>,
-    /// Tokens that the vendor refused although they were just got.
-    in_vain: Cache<(Stale, CallOf), ()>,
+    /// Accounts whose vendor refused a token that was just got, by the credential's generation and kind of call.
+    in_vain: Cache<(AccountId, u64, CallOf), ()>,
 }
 
 impl Default for Renewals {
@@ -101,7 +107,7 @@ impl Expiry<Stale, Flight> for Lifetimes {
 impl Renewals {
     /// Forgets that a new token was in vain for the connector's own requests; whether it was.
     pub(super) async fn give_another_chance(&self, access: &Access) -> bool {
-        self.in_vain.remove(&(stale_of(access), CallOf::Connector)).await.is_some()
+        self.in_vain.remove(&(access.account, access.generation, CallOf::Connector)).await.is_some()
     }
 
     /// A failure is what everybody gets for a while; with a success the next caller looks for himself.
@@ -111,22 +117,25 @@ impl Renewals {
             return self.flights.invalidate(&stale).await;
         };
         tracing::warn!(account = %stale.0, %error, "no new access token");
-        let failures = self.failures.get(&stale.0).await.unwrap_or_default();
-        self.failures.insert(stale.0, failures + 1).await;
-        let known_for = back_off(error, failures, stale.0);
+        let known_for = match error.code() {
+            Code::StoreUnavailable | Code::Busy => BREATH,
+            Code::ReauthRequired => REFUSED,
+            _ => {
+                let failures = self.failures.get(&stale.0).await.unwrap_or_default();
+                self.failures.insert(stale.0, failures + 1).await;
+                back_off(failures, error.wait_seconds(), stale.0)
+            }
+        };
         self.flights.insert(stale, Flight::of(ready(outcome.clone()), known_for)).await;
     }
 }
 
-/// The endpoint's own words first; else from 3 s on, each time twice as long, a little different for each account.
-fn back_off(error: &Error, failures: u32, account: AccountId) -> Duration {
-    if error.code() == Code::ReauthRequired {
-        return LONGEST_BACK_OFF;
-    }
+/// Each time twice as long, a little different for each account, and no shorter than the endpoint asked for.
+fn back_off(failures: u32, asked: Option<u64>, account: AccountId) -> Duration {
     let grown = BACK_OFF * 2_u32.pow(failures.min(5));
     let spread = grown * (account.0.as_u128() % 25) as u32 / 100;
-    let asked = error.wait_seconds().map_or(Duration::ZERO, Duration::from_secs);
-    (grown + spread).max(asked).min(LONGEST_BACK_OFF)
+    let asked = asked.map_or(Duration::ZERO, Duration::from_secs);
+    (grown + spread).min(LONGEST_BACK_OFF).max(asked.min(LONGEST_WAIT))
 }
 
 /// A token as it is sealed.
@@ -144,9 +153,9 @@ impl Renew for Accounts {
         stale: &Access,
         of: CallOf,
     ) -> BoxFuture<'static, std::result::Result<Option<Arc<Access>>, Failure>> {
-        let (environment, stale) = (stale.environment, stale_of(stale));
+        let (environment, in_vain, stale) = (stale.environment, (stale.account, stale.generation, of), stale_of(stale));
         async move {
-            if self.opened.renewals.in_vain.contains_key(&(stale, of)) {
+            if self.opened.renewals.in_vain.contains_key(&in_vain) {
                 return Ok(None);
             }
             let renewed = self.other_token(environment, stale).await;
@@ -156,8 +165,8 @@ impl Renew for Accounts {
     }
 
     fn refused_anew(self: Arc<Self>, access: &Access, of: CallOf) -> BoxFuture<'static, ()> {
-        let stale = stale_of(access);
-        async move { self.opened.renewals.in_vain.insert((stale, of), ()).await }.boxed()
+        let in_vain = (access.account, access.generation, of);
+        async move { self.opened.renewals.in_vain.insert(in_vain, ()).await }.boxed()
     }
 }
 

@@ -21,7 +21,8 @@ use crate::{
     model::{AccountId, EnvironmentId, Secret},
 };
 
-/// Everything needed to call a vendor for one account. Built once per credential generation, shared by reference.
+/// Everything needed to call a vendor for one account. Built once per credential generation and access token, shared by
+/// reference.
 pub struct Access {
     /// Whose.
     pub account: AccountId,
@@ -35,7 +36,7 @@ pub struct Access {
     pub generation: u64,
     /// Scheme, host, port and base path; no trailing slash, no query.
     pub base: url::Url,
-    /// Every origin that may be called.
+    /// Every origin that calls may go to; a token endpoint elsewhere is none of them.
     pub hosts: Vec<url::Url>,
     /// Where access tokens are got, for methods that need one.
     pub token_url: Option<url::Url>,
@@ -72,7 +73,10 @@ impl Access {
         let headers = method.headers.iter().map(|(name, template)| Ok((name.clone(), values.header(template)?)));
         let headers = headers.collect::<Result<_, FieldProblem>>()?;
         let trust = Trust::of(&resolved.fields)?;
-        let Resolved { fields, secrets, base, hosts, token_url, .. } = resolved;
+        let Resolved { fields, secrets, base, mut hosts, token_url, .. } = resolved;
+        if let Some(elsewhere) = token_url.as_ref().map(url::Url::origin).filter(|origin| *origin != base.origin()) {
+            hosts.retain(|host| host.origin() != elsewhere);
+        }
         let mut access = Access {
             account,
             environment,

@@ -10,6 +10,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use thread_local::ThreadLocal;
 use url::Url;
 
 pub use custom::{CustomAnswer, CustomCall};
@@ -80,16 +81,21 @@ struct Outgoing {
     body: Option<Bytes>,
 }
 
-/// Clients of one trust, each made when it is needed: a pool must not be shared between policies, and http needs no roots.
+/// The clients of one trust, for each worker: the runtime that opened a connection drives it, so that another worker's would
+/// stand still whenever that one does.
 #[derive(Default)]
-pub(super) struct Clients {
+pub(super) struct Clients(ThreadLocal<WorkersClients>);
+
+/// Each made when it is needed: a pool must not be shared between policies, and http needs no roots.
+#[derive(Default)]
+struct WorkersClients {
     public: OnceLock<reqwest::Client>,
     named: OnceLock<reqwest::Client>,
     plain: OnceLock<reqwest::Client>,
     proxied: OnceLock<reqwest::Client>,
 }
 
-/// Sends requests. One per process.
+/// Sends requests.
 pub(super) struct Sender {
     guard: Arc<Guard>,
     clients: Clients,
@@ -264,7 +270,7 @@ impl Sender {
         proxy: Option<&EgressProxy>,
         url: &Url,
     ) -> Result<&'a reqwest::Client, Failure> {
-        let clients = trust.map_or(&self.clients, |trust| &trust.clients);
+        let clients = trust.map_or(&self.clients, |trust| &trust.clients).0.get_or_default();
         let named = self.guard.names(url);
         let cell = match (proxy, url.scheme(), named) {
             (Some(_), ..) => &clients.proxied,

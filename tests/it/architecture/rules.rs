@@ -75,7 +75,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("futures_util", &["store", "upstream", "service", "http", "sandbox", "jobs", "app", "cli"]),
     ("arc_swap", &["vault", "connector", "upstream", "service", "http", "jobs", "app"]),
     ("moka", &["service"]),
-    ("thread_local", &["service", "store/redis"]),
+    ("thread_local", &["service", "store/redis", "upstream"]),
     // Words of the web.
     ("http", &["connector", "upstream", "service", "http", "sandbox", "app", "cli"]),
     ("socket2", &["http/server"]),

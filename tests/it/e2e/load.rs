@@ -12,7 +12,7 @@ use futures_util::future::join_all;
 use serde_json::json;
 
 use super::{
-    bar_vendor::{Act, Vendor, answer, json_answer, scim},
+    bar_vendor::{Act, Asked, Vendor, answer, json_answer, scim},
     vendor::{overlay, problem},
 };
 use crate::support::{
@@ -76,19 +76,30 @@ async fn u_01_a_write_reaches_the_vendor_once_however_it_fails() {
     let writes = if long() { 1000 } else { 160 };
     for n in 0..writes {
         let method = ["POST", "PATCH"][n % 2];
-        // Each of the eight ways to fail meets both.
-        let path = match n / 8 % 2 {
-            0 => format!("/passthrough/{account}/Users?n={n}"),
-            _ => format!("/custom/Users?integrated_account_id={account}&n={n}"),
+        // Each of the eight ways to fail meets each way in; ids are the vendor's, so that its own tell one write from another.
+        let (path, body) = match (n / 8 % 4, method) {
+            (0, _) => (format!("/passthrough/{account}/Users?n={n}"), json!({"n": n})),
+            (1, _) => (format!("/custom/Users?integrated_account_id={account}&n={n}"), json!({"n": n})),
+            (2, "POST") => (format!("{USERS}?integrated_account_id={account}"), json!({"username": format!("n{n}@x.example")})),
+            (2, _) => (format!("{USERS}/u1?integrated_account_id={account}"), json!({"title": format!("n{n}@x.example")})),
+            (_, "POST") => {
+                (format!("/proxy/Users?integrated_account_id={account}"), json!({"userName": format!("n{n}@x.example")}))
+            }
+            (_, _) => (format!("/proxy/Users/u1?integrated_account_id={account}"), json!({"title": format!("n{n}@x.example")})),
         };
-        let told = gateway.try_call_with(ADMIN, &[], method, &path, Some(&json!({"n": n}))).await;
-        if let Some(code) = told.filter(|_| n / 8 % 2 == 0).and_then(|told| told.header("rollcall-error").map(str::to_owned)) {
+        let told = gateway.try_call_with(ADMIN, &[], method, &path, Some(&body)).await;
+        if let Some(code) = told.filter(|_| n / 8 % 4 == 0).and_then(|told| told.header("rollcall-error").map(str::to_owned)) {
             assert_eq!(code, "write_unconfirmed", "{path}: it may have been done");
         }
     }
     let asked = vendor.asked();
     for n in 0..writes {
-        let seen = asked.iter().filter(|asked| asked.target.ends_with(&format!("?n={n}"))).count();
+        let (in_query, in_body) = (format!("?n={n}"), format!("\"n{n}@x.example\""));
+        let is_it = |asked: &&Asked| match n / 8 % 4 {
+            0 | 1 => asked.target.ends_with(&in_query),
+            _ => asked.method != "GET" && String::from_utf8_lossy(&asked.body).contains(&in_body),
+        };
+        let seen = asked.iter().filter(is_it).count();
         assert_eq!(seen, 1, "write {n} was seen {seen} times");
     }
 }

@@ -202,3 +202,39 @@ async fn bad_questions_about_tools_and_connectors_name_their_field() {
     assert!(!connected("connected=false").await.contains(&"scim".to_owned()));
     names(&gateway.get("/integration?connected=perhaps").await, 400, "invalid_parameter", "connected");
 }
+
+/// `/capabilities` and `/tools` show what was asked for, and say what cannot be asked.
+#[tokio::test]
+async fn capabilities_and_tools_are_narrowed_by_their_filters() {
+    let folder = tempfile::tempdir().unwrap();
+    let demo = Demo::start(folder.path());
+    let (account, _) = demo.accounts.iter().find(|(_, integration)| integration == "keeper").unwrap();
+    let ask = async |query: &str| demo.get(&format!("/integrated-account/{account}/capabilities{query}")).await.1;
+    let names = |document: &Value, part: &str, key: &str| -> Vec<String> {
+        document[part].as_array().unwrap().iter().map(|entry| entry[key].as_str().unwrap().to_owned()).collect()
+    };
+    let all = ask("").await;
+    let (proxy, unified) = (names(&all, "proxy", "resource"), names(&all, "unified", "resource"));
+    assert!(proxy.len() > 3 && unified.len() > 5, "{all}");
+    let only = ask("?type=proxy").await;
+    assert_eq!((names(&only, "proxy", "resource"), &only["unified"]), (proxy.clone(), &json!([])));
+    let only = ask("?type=unified").await;
+    assert_eq!((names(&only, "unified", "resource"), &only["proxy"]), (unified.clone(), &json!([])));
+    let only = ask("?resource=users").await;
+    assert_eq!(names(&only, "unified", "resource"), ["users"]);
+    assert!(names(&only, "proxy", "resource").len() <= 1, "{only}");
+    let none = ask("?has_description=false").await;
+    assert_eq!(none["proxy"], json!([]), "every method is described");
+    assert_eq!(names(&ask("?has_description=true").await, "proxy", "resource"), proxy);
+    let creating = ask("?methods=create").await;
+    let methods = |part: &Value| {
+        part.as_array().unwrap().iter().flat_map(|entry| entry["methods"].as_array().unwrap().clone()).collect::<Vec<_>>()
+    };
+    let made = methods(&creating["unified"]);
+    assert!(!made.is_empty() && made.iter().all(|method| method == "create"), "{creating}");
+    assert!(methods(&creating["proxy"]).iter().all(|method| method["method"] == "create"), "{creating}");
+    for (query, field) in [("?type=both", "type"), ("?has_description=maybe", "has_description"), ("?colour=red", "colour")] {
+        let (status, refused) = demo.get(&format!("/integrated-account/{account}/capabilities{query}")).await;
+        assert_eq!((status, &refused["field"]), (400, &json!(field)), "{refused}");
+    }
+}

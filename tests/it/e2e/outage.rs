@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use serde_json::json;
 
 use super::{
-    bar_vendor::{Vendor, scim},
+    bar_vendor::{Vendor, json_answer, scim},
     vendor::{is_sound, problem},
 };
 use crate::support::{
@@ -195,6 +195,33 @@ async fn u_07_a_store_that_is_stopped() {
 #[tokio::test]
 async fn u_07_a_store_behind_a_black_hole() {
     is_away(Away::Blackholed).await;
+}
+
+/// A token that ends while the store is away is not renewed: what could not be kept would be got again by every node.
+#[tokio::test]
+async fn u_07_no_access_token_is_got_that_cannot_be_kept() {
+    for away in [Away::Killed, Away::Paused, Away::Blackholed] {
+        let vendor = Vendor::start(|asked| match asked.path() {
+            "/token" => json_answer(200, &json!({"access_token": "short", "expires_in": 3})),
+            _ => scim(asked, 3),
+        });
+        let mut stand = Stand::start(&vendor, "4000/1h").await;
+        let context =
+            json!({"base_url": vendor.at("/scim"), "token_url": vendor.at("/token"), "client_id": "c", "client_secret": "s"});
+        stand.account = stand.gateway.link("scim", "oauth2_client_credentials", context).await;
+        let (token, list) = (stand.token.clone(), stand.list());
+        assert_eq!(stand.gateway.call_as(Some(&token), "GET", &list, None).await.status, 200, "{away:?}");
+        stand.go(away);
+        tokio::time::sleep(Duration::from_millis(3_200)).await;
+        let asked = vendor.count();
+        for path in [list.clone(), format!("/passthrough/{}/Users", stand.account)] {
+            let refused = stand.call(Some(&token), "GET", &path, None).await;
+            problem(&refused, 503, "store_unavailable", "gateway");
+            assert!(refused.header("retry-after").is_some(), "{away:?}: {}", refused.text());
+        }
+        assert_eq!(vendor.count(), asked, "{away:?}: neither the endpoint nor the vendor hears of it");
+        stand.recovers(away).await;
+    }
 }
 
 /// What a node that is cut off lives off: its share of a token's limit, and each credential for a minute.

@@ -3,6 +3,8 @@
 
 use std::{
     fs,
+    io::{ErrorKind, Read},
+    net::TcpStream,
     path::Path,
     time::{Duration, Instant},
 };
@@ -141,4 +143,18 @@ fn files_that_are_no_identity_are_refused_at_the_start() {
         assert!(code == Some(exit) && err.contains(said), "{said}: {code:?} {out}{err}");
         assert!(!err.contains("BEGIN"), "{err}");
     }
+}
+
+#[tokio::test]
+async fn a_connection_that_never_shakes_hands_is_ended() {
+    let (kept, shown) = (Kept::embedded(), Shown::of(&Certificates::make()));
+    let gateway = shown.start(&kept, "");
+    let mut silent = TcpStream::connect(gateway.base.trim_start_matches("https://").replace("localhost", "127.0.0.1")).unwrap();
+    silent.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let begun = Instant::now();
+    // The end, or a reset; anything but silence.
+    let ended = silent.read(&mut [0; 16]);
+    assert!(ended.as_ref().map_or(true, |read| *read == 0), "{ended:?}");
+    assert!(!matches!(&ended, Err(error) if error.kind() == ErrorKind::WouldBlock), "it stands for ever");
+    assert!((3..15).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
 }

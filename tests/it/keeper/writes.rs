@@ -162,6 +162,39 @@ async fn lies_told_on_purpose_are_found_out() {
 }
 
 #[tokio::test]
+async fn lies_about_teams_and_their_members_are_found_out() {
+    let (house, _sandbox, control) = sandboxed(None, |_| {}).await;
+    let team = house.good("POST", GROUPS, Some(json!({"name": "Night Shift", "organization": "3861"})), 201).await;
+    let path = format!("{GROUPS}/{}", team["id"].as_str().unwrap().replace(':', "%3A"));
+    let members = format!("{path}/members");
+    let new = |name: &str| Some(json!({"name": name, "organization": "3861"}));
+    control.lie(Some(WriteLie::SaysDone));
+    for (method, path, body) in [
+        ("POST", GROUPS, new("Nobody's")),
+        ("PATCH", &path, Some(json!({"name": "Day Shift"}))),
+        ("POST", &members, Some(json!({"id": BEN.to_string()}))),
+        ("DELETE", &path, None),
+    ] {
+        problem(&house.call(method, path, body).await, 502, "write_not_taken", "vendor");
+    }
+    let there = house.good("GET", &path, None, 200).await;
+    assert_eq!(there["name"], "Night Shift", "{there}");
+    control.lie(Some(WriteLie::SaysFailed));
+    let one = format!("{members}/{BEN}");
+    for (method, path, body, status) in [
+        ("POST", GROUPS, new("Early Shift"), 201),
+        ("PATCH", &path, Some(json!({"name": "Day Shift"})), 200),
+        ("POST", &members, Some(json!({"id": BEN.to_string()})), 201),
+        ("DELETE", &one, None, 200),
+        ("DELETE", &path, None, 200),
+    ] {
+        let answer = house.call(method, path, body).await;
+        assert_eq!((answer.status, warning(&answer)), (status, Some("vendor_reported_failure")), "{method}: {}", answer.text());
+    }
+    problem(&house.call("GET", &path, None).await, 404, "not_found", "gateway");
+}
+
+#[tokio::test]
 async fn a_write_is_not_repeated_when_keepers_session_ends_behind_it() {
     let (house, _sandbox, control) = sandboxed(None, |_| {}).await;
     control.lie(Some(WriteLie::SessionEnds));

@@ -16,4 +16,5 @@ mod rates;
 mod redirects;
 mod support;
 mod target;
+mod timeouts;
 mod trust;

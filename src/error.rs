@@ -105,7 +105,7 @@ error_table! {
     DependencyFailed "dependency_failed" 424 Gateway false "An entry of the batch that this one needs has failed"
         "See the error of the entry named in `detail`; this one was not called.";
     ReauthRequired "reauth_required" 401 Vendor false "The vendor no longer accepts this account's credential"
-        "Let the customer link the account again; its id stays.";
+        "Let the customer link the account again; its id stays. It is also tested once a minute, and comes back when the vendor accepts it.";
     CredentialRefused "credential_refused" 422 Vendor false "The vendor refused the new credential"
         "`detail` and `raw_response` hold what the vendor said. Nothing was stored.";
     SecretsRequired "secrets_required" 422 Gateway false "A field that decides where secrets are sent was changed without them"
@@ -119,7 +119,7 @@ error_table! {
     AlreadyExists "already_exists" 422 Vendor false "The vendor has such a record already"
         "Read it, and change it instead.";
     WriteNotTaken "write_not_taken" 502 Vendor false "The vendor said it was done, but it was not"
-        "`detail` says what the vendor answered and what is really there. Nothing changed.";
+        "`detail` says what the vendor answered and what is really there. What a vendor keeps for later, such as a member who has not joined yet, does not show.";
     WritePartial "write_partial" 502 Vendor false "The vendor took a part of the write and reported a failure"
         "`detail` names what was taken and what was not; read the record before going on.";
     WriteUnconfirmed "write_unconfirmed" 502 Vendor false "Whether the write took effect is not known"
@@ -142,7 +142,7 @@ error_table! {
         "Grant the right named in `raw_response`, then call again.";
     AddonMissing "addon_missing" 403 Vendor false "The customer's plan at the vendor lacks what this needs"
         "`detail` names the add-on; `/integrated-account/{id}/capabilities` shows it. Once it is bought, the next call finds it.";
-    VendorNotReady "vendor_not_ready" 503 Vendor true "The vendor is still preparing its answer"
+    VendorNotReady "vendor_not_ready" 503 Vendor true "The vendor cannot answer yet"
         "Wait for `Retry-After` seconds.";
     VendorBadAnswer "vendor_bad_answer" 502 Vendor false "The vendor's answer could not be read"
         "`detail` says what was wrong with it: not JSON, cut off, too large, or not of the promised shape.";

@@ -141,8 +141,10 @@ pub struct FilterCapability {
     pub field: String,
     /// What it can be compared with.
     pub operators: Vec<String>,
-    /// `vendor`, else the gateway reads pages until a match.
+    /// `vendor` where that evaluates any of them, else `gateway`, which reads pages until a match.
     pub evaluated_by: String,
+    /// The operators that the vendor evaluates; the gateway does the others.
+    pub vendor_operators: Vec<String>,
 }
 
 /// A resource that the vendor does not have.
@@ -334,15 +336,15 @@ fn one_unified(methods: &[&LinkMethod], resource: Resource, query: &CapabilityQu
     let mapped: BTreeSet<&str> = defs.iter().flat_map(|def| def.filled()).map(|field| field.name).collect();
     let fields: Vec<&Field> = resource.shape().fields.iter().filter(|f| mapped.contains(f.name)).collect();
     let mut filters: Vec<FilterCapability> = Vec::new();
-    for (name, filter) in defs.iter().flat_map(|d| &d.filters) {
-        if filters.iter().all(|known| known.field != *name) {
-            filters.push(FilterCapability { field: name.clone(), operators: filter.ops.clone(), evaluated_by: "vendor".into() });
-        }
-    }
-    for (name, operators) in defs.iter().flat_map(|def| filterable(def)) {
-        if filters.iter().all(|known| known.field != name) {
-            let operators = operators.iter().map(|o| (*o).to_owned()).collect();
-            filters.push(FilterCapability { field: name, operators, evaluated_by: "gateway".into() });
+    for filter in defs.iter().flat_map(|def| filterable(def)) {
+        if filters.iter().all(|known| known.field != filter.name) {
+            let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+            filters.push(FilterCapability {
+                operators: words(filter.operators),
+                evaluated_by: if filter.vendor.is_empty() { "gateway" } else { "vendor" }.into(),
+                vendor_operators: words(&filter.vendor),
+                field: filter.name,
+            });
         }
     }
     (!offering.is_empty()).then(|| UnifiedCapability {

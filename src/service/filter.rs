@@ -255,12 +255,31 @@ impl Plan {
     }
 }
 
-/// Every field that can be filtered because the connector fills it, with its operators; for discovery and for messages.
-pub fn filterable(def: &ResourceDef) -> Vec<(String, &'static [&'static str])> {
+/// A field that can be filtered, as documents and messages name it.
+pub struct Filterable {
+    /// The unified name, or a short one.
+    pub name: String,
+    /// What it can be compared by.
+    pub operators: &'static [&'static str],
+    /// Those of them that the vendor evaluates; the gateway does the others.
+    pub vendor: Vec<&'static str>,
+}
+
+/// Every field that can be filtered because the connector fills it.
+pub fn filterable(def: &ResourceDef) -> Vec<Filterable> {
     let mut found = leaves(def.resource.shape());
     found.extend(aliases(def.resource).map(|(_, alias, _)| ((*alias).to_owned(), TEXT)));
-    found.retain(|(name, _)| is_filled(&def.map, &steps(&canonical(def.resource, name))));
-    found
+    let offer = |(name, operators): (String, &'static [&'static str])| {
+        let meant = canonical(def.resource, &name);
+        let pushed = |word: &&&str| def.filters.get(&*meant).is_some_and(|filter| filter.ops.iter().any(|op| op == **word));
+        let vendor = operators.iter().filter(pushed).copied().collect();
+        is_filled(&def.map, &steps(&meant)).then_some((vendor, operators)).map(|(vendor, operators)| Filterable {
+            name: name.clone(),
+            operators,
+            vendor,
+        })
+    };
+    found.into_iter().filter_map(offer).collect()
 }
 
 fn leaves(shape: &Shape) -> Vec<(String, &'static [&'static str])> {
@@ -423,7 +442,7 @@ fn never_filled(filter: &Filter, def: &ResourceDef, linked: &Linked) -> Error {
 }
 
 fn filters_of(def: &ResourceDef) -> String {
-    let names: Vec<String> = filterable(def).into_iter().map(|(name, _)| name).collect();
+    let names: Vec<String> = filterable(def).into_iter().map(|filter| filter.name).collect();
     format!("Filters: {}.", names.join(", "))
 }
 

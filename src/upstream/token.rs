@@ -19,7 +19,7 @@ use oauth2::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Access, Failure, HttpAnswer, Upstream, classify, send::Sender};
+use super::{Access, Failure, HttpAnswer, Upstream, classify, redact::Redaction, send::Sender};
 use crate::{
     connector::{ClientAuth, FieldProblem, Meaning, TokenRequest},
     model::Secret,
@@ -27,6 +27,8 @@ use crate::{
 
 /// The whole exchange with a token endpoint.
 const DEADLINE: Duration = Duration::from_secs(20);
+/// How much of an endpoint's own sentence is shown.
+const SHOWN: usize = 300;
 /// Longer tokens do not fit into a request.
 const LONGEST: usize = 16 * 1024;
 /// Longer lives are not believed, and would not fit a calendar.
@@ -187,21 +189,30 @@ fn refused(access: &Access, error: RequestTokenError<Failure, BasicErrorResponse
         (200..300, _) => return Failure::BadAnswer("the token endpoint's answer holds no access token".into()),
         (400..429, Some(error)) if is_final(error.error()) => Meaning::Reauth,
         (429, _) => Meaning::RateLimited,
+        (500..600, _) => Meaning::NotReady,
         _ => Meaning::Failed,
     };
     let said = match error.as_ref().filter(|_| meaning == Meaning::Reauth) {
-        Some(error) => format!("The token endpoint gives this client no access token: {}.", error.error().as_ref()),
+        Some(error) => refusal(access, error),
         None => format!("The token endpoint answered {}.", answer.status),
     };
     let failure = classify::answered(access, &answer, meaning, None, Some(said));
     match failure {
         // A caller would take this status for one of the API's.
-        Failure::Answered { meaning: Meaning::Failed, mut answer, wait, message } if answer.status < Some(500) => {
+        Failure::Answered { meaning: Meaning::Failed | Meaning::NotReady, mut answer, wait, message } => {
             answer.status = None;
             Failure::Answered { meaning, answer, wait, message }
         }
         failure => failure,
     }
+}
+
+/// The endpoint's words, without what it writes back.
+fn refusal(access: &Access, error: &BasicErrorResponse) -> String {
+    let word = error.error().as_ref();
+    let why = error.error_description().map(|why| Redaction::of(access).start(why.as_bytes(), SHOWN));
+    let why = why.map(|why| format!(" ({})", String::from_utf8_lossy(&why))).unwrap_or_default();
+    format!("The token endpoint gives this client no access token: {word}{why}.")
 }
 
 fn is_final(error: &Refusal) -> bool {

@@ -94,7 +94,13 @@ async fn forward_renewing(request: HttpRequest, linked: Arc<Linked>, outgoing: h
     if reply.status() != http::StatusCode::UNAUTHORIZED {
         return answer(&request, &linked, reply);
     }
-    let renewed = linked.access.renewed(CallOf::Caller).await.ok().flatten();
+    let renewed = match linked.access.renewed(CallOf::Caller).await {
+        Ok(renewed) => renewed,
+        Err(failure) => {
+            let accounts = &state(&request)?.services.accounts;
+            return Err(accounts.note_failure(&linked, "passthrough", "call", failure).await.into());
+        }
+    };
     let (Some(renewed), Some(body)) = (renewed, copy.again()) else { return answer(&request, &linked, reply) };
     drop(reply);
     replace_credential(again.headers_mut(), &renewed);

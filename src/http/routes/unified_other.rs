@@ -25,7 +25,11 @@ use crate::{
         write::{JsonText, Write},
     },
     model::Resource,
-    service::{Linked, directory::offered, filter::filterable},
+    service::{
+        Linked,
+        directory::offered,
+        filter::{Filterable, filterable},
+    },
 };
 
 /// The only model of this version.
@@ -143,11 +147,13 @@ fn query_schema(def: Option<&ResourceDef>, resource: Resource, method: &str) -> 
 
 /// The filters that a list takes, as `/capabilities` names them.
 fn filters_of(def: &ResourceDef) -> Map<String, Value> {
-    let schema = |operators: Value, by: &str| json!({"type": "string", "x-operators": operators, "x-evaluated-by": by});
-    let gateways = filterable(def).into_iter().map(|(name, operators)| (name, schema(json!(operators), "gateway")));
-    let mut filters: Map<_, _> = gateways.collect();
-    filters.extend(def.filters.iter().map(|(name, filter)| (name.clone(), schema(json!(filter.ops), "vendor"))));
-    filters
+    let schema = |filter: Filterable| {
+        let by = if filter.vendor.is_empty() { "gateway" } else { "vendor" };
+        let schema = json!({"type": "string", "x-operators": filter.operators, "x-evaluated-by": by,
+            "x-vendor-operators": filter.vendor});
+        (filter.name, schema)
+    };
+    filterable(def).into_iter().map(schema).collect()
 }
 
 /// JSON Schema of what can be sent: the fields that this account's way of linking writes.

@@ -133,6 +133,7 @@ async fn check_filters(demo: &Demo, list: &str, described: &Value, capabilities:
         let field = filter["field"].as_str().unwrap();
         assert_eq!(filters[field]["x-operators"], filter["operators"], "{resource} {field}");
         assert_eq!(filters[field]["x-evaluated-by"], filter["evaluated_by"], "{resource} {field}");
+        assert_eq!(filters[field]["x-vendor-operators"], filter["vendor_operators"], "{resource} {field}");
         let has = |op: &str| filter["operators"].as_array().unwrap().contains(&json!(op));
         let value = if has("gte") {
             "2020-01-01T00:00:00Z"

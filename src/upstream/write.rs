@@ -108,7 +108,8 @@ pub fn judge(failure: Failure) -> Result<Said, Failure> {
         Failure::Busy(_) | Failure::Held { .. } | Failure::Throttled { .. } | Failure::Store(_) => Err(failure),
         Failure::Answered { answer, meaning, .. } => match (answer.status.unwrap_or_default(), meaning) {
             (408 | 502 | 504, _) => Ok(Said::Unknown(failure)),
-            (400..500, _) | (_, Meaning::Reauth | Meaning::Denied | Meaning::RateLimited) => Err(failure),
+            (400..500, _) => Err(failure),
+            (_, Meaning::Reauth | Meaning::Denied | Meaning::RateLimited | Meaning::Missing) => Err(failure),
             _ => Ok(Said::Failed(failure)),
         },
         _ => Ok(Said::Unknown(failure)),
@@ -132,6 +133,7 @@ mod tests {
         assert!(judge(Failure::Throttled { wait: 1 }).is_err());
         assert!(judge(answered(400, Meaning::Failed)).is_err());
         assert!(judge(answered(429, Meaning::RateLimited)).is_err());
+        assert!(judge(answered(500, Meaning::Missing)).is_err(), "what is not there was not changed");
         assert!(matches!(judge(answered(500, Meaning::Failed)), Ok(Said::Failed(_))));
         for failure in [
             Failure::Broken("the connection failed: connection reset".into()),

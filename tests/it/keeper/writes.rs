@@ -258,6 +258,22 @@ async fn no_value_becomes_an_option_another_command_or_a_wildcard() {
     assert_eq!(house.good("PATCH", &ben, Some(json!({"name": quoted})), 200).await["name"], quoted);
 }
 
+/// Commander raises where it finds nobody; an id of the right form that nobody has is a missing record all the same.
+#[tokio::test]
+async fn nobody_of_that_id_is_not_found_at_the_proxy_either() {
+    let (house, _sandbox, _) = sandboxed(None, |_| {}).await;
+    let peer = peers::commander(&["--queue", "n"]);
+    let real = House::keeper(peer.base(), peer.told("api_key"), json!({})).await;
+    let nobody = format!("/proxy/users/{}", (3861_u64 << 32) + 9_999);
+    for house in [house, real] {
+        for (method, body) in [("DELETE", None), ("PATCH", Some(json!({"name": "Nobody"})))] {
+            let missing = house.call(method, &nobody, body).await;
+            let shown = problem(&missing, 404, "not_found", "gateway");
+            assert!(shown["raw_response"].to_string().contains("No such user"), "{method}: {shown}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn everything_that_names_a_company_must_name_the_same() {
     let (house, sandbox, _control) = sandboxed(None, |_| {}).await;

@@ -48,13 +48,13 @@ impl AccessCompiler<'_, '_, '_> {
             Auth::Headers(pairs) => (pairs.iter().any(|(_, value)| holds(value)), false),
             Auth::Query(pairs) => (pairs.iter().any(|(_, value)| holds(value)), true),
         };
-        let (key, message, hint) = match (has_token, sent, in_query) {
-            (true, false, _) => ("auth", "the access token is never sent", "for example `bearer: { token: \"{access_token}\" }`"),
-            (false, true, _) => ("auth", "nobody gives the access token", "say in `token` where it is got"),
-            (_, true, true) => ("auth", "an access token may not stand in an address", "send it as `bearer` or in `headers`"),
+        let (message, hint) = match (has_token, sent, in_query) {
+            (true, false, _) => ("the access token is never sent", "for example `bearer: { token: \"{access_token}\" }`"),
+            (false, true, _) => ("nobody gives the access token", "say in `token` where it is got"),
+            (_, true, true) => ("an access token may not stand in an address", "send it as `bearer` or in `headers`"),
             _ => return,
         };
-        let place = self.place(key);
+        let place = self.place("auth");
         self.scope.problems.push(place.problem(message, hint.to_owned()));
     }
 }

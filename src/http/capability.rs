@@ -341,7 +341,7 @@ fn one_unified(methods: &[&LinkMethod], resource: Resource, query: &CapabilityQu
             let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
             filters.push(FilterCapability {
                 operators: words(filter.operators),
-                evaluated_by: if filter.vendor.is_empty() { "gateway" } else { "vendor" }.into(),
+                evaluated_by: filter.evaluated_by().into(),
                 vendor_operators: words(&filter.vendor),
                 field: filter.name,
             });

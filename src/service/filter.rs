@@ -265,21 +265,24 @@ pub struct Filterable {
     pub vendor: Vec<&'static str>,
 }
 
+impl Filterable {
+    /// `vendor` where that evaluates any operator, else `gateway`.
+    pub fn evaluated_by(&self) -> &'static str {
+        if self.vendor.is_empty() { "gateway" } else { "vendor" }
+    }
+}
+
 /// Every field that can be filtered because the connector fills it.
 pub fn filterable(def: &ResourceDef) -> Vec<Filterable> {
     let mut found = leaves(def.resource.shape());
     found.extend(aliases(def.resource).map(|(_, alias, _)| ((*alias).to_owned(), TEXT)));
+    found.retain(|(name, _)| is_filled(&def.map, &steps(&canonical(def.resource, name))));
     let offer = |(name, operators): (String, &'static [&'static str])| {
-        let meant = canonical(def.resource, &name);
-        let pushed = |word: &&&str| def.filters.get(&*meant).is_some_and(|filter| filter.ops.iter().any(|op| op == **word));
-        let vendor = operators.iter().filter(pushed).copied().collect();
-        is_filled(&def.map, &steps(&meant)).then_some((vendor, operators)).map(|(vendor, operators)| Filterable {
-            name: name.clone(),
-            operators,
-            vendor,
-        })
+        let pushed = def.filters.get(&*canonical(def.resource, &name));
+        let does = |word: &&&str| pushed.is_some_and(|filter| filter.ops.iter().any(|op| op == **word));
+        Filterable { operators, vendor: operators.iter().filter(does).copied().collect(), name }
     };
-    found.into_iter().filter_map(offer).collect()
+    found.into_iter().map(offer).collect()
 }
 
 fn leaves(shape: &Shape) -> Vec<(String, &'static [&'static str])> {

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use serde::{
-    Deserialize,
+    Deserialize, Serialize, Serializer,
     de::{Deserializer, MapAccess, Visitor},
 };
 use serde_json::value::RawValue;
@@ -32,6 +32,12 @@ pub enum Seen<'a> {
 struct Borrowed<'a>(#[serde(borrow)] Cow<'a, str>);
 
 impl<'a> Members<'a> {
+    /// The same object without these members.
+    pub fn without(&self, names: &[impl AsRef<str>]) -> Members<'a> {
+        let kept = self.0.iter().filter(|(known, _)| !names.iter().any(|name| name.as_ref() == known));
+        Members(kept.cloned().collect())
+    }
+
     /// The value of this name; of several the last, as JSON readers take it.
     pub fn get(&self, name: &str) -> Option<&'a RawValue> {
         self.0.iter().rev().find(|(known, _)| known == name).map(|(_, value)| *value)
@@ -52,6 +58,12 @@ impl<'a> Seen<'a> {
         };
         // What a raw value holds was read once; only a number may be out of a float's range.
         seen.unwrap_or(Seen::Null)
+    }
+}
+
+impl Serialize for Members<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
     }
 }
 

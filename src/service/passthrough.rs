@@ -233,14 +233,15 @@ fn read_member(body: &Bytes, member: &str) -> Result<Option<String>> {
 /// A JSON object without some of its members; nothing when none is left. Values stay as they were written.
 pub(super) fn raw_without(body: &Bytes, names: &[&str]) -> Result<Bytes> {
     let object = serde_json::from_slice::<Members<'_>>(body);
-    object.map(|object| without(&object, names)).map_err(|_| Error::new(Code::InvalidBody, "The body must be one JSON object."))
+    without(&object.map_err(|_| Error::new(Code::InvalidBody, "The body must be one JSON object."))?, names)
 }
 
-fn without(object: &Members<'_>, names: &[&str]) -> Bytes {
-    let kept = object.0.iter().filter(|(name, _)| !names.contains(&name.as_ref()));
-    let kept: Vec<String> =
-        kept.map(|(name, value)| format!("{}:{}", serde_json::Value::from(name.as_ref()), value.get())).collect();
-    if kept.is_empty() { Bytes::new() } else { Bytes::from(format!("{{{}}}", kept.join(","))) }
+fn without(object: &Members<'_>, names: &[&str]) -> Result<Bytes> {
+    let kept = object.without(names);
+    if kept.0.is_empty() {
+        return Ok(Bytes::new());
+    }
+    serde_json::to_vec(&kept).map(Bytes::from).map_err(Error::internal)
 }
 
 impl PathPattern {

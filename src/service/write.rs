@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use serde::Serializer;
 use serde_json::{Value, value::RawValue};
 
 use super::{
@@ -265,12 +264,10 @@ impl<'a> Writer<'a> {
             (true, _) => self.out.extend_from_slice(record),
             (false, []) => self.out.extend_from_slice(mapped),
             (false, exclude) => {
-                let kept = members.0.iter().filter(|(name, _)| !exclude.iter().any(|excluded| excluded == name));
-                let mut object = serde_json::Serializer::new(&mut self.out);
-                object.collect_map(kept.map(|(name, value)| (name, value))).map_err(Error::internal)?;
+                serde_json::to_writer(&mut self.out, &members.without(exclude)).map_err(Error::internal)?;
             }
         }
-        if self.writing.remote_data && !self.writing.raw {
+        if self.writing.remote_data {
             append_remote_data(record, &mut self.out);
         }
         self.end(start);

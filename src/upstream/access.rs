@@ -17,7 +17,7 @@ use super::{
     token::Token,
 };
 use crate::{
-    connector::{ACCESS_TOKEN, Auth, Connector, FieldProblem, LinkMethod, Position, Resolved, Template},
+    connector::{ACCESS_TOKEN, Auth, Connector, FieldProblem, LinkMethod, Position, Resolved, Template, TokenRequest},
     model::{AccountId, EnvironmentId, Secret},
 };
 
@@ -140,10 +140,9 @@ impl Access {
         self.values().text(template).map(Secret::new)
     }
 
-    /// The client's id and secret as a token endpoint gets them, for methods that need one.
-    pub(super) fn client(&self) -> Option<(Secret, Secret)> {
-        let request = self.method.token.as_ref()?;
-        Some((self.text(&request.client_id).ok()?, self.text(&request.client_secret).ok()?))
+    /// The client's id and secret as a token endpoint gets them.
+    pub(super) fn client(&self, request: &TokenRequest) -> Result<(Secret, Secret), FieldProblem> {
+        Ok((self.text(&request.client_id)?, self.text(&request.client_secret)?))
     }
 
     fn values(&self) -> Values<'_> {

@@ -149,7 +149,7 @@ impl Upstream {
 }
 
 fn client(access: &Access, request: &TokenRequest, url: &url::Url) -> Result<Client, FieldProblem> {
-    let (id, secret) = (access.text(&request.client_id)?, access.text(&request.client_secret)?);
+    let (id, secret) = access.client(request)?;
     let auth = match request.client {
         ClientAuth::Basic => AuthType::BasicAuth,
         ClientAuth::Body => AuthType::RequestBody,

@@ -148,8 +148,7 @@ fn query_schema(def: Option<&ResourceDef>, resource: Resource, method: &str) -> 
 /// The filters that a list takes, as `/capabilities` names them.
 fn filters_of(def: &ResourceDef) -> Map<String, Value> {
     let schema = |filter: Filterable| {
-        let by = if filter.vendor.is_empty() { "gateway" } else { "vendor" };
-        let schema = json!({"type": "string", "x-operators": filter.operators, "x-evaluated-by": by,
+        let schema = json!({"type": "string", "x-operators": filter.operators, "x-evaluated-by": filter.evaluated_by(),
             "x-vendor-operators": filter.vendor});
         (filter.name, schema)
     };

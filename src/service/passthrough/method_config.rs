@@ -69,7 +69,7 @@ fn taken_out(ask: &CustomAsk) -> Result<Option<(MethodConfig, Bytes)>> {
             None => refused(&format!("is not an object of {known}")),
         }
     })?;
-    Ok(Some((config, without(&object, &[MEMBER]))))
+    Ok(Some((config, without(&object, &[MEMBER])?)))
 }
 
 fn named(method: &str) -> Result<Method> {

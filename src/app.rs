@@ -7,14 +7,15 @@ use std::{
 
 use arc_swap::ArcSwap;
 use metrics::Unit;
+use url::Url;
 
 use crate::{
     config::{Settings, StoreSetting},
     connector::{Catalog, Overlay, Problem},
     model::{Clock, EnvironmentId, Scope, Scopes, Secret, Tasks},
     service::{
-        Accounts, Administrator, Directory, Idempotency, NewToken, Opened, Passthrough, PlatformCursors, Rates, RequestLog,
-        Services, Snapshots, Tokens,
+        Accounts, Administrator, Authorizations, Directory, Idempotency, NewToken, NoApps, OAuthApps, Opened, Passthrough,
+        PlatformCursors, Rates, RequestLog, Services, Snapshots, Tokens,
     },
     store::{
         Store, StoreError,
@@ -103,7 +104,17 @@ impl Core {
         let log = Arc::new(RequestLog::new(repo::Log::new(store.clone()), keys.clone(), clock.clone(), environment));
         let rates = Rates::new(store.clone(), settings.token_limit, settings.account_limit);
         let vault = Arc::new(Vault::new(ring.clone()));
-        let services = services(store, catalog, vault, guard.clone(), keys, clock, tasks.clone(), tokens, (log, rates));
+        let services = services(
+            store,
+            catalog,
+            vault,
+            guard.clone(),
+            keys,
+            clock,
+            tasks.clone(),
+            tokens,
+            (log, rates, settings.public_url.clone()),
+        );
         Ok(Core {
             services: Arc::new(services),
             guard,
@@ -198,19 +209,21 @@ fn services(
     clock: Arc<dyn Clock>,
     tasks: Tasks,
     tokens: Tokens,
-    (log, rates): (Arc<RequestLog>, Rates),
+    (log, rates, public_url): (Arc<RequestLog>, Rates, Option<Url>),
 ) -> Services {
     let upstream = Arc::new(Upstream::new(guard.clone(), store.clone()));
     let records = repo::Accounts::new(store.clone());
-    let accounts =
-        Accounts::new(records, catalog.clone(), vault, upstream.clone(), guard, clock.clone(), Opened::new(tasks.clone()));
+    let opened = (Arc::new(NoApps) as Arc<dyn OAuthApps>, Opened::new(tasks.clone()));
+    let accounts = Accounts::new(records, catalog.clone(), vault, upstream.clone(), guard, clock.clone(), opened);
+    let pending = repo::Authorizations::new(store.clone());
+    let authorizations = Authorizations::new(accounts.clone(), pending, keys.clone(), clock.clone(), public_url);
     let snapshots = Snapshots::new(repo::Snapshots::new(store.clone()));
     let blobs = repo::Blobs::new(store.clone());
     let cursors = PlatformCursors::new(keys.clone());
     let directory = Directory::new(accounts.clone(), upstream.clone(), snapshots, blobs, keys.clone(), clock);
     let idempotency = Idempotency::new(repo::Idempotency::new(store.clone()), keys, tasks.clone());
     let passthrough = Passthrough { accounts: accounts.clone(), upstream, tasks };
-    Services { tokens, accounts, directory, passthrough, rates, idempotency, log, cursors, catalog, store }
+    Services { tokens, accounts, authorizations, directory, passthrough, rates, idempotency, log, cursors, catalog, store }
 }
 
 fn guard(settings: &Settings, own: &[String]) -> Result<Guard, StartError> {

@@ -124,6 +124,10 @@ error_table! {
         "`detail` names what was taken and what was not; read the record before going on.";
     WriteUnconfirmed "write_unconfirmed" 502 Vendor false "Whether the write took effect is not known"
         "Read the record before sending anything again: it may have changed, or may still.";
+    AuthorizationRefused "authorization_refused" 422 Gateway false "The customer's way to the vendor and back did not end in an agreement"
+        "`detail` says why. Nothing was stored; open the link again.";
+    OauthAppMissing "oauth_app_missing" 422 Gateway false "The way to link needs an OAuth app, and none is registered"
+        "Register one with the vendor, with the redirect address that `/integration/{slug}` shows, and name it in `ROLLCALL_OAUTH_APPS_FILE`.";
     EgressRefused "egress_refused" 422 Gateway false "The address is not one this gateway may call"
         "Use the vendor's public https address, or let the operator list it in `ROLLCALL_EGRESS_ALLOW`.";
     OutsideDirectoryLayer "outside_directory_layer" 403 Gateway false "The call reaches beyond directory and billing data"

@@ -12,7 +12,13 @@ use std::{
 use actix_web::dev::{Server, ServerHandle};
 use tracing_subscriber::{EnvFilter, fmt::format::JsonFields, layer::SubscriberExt, util::SubscriberInitExt};
 
-use super::{Failure, log_line::JsonLine, log_out::LogOut, serve_file::ServeFile, signals::Signals};
+use super::{
+    Failure,
+    log_line::JsonLine,
+    log_out::LogOut,
+    serve_file::{ServeFile, own_url},
+    signals::Signals,
+};
 use crate::{
     app::{Core, StartError},
     config::{LogFormat, Settings, StoreSetting},
@@ -57,6 +63,8 @@ impl Running {
         // Whatever is opened makes its metrics at once: the recorder comes first.
         let metrics = server::metrics_recorder();
         let core = Core::open(settings, Arc::new(SystemClock), run_token, egress).await?;
+        let address = own_url(settings, reachable(listener.local_addr().map_err(listening)?));
+        core.services.authorizations.reached_at(&address);
         let readiness = Arc::new(Readiness::default());
         let flows = Arc::new(Flows::bounded(settings.max_in_flight, workers));
         let state = State {

@@ -371,7 +371,7 @@ impl<'p> AccessCompiler<'_, '_, 'p> {
         Some(TestRequest { request, expect })
     }
 
-    fn duration(&mut self, place: Place<'_>, text: &str) -> Duration {
+    pub(super) fn duration(&mut self, place: Place<'_>, text: &str) -> Duration {
         units::duration(text).unwrap_or_else(|hint| {
             self.scope.problems.push(place.problem(format!("`{text}` is not a duration"), hint.to_owned()));
             Duration::from_secs(1)

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    ACCESS_TOKEN, Connector, LinkMethod, Problem, Template, Transport,
+    ACCESS_TOKEN, APP_ID, APP_SECRET, Connector, LinkMethod, Problem, Template, Transport,
     access::{Access, AccessCompiler},
     file::{FieldFile, FieldKind, LinkFile},
     folder::Parsed,
@@ -18,7 +18,8 @@ use super::{
 use crate::model::integration_id;
 
 /// Names that templates use for other things than fields.
-const TAKEN: &[&str] = &["id", "value", "group_id", ACCESS_TOKEN, trust::CA_CERTIFICATE, trust::CERTIFICATE_SHA256];
+const TAKEN: &[&str] =
+    &["id", "value", "group_id", "oauth", ACCESS_TOKEN, APP_ID, APP_SECRET, trust::CA_CERTIFICATE, trust::CERTIFICATE_SHA256];
 
 /// What one link method's files may refer to, and what they did.
 pub(super) struct Scope<'a> {
@@ -43,7 +44,7 @@ impl Scope<'_> {
             match self.link.fields.iter().find(|field| field.name == name) {
                 Some(field) => {
                     self.used.insert(name.to_owned());
-                    if field.kind == FieldKind::Secret && !secrets {
+                    if field.kind.is_secret() && !secrets {
                         let message = format!("the secret `{name}` may not stand in an address or a request");
                         self.problems.push(place.problem(message, "secrets go through `auth` or `headers`".to_owned()));
                     }
@@ -188,7 +189,7 @@ fn field_problem(field: &FieldFile, place: Place<'_>) -> Option<Problem> {
         return Some(place.key("hosts").problem(format!("`{host}` is not a host name"), "for example `example.com`".to_owned()));
     }
     let default = field.default.as_deref()?;
-    if field.kind == FieldKind::Secret {
+    if field.kind.is_secret() {
         return Some(place.name("default").problem("a secret has no default", None));
     }
     let reason = kind::normalize(field, default, &|_| false).err()?;

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-pub use super::resource_file::{CompleteFile, FilterFile, FromList, GetFile, Having, ListFile, PageFile, Per, ResourceFile};
+pub use super::{
+    resource_file::{CompleteFile, FilterFile, FromList, GetFile, Having, ListFile, PageFile, Per, ResourceFile},
+    token_file::{AssertionFile, AuthorizeFile, BodyForm, ClientAuth, Grant, LoginFile, SignedBy, TokenAnswerFile, TokenFile},
+};
 use crate::{
     mapping::OneOrMany,
     model::{Resource, Slug},
@@ -168,6 +171,8 @@ pub enum FieldKind {
     Text,
     /// Text that is: sealed, never shown again.
     Secret,
+    /// A private key in PEM, over several lines or with `\\n` between them: sealed like a secret.
+    PrivateKey,
     /// `https://host[:port]`, nothing behind it.
     Origin,
     /// `https://host[:port]/path`, without query.
@@ -191,6 +196,11 @@ pub enum FieldKind {
 }
 
 impl FieldKind {
+    /// Whether its value is sealed and never shown.
+    pub const fn is_secret(self) -> bool {
+        matches!(self, FieldKind::Secret | FieldKind::PrivateKey)
+    }
+
     /// Whether it takes an address.
     pub const fn is_address(self) -> bool {
         matches!(self, FieldKind::Origin | FieldKind::BaseUrl | FieldKind::Endpoint)
@@ -225,45 +235,6 @@ pub enum AuthFile {
         /// Name and value.
         query: BTreeMap<String, String>,
     },
-}
-
-/// OAuth 2 client credentials (RFC 6749 §4.4): what the customer filled in is exchanged for an access token, which is kept
-/// sealed, renewed before it ends, and once more when the vendor refuses it.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct TokenFile {
-    /// The token endpoint's address; `hosts` covers it.
-    pub url: String,
-    /// The client's id; default `{client_id}`.
-    #[serde(default = "client_id")]
-    pub client_id: String,
-    /// The client's secret; default `{client_secret}`.
-    #[serde(default = "client_secret")]
-    pub client_secret: String,
-    /// The scopes asked for, separated by blanks; none where a field in it is not given.
-    pub scope: Option<String>,
-    /// Where the client's id and secret stand; default `basic`.
-    #[serde(default)]
-    pub client: ClientAuth,
-}
-
-fn client_id() -> String {
-    "{client_id}".into()
-}
-
-fn client_secret() -> String {
-    "{client_secret}".into()
-}
-
-/// Where a token endpoint looks for the client's id and secret (RFC 6749 §2.3.1).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum ClientAuth {
-    /// `Authorization: Basic …`, which every server must take.
-    #[default]
-    Basic,
-    /// Members of the form body.
-    Body,
 }
 
 /// Time, size and rate.

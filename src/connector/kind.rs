@@ -45,6 +45,7 @@ pub(super) fn normalize(field: &FieldFile, given: &str, loose: Loose<'_>) -> Res
     }
     let value = match field.kind {
         FieldKind::Secret => secret(given)?,
+        FieldKind::PrivateKey => private_key(given)?,
         FieldKind::Text => text(given)?,
         FieldKind::Origin => address(field, given, loose, false)?,
         FieldKind::BaseUrl => address(field, given, loose, true)?,
@@ -80,6 +81,16 @@ fn secret(given: &str) -> Result<String, String> {
         return Err("holds a line break or another control character; paste the key alone, on one line".into());
     }
     Ok(value.to_owned())
+}
+
+/// One line, with `\n` for each line break, as JSON key files of vendors have it.
+fn private_key(given: &str) -> Result<String, String> {
+    let lines = given.trim().replace("\\n", "\n").replace('\r', "");
+    let is_whole = lines.starts_with("-----BEGIN ") && lines.trim_end().ends_with("-----") && lines.contains("PRIVATE KEY-----");
+    if !is_whole || lines.contains("ENCRYPTED") || lines.contains(|c: char| c.is_control() && c != '\n') {
+        return Err("takes a private key in PEM without a passphrase, from `-----BEGIN` to the last `-----`".into());
+    }
+    Ok(lines.trim().replace('\n', "\\n"))
 }
 
 fn text(given: &str) -> Result<String, String> {

@@ -19,6 +19,7 @@ mod resource_file;
 pub mod schema;
 pub mod template;
 mod token;
+mod token_file;
 pub mod trust;
 mod units;
 pub mod write;
@@ -35,14 +36,14 @@ use uuid::Uuid;
 
 pub use capabilities::{Capabilities, capabilities};
 pub use catalog::{Catalog, Problem};
-pub use file::{ClientAuth, FieldFile, FieldKind, Level, Meaning, Per, Transport};
+pub use file::{BodyForm, ClientAuth, FieldFile, FieldKind, Grant, Level, Meaning, Per, SignedBy, Transport};
 pub use method::{Method, Methods};
 pub use overlay::Overlay;
 pub use rate::{RateUnit, RateWords};
 pub use report::{Needs, Report};
-pub use resolve::{FieldProblem, Resolved};
+pub use resolve::{FieldProblem, Resolved, TokenUrls};
 pub use template::{Position, Template, TemplateError};
-pub use token::{ACCESS_TOKEN, TokenRequest};
+pub use token::{ACCESS_TOKEN, APP_ID, APP_SECRET, Assertion, Login, TokenAnswer, TokenRequest};
 pub use write::{BodyTemplate, WriteBy, WriteForm, WriteMethod, Writes};
 
 use crate::{

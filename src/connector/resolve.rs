@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use url::Url;
 
 use super::{
-    LinkMethod, Position, Template,
-    file::{FieldFile, FieldKind},
+    LinkMethod, Position, Template, TokenRequest,
+    file::FieldFile,
     kind::{Loose, normalize, whole_url},
     template::TemplateError,
     trust,
@@ -34,9 +34,27 @@ pub struct Resolved {
     /// Every origin that may be called.
     pub hosts: Vec<Url>,
     /// Where access tokens are got, for methods that need one.
-    pub token_url: Option<Url>,
-    /// `hosts`, base and token address as text in a fixed order: what secrets are bound to.
+    pub token_urls: Option<TokenUrls>,
+    /// `hosts`, base and token addresses as text in a fixed order: what secrets are bound to.
     pub origins: Vec<String>,
+}
+
+/// The addresses of an authorization server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenUrls {
+    /// Gives tokens.
+    pub token: Url,
+    /// Where a customer's browser is sent.
+    pub authorize: Option<Url>,
+    /// Takes tokens back.
+    pub revoke: Option<Url>,
+}
+
+impl TokenUrls {
+    /// All of them, the token endpoint first.
+    pub fn all(&self) -> impl Iterator<Item = &Url> {
+        [&self.token].into_iter().chain(&self.authorize).chain(&self.revoke)
+    }
 }
 
 type Fields = BTreeMap<String, String>;
@@ -54,7 +72,7 @@ impl LinkMethod {
         let mut secrets = BTreeMap::new();
         for field in &self.fields {
             match self.value_of(field, given, loose_hosts) {
-                Ok(Some(value)) if field.kind == FieldKind::Secret => {
+                Ok(Some(value)) if field.kind.is_secret() => {
                     secrets.insert(field.name.clone(), Secret::new(value));
                 }
                 Ok(Some(value)) => {
@@ -71,17 +89,27 @@ impl LinkMethod {
         }
         let base = self.resolve_base(&fields, loose_hosts).map_err(|problem| vec![problem])?;
         let hosts = self.resolve_hosts(&fields, loose_hosts).map_err(|problem| vec![problem])?;
-        let token_url = self.token.as_ref().map(|token| self.address(&token.url, &fields, loose_hosts));
-        let token_url = token_url.transpose().map_err(|problem| vec![problem])?;
-        if [&base].into_iter().chain(&token_url).any(|url| !hosts.iter().any(|host| host.origin() == url.origin())) {
+        let token_urls = self.token_urls(&fields, loose_hosts).map_err(|problem| vec![problem])?;
+        let token_addresses = token_urls.iter().flat_map(TokenUrls::all);
+        if [&base].into_iter().chain(token_addresses).any(|url| !hosts.iter().any(|host| host.origin() == url.origin())) {
             let message = "gives an address outside the connector's hosts".to_owned();
             return Err(vec![FieldProblem { field: self.destination_field(), message }]);
         }
         if let Some(problem) = trust::without_tls(&fields, &base) {
             return Err(vec![problem]);
         }
-        let origins = origins(&hosts, &base, token_url.as_ref());
-        Ok(Resolved { fields, secrets, base, hosts, token_url, origins })
+        let origins = origins(&hosts, &base, token_urls.as_ref());
+        Ok(Resolved { fields, secrets, base, hosts, token_urls, origins })
+    }
+
+    fn token_urls(&self, fields: &Fields, loose: Loose<'_>) -> Result<Option<TokenUrls>, FieldProblem> {
+        let Some(token) = &self.token else { return Ok(None) };
+        let address = |template: &Template| self.address(template, fields, loose);
+        Ok(Some(TokenUrls {
+            token: address(&token.url)?,
+            authorize: token.authorize.as_ref().map(|authorize| address(&authorize.url)).transpose()?,
+            revoke: token.revoke.as_ref().map(address).transpose()?,
+        }))
     }
 
     /// Whether a change of this field changes who gets the secrets: where requests go (hosts, base, token address), or which
@@ -91,8 +119,8 @@ impl LinkMethod {
     }
 
     fn feeds_address(&self, field: &str) -> bool {
-        let token_url = self.token.iter().map(|token| &token.url);
-        self.hosts.values().chain(&self.base).chain(token_url).any(|template| template.names().any(|name| name == field))
+        let token_urls = self.token.iter().flat_map(TokenRequest::addresses);
+        self.hosts.values().chain(&self.base).chain(token_urls).any(|template| template.names().any(|name| name == field))
     }
 
     fn unknown_fields(&self, given: &Fields) -> Vec<FieldProblem> {
@@ -203,8 +231,9 @@ fn is_host(value: &str) -> bool {
 }
 
 /// Names of hosts may change in a connector file, addresses may not: so sorted by address, then what is called below them.
-fn origins(hosts: &[Url], base: &Url, token_url: Option<&Url>) -> Vec<String> {
+fn origins(hosts: &[Url], base: &Url, token_urls: Option<&TokenUrls>) -> Vec<String> {
     let hosts = hosts.iter().map(|host| host.origin().ascii_serialization());
     let base = base.as_str().trim_end_matches('/').to_owned();
-    hosts.chain([base]).chain(token_url.map(|url| url.as_str().to_owned())).collect()
+    let token_urls = token_urls.into_iter().flat_map(TokenUrls::all).map(|url| url.as_str().to_owned());
+    hosts.chain([base]).chain(token_urls).collect()
 }

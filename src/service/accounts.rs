@@ -13,10 +13,12 @@ use serde_json::{Map, Value};
 use super::{
     context::check_labels,
     credential::{build_access, field_problems, open_fields, seal_fields, unreadable},
+    grant::{Granted, Tokens},
+    oauth_app::OAuthApps,
     open::Opened,
 };
 use crate::{
-    connector::{Catalog, Connector, FieldKind, LinkMethod},
+    connector::{Catalog, Connector, LinkMethod, Resolved, TokenUrls},
     error::{Code, Error, Result},
     model::{Account, AccountId, AccountStatus, Clock, EnvironmentId, Secret, Slug, Warning, environment_integration_id},
     store::{StoreError, repo},
@@ -43,6 +45,8 @@ pub struct NewAccount {
     pub is_sandbox: bool,
     /// The id it shall have; the account that has it is linked anew.
     pub id: Option<AccountId>,
+    /// What the customer agreed to at the vendor, for methods that need a browser.
+    pub grant: Option<Granted>,
 }
 
 /// `PATCH /integrated-account/{id}`: what is left out stays. May hold secrets, therefore no `Debug`.
@@ -91,6 +95,7 @@ pub struct Accounts {
     pub(super) upstream: Arc<Upstream>,
     pub(super) guard: Arc<Guard>,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) apps: Arc<dyn OAuthApps>,
     pub(super) opened: Opened,
     pub(super) me: Weak<Accounts>,
 }
@@ -119,9 +124,9 @@ impl Accounts {
         upstream: Arc<Upstream>,
         guard: Arc<Guard>,
         clock: Arc<dyn Clock>,
-        opened: Opened,
+        (apps, opened): (Arc<dyn OAuthApps>, Opened),
     ) -> Arc<Self> {
-        Arc::new_cyclic(|me| Self { records, catalog, vault, upstream, guard, clock, opened, me: me.clone() })
+        Arc::new_cyclic(|me| Self { records, catalog, vault, upstream, guard, clock, apps, opened, me: me.clone() })
     }
 
     /// Verifies the credential at the vendor, then stores it; nothing is stored when it is refused.
@@ -129,7 +134,12 @@ impl Accounts {
         check_tenant(&new.tenant_id)?;
         let connector = self.connector(environment, &new.integration)?;
         let method = find_method(&connector, &new.authentication_method)?;
-        let (fields, context) = split_context(&method, new.context)?;
+        let mut context = new.context;
+        let grant = match new.grant {
+            Some(grant) => Some(grant),
+            None => Tokens::take(&method, &mut context)?.map(Granted::Tokens),
+        };
+        let (fields, context) = split_context(&method, context)?;
         check_context(&context)?;
         let now = self.clock.now();
         let kept = match new.id {
@@ -155,7 +165,7 @@ impl Accounts {
             created_at: kept.as_ref().map_or(now, |(kept, _)| kept.created_at),
             updated_at: now,
         };
-        let verified = self.verify(account, connector, method, &fields).await?;
+        let verified = self.verify(account, connector, method, &fields, grant).await?;
         let Verified { account, wrapped_key, token, warnings } = verified;
         match kept {
             Some((_, version)) => self.records.replace_credential(&account, &wrapped_key, token, version).await?,
@@ -198,16 +208,22 @@ impl Accounts {
         let (account, version) = self.find(environment, id).await?;
         let connector = self.connector_of(&account)?;
         let method = find_method(&connector, &account.method)?;
+        let mut change = change;
+        let tokens = change.context.as_mut().map_or(Ok(None), |context| Tokens::take(&method, context))?;
         let (labels, fields) = split_change(&method, change)?;
-        if fields.is_empty() {
+        if fields.is_empty() && tokens.is_none() {
             return Ok((self.relabel(account, version, &labels).await?, Vec::new()));
         }
+        let grant = match tokens {
+            Some(tokens) => Some(Granted::Tokens(tokens)),
+            None => self.kept_grant(&account, &method, &fields).await?,
+        };
         let fields = self.merge_fields(&account, &method, fields).await?;
         let mut next = labels.lay_over(account.clone(), self.clock.now())?;
         next.generation += 1;
         next.status = AccountStatus::Active;
         next.last_error = None;
-        let verified = self.verify(next, connector, method, &fields).await?;
+        let verified = self.verify(next, connector, method, &fields, grant).await?;
         self.replace(&account, version, &verified).await?;
         self.opened.forget(environment, verified.account.id).await;
         Ok((verified.account, verified.warnings))
@@ -302,22 +318,64 @@ impl Accounts {
         connector: Arc<Connector>,
         method: Arc<LinkMethod>,
         given: &BTreeMap<String, String>,
+        grant: Option<Granted>,
     ) -> Result<Verified> {
-        let resolved = method.resolve(given, &|url| self.guard.names(url)).map_err(field_problems)?;
-        for url in resolved.hosts.iter().chain([&resolved.base]).chain(&resolved.token_url) {
-            self.guard.check(url).map_err(|why| Error::new(Code::EgressRefused, why))?;
-        }
+        let resolved = self.resolve(&method, given)?;
         account.fields = resolved.fields.clone();
         account.origins = resolved.origins.clone();
         let (key, wrapped_key) = self.vault.new_data_key(account.environment, account.id);
         account.sealed = seal_fields(&account, &key, &resolved);
-        let access = build_access(&account, connector, method, resolved)?;
-        let (access, token) = self.first_token(&account, &key, access).await?;
+        let access = self.with_app(build_access(&account, connector, method, resolved)?).await?;
+        let (access, token) = self.first_token(&account, &key, access, grant).await?;
         let upstream = Arc::clone(&self.upstream);
         let tested = self.opened.tasks.finish(async move { upstream.test(&access).await }).await.ok_or_else(cut_short)?;
         let Tested { facts, warnings } = tested.map_err(refused)?;
         account.facts = facts;
         Ok(Verified { account, wrapped_key, token, warnings })
+    }
+
+    /// The fields, validated, and every address in them allowed.
+    fn resolve(&self, method: &LinkMethod, given: &BTreeMap<String, String>) -> Result<Resolved> {
+        let resolved = method.resolve(given, &|url| self.guard.names(url)).map_err(field_problems)?;
+        for url in resolved.hosts.iter().chain([&resolved.base]).chain(resolved.token_urls.iter().flat_map(TokenUrls::all)) {
+            self.guard.check(url).map_err(|why| Error::new(Code::EgressRefused, why))?;
+        }
+        Ok(resolved)
+    }
+
+    /// The credential of an account that is not linked yet, for the customer's way to the vendor; nothing is asked.
+    pub(super) async fn unlinked(&self, environment: EnvironmentId, new: &NewAccount) -> Result<Access> {
+        check_tenant(&new.tenant_id)?;
+        let connector = self.connector(environment, &new.integration)?;
+        let method = find_method(&connector, &new.authentication_method)?;
+        let (fields, context) = split_context(&method, new.context.clone())?;
+        check_context(&context)?;
+        let resolved = self.resolve(&method, &fields)?;
+        let (id, slug) = (new.id.unwrap_or_else(AccountId::generate), connector.slug.clone());
+        let access = Access::new(id, environment, connector, method, 0, resolved, Map::new());
+        let access = access.map_err(|problem| field_problems(vec![problem]))?;
+        match access.method.needs_browser() {
+            true => self.with_app(access).await,
+            false => Err(Error::internal(format!("{slug} is linked without a browser by this method"))),
+        }
+    }
+
+    /// What the customer agreed to goes on, unless it would go to another server.
+    async fn kept_grant(
+        &self,
+        account: &Account,
+        method: &LinkMethod,
+        changed: &BTreeMap<String, Option<String>>,
+    ) -> Result<Option<Granted>> {
+        if !method.needs_browser() {
+            return Ok(None);
+        }
+        if let Some(name) = changed.keys().find(|name| method.decides_destination(name)) {
+            let detail = "A change of the address needs the customer's agreement again: link the account anew.";
+            return Err(Error::new(Code::SecretsRequired, detail).field(format!("context.{name}")));
+        }
+        let key = self.data_key(account).await?;
+        Ok(self.token_of(account, &key).await?.map(Granted::Kept))
     }
 
     /// The stored fields with the changed ones laid over; all secrets must come along when the destination changes.
@@ -327,7 +385,7 @@ impl Accounts {
         method: &LinkMethod,
         changed: BTreeMap<String, Option<String>>,
     ) -> Result<BTreeMap<String, String>> {
-        let secrets: Vec<&str> = method.fields.iter().filter(|f| f.kind == FieldKind::Secret).map(|f| f.name.as_str()).collect();
+        let secrets: Vec<&str> = method.fields.iter().filter(|f| f.kind.is_secret()).map(|f| f.name.as_str()).collect();
         let moved = changed.iter().any(|(name, value)| {
             method.decides_destination(name) && value.as_deref() != account.fields.get(name).map(String::as_str)
         });

@@ -1,6 +1,7 @@
 //! The product: what the ways in call. No web server, no network client here.
 
 pub mod accounts;
+pub mod authorize;
 mod change;
 mod context;
 mod credential;
@@ -9,14 +10,17 @@ pub mod directory;
 mod facts;
 pub mod filter;
 mod fresh;
+mod grant;
 pub mod idempotency;
 mod lines;
 mod members;
 mod meters;
+pub mod oauth_app;
 pub mod open;
 mod order;
 pub mod passthrough;
 pub mod rates;
+mod refresh;
 mod renew;
 pub mod request_log;
 pub mod snapshot;
@@ -30,12 +34,15 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 pub use accounts::{Accounts, ChangeAccount, Linked, ListAccounts, NewAccount};
+pub use authorize::{Authorizations, AuthorizeAsk, Begun, Finished};
 pub use change::{ChangeAsk, Doing, VendorSaid, VendorWrite};
 pub use cursor::PlatformCursors;
 pub use directory::{Directory, ListPage, ListQuery, OneQuery, OneRecord, ResponseFormat};
 pub use filter::{Filter, FilterOp};
+pub use grant::{Granted, Tokens as GrantedTokens};
 pub use idempotency::{Asked, Idempotency, IdempotencyKey, KEY_HEADER, Reply, Run, Told};
 pub use lines::{Lines, ListEnd};
+pub use oauth_app::{NoApps, OAuthApp, OAuthApps};
 pub use open::Opened;
 pub use order::Order;
 pub use passthrough::{COMPANY_HEADER, CustomAsk, CustomReply, Look, Passthrough};
@@ -57,6 +64,8 @@ pub struct Services {
     pub tokens: Tokens,
     /// Linked accounts.
     pub accounts: Arc<Accounts>,
+    /// Customers that are agreeing at a vendor just now.
+    pub authorizations: Authorizations,
     /// The unified user directory and `/proxy/{resource}`.
     pub directory: Directory,
     /// The transparent proxy.

@@ -13,10 +13,10 @@ use super::{
     renew::Renewals,
 };
 use crate::{
-    connector::{Connector, FieldKind},
+    connector::Connector,
     error::{Code, Error, Result},
     model::{Account, AccountId, AccountStatus, EnvironmentId, Forbidden, Tasks},
-    upstream::{Failure, Tested},
+    upstream::{Failure, Tested, renewal::Renewal},
 };
 
 /// A cut-off node goes on using a credential it has confirmed for this long.
@@ -43,6 +43,7 @@ impl Opened {
         metrics::describe_counter!(LOSSES, Unit::Count, "Records that the store had in a newer version before.");
         metrics::counter!(LOSSES).increment(0);
         let probed = Cache::builder().max_capacity(100_000).time_to_live(PROBE_EVERY).build();
+        super::refresh::describe();
         Self { known: Fresh::new("credential", 10_000, KEPT), probed, renewals: Renewals::default(), tasks }
     }
 
@@ -102,7 +103,7 @@ impl Accounts {
 
     async fn decode(&self, account: Account, version: u64, connector: Arc<Connector>) -> Result<Linked> {
         let method = connector.method(&account.method).cloned().ok_or_else(|| missing_connector(&account.connector))?;
-        if method.fields.iter().any(|field| field.kind == FieldKind::Secret && account.fields.contains_key(&field.name)) {
+        if method.fields.iter().any(|field| field.kind.is_secret() && account.fields.contains_key(&field.name)) {
             return Err(unreadable().because("a secret field stands in the clear"));
         }
         let data_key = self.data_key(&account).await?;
@@ -115,7 +116,7 @@ impl Accounts {
         if resolved.origins != account.origins {
             return Err(unreadable().because("the addresses are not the ones the secrets were sealed for"));
         }
-        let access = build_access(&account, connector, method, resolved)?;
+        let access = self.with_app(build_access(&account, connector, method, resolved)?).await?;
         let access = self.kept_token(&account, &data_key, access).await?;
         Ok(Linked { account, version, access: Arc::new(access), data_key })
     }
@@ -156,7 +157,7 @@ impl Accounts {
         error
     }
 
-    async fn mark_refused(&self, linked: &Linked, error: &Error) {
+    pub(super) async fn mark_refused(&self, linked: &Linked, error: &Error) {
         let said = error.detail().to_owned();
         // Of many callers whom one refusal reached, the first notes it.
         if let Ok(Some((now, _))) = self.records.get(linked.account.id).await
@@ -190,6 +191,10 @@ impl Accounts {
     }
 
     async fn test_again(self: &Arc<Self>, linked: Arc<Linked>) {
+        // What is left of its token may work for a while; nothing would follow it.
+        if linked.access.renewal.as_ref().is_some_and(Renewal::is_ended) {
+            return;
+        }
         let mut tested = self.test_now(&linked).await;
         let is_refused = tested.as_ref().is_err_and(|failure| failure.code() == Code::ReauthRequired);
         if is_refused && self.opened.renewals.give_another_chance(&linked.access).await {

@@ -24,6 +24,7 @@ use zeroize::Zeroizing;
 use super::{
     accounts::{Accounts, Linked, cut_short, refused},
     credential::{field_problems, place},
+    grant::{Granted, needs_browser},
 };
 use crate::{
     connector::ACCESS_TOKEN,
@@ -143,8 +144,12 @@ fn back_off(failures: u32, asked: Option<u64>, account: AccountId) -> Duration {
 struct Kept<'a> {
     #[serde(borrow)]
     access_token: Cow<'a, str>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    refresh_token: Option<Cow<'a, str>>,
     issued_at: Timestamp,
     expires_at: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    ended: bool,
 }
 
 impl Renew for Accounts {
@@ -164,6 +169,16 @@ impl Renew for Accounts {
         .boxed()
     }
 
+    fn proved(self: Arc<Self>, access: &Access) {
+        let (account, version) = (access.account, stale_of(access).2);
+        let tasks = self.opened.tasks.clone();
+        tasks.spawn(async move {
+            if let Err(error) = self.records.drop_previous(account, version).await {
+                tracing::debug!(%account, %error, "the refresh token before the last stays for now");
+            }
+        });
+    }
+
     fn refused_anew(self: Arc<Self>, access: &Access, of: CallOf) -> BoxFuture<'static, ()> {
         let in_vain = (access.account, access.generation, of);
         async move { self.opened.renewals.in_vain.insert(in_vain, ()).await }.boxed()
@@ -175,6 +190,7 @@ impl Accounts {
     pub(super) async fn with_token(self: &Arc<Self>, linked: Arc<Linked>) -> Result<Arc<Linked>> {
         match linked.access.age(self.clock.now()) {
             Age::Good => Ok(linked),
+            Age::Ending if !linked.access.can_renew() => Ok(linked),
             Age::Ending => {
                 drop(self.flight(linked.access.environment, stale_of(&linked.access)).await);
                 Ok(linked)
@@ -196,11 +212,22 @@ impl Accounts {
     }
 
     /// The first token of a credential that is being verified, and the same sealed.
-    pub(super) async fn first_token(&self, account: &Account, key: &DataKey, access: Access) -> Result<(Access, Option<Bytes>)> {
+    pub(super) async fn first_token(
+        &self,
+        account: &Account,
+        key: &DataKey,
+        access: Access,
+        grant: Option<Granted>,
+    ) -> Result<(Access, Option<Bytes>)> {
         if access.renewal.is_none() {
             return Ok((access, None));
         }
-        let token = self.upstream.token(&access, self.clock.now()).await.map_err(refused)?;
+        let now = self.clock.now();
+        let token = match grant {
+            Some(grant) => self.granted(&access, grant, now).await?,
+            None if access.method.needs_browser() => return Err(needs_browser(&access.method)),
+            None => self.upstream.token(&access, now).await.map_err(refused)?,
+        };
         let sealed = seal(account, key, &token)?;
         // Nobody renews what is not linked yet.
         let access = access.with_token(token, Weak::<Accounts>::new()).map_err(|problem| field_problems(vec![problem]))?;
@@ -212,9 +239,16 @@ impl Accounts {
         if access.renewal.is_none() {
             return Ok(access);
         }
-        let Some((sealed, version)) = self.records.token(account.id).await? else { return Ok(access) };
-        let Some(token) = open(account, key, &sealed, version) else { return Ok(access) };
+        let Some(token) = self.token_of(account, key).await? else { return Ok(access) };
         access.with_token(token, self.me.clone()).map_err(|problem| field_problems(vec![problem]))
+    }
+
+    /// The token that is kept, and whether it has worked yet.
+    pub(super) async fn token_of(&self, account: &Account, key: &DataKey) -> Result<Option<Token>> {
+        let Some((sealed, version)) = self.records.token(account.id).await? else { return Ok(None) };
+        let Some(token) = open(account, key, &sealed, version) else { return Ok(None) };
+        let unproven = token.refresh.is_some() && self.records.previous_token(account.id).await?.is_some();
+        Ok(Some(Token { unproven, ..token }))
     }
 
     /// Whether the token of an opened account is still the one that is kept.
@@ -246,8 +280,8 @@ impl Accounts {
     }
 
     async fn get_token(self: &Arc<Self>, environment: EnvironmentId, stale: Stale) -> Result<Arc<Linked>> {
-        let hold = self.hold_token(stale.0).await?;
-        let outcome = self.get_token_under(&hold, environment, stale).await;
+        let mut hold = self.hold_token(stale.0).await?;
+        let outcome = self.get_token_under(&mut hold, environment, stale).await;
         if let Err(error) = self.records.release_token(&hold).await {
             tracing::warn!(account = %stale.0, %error, "the right to get a token was not given back; it ends by itself");
         }
@@ -269,10 +303,14 @@ impl Accounts {
         }
     }
 
-    async fn get_token_under(self: &Arc<Self>, hold: &Hold, environment: EnvironmentId, stale: Stale) -> Result<Arc<Linked>> {
+    async fn get_token_under(self: &Arc<Self>, hold: &mut Hold, environment: EnvironmentId, stale: Stale) -> Result<Arc<Linked>> {
         let linked = self.read_anew(environment, stale.0).await?;
         if stale_of(&linked.access) != stale && linked.access.age(self.clock.now()) != Age::Over {
             return Ok(linked);
+        }
+        if linked.access.method.needs_browser() {
+            self.refresh(&linked, hold).await?;
+            return self.read_anew(environment, stale.0).await;
         }
         let token = self.upstream.token(&linked.access, self.clock.now()).await?;
         self.keep_token(&linked, &token, hold).await?;
@@ -306,22 +344,38 @@ impl Accounts {
     }
 }
 
-fn stale_of(access: &Access) -> Stale {
+pub(super) fn stale_of(access: &Access) -> Stale {
     let version = access.renewal.as_ref().and_then(|renewal| renewal.version());
     (access.account, access.generation, version.unwrap_or_default())
 }
 
-fn seal(account: &Account, key: &DataKey, token: &Token) -> Result<Bytes> {
-    let Token { secret, issued_at, expires_at, .. } = token;
-    let text = secret.expose();
-    let kept = Kept { access_token: text.into(), issued_at: *issued_at, expires_at: *expires_at };
-    let mut plain = Zeroizing::new(Vec::with_capacity(text.len() * 2 + 256));
+pub(super) fn seal(account: &Account, key: &DataKey, token: &Token) -> Result<Bytes> {
+    let text = token.secret.expose();
+    let refresh_token = token.refresh.as_ref().map(Secret::expose);
+    let length = text.len() + refresh_token.map_or(0, str::len);
+    let kept = Kept {
+        access_token: text.into(),
+        refresh_token: refresh_token.map(Cow::from),
+        issued_at: token.issued_at,
+        expires_at: token.expires_at,
+        ended: token.ended,
+    };
+    let mut plain = Zeroizing::new(Vec::with_capacity(length * 2 + 256));
     serde_json::to_writer(&mut *plain, &kept).map_err(Error::internal)?;
     Ok(key.seal(place(account, ACCESS_TOKEN), &plain).into())
 }
 
 fn open(account: &Account, key: &DataKey, sealed: &[u8], version: u64) -> Option<Token> {
     let plain = key.open(place(account, ACCESS_TOKEN), sealed).ok()?;
-    let Kept { access_token, issued_at, expires_at } = serde_json::from_slice(&plain).ok()?;
-    Some(Token { secret: Secret::new(access_token.into_owned()), issued_at, expires_at, version })
+    let Kept { access_token, refresh_token, issued_at, expires_at, ended } = serde_json::from_slice(&plain).ok()?;
+    let refresh = refresh_token.map(|text| Secret::new(text.into_owned()));
+    Some(Token {
+        secret: Secret::new(access_token.into_owned()),
+        refresh,
+        issued_at,
+        expires_at,
+        version,
+        ended,
+        unproven: false,
+    })
 }

@@ -17,9 +17,15 @@ use super::{
     token::Token,
 };
 use crate::{
-    connector::{ACCESS_TOKEN, Auth, Connector, FieldProblem, LinkMethod, Position, Resolved, Template, TokenRequest},
+    connector::{
+        ACCESS_TOKEN, APP_ID, APP_SECRET, Auth, Connector, FieldProblem, LinkMethod, Position, Resolved, Template, TokenRequest,
+        TokenUrls,
+    },
     model::{AccountId, EnvironmentId, Secret},
 };
+
+/// Where a refresh token stands among the secrets; no field can have this name.
+const REFRESH_TOKEN: &str = "oauth.refresh_token";
 
 /// Everything needed to call a vendor for one account. Built once per credential generation and access token, shared by
 /// reference.
@@ -39,7 +45,7 @@ pub struct Access {
     /// Every origin that calls may go to; a token endpoint elsewhere is none of them.
     pub hosts: Vec<url::Url>,
     /// Where access tokens are got, for methods that need one.
-    pub token_url: Option<url::Url>,
+    pub token_urls: Option<TokenUrls>,
     /// Headers to inject; values that hold a secret are marked sensitive.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// Query parameters to inject; values are percent-encoded.
@@ -73,10 +79,9 @@ impl Access {
         let headers = method.headers.iter().map(|(name, template)| Ok((name.clone(), values.header(template)?)));
         let headers = headers.collect::<Result<_, FieldProblem>>()?;
         let trust = Trust::of(&resolved.fields)?;
-        let Resolved { fields, secrets, base, mut hosts, token_url, .. } = resolved;
-        if let Some(elsewhere) = token_url.as_ref().map(url::Url::origin).filter(|origin| *origin != base.origin()) {
-            hosts.retain(|host| host.origin() != elsewhere);
-        }
+        let Resolved { fields, secrets, base, mut hosts, token_urls, .. } = resolved;
+        let elsewhere: Vec<_> = token_urls.iter().flat_map(TokenUrls::all).map(url::Url::origin).collect();
+        hosts.retain(|host| host.origin() == base.origin() || !elsewhere.contains(&host.origin()));
         let mut access = Access {
             account,
             environment,
@@ -86,7 +91,7 @@ impl Access {
             generation,
             base,
             hosts,
-            token_url,
+            token_urls,
             headers,
             query: Vec::new(),
             fields,
@@ -104,6 +109,7 @@ impl Access {
     /// The same with this access token, which `by` renews.
     pub fn with_token(mut self, token: Token, by: Weak<dyn Renew>) -> Result<Access, FieldProblem> {
         self.renewal = Some(Renewal::of(&token, self.account, by));
+        self.secrets.extend(token.refresh.map(|refresh| (REFRESH_TOKEN.to_owned(), refresh)));
         self.secrets.insert(ACCESS_TOKEN.to_owned(), token.secret);
         self.authenticate()?;
         Ok(self)
@@ -140,9 +146,27 @@ impl Access {
         self.values().text(template).map(Secret::new)
     }
 
-    /// The client's id and secret as a token endpoint gets them.
-    pub(super) fn client(&self, request: &TokenRequest) -> Result<(Secret, Secret), FieldProblem> {
-        Ok((self.text(&request.client_id)?, self.text(&request.client_secret)?))
+    /// What the next access token is got with, where the vendor gave such a thing.
+    pub fn refresh_token(&self) -> Option<&Secret> {
+        self.secrets.get(REFRESH_TOKEN)
+    }
+
+    /// Whether another access token can be had without the customer.
+    pub fn can_renew(&self) -> bool {
+        self.renewal.is_some() && (!self.method.needs_browser() || self.refresh_token().is_some())
+    }
+
+    /// The same for the OAuth app that its operator registered with the vendor.
+    pub fn with_app(mut self, client_id: &str, client_secret: &Secret) -> Access {
+        self.fields.insert(APP_ID.to_owned(), client_id.to_owned());
+        self.secrets.insert(APP_SECRET.to_owned(), client_secret.clone());
+        self
+    }
+
+    /// The client's id as a token endpoint gets it, and its secret where it shows one.
+    pub(super) fn client(&self, request: &TokenRequest) -> Result<(Secret, Option<Secret>), FieldProblem> {
+        let text = |template: &Option<Template>| template.as_ref().map(|template| self.text(template)).transpose();
+        Ok((text(&request.client_id)?.unwrap_or_else(|| Secret::new(String::new())), text(&request.client_secret)?))
     }
 
     fn values(&self) -> Values<'_> {

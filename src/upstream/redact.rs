@@ -53,7 +53,7 @@ impl Forms {
         for (_, value) in &access.query {
             self.add(value.expose());
         }
-        if let Some(Ok((id, secret))) = access.method.token.as_ref().map(|request| access.client(request)) {
+        if let Some(Ok((id, Some(secret)))) = access.method.token.as_ref().map(|request| access.client(request)) {
             self.add_encoded(&format!("{}:{}", form_encoded(id.expose()), form_encoded(secret.expose())));
         }
     }

@@ -1,6 +1,9 @@
 //! The life of an access token: when it is to be renewed, and what replaced it.
 
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{
+    Arc, OnceLock, Weak,
+    atomic::{AtomicBool, Ordering},
+};
 
 use futures_util::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
@@ -18,6 +21,9 @@ pub trait Renew: Send + Sync {
     /// The account's credential as it is kept after a new token was got, by this call or meanwhile by somebody else: of another
     /// generation, when the account was linked anew. None where a new token would not help.
     fn renew(self: Arc<Self>, stale: &Access, of: CallOf) -> BoxFuture<'static, Result<Option<Arc<Access>>, Failure>>;
+
+    /// The vendor took a token that was not proven yet.
+    fn proved(self: Arc<Self>, access: &Access);
 
     /// The vendor refused this token although it was just got: for a while a refusal is not answered with a new one.
     fn refused_anew(self: Arc<Self>, access: &Access, of: CallOf) -> BoxFuture<'static, ()>;
@@ -53,6 +59,8 @@ pub struct Renewal {
 struct Life {
     version: u64,
     ends: Option<Ends>,
+    ended: bool,
+    unproven: AtomicBool,
     by: Weak<dyn Renew>,
 }
 
@@ -65,7 +73,8 @@ impl Renewal {
     /// Of a token that `by` renews.
     pub(super) fn of(token: &Token, account: AccountId, by: Weak<dyn Renew>) -> Self {
         let ends = token.expires_at.map(|at| Ends::of(token.issued_at, at, spread(account)));
-        Self { token: Some(Life { version: token.version, ends, by }), ..Self::default() }
+        let unproven = AtomicBool::new(token.unproven);
+        Self { token: Some(Life { version: token.version, ends, ended: token.ended, unproven, by }), ..Self::default() }
     }
 
     /// The version the token was kept under; none when there is no token yet.
@@ -81,6 +90,11 @@ impl Renewal {
             Some(Some(ends)) if now >= ends.renewed_from => Age::Ending,
             Some(Some(_)) => Age::Good,
         }
+    }
+
+    /// Whether the vendor ended the grant this token came by.
+    pub fn is_ended(&self) -> bool {
+        self.token.as_ref().is_some_and(|token| token.ended)
     }
 
     fn succeeds(&self, before: &Renewal) -> bool {
@@ -113,6 +127,17 @@ impl Access {
     /// How old its token is.
     pub fn age(&self, now: Timestamp) -> Age {
         self.renewal.as_ref().map_or(Age::Good, |renewal| renewal.age(now))
+    }
+
+    /// The vendor took the credential.
+    pub fn worked(&self) {
+        let Some(token) = self.renewal.as_ref().and_then(|renewal| renewal.token.as_ref()) else { return };
+        if token.unproven.load(Ordering::Relaxed)
+            && token.unproven.swap(false, Ordering::Relaxed)
+            && let Some(by) = token.by.upgrade()
+        {
+            by.proved(self);
+        }
     }
 
     /// This credential and what it was renewed to while a call held it; each has a newer token than the one before.

@@ -132,12 +132,14 @@ impl Sender {
         }
         let answer = self.exchange_once(access, url.clone(), call.clone()).await?;
         if !classify::refuses_credential(access, &answer) {
+            access.worked();
             return Ok(answer);
         }
         let Some(renewed) = access.renewed(CallOf::Connector).await? else { return Ok(answer) };
         let answer = self.exchange_once(&renewed, url, call).await?;
-        if classify::refuses_credential(&renewed, &answer) {
-            renewed.refused_anew(CallOf::Connector).await;
+        match classify::refuses_credential(&renewed, &answer) {
+            true => renewed.refused_anew(CallOf::Connector).await,
+            false => renewed.worked(),
         }
         Ok(answer)
     }

@@ -1,162 +1,267 @@
-//! Access tokens of OAuth 2 token endpoints (RFC 6749 §4.4): asked for once, without redirects, within a hard limit.
+//! Access tokens of OAuth 2 token endpoints: asked for once, without redirects, within a hard limit.
 
-use std::{
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+mod answer;
+mod assertion;
+mod authorize;
+mod endpoint;
+
+use std::borrow::Cow;
 
 use bytes::Bytes;
-use futures_util::{FutureExt, TryFutureExt, future::BoxFuture};
+use futures_util::FutureExt;
+use http::{HeaderMap, HeaderValue, header};
 use jiff::{SignedDuration, Timestamp};
-use oauth2::{
-    AccessToken, AsyncHttpClient, AuthType, ClientId, ClientSecret, EndpointNotSet, EndpointSet, HttpRequest, HttpResponse,
-    RefreshToken, RequestTokenError, Scope, StandardRevocableToken, TokenResponse, TokenUrl,
-    basic::{
-        BasicErrorResponse, BasicErrorResponseType as Refusal, BasicRevocationErrorResponse, BasicTokenIntrospectionResponse,
-        BasicTokenType,
-    },
-};
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use oauth2::{AuthType, AuthorizationCode, ClientId, ClientSecret, PkceCodeVerifier, RedirectUrl, RefreshToken, Scope, TokenUrl};
+use serde_json::{Map, Value};
 
-use super::{Access, Failure, HttpAnswer, Upstream, classify, redact::Redaction, send::Sender};
+pub use authorize::{Authorization, Way};
+
+use self::{
+    answer::{Client, Given, refused},
+    endpoint::Endpoint,
+};
+use super::{Access, Failure, Upstream};
 use crate::{
-    connector::{ClientAuth, FieldProblem, Meaning, TokenRequest},
+    connector::{BodyForm, ClientAuth, FieldProblem, Grant, Template, TokenRequest},
     model::Secret,
 };
 
-/// The whole exchange with a token endpoint.
-const DEADLINE: Duration = Duration::from_secs(20);
-/// How much of an endpoint's own sentence is shown.
-const SHOWN: usize = 300;
 /// Longer tokens do not fit into a request.
 const LONGEST: usize = 16 * 1024;
-/// Longer lives are not believed, and would not fit a calendar.
-const LONGEST_LIFE: u64 = 366 * 24 * 3600;
+/// How a client shows a signed assertion (RFC 7523 §2.2).
+const BY_JWT: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+/// How an assertion is a grant (RFC 7523 §2.1).
+const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 
-/// An access token as it was given. Holds a secret, therefore no `Debug`.
+/// An access token as it was given. Holds secrets, therefore no `Debug`.
 pub struct Token {
     /// What is sent.
     pub secret: Secret,
+    /// What the next one is got with, where the endpoint gives such a thing.
+    pub refresh: Option<Secret>,
     /// When it was asked for.
     pub issued_at: Timestamp,
     /// When it ends, where the endpoint says so.
     pub expires_at: Option<Timestamp>,
     /// The version it is kept under; zero while it is not kept.
     pub version: u64,
+    /// The vendor ended the grant: what is left of this token is the last.
+    pub ended: bool,
+    /// The refresh token before this one is still kept, because this token has not worked yet.
+    pub unproven: bool,
 }
 
-/// An endpoint's answer. Vendors leave out the type, and write numbers as texts; neither is a reason to refuse a token.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-struct Given {
-    access_token: AccessToken,
-    #[serde(skip, default = "bearer")]
-    token_type: BasicTokenType,
-    expires_in: Option<Value>,
-}
-
-fn bearer() -> BasicTokenType {
-    BasicTokenType::Bearer
-}
-
-impl TokenResponse for Given {
-    type TokenType = BasicTokenType;
-
-    fn access_token(&self) -> &AccessToken {
-        &self.access_token
-    }
-    fn token_type(&self) -> &BasicTokenType {
-        &self.token_type
-    }
-    /// Zero, less and what is no number say nothing: the token is used until it is refused.
-    fn expires_in(&self) -> Option<Duration> {
-        let seconds = match self.expires_in.as_ref()? {
-            Value::String(text) => text.trim().parse().ok()?,
-            number => number.as_f64()?,
-        };
-        (seconds >= 1.0).then(|| Duration::from_secs((seconds as u64).min(LONGEST_LIFE)))
-    }
-    fn refresh_token(&self) -> Option<&RefreshToken> {
-        None
-    }
-    fn scopes(&self) -> Option<&Vec<Scope>> {
-        None
-    }
-}
-
-type Client<HasTokenUrl = EndpointSet> = oauth2::Client<
-    BasicErrorResponse,
-    Given,
-    BasicTokenIntrospectionResponse,
-    StandardRevocableToken,
-    BasicRevocationErrorResponse,
-    EndpointNotSet,
-    EndpointNotSet,
-    EndpointNotSet,
-    EndpointNotSet,
-    HasTokenUrl,
->;
-
-/// A token endpoint as the library calls it; what it answered is kept for the caller's error.
-struct Endpoint<'e> {
-    sender: &'e Sender,
-    access: &'e Access,
-    url: &'e url::Url,
-    seen: Mutex<Option<HttpAnswer>>,
-}
-
-impl<'c> AsyncHttpClient<'c> for Endpoint<'_> {
-    type Error = Failure;
-    type Future = BoxFuture<'c, Result<HttpResponse, Failure>>;
-
-    fn call(&'c self, asked: HttpRequest) -> Self::Future {
-        let (parts, body) = asked.into_parts();
-        let asking = self.sender.token(self.access, self.url.clone(), parts.headers, Bytes::from(body), DEADLINE);
-        asking
-            .map_ok(|answer| {
-                let reply = plain(&answer);
-                *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
-                reply
-            })
-            .boxed()
-    }
+/// What a customer's browser brought back. Holds secrets, therefore no `Debug`.
+pub struct CodeGrant {
+    /// The code.
+    pub code: Secret,
+    /// The other half of the PKCE challenge.
+    pub verifier: Secret,
+    /// The address it came to.
+    pub redirect_url: url::Url,
 }
 
 impl Upstream {
-    /// Asks for an access token. `now` is when, by our clock: a vendor's own is never asked.
+    /// Asks for an access token with what the account keeps. `now` is when, by our clock: a vendor's own is never asked.
     pub async fn token(&self, access: &Access, now: Timestamp) -> Result<Token, Failure> {
-        let (Some(request), Some(url)) = (&access.method.token, &access.token_url) else {
-            return Err(Failure::BadAnswer("this way to connect has no token endpoint".into()));
+        let (endpoint, request) = self.endpoint(access)?;
+        let given = match request.grant {
+            Grant::ClientCredentials => {
+                let client = client(access, request, endpoint.url).map_err(unusable)?;
+                let mut ask = client.exchange_client_credentials();
+                for scope in scopes(access, request).split_whitespace() {
+                    ask = ask.add_scope(Scope::new(scope.to_owned()));
+                }
+                for (name, value) in proof(access, request, now)? {
+                    ask = ask.add_extra_param(name, value);
+                }
+                ask.request_async(&endpoint).boxed().await
+            }
+            Grant::JwtBearer => endpoint.ask(by_assertion(access, request, now)?).boxed().await,
+            Grant::Login => endpoint.ask(login(access, request)?).boxed().await,
+            Grant::AuthorizationCode => return Err(over()),
         };
-        let endpoint = Endpoint { sender: &self.context.sender, access, url, seen: Mutex::new(None) };
-        let client = client(access, request, url).map_err(unusable)?;
-        let mut ask = client.exchange_client_credentials();
-        for scope in scopes(access, request).split_whitespace() {
-            ask = ask.add_scope(Scope::new(scope.to_owned()));
+        taken(endpoint, given, now)
+    }
+
+    /// Exchanges a code for the first tokens.
+    pub async fn token_for(&self, access: &Access, code: &CodeGrant, now: Timestamp) -> Result<Token, Failure> {
+        let (endpoint, request) = self.endpoint(access)?;
+        let client = client(access, request, endpoint.url).map_err(unusable)?;
+        let redirect_url = Cow::Owned(RedirectUrl::from_url(code.redirect_url.clone()));
+        let mut ask = client.exchange_code(AuthorizationCode::new(code.code.expose().to_owned()));
+        ask = ask.set_pkce_verifier(PkceCodeVerifier::new(code.verifier.expose().to_owned())).set_redirect_uri(redirect_url);
+        for (name, value) in proof(access, request, now)? {
+            ask = ask.add_extra_param(name, value);
         }
         let given = ask.request_async(&endpoint).boxed().await;
-        let seen = endpoint.seen.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let given = given.map_err(|error| refused(access, error, seen))?;
-        let text = given.access_token.secret();
-        if text.is_empty() || text.len() > LONGEST || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(Failure::BadAnswer("the token endpoint's access token is not one that a header can carry".into()));
-        }
-        let secret = Secret::new(text.to_owned());
-        let life = given.expires_in().and_then(|life| SignedDuration::try_from(life).ok());
-        let expires_at = life.and_then(|life| now.checked_add(life).ok());
-        Ok(Token { secret, issued_at: now, expires_at, version: 0 })
+        taken(endpoint, given, now)
     }
+
+    /// Exchanges a refresh token. Whoever gets no answer does not know whether the old one is still good.
+    pub async fn refresh(&self, access: &Access, refresh: &Secret, now: Timestamp) -> Result<Token, Failure> {
+        let (endpoint, request) = self.endpoint(access)?;
+        let client = client(access, request, endpoint.url).map_err(unusable)?;
+        let refresh = RefreshToken::new(refresh.expose().to_owned());
+        let mut ask = client.exchange_refresh_token(&refresh);
+        for (name, value) in proof(access, request, now)? {
+            ask = ask.add_extra_param(name, value);
+        }
+        let given = ask.request_async(&endpoint).boxed().await;
+        taken(endpoint, given, now)
+    }
+
+    /// Takes a token back (RFC 7009), where the vendor offers it. An endpoint that does not know it has nothing to take.
+    pub async fn revoke(&self, access: &Access, token: &Secret, now: Timestamp) -> Result<(), Failure> {
+        let (endpoint, request) = self.endpoint(access)?;
+        let Some(url) = access.token_urls.as_ref().and_then(|urls| urls.revoke.as_ref()) else { return Ok(()) };
+        let endpoint = Endpoint::new(&self.context.sender, endpoint.access, url);
+        let mut form = vec![("token".to_owned(), token.clone())];
+        let mut headers = form_headers();
+        show_client(access, request, now, &mut headers, &mut form)?;
+        let answer = endpoint.send(headers, written(&form)).await?;
+        match answer.status {
+            200..300 => Ok(()),
+            status => Err(Failure::BadAnswer(format!("the revocation endpoint answered {status}"))),
+        }
+    }
+
+    fn endpoint<'e>(&'e self, access: &'e Access) -> Result<(Endpoint<'e>, &'e TokenRequest), Failure> {
+        let (Some(request), Some(urls)) = (&access.method.token, &access.token_urls) else {
+            return Err(Failure::BadAnswer("this way to connect has no token endpoint".into()));
+        };
+        Ok((Endpoint::new(&self.context.sender, access, &urls.token), request))
+    }
+}
+
+/// The failure of an account whose tokens are over and cannot be renewed.
+pub fn over() -> Failure {
+    answer::ended("The vendor gave no refresh token, or it is over; the account must be linked again.")
+}
+
+/// What the endpoint gave, if it is a token.
+fn taken(endpoint: Endpoint<'_>, given: Result<Given, answer::Refused>, now: Timestamp) -> Result<Token, Failure> {
+    let access = endpoint.access;
+    let given = given.map_err(|error| refused(access, error, endpoint.seen()))?;
+    let text = given.access_token();
+    if !is_token(text) || given.refresh_token().is_some_and(|text| !is_token(text)) {
+        return Err(Failure::BadAnswer("the token endpoint's access token is not one that a header can carry".into()));
+    }
+    let life = given.life().or_else(|| access.method.token.as_ref()?.life).and_then(|life| SignedDuration::try_from(life).ok());
+    Ok(Token {
+        secret: Secret::new(text.to_owned()),
+        refresh: given.refresh_token().map(|text| Secret::new(text.to_owned())),
+        issued_at: now,
+        expires_at: life.and_then(|life| now.checked_add(life).ok()),
+        version: 0,
+        ended: false,
+        unproven: false,
+    })
+}
+
+/// Whether a header can carry a token.
+pub fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.len() <= LONGEST && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 fn client(access: &Access, request: &TokenRequest, url: &url::Url) -> Result<Client, FieldProblem> {
     let (id, secret) = access.client(request)?;
     let auth = match request.client {
         ClientAuth::Basic => AuthType::BasicAuth,
-        ClientAuth::Body => AuthType::RequestBody,
+        ClientAuth::Body | ClientAuth::None | ClientAuth::Assertion => AuthType::RequestBody,
     };
-    let client = Client::<EndpointNotSet>::new(ClientId::new(id.expose().to_owned()));
-    let client = client.set_client_secret(ClientSecret::new(secret.expose().to_owned())).set_auth_type(auth);
+    let mut client = Client::new(ClientId::new(id.expose().to_owned())).set_auth_type(auth);
+    if let Some(secret) = secret {
+        client = client.set_client_secret(ClientSecret::new(secret.expose().to_owned()));
+    }
     Ok(client.set_token_uri(TokenUrl::from_url(url.clone())))
+}
+
+/// The assertion that shows who the client is, where it has one.
+fn proof(access: &Access, request: &TokenRequest, now: Timestamp) -> Result<Vec<(&'static str, String)>, Failure> {
+    if request.client != ClientAuth::Assertion {
+        return Ok(Vec::new());
+    }
+    let signed = assertion::sign(access, request, now)?;
+    Ok(vec![("client_assertion_type", BY_JWT.to_owned()), ("client_assertion", signed.expose().to_owned())])
+}
+
+/// The same for a request that the library does not make.
+fn show_client(
+    access: &Access,
+    request: &TokenRequest,
+    now: Timestamp,
+    headers: &mut HeaderMap,
+    form: &mut Vec<(String, Secret)>,
+) -> Result<(), Failure> {
+    let (id, secret) = access.client(request).map_err(unusable)?;
+    let plain = |text: &str| Secret::new(text.to_owned());
+    match (request.client, secret) {
+        (ClientAuth::Basic, Some(secret)) => {
+            headers.insert(header::AUTHORIZATION, basic(&id, &secret).ok_or_else(unsendable)?);
+        }
+        (ClientAuth::Body, Some(secret)) => form.extend([("client_id".to_owned(), id), ("client_secret".to_owned(), secret)]),
+        _ if id.expose().is_empty() => {}
+        _ => form.push(("client_id".to_owned(), id)),
+    }
+    for (name, value) in proof(access, request, now)? {
+        form.push((name.to_owned(), plain(&value)));
+    }
+    Ok(())
+}
+
+/// RFC 6749 §2.3.1: each half form-encoded.
+fn basic(id: &Secret, secret: &Secret) -> Option<HeaderValue> {
+    use base64::{Engine, engine::general_purpose::STANDARD};
+    let encoded = |text: &Secret| url::form_urlencoded::byte_serialize(text.expose().as_bytes()).collect::<String>();
+    let pair = Secret::new(format!("{}:{}", encoded(id), encoded(secret)));
+    HeaderValue::try_from(format!("Basic {}", STANDARD.encode(pair.expose()))).ok()
+}
+
+fn by_assertion(access: &Access, request: &TokenRequest, now: Timestamp) -> Result<(HeaderMap, Bytes), Failure> {
+    let plain = |text: &str| Secret::new(text.to_owned());
+    let mut form = vec![("grant_type".to_owned(), plain(JWT_BEARER))];
+    form.push(("assertion".to_owned(), assertion::sign(access, request, now)?));
+    let scope = scopes(access, request);
+    if !scope.is_empty() {
+        form.push(("scope".to_owned(), plain(&scope)));
+    }
+    let mut headers = form_headers();
+    show_client(access, request, now, &mut headers, &mut form)?;
+    Ok((headers, written(&form)))
+}
+
+fn login(access: &Access, request: &TokenRequest) -> Result<(HeaderMap, Bytes), Failure> {
+    let login = request.login.as_ref().ok_or_else(unsendable)?;
+    let member = |(name, template): &(String, Template)| access.text(template).map(|text| (name.clone(), text)).map_err(unusable);
+    let members = login.body.iter().map(member).collect::<Result<Vec<_>, _>>()?;
+    let (mut headers, body) = match login.form {
+        BodyForm::Form => (form_headers(), written(&members)),
+        BodyForm::Json => {
+            let object: Map<String, Value> = members.iter().map(|(name, text)| (name.clone(), text.expose().into())).collect();
+            let mut headers = HeaderMap::new();
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+            (headers, Bytes::from(Value::Object(object).to_string()))
+        }
+    };
+    for (name, template) in &login.headers {
+        let text = access.text(template).map_err(unusable)?;
+        headers.insert(name.clone(), HeaderValue::try_from(text.expose()).map_err(|_| unsendable())?);
+    }
+    Ok((headers, body))
+}
+
+fn form_headers() -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
+    headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+    headers
+}
+
+fn written(form: &[(String, Secret)]) -> Bytes {
+    let pairs = form.iter().map(|(name, value)| (name.as_str(), value.expose()));
+    Bytes::from(url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish())
 }
 
 /// None where a field of it was not given.
@@ -169,57 +274,6 @@ fn unusable(problem: FieldProblem) -> Failure {
     Failure::Unsendable { field: problem.field, reason: problem.message }
 }
 
-/// The answer for the library, which takes 200 alone for success.
-fn plain(answer: &HttpAnswer) -> HttpResponse {
-    let mut reply = HttpResponse::new(answer.body.to_vec());
-    let status = if (200..300).contains(&answer.status) { 200 } else { answer.status };
-    *reply.status_mut() = http::StatusCode::from_u16(status).unwrap_or(http::StatusCode::BAD_GATEWAY);
-    reply
-}
-
-/// Only the endpoint's own word that this client may have no token ends a credential; everything else passes.
-fn refused(access: &Access, error: RequestTokenError<Failure, BasicErrorResponse>, answer: Option<HttpAnswer>) -> Failure {
-    let error = match error {
-        RequestTokenError::Request(failure) => return failure,
-        RequestTokenError::ServerResponse(error) => Some(error),
-        RequestTokenError::Parse(..) | RequestTokenError::Other(_) => None,
-    };
-    let Some(answer) = answer else { return Failure::BadAnswer("the token endpoint gave no answer".into()) };
-    let meaning = match (answer.status, &error) {
-        (200..300, _) => return Failure::BadAnswer("the token endpoint's answer holds no access token".into()),
-        (400..429, Some(error)) if is_final(error.error()) => Meaning::Reauth,
-        (429, _) => Meaning::RateLimited,
-        (500..600, _) => Meaning::NotReady,
-        _ => Meaning::Failed,
-    };
-    let said = match error.as_ref().filter(|_| meaning == Meaning::Reauth) {
-        Some(error) => refusal(access, error),
-        None => format!("The token endpoint answered {}.", answer.status),
-    };
-    let failure = classify::answered(access, &answer, meaning, None, Some(said));
-    match failure {
-        // A caller would take this status for one of the API's.
-        Failure::Answered { meaning: Meaning::Failed | Meaning::NotReady, mut answer, wait, message } => {
-            answer.status = None;
-            Failure::Answered { meaning, answer, wait, message }
-        }
-        failure => failure,
-    }
-}
-
-/// The endpoint's words, without what it writes back.
-fn refusal(access: &Access, error: &BasicErrorResponse) -> String {
-    let word = error.error().as_ref();
-    let why = error.error_description().map(|why| Redaction::of(access).start(why.as_bytes(), SHOWN));
-    let why = why.map(|why| format!(" ({})", String::from_utf8_lossy(&why))).unwrap_or_default();
-    format!("The token endpoint gives this client no access token: {word}{why}.")
-}
-
-fn is_final(error: &Refusal) -> bool {
-    match error {
-        Refusal::InvalidClient | Refusal::InvalidGrant | Refusal::InvalidScope => true,
-        Refusal::UnauthorizedClient | Refusal::UnsupportedGrantType => true,
-        Refusal::Extension(word) => word == "access_denied",
-        Refusal::InvalidRequest => false,
-    }
+fn unsendable() -> Failure {
+    Failure::Unsendable { field: "client_id".to_owned(), reason: "a header cannot carry it".to_owned() }
 }

@@ -11,11 +11,23 @@ mod ring;
 mod system;
 mod token_text;
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use zeroize::Zeroizing;
+
 pub use envelope::{DataKey, Place, Vault, wrapping_key_id};
 pub use hygiene::harden_process;
 pub use ring::{FileStamp, KeyRing, RingError};
 pub use system::{RequestMark, SystemKeys, SystemKeysError, same_secret};
 pub use token_text::TokenText;
+
+use crate::model::Secret;
+
+/// 256 random bits as 43 characters that stand in addresses and cookies as they are.
+pub fn random_text() -> Secret {
+    let mut bytes = Zeroizing::new([0; 32]);
+    cipher::fill_random(&mut bytes[..]);
+    Secret::new(URL_SAFE_NO_PAD.encode(*bytes))
+}
 
 /// SHA-256, for the rooms that need a fingerprint but no cipher: only the vault meets the cryptography crate.
 pub fn fingerprint(bytes: &[u8]) -> [u8; 32] {

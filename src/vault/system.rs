@@ -153,6 +153,21 @@ impl SystemKeys {
         }
     }
 
+    /// Seals what is to happen when a browser comes back from a vendor; `bound` is what it comes back with.
+    pub fn seal_authorization(&self, bound: &[u8], plain: &[u8]) -> Vec<u8> {
+        let mut sealed = cipher::seal(&self.cursor_key, authorization_bound(bound).as_bytes(), plain);
+        sealed.insert(0, VERSION);
+        sealed
+    }
+
+    /// Opens what [`SystemKeys::seal_authorization`] made.
+    pub fn open_authorization(&self, bound: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, OpenError> {
+        match sealed {
+            [VERSION, rest @ ..] => cipher::open(&self.cursor_key, authorization_bound(bound).as_bytes(), rest),
+            _ => Err(OpenError::Damaged),
+        }
+    }
+
     /// Opens a cursor.
     pub fn open_cursor(&self, bound: &[u8], sealed: &[u8]) -> Result<Vec<u8>, OpenError> {
         match sealed {
@@ -175,6 +190,10 @@ fn bound() -> Bound {
 
 fn cursor_bound(bound: &[u8]) -> Bound {
     Bound::new("rollcall/cursor", VERSION).part(bound)
+}
+
+fn authorization_bound(bound: &[u8]) -> Bound {
+    Bound::new("rollcall/authorization", VERSION).part(bound)
 }
 
 fn reply_bound(bound: &[&[u8]]) -> Bound {

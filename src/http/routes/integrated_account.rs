@@ -53,7 +53,7 @@ fn new_account(body: ImportIntegratedAccount) -> Result<NewAccount, Error> {
             return Err(Error::new(Code::InvalidBody, detail).field("integration"));
         }
     };
-    Ok(NewAccount { tenant_id, integration, authentication_method, context, is_sandbox: false, id: None })
+    Ok(NewAccount { tenant_id, integration, authentication_method, context, is_sandbox: false, id: None, grant: None })
 }
 
 /// The linked accounts of this environment.

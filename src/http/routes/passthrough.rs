@@ -92,6 +92,7 @@ async fn forward_renewing(request: HttpRequest, linked: Arc<Linked>, outgoing: h
     let sent = pool.send_repeatable(&linked.access, outgoing.map(|()| body), || Some(again.clone())).await;
     let reply = noted(&request, sent)?;
     if reply.status() != http::StatusCode::UNAUTHORIZED {
+        linked.access.worked();
         return answer(&request, &linked, reply);
     }
     let renewed = match linked.access.renewed(CallOf::Caller).await {
@@ -107,8 +108,9 @@ async fn forward_renewing(request: HttpRequest, linked: Arc<Linked>, outgoing: h
     let outgoing = again.clone().map(|()| body);
     let sent = pool.send_repeatable(&renewed, outgoing, || Some(again.clone())).await;
     let reply = noted(&request, sent)?;
-    if reply.status() == http::StatusCode::UNAUTHORIZED {
-        renewed.refused_anew(CallOf::Caller).await;
+    match reply.status() {
+        http::StatusCode::UNAUTHORIZED => renewed.refused_anew(CallOf::Caller).await,
+        _ => renewed.worked(),
     }
     answer(&request, &linked, reply)
 }

@@ -3,6 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use super::{account_slot, batch, decode, delete, encode, index, key, put, single};
 use crate::{
@@ -16,12 +18,41 @@ pub(super) const DATA_KEY: &str = "data-key";
 pub(super) const SWEPT: &str = "swept";
 /// The access token in force, and the lock under which another one is got.
 const TOKEN: &str = "token";
+/// Says that another one is being got with a refresh token, before the vendor is asked.
+const INTENT: &str = "token-intent";
+/// The refresh token before the one in force, until that one's access token has worked.
+const PREVIOUS: &str = "token-previous";
 /// Longer than a token endpoint may take, and what is kept afterwards.
 const TOKEN_LEASE: Duration = Duration::from_secs(45);
 const SWEPT_FOR: Duration = Duration::from_secs(300);
 const KIND: &str = "account/";
 /// Values removed at once; each may be a snapshot chunk.
 const ERASE: usize = 16;
+
+/// A refresh token is about to be used, or was and nobody knows how it ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenIntent {
+    /// The version of the token it is used for.
+    pub version: u64,
+    /// Under which right.
+    pub fence: u64,
+    /// When.
+    pub begun_at: Timestamp,
+    /// The process of a try before ended in the midst of it.
+    pub recovering: bool,
+    /// The vendor gave no answer that settles it.
+    pub unanswered: bool,
+}
+
+/// What is kept when a refresh token was used.
+pub struct Renewed {
+    /// The token, sealed.
+    pub token: Bytes,
+    /// The refresh token before it, sealed; none when it is of no more use.
+    pub previous: Option<Bytes>,
+    /// The version of the token it takes the place of.
+    pub before: u64,
+}
 
 /// The linked accounts of all environments.
 #[derive(Clone)]
@@ -87,6 +118,8 @@ impl Accounts {
             put(RECORD, encode(account)?, Expect::Version(expected)),
             put(DATA_KEY, Bytes::copy_from_slice(wrapped_key), Expect::Any),
             token.map_or_else(|| delete(TOKEN), |token| put(TOKEN, token, Expect::Any)),
+            delete(INTENT),
+            delete(PREVIOUS),
         ];
         Ok(single(&self.store.commit(batch(account_slot(account.id), writes)).await?))
     }
@@ -109,7 +142,55 @@ impl Accounts {
     /// Keeps a sealed token under the right to it, if the record still has this version: what was deleted stays deleted.
     pub async fn put_token(&self, account: AccountId, token: Bytes, record: u64, hold: &Hold) -> Result<(), StoreError> {
         let check = Write::Check { name: RECORD.into(), expect: Expect::Version(record) };
-        let writes = vec![check, put(TOKEN, token, Expect::Any)];
+        self.commit_under(hold, account, vec![check, put(TOKEN, token, Expect::Any)]).await
+    }
+
+    /// Keeps the right to a token for as long again; false when it has ended.
+    pub async fn keep_hold(&self, hold: &Hold) -> Result<bool, StoreError> {
+        self.store.renew(hold, TOKEN_LEASE).await
+    }
+
+    /// The intent that no outcome has followed yet.
+    pub async fn token_intent(&self, account: AccountId) -> Result<Option<TokenIntent>, StoreError> {
+        let found = self.store.get(&key(account_slot(account), INTENT)).await?;
+        found.map(|entry| decode(&entry.value, "an intent")).transpose()
+    }
+
+    /// Notes an intent under the right to a token, if the record still has this version.
+    pub async fn put_intent(&self, account: AccountId, intent: &TokenIntent, record: u64, hold: &Hold) -> Result<(), StoreError> {
+        let check = Write::Check { name: RECORD.into(), expect: Expect::Version(record) };
+        self.commit_under(hold, account, vec![check, put(INTENT, encode(intent)?, Expect::Any)]).await
+    }
+
+    /// The vendor surely did nothing.
+    pub async fn drop_intent(&self, account: AccountId, hold: &Hold) -> Result<(), StoreError> {
+        self.commit_under(hold, account, vec![delete(INTENT)]).await
+    }
+
+    /// Keeps a renewed token in the place of the one before, and ends the intent: all of it or nothing, under the right to it,
+    /// if the record still has this version.
+    pub async fn put_renewed(&self, account: AccountId, new: &Renewed, record: u64, hold: &Hold) -> Result<(), StoreError> {
+        let writes = vec![
+            Write::Check { name: RECORD.into(), expect: Expect::Version(record) },
+            put(TOKEN, new.token.clone(), Expect::Version(new.before)),
+            new.previous.as_ref().map_or_else(|| delete(PREVIOUS), |previous| put(PREVIOUS, previous.clone(), Expect::Any)),
+            delete(INTENT),
+        ];
+        self.commit_under(hold, account, writes).await
+    }
+
+    /// The refresh token before the one in force, sealed, while the new access token has not worked yet.
+    pub async fn previous_token(&self, account: AccountId) -> Result<Option<Bytes>, StoreError> {
+        Ok(self.store.get(&key(account_slot(account), PREVIOUS)).await?.map(|entry| entry.value))
+    }
+
+    /// It is of no more use, unless there is another token in force by now.
+    pub async fn drop_previous(&self, account: AccountId, token: u64) -> Result<(), StoreError> {
+        let check = Write::Check { name: TOKEN.into(), expect: Expect::Version(token) };
+        self.store.commit(batch(account_slot(account), vec![check, delete(PREVIOUS)])).await.map(|_| ())
+    }
+
+    async fn commit_under(&self, hold: &Hold, account: AccountId, writes: Vec<Write>) -> Result<(), StoreError> {
         let batch = Batch { fence: Some(hold.clone()), ..batch(account_slot(account), writes) };
         self.store.commit(batch).await.map(|_| ())
     }

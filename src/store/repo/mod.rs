@@ -5,6 +5,7 @@
 //! readers pass over entries without a record, `sweep_index` removes them.
 
 mod accounts;
+mod authorizations;
 mod blobs;
 mod buckets;
 mod idempotency;
@@ -19,7 +20,8 @@ use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 
 pub use self::{
-    accounts::Accounts,
+    accounts::{Accounts, Renewed, TokenIntent},
+    authorizations::Authorizations,
     blobs::Blobs,
     buckets::Buckets,
     idempotency::Idempotency,

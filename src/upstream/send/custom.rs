@@ -52,14 +52,16 @@ impl Sender {
         }
         let answer = self.open_once(access, call.clone()).await?;
         if answer.status != 401 {
+            access.worked();
             return Ok(answer);
         }
         let Some(renewed) = access.renewed(CallOf::Caller).await? else { return Ok(answer) };
         drop(answer);
         replace_credential(&mut call.headers, &renewed);
         let answer = self.open_once(&renewed, call).await?;
-        if answer.status == 401 {
-            renewed.refused_anew(CallOf::Caller).await;
+        match answer.status {
+            401 => renewed.refused_anew(CallOf::Caller).await,
+            _ => renewed.worked(),
         }
         Ok(answer)
     }

@@ -47,6 +47,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("httparse", &["http/relay"]),
     ("ipnet", &["upstream"]),
     ("oauth2", &["upstream"]),
+    ("jsonwebtoken", &["upstream"]),
     ("reqwest", &["upstream"]),
     ("rustls", &["upstream", "store", "http/tls", "app"]),
     ("rustls_native_certs", &["upstream", "store"]),

@@ -213,7 +213,7 @@ fn built(auth: rollcall::connector::Auth, secret: &str) -> Result<Access, rollca
         secrets: [("token".to_owned(), Secret::new(secret.to_owned()))].into(),
         base: sample.base.clone(),
         hosts: sample.hosts.clone(),
-        token_url: None,
+        token_urls: None,
         origins: Vec::new(),
     };
     let facts = serde_json::Map::new();

@@ -58,7 +58,7 @@ pub fn access(base: &str) -> Access {
         secrets: BTreeMap::from([("token".to_owned(), Secret::new(CANARY.to_owned()))]),
         facts: serde_json::Map::new(),
         load: Default::default(),
-        token_url: None,
+        token_urls: None,
         renewal: None,
     }
 }

@@ -1,0 +1,219 @@
+//! The way of a customer's browser to a vendor and back (RFC 6749 §4.1, RFC 9700): what comes back is bound to what was asked, to
+//! the browser, to the connector and to the server it was sent to, and counts once.
+
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use url::Url;
+
+use super::{Granted, NewAccount, accounts::Accounts};
+use crate::{
+    error::{Code, Error, Result},
+    model::{Account, AccountId, Clock, EnvironmentId, Secret, Warning},
+    store::repo,
+    upstream::{Authorization, CodeGrant, Way},
+    vault::{SystemKeys, fingerprint, random_text, same_secret},
+};
+
+/// How long a customer may take at the vendor.
+const LIFE: Duration = Duration::from_secs(600);
+/// How much of a vendor's sentence is shown.
+const SHOWN: usize = 300;
+
+/// What a browser is sent to a vendor for. Holds secrets, therefore no `Debug`.
+pub struct AuthorizeAsk {
+    /// Behind which wall.
+    pub environment: EnvironmentId,
+    /// The link session it belongs to, handed back.
+    pub link: String,
+    /// Fields, context, and the id for a re-link.
+    pub new: NewAccount,
+    /// Scopes instead of the connector's.
+    pub scopes: Option<Vec<String>>,
+}
+
+/// Where the browser goes.
+pub struct Begun {
+    /// The vendor's page.
+    pub url: Url,
+    /// What binds the browser: a cookie of its own.
+    pub binding: Secret,
+}
+
+/// What came back.
+pub struct Finished {
+    /// The link session it belongs to.
+    pub link: String,
+    /// The account, or why there is none.
+    pub outcome: Result<(Account, Vec<Warning>)>,
+}
+
+/// Customers that are agreeing at a vendor just now.
+pub struct Authorizations {
+    accounts: Arc<Accounts>,
+    records: repo::Authorizations,
+    keys: Arc<SystemKeys>,
+    clock: Arc<dyn Clock>,
+    public_url: OnceLock<Url>,
+}
+
+/// What is kept meanwhile, sealed to its `state`. Holds secrets, therefore no `Debug`.
+#[derive(Serialize, Deserialize)]
+struct Pending {
+    environment: EnvironmentId,
+    link: String,
+    tenant_id: String,
+    connector: String,
+    method: String,
+    context: Map<String, Value>,
+    is_sandbox: bool,
+    id: Option<AccountId>,
+    verifier: String,
+    binding: [u8; 32],
+    ends_at: Timestamp,
+}
+
+impl Authorizations {
+    /// Over the accounts; `public_url` is where browsers reach this gateway, where the operator says so.
+    pub fn new(
+        accounts: Arc<Accounts>,
+        records: repo::Authorizations,
+        keys: Arc<SystemKeys>,
+        clock: Arc<dyn Clock>,
+        public_url: Option<Url>,
+    ) -> Self {
+        let known = OnceLock::new();
+        public_url.map(|url| known.set(url));
+        Self { accounts, records, keys, clock, public_url: known }
+    }
+
+    /// Where this gateway listens, which browsers use while nobody named a public address.
+    pub fn reached_at(&self, address: &str) {
+        if let Ok(url) = Url::parse(address) {
+            let _ = self.public_url.set(url);
+        }
+    }
+
+    /// Where vendors send browsers back to, to be registered with them.
+    pub fn redirect_url(&self, connector: &str) -> Result<Url> {
+        let base = self.public_url.get().map_or("http://localhost", Url::as_str).trim_end_matches('/');
+        Url::parse(&format!("{base}/connect/{connector}/callback")).map_err(Error::internal)
+    }
+
+    /// Checks the fields and sends the browser on its way.
+    pub async fn begin(&self, ask: AuthorizeAsk) -> Result<Begun> {
+        let AuthorizeAsk { environment, link, new, scopes } = ask;
+        let access = self.accounts.unlinked(environment, &new).await?;
+        let (state, verifier, binding) = (random_text(), random_text(), random_text());
+        let redirect_url = self.redirect_url(access.connector.slug.as_str())?;
+        let way = Way { state: &state, verifier: &verifier, redirect_url: &redirect_url, scopes: scopes.as_deref() };
+        let url = Authorization::of(&access)?.url(&way)?;
+        let ends_at = self.clock.now().checked_add(SignedDuration::try_from(LIFE).unwrap_or_default());
+        let pending = Pending {
+            environment,
+            link,
+            tenant_id: new.tenant_id,
+            connector: access.connector.slug.to_string(),
+            method: new.authentication_method,
+            context: new.context,
+            is_sandbox: new.is_sandbox,
+            id: new.id,
+            verifier: verifier.expose().to_owned(),
+            binding: fingerprint(binding.expose().as_bytes()),
+            ends_at: ends_at.map_err(Error::internal)?,
+        };
+        let plain = zeroize::Zeroizing::new(serde_json::to_vec(&pending).map_err(Error::internal)?);
+        let sealed = self.keys.seal_authorization(state.expose().as_bytes(), &plain);
+        self.records.put(&name_of(&state), sealed.into(), LIFE).await?;
+        Ok(Begun { url, binding })
+    }
+
+    /// Ends the way. An error is one that belongs to no link session: `state` unknown, used, of another browser or connector.
+    pub async fn finish(&self, connector: &str, query: Vec<(String, String)>, binding: Option<&str>) -> Result<Finished> {
+        let answer = CameBack::read(query)?;
+        let sealed = self.records.take(&name_of(&answer.state)).await?.ok_or_else(stray)?;
+        let plain =
+            self.keys.open_authorization(answer.state.expose().as_bytes(), &sealed).map_err(|why| stray().because(why))?;
+        let pending: Pending = serde_json::from_slice(&plain).map_err(|why| stray().because(why))?;
+        let is_its_browser = binding.is_some_and(|binding| same_secret(&fingerprint(binding.as_bytes()), &pending.binding));
+        if !is_its_browser || pending.connector != connector || self.clock.now() >= pending.ends_at {
+            return Err(stray());
+        }
+        let link = pending.link.clone();
+        Ok(Finished { link, outcome: self.link(pending, answer).await })
+    }
+
+    async fn link(&self, pending: Pending, answer: CameBack) -> Result<(Account, Vec<Warning>)> {
+        let redirect_url = self.redirect_url(&pending.connector)?;
+        let mut new = NewAccount {
+            tenant_id: pending.tenant_id,
+            integration: pending.connector,
+            authentication_method: pending.method,
+            context: pending.context,
+            is_sandbox: pending.is_sandbox,
+            id: pending.id,
+            grant: None,
+        };
+        let access = self.accounts.unlinked(pending.environment, &new).await?;
+        if let Some(issuer) = &answer.issuer
+            && !Authorization::of(&access)?.is_issuer(issuer)
+        {
+            return Err(refused("The answer came from another server than the one the customer was sent to."));
+        }
+        let code = answer.code?;
+        new.grant = Some(Granted::Code(CodeGrant { code, verifier: Secret::new(pending.verifier), redirect_url }));
+        self.accounts.import(pending.environment, new).await
+    }
+}
+
+/// What the vendor gave the browser to bring back. Holds secrets, therefore no `Debug`.
+struct CameBack {
+    state: Secret,
+    issuer: Option<String>,
+    code: Result<Secret>,
+}
+
+impl CameBack {
+    fn read(query: Vec<(String, String)>) -> Result<Self> {
+        let one = |name: &str| {
+            let mut values = query.iter().filter(|(given, _)| given == name).map(|(_, value)| value.as_str());
+            let first = values.next();
+            if values.next().is_none() { Ok(first.filter(|text| !text.is_empty())) } else { Err(stray()) }
+        };
+        let state = one("state")?.ok_or_else(stray)?;
+        let (code, error, said) = (one("code")?, one("error")?, one("error_description")?);
+        let code = match (code, error) {
+            (Some(code), None) => Ok(Secret::new(code.to_owned())),
+            (_, Some(word)) => Err(refused(&format!("The vendor says: {}.", sentence(word, said)))),
+            (None, None) => Err(refused("The vendor sent the browser back without a code.")),
+        };
+        Ok(Self { state: Secret::new(state.to_owned()), issuer: one("iss")?.map(str::to_owned), code })
+    }
+}
+
+fn sentence(word: &str, said: Option<&str>) -> String {
+    let plain = |text: &str| text.chars().filter(|c| !c.is_control()).take(SHOWN).collect::<String>();
+    match said {
+        Some(said) => format!("{} ({})", plain(word), plain(said)),
+        None => plain(word),
+    }
+}
+
+fn name_of(state: &Secret) -> String {
+    fingerprint(state.expose().as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn stray() -> Error {
+    let detail =
+        "The way back from the vendor was used already, took too long, or belongs to another browser; open the link again.";
+    Error::new(Code::AuthorizationRefused, detail).field("state")
+}
+
+fn refused(detail: &str) -> Error {
+    Error::new(Code::AuthorizationRefused, detail)
+}

@@ -166,7 +166,7 @@ impl AccessCompiler<'_, '_, '_> {
         self.check_grant(place, file);
         let url = self.covered(place.key("url"), &file.url, hosts, true)?;
         let client = self.client(place, file);
-        let scope = file.scope.as_deref().and_then(|scope| self.scope.template(place.name("scope"), scope, &[], false));
+        let scope = file.scope.as_deref().and_then(|scope| self.scope.template(place.key("scope"), scope, &[], false));
         let authorize = file.authorize.as_ref().and_then(|authorize| self.authorize(place.key("authorize"), authorize, hosts));
         let assertion = file.assertion.as_ref().and_then(|assertion| self.assertion(place.key("assertion"), assertion));
         let login = file.login.as_ref().map(|login| self.login(place.key("login"), login));

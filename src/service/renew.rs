@@ -6,6 +6,7 @@
 
 use std::{
     borrow::Cow,
+    pin::pin,
     sync::{Arc, Weak},
     time::{Duration, Instant},
 };
@@ -30,13 +31,15 @@ use crate::{
     connector::ACCESS_TOKEN,
     error::{Code, Error, Result},
     model::{Account, AccountId, EnvironmentId, Secret},
-    store::{Hold, StoreError},
+    store::{Hold, StoreError, repo::TOKEN_LEASE},
     upstream::{Access, Age, CallOf, Failure, Renew, Token},
     vault::DataKey,
 };
 
 /// How long callers wait while another node gets a token: as long as a token endpoint may take, and a little more.
 const PATIENCE: Duration = Duration::from_secs(25);
+/// How long the right to a token is prolonged.
+const LONGEST_HOLD: Duration = Duration::from_secs(90);
 /// How often they look.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// A flight is known at most this long, however it goes.
@@ -281,11 +284,24 @@ impl Accounts {
 
     async fn get_token(self: &Arc<Self>, environment: EnvironmentId, stale: Stale) -> Result<Arc<Linked>> {
         let mut hold = self.hold_token(stale.0).await?;
-        let outcome = self.get_token_under(&mut hold, environment, stale).await;
+        let held = hold.clone();
+        let outcome = self.while_held(&held, self.get_token_under(&mut hold, environment, stale)).await;
         if let Err(error) = self.records.release_token(&hold).await {
             tracing::warn!(account = %stale.0, %error, "the right to get a token was not given back; it ends by itself");
         }
         outcome
+    }
+
+    /// Prolongs the right to a token while it is used, but not for ever.
+    async fn while_held<T>(&self, hold: &Hold, work: impl Future<Output = T>) -> T {
+        let (begun, mut work) = (Instant::now(), pin!(work));
+        loop {
+            match tokio::time::timeout(TOKEN_LEASE / 3, &mut work).await {
+                Ok(done) => return done,
+                Err(_) if begun.elapsed() < LONGEST_HOLD => drop(self.records.keep_hold(hold).await),
+                Err(_) => {}
+            }
+        }
     }
 
     async fn hold_token(&self, account: AccountId) -> Result<Hold> {

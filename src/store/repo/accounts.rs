@@ -22,8 +22,9 @@ const TOKEN: &str = "token";
 const INTENT: &str = "token-intent";
 /// The refresh token before the one in force, until that one's access token has worked.
 const PREVIOUS: &str = "token-previous";
-/// Longer than a token endpoint may take, and what is kept afterwards.
-const TOKEN_LEASE: Duration = Duration::from_secs(45);
+/// How long the right to get a token outlives the node that has it. Vendors that are patient with a used refresh token are so
+/// for half a minute: another node must try it again before that.
+pub const TOKEN_LEASE: Duration = Duration::from_secs(15);
 const SWEPT_FOR: Duration = Duration::from_secs(300);
 const KIND: &str = "account/";
 /// Values removed at once; each may be a snapshot chunk.

@@ -20,7 +20,7 @@ use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 
 pub use self::{
-    accounts::{Accounts, Renewed, TokenIntent},
+    accounts::{Accounts, Renewed, TOKEN_LEASE, TokenIntent},
     authorizations::Authorizations,
     blobs::Blobs,
     buckets::Buckets,

@@ -26,7 +26,8 @@ pub(super) fn sign(access: &Access, request: &TokenRequest, now: Timestamp) -> R
 
 fn header(access: &Access, assertion: &Assertion) -> Result<Header, Failure> {
     let mut header = Header::new(algorithm(assertion.algorithm));
-    header.kid = text(access, assertion.key_id.as_ref())?;
+    // What a customer left out stands nowhere.
+    header.kid = assertion.key_id.as_ref().and_then(|name| access.text(name).ok()).map(|name| name.expose().to_owned());
     let thumbprint = text(access, assertion.thumbprint.as_ref())?;
     if let (Some(digits), Some(template)) = (thumbprint, &assertion.thumbprint) {
         let bytes = hexadecimal(&digits).ok_or_else(|| {

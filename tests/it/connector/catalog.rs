@@ -31,7 +31,7 @@ fn the_embedded_set_loads() {
     let scim = catalog.get("scim").unwrap();
     assert_eq!(
         scim.methods.iter().map(|m| m.name.as_str()).collect::<Vec<_>>(),
-        ["bearer", "basic", "header", "oauth2_client_credentials"]
+        ["bearer", "basic", "header", "oauth2_client_credentials", "oauth2"]
     );
     assert!(scim.guide.contains("SCIM"));
     assert!(scim.icon.as_ref().unwrap().starts_with(b"<svg"));

@@ -1,0 +1,437 @@
+//! R-01 … R-11: refresh tokens are used once however many need a new access token, and survive what can be survived.
+
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+
+use super::{
+    bar_vendor::answer,
+    rotating::{Mood, Rotating, Rotation},
+    vendor::problem,
+};
+use crate::support::{
+    gateway::{ADMIN, Answer, Gateway, Kept, client},
+    long,
+};
+
+const METHOD: &str = "oauth2";
+
+async fn users(gateway: &Gateway, account: &str) -> Answer {
+    gateway.get(&format!("/unified/user-directory/users?integrated_account_id={account}")).await
+}
+
+async fn status(gateway: &Gateway, account: &str) -> Value {
+    gateway.get(&format!("/integrated-account/{account}")).await.json()
+}
+
+/// Links so many accounts, each with a grant of its own.
+async fn link_all(gateway: &Gateway, vendor: &Rotating, count: u64, life: i64) -> Vec<String> {
+    let mut accounts = Vec::new();
+    for number in 0..count {
+        accounts.push(gateway.link("scim", METHOD, vendor.grant(number, life)).await);
+    }
+    accounts
+}
+
+#[tokio::test]
+async fn r_01_one_refresh_per_expiry() {
+    let (accounts, callers, latency) = if long() { (50, 500, 0..19_000) } else { (12, 120, 0..1_500) };
+    let vendor = Rotating::start(Rotation::Strict, latency.clone());
+    let kept = Kept::redis();
+    let nodes: Vec<_> = (0..3).map(|_| Gateway::start(&kept, &vendor.vendor.authority())).collect();
+    let life = i64::try_from(accounts).unwrap() / 4 + 3;
+    let begun = Instant::now();
+    let linked = link_all(&nodes[0], &vendor, accounts, life).await;
+    let until = begun + Duration::from_secs(u64::try_from(life).unwrap() * 2);
+    tokio::time::sleep_until(until.into()).await;
+    let calls = (0..callers * nodes.len()).map(|number| {
+        let (node, account) = (&nodes[number % nodes.len()], &linked[number / 3 % linked.len()]);
+        async move {
+            let begun = Instant::now();
+            let reply = match number % 2 {
+                0 => users(node, account).await,
+                _ => node.get(&format!("/passthrough/{account}/Users")).await,
+            };
+            assert_eq!(reply.status, 200, "{}", reply.text());
+            begun.elapsed()
+        }
+    });
+    let mut took = join_all(calls).await;
+    took.sort();
+    let all = vendor.all();
+    assert!(all.iter().all(|grant| grant.shown == [1]), "each refresh token is used once: {all:?}");
+    assert!(all.iter().all(|grant| !grant.revoked), "no grant is revoked");
+    let p99 = took[took.len() * 99 / 100];
+    println!("{callers} callers x 3 nodes, {accounts} accounts: p99 {p99:?} at up to {} ms", latency.end);
+    let most = Duration::from_millis(latency.end) + if long() { Duration::from_millis(500) } else { Duration::from_secs(4) };
+    assert!(p99 <= most, "p99 {p99:?} is over {most:?}");
+}
+
+#[tokio::test]
+async fn r_02_rotation_survives() {
+    for rotation in [Rotation::Strict, Rotation::Never, Rotation::Same] {
+        let vendor = Rotating::start(rotation, 0..5);
+        let kept = Kept::embedded();
+        let mut gateway = Gateway::start(&kept, &vendor.vendor.authority());
+        let accounts = link_all(&gateway, &vendor, 2, 3600).await;
+        for turn in 1..=20 {
+            vendor.end_access();
+            for account in &accounts {
+                let reply = users(&gateway, account).await;
+                assert_eq!(reply.status, 200, "{rotation:?}, refresh {turn}: {}", reply.text());
+            }
+            if turn % 5 == 0 {
+                assert!(gateway.stop());
+                gateway = Gateway::start(&kept, &vendor.vendor.authority());
+            }
+        }
+        for grant in vendor.all() {
+            assert_eq!((grant.shown.len(), grant.revoked), (20, false), "{rotation:?}");
+            assert_eq!(grant.shown.last().copied(), Some(if rotation == Rotation::Strict { 20 } else { 1 }));
+        }
+    }
+}
+
+/// A node dies in the midst of the refreshes of many accounts, each at another point of its own; the next one goes on.
+async fn crash(kept: Kept, rotation: Rotation, accounts: u64, after: Duration) {
+    let vendor = Rotating::start(rotation, 20..400);
+    let gateway = Gateway::start(&kept, &vendor.vendor.authority());
+    let linked = link_all(&gateway, &vendor, accounts, 3600).await;
+    vendor.end_access();
+    let (base, paths) = (gateway.base.clone(), linked.clone());
+    let calls = tokio::spawn(async move {
+        let call = |account: &String| {
+            let url = format!("{base}/unified/user-directory/users?integrated_account_id={account}");
+            async move { client().get(url).bearer_auth(ADMIN).send().await.map(|reply| reply.status().as_u16()).ok() }
+        };
+        join_all(paths.iter().map(call)).await
+    });
+    while vendor.all().iter().all(|grant| grant.shown.is_empty()) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    tokio::time::sleep(after).await;
+    gateway.kill();
+    calls.await.unwrap();
+    // What had left the node before it died arrives all the same.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let begun = vendor.all().iter().filter(|grant| !grant.shown.is_empty()).count();
+    vendor.set_latency(0..20);
+    let gateway = Gateway::start(&kept, &vendor.vendor.authority());
+    let end = Instant::now() + Duration::from_secs(60);
+    let settled = linked.iter().map(|account| settled(&gateway, account, end));
+    let lost = join_all(settled).await.into_iter().filter(|lost| *lost).count();
+    println!("{rotation:?}, killed {after:?} after the first: {begun} of {accounts} begun, {lost} lost");
+    assert!(begun > 0 && lost <= begun, "{begun} begun, {lost} lost");
+    assert!(rotation == Rotation::Strict || lost == 0, "{rotation:?}: {lost} accounts are lost");
+    for grant in vendor.all().iter().filter(|_| rotation != Rotation::Never) {
+        let old = grant.shown.iter().filter(|shown| **shown == 1).count();
+        assert!(old <= 2, "the old refresh token is tried once more at most: {grant:?}");
+    }
+}
+
+/// Whether an account is lost; one that is says why.
+async fn settled(gateway: &Gateway, account: &str, end: Instant) -> bool {
+    loop {
+        let reply = users(gateway, account).await;
+        if reply.status == 200 {
+            return false;
+        }
+        if reply.code() == "reauth_required" {
+            let shown = status(gateway, account).await;
+            assert_eq!(shown["status"], "needs_reauth", "{shown}");
+            let why = shown["last_error"].as_str().unwrap();
+            assert!(why.starts_with("refresh_outcome_unknown"), "{why}");
+            return true;
+        }
+        assert!(Instant::now() < end, "stuck: {}", reply.text());
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+}
+
+/// 30 accounts die together: ten kills of each kind and store are 300 points and more.
+async fn crashes(rotation: Rotation) {
+    for round in 0..if long() { 10 } else { 1 } {
+        for kept in Kept::each() {
+            crash(kept, rotation, 30, Duration::from_millis(60 + 31 * round)).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn r_03_a_crash_loses_nothing_where_the_vendor_does_not_rotate() {
+    crashes(Rotation::Never).await;
+}
+
+#[tokio::test]
+async fn r_03_a_crash_loses_nothing_where_the_vendor_is_patient() {
+    crashes(Rotation::Grace).await;
+}
+
+#[tokio::test]
+async fn r_03_a_crash_costs_what_a_strict_vendor_had_rotated_and_no_more() {
+    crashes(Rotation::Strict).await;
+}
+
+/// A node is stopped while the vendor answers it, for twice the lease; another one goes on meanwhile.
+async fn outlived(rotation: Rotation) {
+    let vendor = Rotating::start(rotation, 1_000..1_001);
+    let kept = Kept::redis();
+    let nodes = [Gateway::start(&kept, &vendor.vendor.authority()), Gateway::start(&kept, &vendor.vendor.authority())];
+    let account = nodes[0].link("scim", METHOD, vendor.grant(0, 3600)).await;
+    vendor.end_access();
+    let pid = rustix::process::Pid::from_raw(nodes[0].pid.cast_signed()).unwrap();
+    let signal = |signal| rustix::process::kill_process(pid, signal).unwrap();
+    let url = format!("{}/unified/user-directory/users?integrated_account_id={account}", nodes[0].base);
+    let call =
+        tokio::spawn(async move { client().get(url).bearer_auth(ADMIN).send().await.map(|reply| reply.status().as_u16()) });
+    while vendor.of(0).shown.is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    signal(rustix::process::Signal::STOP);
+    let other = async {
+        let end = Instant::now() + Duration::from_secs(60);
+        settled(&nodes[1], &account, end).await
+    };
+    let lost = other.await;
+    tokio::time::sleep(Duration::from_secs(if long() { 30 } else { 1 })).await;
+    signal(rustix::process::Signal::CONT);
+    let _ = call.await;
+    assert_eq!(lost, rotation == Rotation::Strict);
+    for _ in 0..20 {
+        for node in &nodes {
+            let reply = users(node, &account).await;
+            assert_eq!(reply.status, if lost { 401 } else { 200 }, "{}", reply.text());
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let grant = vendor.of(0);
+    assert_eq!(grant.shown, [1, 1], "what came late is neither kept nor used: {grant:?}");
+    assert_eq!(status(&nodes[0], &account).await["status"], if lost { "needs_reauth" } else { "active" });
+}
+
+#[tokio::test]
+async fn r_04_a_late_writer_does_not_overwrite_a_newer_token() {
+    outlived(Rotation::Grace).await;
+}
+
+#[tokio::test]
+async fn r_04_a_late_writer_does_not_hide_that_a_grant_is_over() {
+    outlived(Rotation::Strict).await;
+}
+
+#[tokio::test]
+async fn r_05_clients_that_leave_cost_no_token() {
+    let vendor = Rotating::start(Rotation::Strict, 400..600);
+    let gateway = Gateway::start(&Kept::embedded(), &vendor.vendor.authority());
+    let accounts = link_all(&gateway, &vendor, 20, 3600).await;
+    vendor.end_access();
+    let leaving = (0..200).map(|number| {
+        let path = format!("{}/unified/user-directory/users?integrated_account_id={}", gateway.base, accounts[number % 20]);
+        let call = client().get(path).bearer_auth(ADMIN).send();
+        tokio::time::timeout(Duration::from_millis(100 + number as u64), call)
+    });
+    assert!(join_all(leaving).await.iter().any(Result::is_err), "nobody left");
+    for account in &accounts {
+        assert_eq!(users(&gateway, account).await.status, 200);
+    }
+    for grant in vendor.all() {
+        assert_eq!((grant.shown.as_slice(), grant.revoked), (&[1][..], false));
+    }
+}
+
+#[tokio::test]
+async fn r_06_a_shutdown_costs_no_token() {
+    for round in 0..if long() { 5 } else { 1 } {
+        let vendor = Rotating::start(Rotation::Strict, 300..1_500);
+        let kept = Kept::embedded();
+        let gateway = Gateway::start(&kept, &vendor.vendor.authority());
+        let accounts = link_all(&gateway, &vendor, if long() { 100 } else { 30 }, 3600).await;
+        vendor.end_access();
+        let (base, paths) = (gateway.base.clone(), accounts.clone());
+        let calls = tokio::spawn(async move {
+            let url = |account: &String| format!("{base}/unified/user-directory/users?integrated_account_id={account}");
+            join_all(paths.iter().map(|account| client().get(url(account)).bearer_auth(ADMIN).send())).await.len()
+        });
+        tokio::time::sleep(Duration::from_millis(200 + 150 * round)).await;
+        assert!(gateway.stop(), "it ends well, and in time");
+        calls.await.unwrap();
+        let gateway = Gateway::start(&kept, &vendor.vendor.authority());
+        for account in &accounts {
+            let reply = users(&gateway, account).await;
+            assert_eq!(reply.status, 200, "{}", reply.text());
+        }
+        assert!(vendor.all().iter().all(|grant| !grant.revoked && grant.shown.len() == 1), "each was used once");
+    }
+}
+
+#[tokio::test]
+async fn r_07_transient_is_not_terminal() {
+    let vendor = Rotating::start(Rotation::Strict, 0..5);
+    let gateway = Gateway::start(&Kept::embedded(), &vendor.vendor.authority());
+    // One whose access token ends, and one whose own is good for long.
+    let over = gateway.link("scim", METHOD, vendor.grant(0, 2)).await;
+    let good = gateway.link("scim", METHOD, vendor.grant(1, 3600)).await;
+    tokio::time::sleep(Duration::from_millis(2_100)).await;
+    let html = b"<html>busy</html>";
+    let moods = [
+        answer(500, &[], b"{}"),
+        answer(502, &[("content-type", "text/html")], html),
+        answer(429, &[("retry-after", "1")], b""),
+        answer(400, &[("content-type", "application/json")], b"{\"error\": \"try_it_tomorrow\"}"),
+        answer(200, &[("content-type", "text/html")], html),
+        answer(302, &[("location", "http://127.0.0.1:9/elsewhere")], b""),
+        Vec::new(),
+    ];
+    let turn = Duration::from_secs(if long() { 85 } else { 4 });
+    for mood in moods {
+        vendor.set_mood(Some(Mood::Answer(mood.clone())));
+        let (begun, before) = (Instant::now(), vendor.of(0).shown.len());
+        while begun.elapsed() < turn {
+            let reply = users(&gateway, &over).await;
+            assert!(matches!(reply.status, 429 | 502 | 503), "{}", reply.text());
+            assert_eq!(users(&gateway, &good).await.status, 200, "with a good access token all goes on");
+            assert_eq!(status(&gateway, &over).await["status"], "active");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let tries = vendor.of(0).shown.len() - before;
+        assert!(tries <= 2 + turn.as_secs() as usize / 20, "{tries} tries within {turn:?}: {}", String::from_utf8_lossy(&mood));
+    }
+    vendor.set_mood(None);
+    let end = Instant::now() + Duration::from_secs(90);
+    while users(&gateway, &over).await.status != 200 {
+        assert!(Instant::now() < end, "it does not come back");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    assert!(!vendor.of(0).revoked);
+}
+
+#[tokio::test]
+async fn r_08_terminal_is_terminal_once() {
+    let vendor = Rotating::start(Rotation::Strict, 0..5);
+    let kept = Kept::redis();
+    let nodes = [Gateway::start(&kept, &vendor.vendor.authority()), Gateway::start(&kept, &vendor.vendor.authority())];
+    let account = nodes[0].link("scim", METHOD, vendor.grant(0, 3600)).await;
+    vendor.end_grants();
+    for turn in 0..if long() { 700 } else { 30 } {
+        problem(&users(&nodes[turn % 2], &account).await, 401, "reauth_required", "vendor");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(vendor.of(0).shown, [1], "one token call, and none until it is linked again");
+    let shown = status(&nodes[1], &account).await;
+    assert_eq!(shown["status"], "needs_reauth");
+    assert!(shown["last_error"].as_str().unwrap().contains("invalid_grant"), "{shown}");
+    // New tokens from the customer's new agreement.
+    let context = json!({"context": {"oauth": vendor.grant(7, 3600)["oauth"]}});
+    let linked = nodes[0].call("PATCH", &format!("/integrated-account/{account}"), Some(&context)).await;
+    assert_eq!((linked.status, &linked.json()["status"]), (200, &json!("active")), "{}", linked.text());
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    assert_eq!(users(&nodes[1], &account).await.status, 200);
+}
+
+#[tokio::test]
+async fn r_09_odd_lives_make_no_loop() {
+    let lives = [json!(null), json!(0), json!(-1), json!("3600"), json!(1e12), json!("soon"), json!(true), json!({})];
+    for life in lives {
+        let vendor = Rotating::start(Rotation::Strict, 0..5);
+        vendor.set_life(life.clone());
+        let gateway = Gateway::start(&Kept::embedded(), &vendor.vendor.authority());
+        let account = gateway.link("scim", METHOD, vendor.grant(0, 3600)).await;
+        vendor.end_access();
+        for _ in 0..30 {
+            let reply = users(&gateway, &account).await;
+            assert_eq!(reply.status, 200, "{life}: {}", reply.text());
+        }
+        assert_eq!(vendor.of(0).shown.len(), 1, "{life}");
+        // What the vendor calls over is shown to it once.
+        vendor.end_access();
+        let before = vendor.vendor.asked().iter().filter(|asked| asked.header("authorization").ends_with("access-0-2")).count();
+        assert_eq!(users(&gateway, &account).await.status, 200, "{life}");
+        let after = vendor.vendor.asked().iter().filter(|asked| asked.header("authorization").ends_with("access-0-2")).count();
+        assert_eq!((vendor.of(0).shown.len(), after - before), (2, 1), "{life}");
+    }
+}
+
+#[tokio::test]
+async fn r_10_one_refresh_and_one_replay_after_a_401() {
+    let vendor = Rotating::start(Rotation::Strict, 0..5);
+    let gateway = Gateway::start(&Kept::embedded(), &vendor.vendor.authority());
+    let account = gateway.link("scim", METHOD, vendor.grant(0, 3600)).await;
+    for (turn, (method, path)) in [
+        ("GET", format!("/unified/user-directory/users?integrated_account_id={account}")),
+        ("GET", format!("/custom/Users?integrated_account_id={account}")),
+        ("POST", format!("/passthrough/{account}/Users")),
+    ]
+    .iter()
+    .enumerate()
+    {
+        vendor.end_access();
+        let before = vendor.vendor.count();
+        let reply = gateway.call(method, path, (*method == "POST").then(|| json!({"a": 1})).as_ref()).await;
+        assert!(matches!(reply.status, 200 | 201), "{}", reply.text());
+        assert_eq!(vendor.of(0).shown.len(), turn + 1);
+        assert_eq!(vendor.vendor.count() - before, 3, "the call, the token, the replay");
+    }
+}
+
+#[tokio::test]
+async fn r_11_what_is_deleted_or_linked_anew_during_a_refresh_stays_so() {
+    let vendor = Rotating::start(Rotation::Strict, 20..120);
+    let gateway = Gateway::start(&Kept::embedded(), &vendor.vendor.authority());
+    let rounds: u64 = if long() { 200 } else { 20 };
+    for round in 0..rounds {
+        let account = gateway.link("scim", METHOD, vendor.grant(round, 3600)).await;
+        vendor.end_access();
+        let path = format!("/integrated-account/{account}");
+        let again = json!({"context": {"oauth": vendor.grant(1_000 + round, 3600)["oauth"]}});
+        let meanwhile = async {
+            tokio::time::sleep(Duration::from_millis(round * 7 % 130)).await;
+            match round % 2 {
+                0 => gateway.call("DELETE", &path, None).await,
+                _ => gateway.call("PATCH", &path, Some(&again)).await,
+            }
+        };
+        let (called, changed) = tokio::join!(users(&gateway, &account), meanwhile);
+        assert!(matches!(called.status, 200 | 401 | 404 | 409), "{}", called.text());
+        assert_eq!(changed.status, 200, "{}", changed.text());
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        let shown = gateway.get(&path).await;
+        match round % 2 {
+            0 => assert_eq!(shown.status, 404, "deleted stays deleted"),
+            _ => {
+                assert_eq!(shown.json()["status"], "active", "{}", shown.text());
+                let reply = users(&gateway, &account).await;
+                assert_eq!(reply.status, 200, "the new link counts: {}", reply.text());
+                assert!(vendor.of(1_000 + round).shown.is_empty(), "its tokens are untouched");
+            }
+        }
+    }
+}
+
+/// The store goes away between the vendor's answer and the save: the new token is held until it is back.
+#[tokio::test]
+async fn a_token_outlives_an_outage_of_the_store() {
+    let vendor = Rotating::start(Rotation::Strict, 1_500..1_501);
+    let kept = Kept::redis();
+    let Kept::Redis(server, _) = &kept else { unreachable!() };
+    let gateway = Gateway::start(&kept, &vendor.vendor.authority());
+    let account = gateway.link("scim", METHOD, vendor.grant(0, 3600)).await;
+    vendor.end_access();
+    let url = format!("{}/unified/user-directory/users?integrated_account_id={account}", gateway.base);
+    let call =
+        tokio::spawn(async move { client().get(url).bearer_auth(ADMIN).send().await.map(|reply| reply.status().as_u16()) });
+    while vendor.of(0).shown.is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    server.pause();
+    tokio::time::sleep(Duration::from_secs(if long() { 40 } else { 6 })).await;
+    server.resume();
+    let _ = call.await;
+    let end = Instant::now() + Duration::from_secs(30);
+    while users(&gateway, &account).await.status != 200 {
+        assert!(Instant::now() < end, "it does not come back");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    let grant = vendor.of(0);
+    assert_eq!((grant.shown.as_slice(), grant.revoked), (&[1][..], false), "the token was not lost");
+}

@@ -1,0 +1,214 @@
+//! Ways to a token that no shipped connector has yet: signed assertions and logins of a vendor's own, as files declare them.
+
+use std::{fs, path::Path, process::Command};
+
+use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
+use serde_json::{Value, json};
+
+use super::{
+    bar_vendor::{Act, Asked, Vendor, answer, json_answer, scim},
+    vendor::{names, overlay},
+};
+use crate::support::{
+    gateway::{Answer, Gateway, Kept},
+    peers,
+};
+
+const LINKS: &str = r#"link:
+  - method: service_account
+    fields:
+      - { name: base_url, title: SCIM address, kind: base_url }
+      - { name: token_url, title: Token endpoint, kind: endpoint }
+      - { name: client_email, title: Service account, kind: text }
+      - { name: private_key, title: Private key, kind: private_key }
+      - { name: admin, title: Acts for, kind: text, required: false }
+    hosts: { api: "{base_url}", login: "{token_url}" }
+    token:
+      grant: jwt_bearer
+      url: "{token_url}"
+      assertion: { key: "{private_key}", issuer: "{client_email}", claims: { scope: users.read, act: "{admin}" } }
+    auth: { bearer: { token: "{access_token}" } }
+  - method: certificate
+    fields:
+      - { name: base_url, title: SCIM address, kind: base_url }
+      - { name: token_url, title: Token endpoint, kind: endpoint }
+      - { name: client_id, title: Client, kind: text }
+      - { name: key_id, title: Key, kind: text, required: false }
+      - { name: private_key, title: Private key, kind: private_key }
+      - { name: thumbprint, title: Fingerprint, kind: text, default: "00112233445566778899aabbccddeeff00112233" }
+    hosts: { api: "{base_url}", login: "{token_url}" }
+    token:
+      url: "{token_url}"
+      scope: scim.read
+      client: assertion
+      assertion: { key: "{private_key}", key_id: "{key_id}", thumbprint: "{thumbprint}" }
+    auth: { bearer: { token: "{access_token}" } }
+  - method: session
+    fields:
+      - { name: base_url, title: SCIM address, kind: base_url }
+      - { name: token_url, title: Login, kind: endpoint }
+      - { name: username, title: User, kind: text }
+      - { name: password, title: Password, kind: secret }
+    hosts: { api: "{base_url}", login: "{token_url}" }
+    token:
+      grant: login
+      url: "{token_url}"
+      login: { body: { user: "{username}", pass: "{password}" }, headers: { x-client: rollcall } }
+      answer: { access_token: data.session, expires_in: data.ttl, error: fault }
+      ends: [bad_login]
+    auth: { headers: { headers: { x-session: "{access_token}" } } }
+"#;
+
+/// A gateway whose connector `scim` has these ways.
+fn gateway(kept: &Kept, allow: &str) -> Gateway {
+    let folder = kept.folder().join("connectors");
+    overlay(&folder, |name, text| match name {
+        "connector.yaml" => {
+            let head = text.split("link:\n").next().unwrap();
+            format!("{head}{LINKS}")
+        }
+        _ => text,
+    });
+    Gateway::start_with(kept, allow, &[("ROLLCALL_CONNECTORS_DIR", folder.to_str().unwrap())])
+}
+
+/// A new RSA key: private and public PEM.
+fn key(folder: &Path) -> (String, Vec<u8>) {
+    let openssl = |args: &str| {
+        assert!(Command::new("openssl").args(args.split(' ')).current_dir(folder).output().unwrap().status.success())
+    };
+    openssl("genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out key.pem");
+    openssl("pkey -in key.pem -pubout -out public.pem");
+    (fs::read_to_string(folder.join("key.pem")).unwrap(), fs::read(folder.join("public.pem")).unwrap())
+}
+
+fn form(asked: &Asked) -> std::collections::BTreeMap<String, String> {
+    url::form_urlencoded::parse(&asked.body).into_owned().collect()
+}
+
+async fn link(gateway: &Gateway, method: &str, context: &Value) -> Answer {
+    let body = json!({"tenant_id": "acme", "integration": "scim", "authentication_method": method, "context": context});
+    gateway.call("POST", "/integrated-account", Some(&body)).await
+}
+
+async fn lists(gateway: &Gateway, linked: &Answer) {
+    assert_eq!(linked.status, 201, "{}", linked.text());
+    let id = linked.json()["id"].as_str().unwrap().to_owned();
+    let users = gateway.get(&format!("/unified/user-directory/users?integrated_account_id={id}")).await;
+    assert_eq!((users.status, users.json()["result"].as_array().map(Vec::len)), (200, Some(3)), "{}", users.text());
+    assert!(!gateway.get(&format!("/integrated-account/{id}")).await.text().contains("PRIVATE KEY"));
+}
+
+#[tokio::test]
+async fn a_service_accounts_signed_assertion_is_its_grant() {
+    let kept = Kept::embedded();
+    let (private, public) = key(kept.folder());
+    let vendor = Vendor::start(move |asked| match asked.path() {
+        "/token" => {
+            let form = form(asked);
+            assert_eq!(form["grant_type"], "urn:ietf:params:oauth:grant-type:jwt-bearer");
+            let mut validation = Validation::new(Algorithm::RS256);
+            validation.set_audience(&[form.get("audience").map_or(asked_audience(asked), String::clone)]);
+            let key = DecodingKey::from_rsa_pem(&public).unwrap();
+            match decode::<Value>(&form["assertion"], &key, &validation) {
+                Ok(token) if token.claims["iss"] == "robot@vendor.example" && token.claims["scope"] == "users.read" => {
+                    assert_eq!((&token.claims["sub"], token.claims.get("act")), (&json!("robot@vendor.example"), None));
+                    json_answer(200, &json!({"access_token": "by-assertion", "expires_in": 3600}))
+                }
+                _ => json_answer(400, &json!({"error": "invalid_grant", "error_description": "the assertion is not good"})),
+            }
+        }
+        _ if asked.header("authorization") == "Bearer by-assertion" => scim(asked, 3),
+        _ => Act::Send(answer(401, &[], b"{}")),
+    });
+    let gateway = gateway(&kept, &vendor.authority());
+    let context = |email: &str, key: &str| json!({"base_url": vendor.at("/scim"), "token_url": vendor.at("/token"), "client_email": email, "private_key": key});
+    lists(&gateway, &link(&gateway, "service_account", &context("robot@vendor.example", &private)).await).await;
+    // As the key file of a vendor has it.
+    let one_line = private.trim().replace('\n', "\\n");
+    lists(&gateway, &link(&gateway, "service_account", &context("robot@vendor.example", &one_line)).await).await;
+    let refused = link(&gateway, "service_account", &context("somebody@vendor.example", &private)).await;
+    assert_eq!((refused.status, refused.code().as_str()), (422, "credential_refused"), "{}", refused.text());
+    for bad in [
+        "no key",
+        "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----",
+        "-----BEGIN ENCRYPTED PRIVATE KEY-----\nA\n-----END ENCRYPTED PRIVATE KEY-----",
+    ] {
+        let refused = link(&gateway, "service_account", &context("robot@vendor.example", bad)).await;
+        assert_eq!(refused.status, 422, "{bad}: {}", refused.text());
+        assert!(refused.json()["field"].as_str().unwrap().ends_with("private_key"), "{}", refused.text());
+    }
+    assert!(!gateway.said().contains("BEGIN"), "a key is logged");
+}
+
+/// The endpoint's own address.
+fn asked_audience(asked: &Asked) -> String {
+    format!("http://{}/token", asked.header("host"))
+}
+
+/// The real provider checks issuer, subject, audience, life and signature, and that an assertion is used once.
+#[tokio::test]
+async fn a_client_shows_a_signed_assertion_instead_of_a_secret() {
+    let peer = peers::oidc(600);
+    let kept = Kept::embedded();
+    let authority = peer.base().trim_start_matches("http://").split('/').next().unwrap().to_owned();
+    let gateway = gateway(&kept, &authority);
+    let signer = &peer.ready["signer"];
+    let context = json!({"base_url": peer.base(), "token_url": peer.told("token_url"), "client_id": signer["id"],
+        "key_id": "k1", "private_key": signer["key"]});
+    lists(&gateway, &link(&gateway, "certificate", &context).await).await;
+    let (other, _) = key(kept.folder());
+    let mut stranger = context.clone();
+    stranger["private_key"] = json!(other);
+    let refused = link(&gateway, "certificate", &stranger).await;
+    assert_eq!((refused.status, refused.code().as_str()), (422, "credential_refused"), "{}", refused.text());
+    let mut odd = context;
+    odd["thumbprint"] = json!("not hexadecimal");
+    names(&link(&gateway, "certificate", &odd).await, 422, "field_not_writable", "thumbprint");
+}
+
+#[tokio::test]
+async fn a_certificates_fingerprint_stands_in_the_assertions_header() {
+    let kept = Kept::embedded();
+    let (private, _) = key(kept.folder());
+    let vendor = Vendor::start(move |asked| match asked.path() {
+        "/token" => {
+            let header = decode_header(&form(asked)["client_assertion"]).unwrap();
+            let shown = header.x5t.or(header.x5t_s256).unwrap_or_default();
+            json_answer(200, &json!({"access_token": format!("shown-{shown}"), "expires_in": "3600"}))
+        }
+        _ => match asked.header("authorization") {
+            "Bearer shown-ABEiM0RVZneImaq7zN3u_wARIjM" => scim(asked, 3),
+            _ => Act::Send(answer(401, &[], b"{}")),
+        },
+    });
+    let gateway = gateway(&kept, &vendor.authority());
+    let context = json!({"base_url": vendor.at("/scim"), "token_url": vendor.at("/token"), "client_id": "c", "private_key": private,
+        "thumbprint": "00:11:22:33:44:55:66:77:88:99:AA:BB:CC:DD:EE:FF:00:11:22:33"});
+    lists(&gateway, &link(&gateway, "certificate", &context).await).await;
+}
+
+#[tokio::test]
+async fn a_login_of_the_vendors_own_gives_a_session() {
+    let vendor = Vendor::start(|asked| match asked.path() {
+        "/login" => {
+            let body: Value = serde_json::from_slice(&asked.body).unwrap();
+            assert_eq!((asked.header("x-client"), asked.header("content-type")), ("rollcall", "application/json"));
+            match (body["user"].as_str(), body["pass"].as_str()) {
+                (Some("ada"), Some("synthetic pass\"word")) => {
+                    json_answer(200, &json!({"data": {"session": "s-1", "ttl": "900"}}))
+                }
+                _ => json_answer(200, &json!({"fault": "bad_login"})),
+            }
+        }
+        _ if asked.header("x-session") == "s-1" => scim(asked, 3),
+        _ => Act::Send(answer(401, &[], b"{}")),
+    });
+    let kept = Kept::embedded();
+    let gateway = gateway(&kept, &vendor.authority());
+    let context = |password: &str| json!({"base_url": vendor.at("/scim"), "token_url": vendor.at("/login"), "username": "ada", "password": password});
+    lists(&gateway, &link(&gateway, "session", &context("synthetic pass\"word")).await).await;
+    let refused = link(&gateway, "session", &context("wrong")).await;
+    assert_eq!((refused.status, refused.code().as_str()), (422, "credential_refused"), "{}", refused.text());
+    assert!(refused.text().contains("bad_login"), "{}", refused.text());
+}

@@ -1,0 +1,223 @@
+//! A vendor whose refresh tokens rotate, as strictly as the test wants, and which counts what it is asked. Every grant has a
+//! number: its refresh tokens are `refresh-<grant>-<n>`, its access tokens `access-<grant>-<n>`.
+
+use std::{
+    collections::BTreeMap,
+    ops::Range,
+    sync::{Arc, Mutex, MutexGuard},
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+
+use super::bar_vendor::{Act, Asked, Vendor, answer, json_answer, scim};
+
+/// How long a replaced refresh token is still taken by a vendor with patience.
+const GRACE: Duration = Duration::from_secs(30);
+
+/// What becomes of a refresh token that was used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rotation {
+    /// It stays, and the answer holds none.
+    Never,
+    /// It stays, and the answer holds it.
+    Same,
+    /// It is replaced, and good for half a minute more.
+    Grace,
+    /// It is replaced; whoever uses it again ends the whole grant.
+    Strict,
+}
+
+/// What the token endpoint does instead of giving tokens.
+#[derive(Clone)]
+pub enum Mood {
+    /// These bytes, with the end of the connection.
+    Answer(Vec<u8>),
+    /// Nothing, and the end of the connection after a while; the tokens are rotated all the same.
+    Silence(Duration),
+}
+
+/// One customer's agreement.
+#[derive(Clone, Debug, Default)]
+pub struct Grant {
+    /// The refresh token that is good.
+    pub current: u64,
+    /// Access tokens up to this one have ended.
+    pub ended: u64,
+    /// Access tokens given.
+    pub given: u64,
+    /// The refresh tokens that were shown, in order.
+    pub shown: Vec<u64>,
+    /// It was ended because of a used refresh token.
+    pub revoked: bool,
+    rotated: Option<Instant>,
+}
+
+struct World {
+    rotation: Rotation,
+    latency: Range<u64>,
+    /// `expires_in` of the tokens it gives.
+    life: Value,
+    mood: Option<Mood>,
+    grants: BTreeMap<u64, Grant>,
+    revocations: Vec<String>,
+}
+
+/// The vendor.
+pub struct Rotating {
+    pub vendor: Vendor,
+    world: Arc<Mutex<World>>,
+}
+
+impl Rotating {
+    /// Its token endpoint takes a random time of `latency` milliseconds.
+    pub fn start(rotation: Rotation, latency: Range<u64>) -> Rotating {
+        let world = World { rotation, latency, life: json!(3600), mood: None, grants: BTreeMap::new(), revocations: Vec::new() };
+        let world = Arc::new(Mutex::new(world));
+        let state = world.clone();
+        let vendor = Vendor::start(move |asked| match asked.path() {
+            "/token" => token(&state, asked),
+            "/revoke" => {
+                state.lock().unwrap().revocations.push(form(asked).remove("token").unwrap_or_default());
+                Act::Send(answer(200, &[], b""))
+            }
+            _ if takes(&state.lock().unwrap(), asked) => match asked.method.as_str() {
+                "GET" => scim(asked, 3),
+                _ => json_answer(201, &json!({"taken": asked.length})),
+            },
+            _ => Act::Send(answer(401, &[("www-authenticate", "Bearer error=\"invalid_token\"")], b"{}")),
+        });
+        Rotating { vendor, world }
+    }
+
+    fn world(&self) -> MutexGuard<'_, World> {
+        self.world.lock().unwrap()
+    }
+
+    /// A new grant and what an account with it is linked by; its access token ends after so many seconds.
+    pub fn grant(&self, number: u64, life: i64) -> Value {
+        self.world().grants.insert(number, Grant { current: 1, given: 1, ..Grant::default() });
+        json!({"base_url": self.vendor.at("/scim"), "authorize_url": self.vendor.at("/auth"), "token_url": self.vendor.at("/token"),
+            "client_id": "rotating", "client_secret": "synthetic-rotating-secret", "oauth": {"token": {
+                "access_token": format!("access-{number}-1"), "refresh_token": format!("refresh-{number}-1"), "expires_in": life}}})
+    }
+
+    /// What it knows of a grant.
+    pub fn of(&self, number: u64) -> Grant {
+        self.world().grants[&number].clone()
+    }
+
+    /// All of them.
+    pub fn all(&self) -> Vec<Grant> {
+        self.world().grants.values().cloned().collect()
+    }
+
+    /// Every access token given so far is refused from now on.
+    pub fn end_access(&self) {
+        self.world().grants.values_mut().for_each(|grant| grant.ended = grant.given);
+    }
+
+    /// Every grant ends, as when the customer takes it back.
+    pub fn end_grants(&self) {
+        self.world().grants.values_mut().for_each(|grant| {
+            grant.revoked = true;
+            grant.ended = u64::MAX;
+        });
+    }
+
+    pub fn set_mood(&self, mood: Option<Mood>) {
+        self.world().mood = mood;
+    }
+
+    pub fn set_latency(&self, latency: Range<u64>) {
+        self.world().latency = latency;
+    }
+
+    pub fn set_life(&self, life: Value) {
+        self.world().life = life;
+    }
+
+    /// Tokens that were taken back by us.
+    pub fn revocations(&self) -> Vec<String> {
+        self.world().revocations.clone()
+    }
+}
+
+fn form(asked: &Asked) -> BTreeMap<String, String> {
+    url::form_urlencoded::parse(&asked.body).into_owned().collect()
+}
+
+/// Grant and number of a token's text.
+fn numbers(text: &str, kind: &str) -> Option<(u64, u64)> {
+    let (grant, number) = text.strip_prefix(kind)?.strip_prefix('-')?.split_once('-')?;
+    Some((grant.parse().ok()?, number.parse().ok()?))
+}
+
+fn takes(world: &World, asked: &Asked) -> bool {
+    let token = asked.header("authorization").strip_prefix("Bearer ").and_then(|text| numbers(text, "access"));
+    token
+        .and_then(|(grant, number)| Some((world.grants.get(&grant)?, number)))
+        .is_some_and(|(grant, number)| !grant.revoked && number > grant.ended && number <= grant.given)
+}
+
+/// Half of the time before the tokens change, half of it after.
+fn token(world: &Mutex<World>, asked: &Asked) -> Act {
+    let half = {
+        let world = world.lock().unwrap();
+        let Range { start, end } = world.latency.clone();
+        let length = if end > start { start + u64::from(rand_u32()) % (end - start) } else { start };
+        Duration::from_micros(length * 500)
+    };
+    thread::sleep(half);
+    let act = given(&mut world.lock().unwrap(), asked);
+    thread::sleep(half);
+    act
+}
+
+fn rand_u32() -> u32 {
+    let bytes = *uuid::Uuid::new_v4().as_bytes();
+    u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
+}
+
+fn given(world: &mut World, asked: &Asked) -> Act {
+    let (rotation, mood, life) = (world.rotation, world.mood.clone(), world.life.clone());
+    let shown = form(asked).get("refresh_token").and_then(|text| numbers(text, "refresh"));
+    let Some((grant, number)) = shown.and_then(|(grant, number)| Some((world.grants.get_mut(&grant)?, number))) else {
+        return refusal();
+    };
+    grant.shown.push(number);
+    if let Some(Mood::Answer(bytes)) = mood {
+        return Act::End(bytes);
+    }
+    let patient = rotation == Rotation::Grace && grant.rotated.is_some_and(|rotated| rotated.elapsed() < GRACE);
+    if grant.revoked || (number != grant.current && !patient) {
+        grant.revoked = true;
+        return refusal();
+    }
+    grant.given += 1;
+    if matches!(rotation, Rotation::Grace | Rotation::Strict) {
+        grant.current += 1;
+        grant.rotated = Some(Instant::now());
+    }
+    if let Some(Mood::Silence(time)) = mood {
+        return Act::Pieces(vec![Vec::new()], time);
+    }
+    let of = asked_grant(asked);
+    let mut reply = json!({"access_token": format!("access-{of}-{}", grant.given), "token_type": "bearer"});
+    if !life.is_null() {
+        reply["expires_in"] = life;
+    }
+    if rotation != Rotation::Never {
+        reply["refresh_token"] = json!(format!("refresh-{of}-{}", grant.current));
+    }
+    json_answer(200, &reply)
+}
+
+fn asked_grant(asked: &Asked) -> u64 {
+    form(asked).get("refresh_token").and_then(|text| numbers(text, "refresh")).map_or(0, |(grant, _)| grant)
+}
+
+fn refusal() -> Act {
+    json_answer(400, &json!({"error": "invalid_grant", "error_description": "the refresh token is over"}))
+}

@@ -11,6 +11,7 @@ mod folder;
 mod kind;
 pub mod method;
 mod overlay;
+mod overrides;
 pub mod rate;
 pub mod report;
 pub mod resolve;
@@ -38,6 +39,7 @@ pub use catalog::{Catalog, Problem};
 pub use file::{ClientAuth, FieldFile, FieldKind, Level, Meaning, Per, Transport};
 pub use method::{Method, Methods};
 pub use overlay::Overlay;
+pub use overrides::{MapProblem, Maps};
 pub use rate::{RateUnit, RateWords};
 pub use report::{Needs, Report};
 pub use resolve::{FieldProblem, Resolved};
@@ -51,7 +53,7 @@ use crate::{
 };
 
 /// A connector, compiled.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Connector {
     /// Its folder's name.
     pub slug: Slug,
@@ -75,7 +77,7 @@ impl Connector {
 }
 
 /// One way to connect, with everything a request needs.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct LinkMethod {
     /// The `authentication_method` of its accounts.
     pub name: String,
@@ -126,7 +128,7 @@ impl LinkMethod {
 }
 
 /// Where the credential goes.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Auth {
     /// Nowhere.
     None,
@@ -165,7 +167,7 @@ pub struct Limits {
 }
 
 /// One line of `errors`, compiled.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ErrorRule {
     /// Statuses; any when empty.
     pub status: Vec<u16>,
@@ -182,7 +184,7 @@ pub struct ErrorRule {
 }
 
 /// A test of a text.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum TextTest {
     /// Present at all.
     Present,
@@ -195,7 +197,7 @@ pub enum TextTest {
 }
 
 /// What passes through the proxies, compiled.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Proxy {
     /// Methods that pass; all when `None`.
     pub methods: Option<Vec<http::Method>>,
@@ -261,7 +263,7 @@ impl DownloadHost {
 pub struct PathPattern(pub Vec<String>);
 
 /// A refusal.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Deny {
     /// Where.
     pub path: PathPattern,
@@ -272,7 +274,7 @@ pub struct Deny {
 }
 
 /// See [`file::WordsRule`].
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Words {
     /// Paths whose bodies are read.
     pub paths: Vec<PathPattern>,
@@ -296,7 +298,7 @@ pub enum Argument {
 }
 
 /// How a credential is verified.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct TestRequest {
     /// The request, when the transport has no test of its own.
     pub request: Option<Request>,
@@ -305,7 +307,7 @@ pub struct TestRequest {
 }
 
 /// A request of a connector file.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Request {
     /// The method.
     pub method: http::Method,
@@ -316,7 +318,7 @@ pub struct Request {
 }
 
 /// One resource of one link method.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ResourceDef {
     /// Which.
     pub resource: Resource,
@@ -348,6 +350,8 @@ pub struct ResourceDef {
     pub optional: Vec<String>,
     /// Source paths taken over by `like`; the connector they come from has the fixtures.
     pub taken: Vec<String>,
+    /// An environment or an account laid rules over the map.
+    pub overridden: bool,
 }
 
 impl ResourceDef {
@@ -365,7 +369,7 @@ impl ResourceDef {
 }
 
 /// How to list.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct List {
     /// From where.
     pub source: ListSource,
@@ -382,7 +386,7 @@ pub struct List {
 }
 
 /// From where a list comes.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum ListSource {
     /// A request.
     Request(Request),
@@ -400,7 +404,7 @@ pub enum ListSource {
 }
 
 /// How the next page is found, with defaults filled in; see [`file::PageFile`].
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum PageStyle {
     /// Everything at once.
     None,
@@ -467,7 +471,7 @@ pub enum PageStyle {
 }
 
 /// How to get one.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Get {
     /// A request with `{id}`.
     Request {
@@ -481,7 +485,7 @@ pub enum Get {
 }
 
 /// A filter the vendor evaluates.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct VendorFilter {
     /// Query parameters, of a report options; `{value}` is the caller's value.
     pub query: Vec<(String, Template)>,

@@ -12,7 +12,7 @@ use super::{
 pub const ACCESS_TOKEN: &str = "access_token";
 
 /// OAuth 2 client credentials, compiled.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct TokenRequest {
     /// The token endpoint's address.
     pub url: Template,

@@ -39,6 +39,7 @@ fn account(environment: EnvironmentId) -> Account {
         sealed: BTreeMap::from([("token".into(), "c2VhbGVk".into())]),
         context: serde_json::Map::new(),
         facts: serde_json::Map::new(),
+        maps: serde_json::Map::new(),
         is_sandbox: false,
         created_at: now(),
         updated_at: now(),

@@ -244,14 +244,14 @@ impl Writes {
         Ok(Writes { reverse, read_only, values, ..self.clone() })
     }
 
-    /// Paths of the vendor's record that a write sends by name, and that nothing would fill any more.
+    /// Paths of the vendor's record that a write cannot do without, and that nothing would fill any more.
     fn lost(&self, reverse: &Reverse) -> Vec<RuleError> {
         let kept: BTreeSet<&str> = reverse.sources().map(|(_, path)| path).collect();
         let mut lost = Vec::new();
         for name in self.offered() {
             let Some(method) = self.method(name) else { continue };
             for (target, path) in self.reverse.sources().filter(|(_, path)| method.names(path) && !kept.contains(path)) {
-                let message = format!("`{name}` sends the vendor's `{path}`, which is filled by this target alone");
+                let message = format!("`{name}` needs the vendor's `{path}`, which is filled by this target alone");
                 lost.push(RuleError { target: target.to_owned(), message, hint: Some("leave it out".to_owned()) });
             }
         }
@@ -260,9 +260,9 @@ impl Writes {
 }
 
 impl WriteMethod {
-    /// Whether a path of the vendor's record stands in it.
+    /// Whether nothing can be sent without this path of the vendor's record.
     fn names(&self, path: &str) -> bool {
-        let is_required = self.required.iter().any(|required| required == path);
-        is_required || matches!(self.by, WriteBy::Command { .. }) && self.by.carries(path)
+        let is_word = || matches!(self.by, WriteBy::Command { .. }) && self.by.names().contains(path);
+        self.required.iter().any(|required| required == path) || is_word()
     }
 }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::schema::{CreatedApiToken, IntegrationLabel, IntegrationRef};
 use crate::{
-    model::{EnvironmentId, Install, environment_integration_id},
+    model::{ApiToken, EnvironmentId, Install, environment_integration_id},
     service::{Installed, REDACTED},
     store::repo,
 };
@@ -148,10 +148,22 @@ impl From<repo::Environment> for Environment {
 /// A new environment, and the one way into it.
 #[derive(Serialize, ToSchema)]
 pub struct CreatedEnvironment<'a> {
-    /// The environment.
-    #[serde(flatten)]
-    #[schema(inline)]
-    pub environment: Environment,
+    /// Its id.
+    pub id: EnvironmentId,
+    /// For people.
+    pub name: String,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When its name changed last.
+    pub updated_at: Timestamp,
     /// Its first administrator's token. Its text is in this answer and never again.
     pub api_token: CreatedApiToken<'a>,
+}
+
+impl<'a> CreatedEnvironment<'a> {
+    /// An environment and a token of it with its text.
+    pub fn of(environment: repo::Environment, token: &'a ApiToken, text: &'a str) -> Self {
+        let Environment { id, name, created_at, updated_at } = environment.into();
+        Self { id, name, created_at, updated_at, api_token: CreatedApiToken::of(token, text) }
+    }
 }

@@ -14,7 +14,7 @@ use crate::{
         envelope::{self, Platform},
         extract::{Admin, AnyToken, Caller},
         query::PlatformList,
-        schema::{CreatedApiToken, Deleted, EnvironmentPage, PageParams},
+        schema::{Deleted, EnvironmentPage, PageParams},
         schema_install::{CreatedEnvironment, Environment, NameEnvironment},
         write::{NoBody, Write},
     },
@@ -31,8 +31,7 @@ pub async fn create_environment(caller: Caller<Admin>, write: Write<NameEnvironm
     let by = Arc::clone(&caller.caller);
     let work = async move |services: Arc<Services>, body: NameEnvironment, run: Run| -> Result<Reply, Error> {
         let (environment, token, text) = services.environments.create(&by, run, &body.name, &services.tokens).await?;
-        let api_token = CreatedApiToken::of(&token, text.expose());
-        envelope::created(&CreatedEnvironment { environment: environment.into(), api_token })
+        envelope::created(&CreatedEnvironment::of(environment, &token, text.expose()))
     };
     write.answer(&caller, &state, work).await
 }
@@ -74,10 +73,9 @@ pub async fn rename_environment(
     write.answer(&caller, &state, work).await
 }
 
-/// Ends an environment that has no accounts and no tokens. For administrators of the environment `default`, which stays.
+/// Ends an environment; while accounts or tokens are left in it this is 422 `still_in_use`. For administrators of the environment `default`, which stays.
 #[utoipa::path(tag = "environments", security(("bearer" = ["admin"])), params(("id" = String, Path, description = "The environment's id.")),
-    responses((status = 200, description = "The environment is gone.", body = Deleted),
-        (status = 422, description = "Accounts or tokens are left (`still_in_use`), or the idempotency key belongs to another request.")))]
+    responses((status = 200, description = "The environment is gone.", body = Deleted)))]
 #[delete("/environment/{id}")]
 pub async fn delete_environment(caller: Caller<Admin>, id: Path<String>, write: Write, state: Data<State>) -> Answer {
     let by = Arc::clone(&caller.caller);

@@ -103,13 +103,12 @@ pub async fn change_environment_integration(
     write.answer(&caller, &state, work).await
 }
 
-/// Takes a connector away from this environment, with what was laid over it. While accounts are linked by it this needs
-/// `delete_accounts=true`, and deletes them for good. `POST /environment-integration` installs it again.
+/// Takes a connector away from this environment, with what was laid over it. While accounts are linked by it this is 422
+/// `still_in_use` without `delete_accounts=true`, which deletes them for good. `POST /environment-integration` installs it again.
 #[utoipa::path(tag = "integrations", security(("bearer" = ["admin"])),
     params(("id" = String, Path, description = "The connector's id within this environment."),
         ("delete_accounts" = Option<bool>, Query, description = "Delete the accounts that are linked by it, too.")),
-    responses((status = 200, description = "The connector is not installed any more.", body = Deleted),
-        (status = 422, description = "Accounts are linked by it (`still_in_use`), or the idempotency key belongs to another request.")))]
+    responses((status = 200, description = "The connector is not installed any more.", body = Deleted)))]
 #[delete("/environment-integration/{id}")]
 pub async fn uninstall_integration(
     caller: Caller<Admin, Uninstall>,

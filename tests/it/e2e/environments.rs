@@ -3,8 +3,11 @@
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use super::vendor::{Vendor, is_sound, names, problem};
-use crate::support::gateway::{ADMIN, Answer, Gateway, Kept};
+use super::{
+    cli::run,
+    vendor::{Vendor, is_sound, names, problem},
+};
+use crate::support::gateway::{ADMIN, Answer, Gateway, Kept, command};
 
 /// A header that makes two answers comparable to the byte.
 const SAME_ID: (&str, &str) = ("x-request-id", "same");
@@ -201,4 +204,24 @@ async fn foreign_is_missing(gateway: &Gateway, token: &str, foreign: &str) {
     assert_eq!(named(gateway, weak["token"].as_str().unwrap()).await, ["theirs"]);
     let end = format!("/api-token/{}", weak["id"].as_str().unwrap());
     assert_eq!(gateway.call_as(Some(token), "DELETE", &end, None).await.status, 200);
+}
+
+#[test]
+fn the_command_line_makes_and_lists_environments() {
+    let kept = Kept::embedded();
+    let good = |args: &[&str]| {
+        let (code, out, err) = run(command(args).envs(kept.settings()).current_dir(kept.folder()));
+        assert_eq!(code, Some(0), "{args:?}: {err}");
+        out
+    };
+    let token = good(&["environment", "add", "staging"]);
+    assert!(token.starts_with("rck_") && token.trim().lines().count() == 1, "{token}");
+    let made: Value = serde_json::from_str(&good(&["environment", "add", "production", "--json"])).unwrap();
+    assert_eq!(made["name"], "production");
+    let listed = good(&["environment", "list"]);
+    assert!(listed.lines().count() == 3 && listed.contains("staging") && listed.contains("default"), "{listed}");
+    let listed: Value = serde_json::from_str(&good(&["environment", "list", "--json"])).unwrap();
+    assert_eq!(listed.as_array().unwrap().len(), 3);
+    let (code, out, err) = run(command(&["environment", "add", "staging"]).envs(kept.settings()).current_dir(kept.folder()));
+    assert!(code == Some(1) && out.is_empty() && err.contains("name_taken"), "{code:?} {err}");
 }

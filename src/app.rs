@@ -14,8 +14,8 @@ use crate::{
     connector::{Catalog, Overlay, Problem},
     model::{Clock, EnvironmentId, Scope, Scopes, Secret, Tasks},
     service::{
-        Accounts, Administrator, Authorizations, Directory, Idempotency, NewToken, NoApps, OAuthApps, Opened, Passthrough,
-        PlatformCursors, Rates, RequestLog, Services, Snapshots, Tokens,
+        Accounts, Administrator, AppsStamp, Authorizations, Directory, Environments, Idempotency, Installs, NewToken, OAuthApps,
+        OAuthAppsError, Opened, Passthrough, PlatformCursors, Rates, RequestLog, Services, Snapshots, Tokens,
     },
     store::{
         Store, StoreError,
@@ -43,6 +43,9 @@ pub enum StartError {
     /// The built-in connectors.
     #[error("the built-in connectors do not load: {}", .0.first().map(ToString::to_string).unwrap_or_default())]
     Connectors(Vec<Problem>),
+    /// The operator's OAuth apps.
+    #[error("{0}")]
+    Apps(#[from] OAuthAppsError),
     /// Anything else, in a sentence.
     #[error("{0}")]
     Other(String),
@@ -69,6 +72,14 @@ pub struct Core {
     /// What the operator should mend.
     pub warnings: Vec<String>,
     overlay: Option<Arc<Mutex<Overlay>>>,
+    apps: Apps,
+}
+
+/// The operator's OAuth apps, replaced when their file changes.
+struct Apps {
+    file: Option<PathBuf>,
+    stamp: AppsStamp,
+    current: Arc<ArcSwap<OAuthApps>>,
 }
 
 impl Core {
@@ -84,6 +95,7 @@ impl Core {
         let overlay = settings.connectors_dir.as_deref().map(|dir| Arc::new(Mutex::new(Overlay::watch(dir))));
         let catalog = Catalog::load(settings.connectors_dir.as_deref()).map_err(StartError::Connectors)?;
         begin_with(&catalog);
+        let apps = Apps::load(settings.oauth_apps_file.clone(), &catalog)?;
         let catalog = Arc::new(ArcSwap::from_pointee(catalog));
         // The ring is judged before the store is touched wherever it must exist already.
         let kept_ring = load_ring(settings)?;
@@ -104,17 +116,10 @@ impl Core {
         let log = Arc::new(RequestLog::new(repo::Log::new(store.clone()), keys.clone(), clock.clone(), environment));
         let rates = Rates::new(store.clone(), settings.token_limit, settings.account_limit);
         let vault = Arc::new(Vault::new(ring.clone()));
-        let services = services(
-            store,
-            catalog,
-            vault,
-            guard.clone(),
-            keys,
-            clock,
-            tasks.clone(),
-            tokens,
-            (log, rates, settings.public_url.clone()),
-        );
+        let installs = repo::Installs::new(store.clone());
+        let installs = Installs::new(installs, catalog.clone(), keys.clone(), clock.clone(), apps.current.clone());
+        let around = (log, rates, Arc::new(installs), environment, settings.public_url.clone());
+        let services = services(store, catalog, vault, guard.clone(), keys, clock, tasks.clone(), tokens, around);
         Ok(Core {
             services: Arc::new(services),
             guard,
@@ -126,6 +131,7 @@ impl Core {
             stamp,
             warnings,
             overlay,
+            apps,
         })
     }
 
@@ -152,6 +158,12 @@ impl Core {
         Ok(())
     }
 
+    /// Reads the operator's OAuth apps again when their file has changed; one that cannot be used keeps those there are and is
+    /// the error, once. Whether a change was taken up.
+    pub fn refresh_oauth_apps(&mut self) -> Result<bool, OAuthAppsError> {
+        self.apps.refresh(&self.services.catalog.load())
+    }
+
     /// Takes up a change of the connectors' overlay. One with mistakes changes nothing and gives them, once; `None` when
     /// there is no change. Calls that have begun keep the connectors they began with.
     pub async fn refresh_connectors(&self) -> Option<Result<(), Vec<Problem>>> {
@@ -170,6 +182,24 @@ impl Core {
         self.services.catalog.store(Arc::new(catalog));
         self.services.accounts.reopen();
         tracing::info!(connectors = count, "a change of the connectors was taken up");
+    }
+}
+
+impl Apps {
+    fn load(file: Option<PathBuf>, catalog: &Catalog) -> Result<Apps, OAuthAppsError> {
+        let mut apps = Apps { file, stamp: AppsStamp::default(), current: Arc::default() };
+        apps.refresh(catalog).map(|_| apps)
+    }
+
+    fn refresh(&mut self, catalog: &Catalog) -> Result<bool, OAuthAppsError> {
+        let Some(file) = &self.file else { return Ok(false) };
+        let known: Vec<&str> = catalog.all().map(|connector| connector.slug.as_str()).collect();
+        let changed = OAuthApps::read_if_changed(file, &mut self.stamp, &known)?;
+        let is_changed = changed.is_some();
+        if let Some(apps) = changed {
+            self.current.store(Arc::new(apps));
+        }
+        Ok(is_changed)
     }
 }
 
@@ -209,21 +239,44 @@ fn services(
     clock: Arc<dyn Clock>,
     tasks: Tasks,
     tokens: Tokens,
-    (log, rates, public_url): (Arc<RequestLog>, Rates, Option<Url>),
+    (log, rates, installs, environment, public_url): (Arc<RequestLog>, Rates, Arc<Installs>, EnvironmentId, Option<Url>),
 ) -> Services {
     let upstream = Arc::new(Upstream::new(guard.clone(), store.clone()));
     let records = repo::Accounts::new(store.clone());
-    let opened = (Arc::new(NoApps) as Arc<dyn OAuthApps>, Opened::new(tasks.clone()));
-    let accounts = Accounts::new(records, catalog.clone(), vault, upstream.clone(), guard, clock.clone(), opened);
+    let accounts = Accounts::new(
+        records.clone(),
+        installs.clone(),
+        vault,
+        upstream.clone(),
+        guard,
+        clock.clone(),
+        Opened::new(tasks.clone()),
+    );
     let pending = repo::Authorizations::new(store.clone());
     let authorizations = Authorizations::new(accounts.clone(), pending, keys.clone(), clock.clone(), public_url);
     let snapshots = Snapshots::new(repo::Snapshots::new(store.clone()));
     let blobs = repo::Blobs::new(store.clone());
     let cursors = PlatformCursors::new(keys.clone());
+    let walls = (repo::Installation::new(store.clone()), repo::Tokens::new(store.clone()));
+    let environments = Environments::new(walls.0, records, walls.1, installs.clone(), clock.clone(), environment);
     let directory = Directory::new(accounts.clone(), upstream.clone(), snapshots, blobs, keys.clone(), clock);
     let idempotency = Idempotency::new(repo::Idempotency::new(store.clone()), keys, tasks.clone());
     let passthrough = Passthrough { accounts: accounts.clone(), upstream, tasks };
-    Services { tokens, accounts, authorizations, directory, passthrough, rates, idempotency, log, cursors, catalog, store }
+    Services {
+        tokens,
+        environments,
+        installs,
+        accounts,
+        authorizations,
+        directory,
+        passthrough,
+        rates,
+        idempotency,
+        log,
+        cursors,
+        catalog,
+        store,
+    }
 }
 
 fn guard(settings: &Settings, own: &[String]) -> Result<Guard, StartError> {

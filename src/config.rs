@@ -136,6 +136,8 @@ pub struct Settings {
     pub egress_proxy: Option<EgressProxy>,
     /// The folder laid over the built-in connectors.
     pub connectors_dir: Option<PathBuf>,
+    /// The operator's OAuth apps, one for each connector that needs one.
+    pub oauth_apps_file: Option<PathBuf>,
     /// Requests under way at once, in this process.
     pub max_in_flight: usize,
     /// What each token may ask.
@@ -180,6 +182,7 @@ impl Settings {
             egress_allow: layers.checked("egress_allow", |given| Allow::parse(given.text())).unwrap_or_default(),
             egress_proxy: layers.checked("egress_proxy", |given| EgressProxy::parse(given.text())),
             connectors_dir: layers.checked("connectors_dir", existing_folder),
+            oauth_apps_file: layers.checked("oauth_apps_file", existing_file),
             max_in_flight: layers.checked("max_in_flight", bounds::in_flight).unwrap_or(bounds::IN_FLIGHT),
             token_limit: layers.checked("token_limit", bounds::rate),
             account_limit: layers.checked("account_limit", bounds::rate),

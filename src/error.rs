@@ -128,6 +128,12 @@ error_table! {
         "`detail` says why. Nothing was stored; open the link again.";
     OauthAppMissing "oauth_app_missing" 422 Gateway false "The way to link needs an OAuth app, and none is registered"
         "Register one with the vendor, with the redirect address that `/integration/{slug}` shows, and name it in `ROLLCALL_OAUTH_APPS_FILE`.";
+    NameTaken "name_taken" 422 Gateway false "Another object has this name already"
+        "`field` holds the name; choose another one.";
+    StillInUse "still_in_use" 422 Gateway false "Something else depends on the object"
+        "`detail` says what is left and how many of it; take that away first, or ask for it to be taken away along.";
+    IntegrationDisabled "integration_disabled" 403 Gateway false "The connector is switched off in this environment"
+        "Nothing can be linked or called by it; the vendor was not asked. An administrator can enable it: `PATCH /environment-integration/{id}`.";
     EgressRefused "egress_refused" 422 Gateway false "The address is not one this gateway may call"
         "Use the vendor's public https address, or let the operator list it in `ROLLCALL_EGRESS_ALLOW`.";
     OutsideDirectoryLayer "outside_directory_layer" 403 Gateway false "The call reaches beyond directory and billing data"

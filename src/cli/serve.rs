@@ -95,6 +95,7 @@ impl Running {
                 () = tokio::time::sleep(WATCH) => {
                     self.watch_ring();
                     self.watch_identity();
+                    self.watch_oauth_apps();
                     self.watch_connectors().await;
                     self.flows.show();
                     // Samples pile up until somebody folds them into their buckets.
@@ -121,6 +122,14 @@ impl Running {
             Some(Ok(true)) => tracing::info!("a new certificate is shown to callers"),
             Some(Err(why)) => tracing::error!(%why, "the new certificate cannot be used; the one in memory is still shown"),
             _ => {}
+        }
+    }
+
+    fn watch_oauth_apps(&mut self) {
+        match self.core.refresh_oauth_apps() {
+            Ok(true) => tracing::info!("a change of the OAuth apps was taken up"),
+            Ok(false) => {}
+            Err(why) => tracing::error!(%why, "the change of the OAuth apps cannot be used; those in memory stay"),
         }
     }
 

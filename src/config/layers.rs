@@ -31,7 +31,7 @@ const fn list(name: &'static str, variable: &'static str) -> Key {
 }
 
 /// Every setting of the gateway.
-const SETTINGS: [Key; 17] = [
+const SETTINGS: [Key; 18] = [
     secret("store", "ROLLCALL_STORE"),
     secret("admin_token", "ROLLCALL_ADMIN_TOKEN"),
     key("keys_file", "ROLLCALL_KEYS_FILE"),
@@ -44,6 +44,7 @@ const SETTINGS: [Key; 17] = [
     list("egress_allow", "ROLLCALL_EGRESS_ALLOW"),
     secret("egress_proxy", "ROLLCALL_EGRESS_PROXY"),
     key("connectors_dir", "ROLLCALL_CONNECTORS_DIR"),
+    key("oauth_apps_file", "ROLLCALL_OAUTH_APPS_FILE"),
     key("max_in_flight", "ROLLCALL_MAX_IN_FLIGHT"),
     key("token_limit", "ROLLCALL_TOKEN_LIMIT"),
     key("account_limit", "ROLLCALL_ACCOUNT_LIMIT"),

@@ -46,7 +46,7 @@ pub struct MethodFile {
 }
 
 /// One method, compiled.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Method {
     /// What it does.
     pub about: String,
@@ -61,7 +61,7 @@ pub struct Method {
 }
 
 /// The methods of a resource.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Methods {
     /// By name.
     pub offered: BTreeMap<String, Method>,

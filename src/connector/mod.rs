@@ -11,6 +11,7 @@ mod folder;
 mod kind;
 pub mod method;
 mod overlay;
+mod overrides;
 pub mod rate;
 pub mod report;
 pub mod resolve;
@@ -39,6 +40,7 @@ pub use catalog::{Catalog, Problem};
 pub use file::{BodyForm, ClientAuth, FieldFile, FieldKind, Grant, Level, Meaning, Per, SignedBy, Transport};
 pub use method::{Method, Methods};
 pub use overlay::Overlay;
+pub use overrides::{MapProblem, Maps};
 pub use rate::{RateUnit, RateWords};
 pub use report::{Needs, Report};
 pub use resolve::{FieldProblem, Resolved, TokenUrls};
@@ -52,7 +54,7 @@ use crate::{
 };
 
 /// A connector, compiled.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Connector {
     /// Its folder's name.
     pub slug: Slug,
@@ -76,7 +78,7 @@ impl Connector {
 }
 
 /// One way to connect, with everything a request needs.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct LinkMethod {
     /// The `authentication_method` of its accounts.
     pub name: String,
@@ -127,7 +129,7 @@ impl LinkMethod {
 }
 
 /// Where the credential goes.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Auth {
     /// Nowhere.
     None,
@@ -166,7 +168,7 @@ pub struct Limits {
 }
 
 /// One line of `errors`, compiled.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ErrorRule {
     /// Statuses; any when empty.
     pub status: Vec<u16>,
@@ -183,7 +185,7 @@ pub struct ErrorRule {
 }
 
 /// A test of a text.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum TextTest {
     /// Present at all.
     Present,
@@ -196,7 +198,7 @@ pub enum TextTest {
 }
 
 /// What passes through the proxies, compiled.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Proxy {
     /// Methods that pass; all when `None`.
     pub methods: Option<Vec<http::Method>>,
@@ -262,7 +264,7 @@ impl DownloadHost {
 pub struct PathPattern(pub Vec<String>);
 
 /// A refusal.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Deny {
     /// Where.
     pub path: PathPattern,
@@ -273,7 +275,7 @@ pub struct Deny {
 }
 
 /// See [`file::WordsRule`].
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Words {
     /// Paths whose bodies are read.
     pub paths: Vec<PathPattern>,
@@ -297,7 +299,7 @@ pub enum Argument {
 }
 
 /// How a credential is verified.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct TestRequest {
     /// The request, when the transport has no test of its own.
     pub request: Option<Request>,
@@ -306,7 +308,7 @@ pub struct TestRequest {
 }
 
 /// A request of a connector file.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Request {
     /// The method.
     pub method: http::Method,
@@ -317,7 +319,7 @@ pub struct Request {
 }
 
 /// One resource of one link method.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ResourceDef {
     /// Which.
     pub resource: Resource,
@@ -349,6 +351,8 @@ pub struct ResourceDef {
     pub optional: Vec<String>,
     /// Source paths taken over by `like`; the connector they come from has the fixtures.
     pub taken: Vec<String>,
+    /// An environment or an account laid rules over the map.
+    pub overridden: bool,
 }
 
 impl ResourceDef {
@@ -366,7 +370,7 @@ impl ResourceDef {
 }
 
 /// How to list.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct List {
     /// From where.
     pub source: ListSource,
@@ -383,7 +387,7 @@ pub struct List {
 }
 
 /// From where a list comes.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum ListSource {
     /// A request.
     Request(Request),
@@ -401,7 +405,7 @@ pub enum ListSource {
 }
 
 /// How the next page is found, with defaults filled in; see [`file::PageFile`].
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum PageStyle {
     /// Everything at once.
     None,
@@ -468,7 +472,7 @@ pub enum PageStyle {
 }
 
 /// How to get one.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Get {
     /// A request with `{id}`.
     Request {
@@ -482,7 +486,7 @@ pub enum Get {
 }
 
 /// A filter the vendor evaluates.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct VendorFilter {
     /// Query parameters, of a report options; `{value}` is the caller's value.
     pub query: Vec<(String, Template)>,

@@ -44,7 +44,7 @@ pub struct ReportFile {
 }
 
 /// See [`ReportFile`].
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Report {
     /// Where the time of an event stands.
     pub at: Path,

@@ -174,6 +174,7 @@ fn compile(scope: &mut Scope<'_>, layers: Layers<'_>, file: &ResourceFile) -> Op
         map: file.map.clone(),
         optional: file.optional.clone(),
         taken: Vec::new(),
+        overridden: false,
     })
 }
 

@@ -32,7 +32,7 @@ const LONGEST_ASSERTION: Duration = Duration::from_secs(3600);
 const USUAL_ASSERTION: Duration = Duration::from_secs(300);
 
 /// A token endpoint, compiled.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct TokenRequest {
     /// What it gives a token for.
     pub grant: Grant,
@@ -92,7 +92,7 @@ impl LinkMethod {
 }
 
 /// Where a customer's browser is sent.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Authorize {
     /// The authorization endpoint.
     pub url: Template,
@@ -105,7 +105,7 @@ pub struct Authorize {
 }
 
 /// A JWT that is signed for the token endpoint.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Assertion {
     /// The private key.
     pub key: Template,
@@ -128,7 +128,7 @@ pub struct Assertion {
 }
 
 /// A login of the vendor's own.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Login {
     /// Members of the body.
     pub body: Vec<(String, Template)>,
@@ -139,7 +139,7 @@ pub struct Login {
 }
 
 /// Where an endpoint's answer has what; where RFC 6749 says when none.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct TokenAnswer {
     /// The access token.
     pub access_token: Option<Path>,

@@ -85,7 +85,7 @@ pub enum WriteForm {
 }
 
 /// How a resource is written, compiled.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Writes {
     /// The map, turned round.
     pub reverse: Reverse,
@@ -97,10 +97,14 @@ pub struct Writes {
     pub delete: Option<WriteMethod>,
     /// Why the vendor does not offer a method, by its name.
     pub none: BTreeMap<&'static str, String>,
+    /// Targets that the vendor sets itself, as written.
+    pub(super) read_only: Vec<String>,
+    /// Target → unified word → what is written, as written.
+    pub(super) values: BTreeMap<String, BTreeMap<String, Value>>,
 }
 
 /// One way to write, compiled.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct WriteMethod {
     /// What carries it.
     pub by: WriteBy,
@@ -115,7 +119,7 @@ pub struct WriteMethod {
 }
 
 /// What carries a write.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum WriteBy {
     /// A request.
     Request {
@@ -138,7 +142,7 @@ pub enum WriteBy {
 }
 
 /// JSON whose texts are templates.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum BodyTemplate {
     /// A text.
     Text(Template),
@@ -288,7 +292,8 @@ pub(super) fn compile(
         Compiling { scope, place, file, resource, sources: &sources, extra, with_id: name != "create" }.method()
     };
     let (create, update, delete) = (one("create", &file.create), one("update", &file.update), one("delete", &file.delete));
-    Some(Writes { reverse, create, update, delete, none })
+    let (read_only, values) = (file.read_only.clone(), file.values.clone());
+    Some(Writes { reverse, create, update, delete, none, read_only, values })
 }
 
 struct Compiling<'a, 'l> {

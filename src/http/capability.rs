@@ -130,7 +130,7 @@ pub struct UnifiedCapability {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub needs: Option<String>,
-    /// Always false.
+    /// Rules of the environment or of the account are laid over its map.
     pub env_overridden: bool,
 }
 
@@ -358,7 +358,7 @@ fn one_unified(methods: &[&LinkMethod], resource: Resource, query: &CapabilityQu
         filters,
         is_partial_response: defs.iter().any(|d| d.partial),
         needs: defs.iter().find_map(|def| def.needs.as_ref()).map(|needs| needs.because.clone()),
-        env_overridden: false,
+        env_overridden: defs.iter().any(|def| def.overridden),
     })
 }
 

@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
+use super::schema_install::{Environment, EnvironmentIntegration, written};
 use crate::{
     error::Origin,
     model::{
@@ -90,6 +91,8 @@ platform_pages! {
     IntegrationPage of Integration;
     /// A page of connectors within this environment.
     EnvironmentIntegrationPage of EnvironmentIntegration;
+    /// A page of environments.
+    EnvironmentPage of Environment;
 }
 
 /// What a delete answers.
@@ -133,6 +136,21 @@ pub struct CreatedApiToken<'a> {
     pub created_at: Timestamp,
 }
 
+impl<'a> CreatedApiToken<'a> {
+    /// A new token with its text.
+    pub fn of(token: &'a ApiToken, text: &'a str) -> Self {
+        Self {
+            id: token.id,
+            token: text,
+            name: &token.name,
+            environment_id: token.environment_id,
+            scopes: token.scopes.0.iter().copied().collect(),
+            expires_at: token.expires_at,
+            created_at: token.created_at,
+        }
+    }
+}
+
 /// `POST /integrated-account`: one of `integration` and `environment_integration_id` names the connector.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -169,10 +187,15 @@ pub struct ChangeIntegratedAccount {
     /// secrets of the method.
     #[serde(default)]
     pub context: Option<Map<String, Value>>,
+    /// Rules for this account alone, laid over the connector's maps and those of its environment:
+    /// `{"user-directory": {"users": {"map": {"<target>": <rule>}}}}`. Merged key by key; null removes.
+    #[serde(default, deserialize_with = "written")]
+    #[schema(value_type = Option<Map<String, Value>>)]
+    pub unified_model_override: Option<Value>,
 }
 
 /// What stands in `context` in place of a secret.
-pub const REDACTED: &str = "***";
+pub const REDACTED: &str = crate::service::REDACTED;
 
 /// A linked account, without its secrets.
 #[derive(Serialize, ToSchema)]
@@ -199,6 +222,8 @@ pub struct IntegratedAccount {
     pub is_sandbox: bool,
     /// Fields and context; secrets show as `***`.
     pub context: Map<String, Value>,
+    /// Rules laid over the connector's maps for this account alone.
+    pub unified_model_override: Map<String, Value>,
     /// The connector.
     pub integration: IntegrationRef,
     /// The connector within this environment.
@@ -238,7 +263,7 @@ pub struct IntegrationLabel {
 pub struct EnvironmentIntegrationRef {
     /// Its id.
     pub id: Uuid,
-    /// Every connector is.
+    /// Whether its accounts can be called.
     pub is_enabled: bool,
 }
 
@@ -261,6 +286,10 @@ impl IntegratedAccount {
             authentication_method: account.method,
             is_sandbox: account.is_sandbox,
             context,
+            unified_model_override: match account.maps.is_empty() {
+                true => Map::new(),
+                false => Map::from_iter([("user-directory".to_owned(), Value::Object(account.maps))]),
+            },
             integration: IntegrationRef {
                 id: integration_id(&slug),
                 category: connector.map(|c| c.file.category.clone()).unwrap_or_default(),
@@ -272,6 +301,12 @@ impl IntegratedAccount {
             created_at: account.created_at,
             updated_at: account.updated_at,
         }
+    }
+
+    /// The same, saying whether the connector is enabled in the environment.
+    pub fn within(mut self, is_enabled: bool) -> Self {
+        self.environment_integration.is_enabled = is_enabled;
+        self
     }
 }
 
@@ -288,6 +323,10 @@ pub struct Integration {
     pub is_beta: bool,
     /// How far it can be trusted.
     pub level: crate::connector::Level,
+    /// Whether it is installed in this environment.
+    pub is_installed: bool,
+    /// Whether accounts can be linked and called in this environment.
+    pub is_enabled: bool,
     /// Product names people search for.
     pub products: Vec<String>,
     /// What Truto's clients show.
@@ -300,23 +339,6 @@ pub struct Integration {
     /// The API's documentation.
     #[schema(required = true)]
     pub docs_url: Option<String>,
-}
-
-/// A connector within an environment; every connector is installed in every environment.
-#[derive(Serialize, ToSchema)]
-pub struct EnvironmentIntegration {
-    /// Its id.
-    pub id: Uuid,
-    /// The connector's id.
-    pub integration_id: Uuid,
-    /// The environment.
-    pub environment_id: EnvironmentId,
-    /// Always.
-    pub is_enabled: bool,
-    /// Always.
-    pub show_in_catalog: bool,
-    /// The connector.
-    pub integration: IntegrationRef,
 }
 
 /// Every error, as `application/problem+json`.
@@ -498,6 +520,9 @@ parameters! {
         tenant_id: Option<String>,
         /// Only connectors that have, or have not, a linked account.
         connected: Option<bool>,
+        /// Only connectors that are installed in this environment, those that are not shown in the catalog too. Nothing is
+        /// installed in an environment that is not the token's.
+        environment_id: Option<String>,
     }
 
     /// What of the capabilities is wanted.

@@ -27,13 +27,13 @@ pub struct ReverseRules<'f> {
 }
 
 /// A map, turned round.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Reverse {
     fields: Vec<Field>,
 }
 
 /// One target of the map.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Field {
     target: String,
     steps: Vec<Step>,
@@ -41,7 +41,7 @@ struct Field {
     how: Result<How, String>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum How {
     /// Always this value.
     Fixed(Value),
@@ -54,7 +54,7 @@ enum How {
 }
 
 /// From the unified value to the vendor's.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Form {
     words: Option<Vec<(Value, Value)>>,
     read_as: Option<ReadAs>,

@@ -68,6 +68,9 @@ pub struct Account {
     pub context: Map<String, Value>,
     /// What the link test learned about the vendor (paging style, kind of enterprise …).
     pub facts: Map<String, Value>,
+    /// Rules laid over the connector's maps for this account alone, as they were written, by resource.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub maps: Map<String, Value>,
     /// A stand-in vendor of this gateway, not a real one.
     pub is_sandbox: bool,
     /// When it was first linked.

@@ -4,6 +4,7 @@ mod account;
 mod clock;
 mod directory;
 mod ids;
+mod install;
 mod page;
 mod rate;
 mod secret;
@@ -19,6 +20,7 @@ pub use directory::{
     Role, RoleAssignment, RoleGroupType, Shape, Shaped, User, UserGroup, UserRole, UserStatus, Workspace, WorkspaceStatus,
 };
 pub use ids::{AccountId, EnvironmentId, Slug, TokenId, environment_integration_id, integration_id};
+pub use install::{Install, SealedApp};
 pub use page::{FilterReport, Warning};
 pub use rate::{Allowance, Rate, VendorLimit};
 pub use secret::Secret;

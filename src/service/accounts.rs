@@ -14,13 +14,14 @@ use super::{
     context::check_labels,
     credential::{build_access, field_problems, open_fields, seal_fields, unreadable},
     grant::{Granted, Tokens},
-    oauth_app::OAuthApps,
+    installs::Installs,
     open::Opened,
+    overrides::{changed_maps, check_maps, members},
 };
 use crate::{
-    connector::{Catalog, Connector, LinkMethod, Resolved, TokenUrls},
+    connector::{Catalog, Connector, LinkMethod, Maps, Resolved, TokenUrls},
     error::{Code, Error, Result},
-    model::{Account, AccountId, AccountStatus, Clock, EnvironmentId, Secret, Slug, Warning, environment_integration_id},
+    model::{Account, AccountId, AccountStatus, Clock, EnvironmentId, Secret, Slug, Warning},
     store::{StoreError, repo},
     upstream::{Access, Failure, Guard, Tested, Upstream},
     vault::{DataKey, Vault},
@@ -28,6 +29,10 @@ use crate::{
 
 /// The largest free context of an account.
 const MAX_CONTEXT: usize = 64 * 1024;
+/// What a caller knows an account's rules by.
+const OVERRIDE: &str = "unified_model_override";
+const MODEL: &str = "user-directory";
+const MAPS: &str = "unified_model_override.user-directory";
 /// How often a write begins again because an account's state was noted meanwhile.
 const TRIES: usize = 10;
 
@@ -56,6 +61,8 @@ pub struct ChangeAccount {
     pub tenant_id: Option<String>,
     /// Fields and context, merged at the top level; `null` removes.
     pub context: Option<Map<String, Value>>,
+    /// Rules over the connector's maps, `{"user-directory": {"users": {"map": {…}}}}`, merged key by key.
+    pub overrides: Option<Value>,
 }
 
 /// Filters of the account list.
@@ -91,11 +98,11 @@ pub struct Linked {
 pub struct Accounts {
     pub(super) records: repo::Accounts,
     pub(super) catalog: Arc<ArcSwap<Catalog>>,
+    pub(super) installs: Arc<Installs>,
     pub(super) vault: Arc<Vault>,
     pub(super) upstream: Arc<Upstream>,
     pub(super) guard: Arc<Guard>,
     pub(super) clock: Arc<dyn Clock>,
-    pub(super) apps: Arc<dyn OAuthApps>,
     pub(super) opened: Opened,
     pub(super) me: Weak<Accounts>,
 }
@@ -113,26 +120,30 @@ struct Labels {
     tenant_id: Option<String>,
     /// Merged at the top level; null removes.
     context: Map<String, Value>,
+    /// Merged key by key, and what it must fit.
+    maps: Option<(Value, Arc<LinkMethod>)>,
 }
 
 impl Accounts {
     /// Over its tools.
     pub fn new(
         records: repo::Accounts,
-        catalog: Arc<ArcSwap<Catalog>>,
+        installs: Arc<Installs>,
         vault: Arc<Vault>,
         upstream: Arc<Upstream>,
         guard: Arc<Guard>,
         clock: Arc<dyn Clock>,
-        (apps, opened): (Arc<dyn OAuthApps>, Opened),
+        opened: Opened,
     ) -> Arc<Self> {
-        Arc::new_cyclic(|me| Self { records, catalog, vault, upstream, guard, clock, apps, opened, me: me.clone() })
+        let catalog = Arc::clone(installs.catalog());
+        Arc::new_cyclic(|me| Self { records, catalog, installs, vault, upstream, guard, clock, opened, me: me.clone() })
     }
 
     /// Verifies the credential at the vendor, then stores it; nothing is stored when it is refused.
     pub async fn import(&self, environment: EnvironmentId, new: NewAccount) -> Result<(Account, Vec<Warning>)> {
         check_tenant(&new.tenant_id)?;
         let connector = self.connector(environment, &new.integration)?;
+        self.installs.connector_in_use(environment, &connector.slug).await?;
         let method = find_method(&connector, &new.authentication_method)?;
         let mut context = new.context;
         let grant = match new.grant {
@@ -161,6 +172,7 @@ impl Accounts {
             sealed: BTreeMap::new(),
             context,
             facts: Map::new(),
+            maps: maps_of(kept.as_ref().map(|(kept, _)| kept), &connector),
             is_sandbox: new.is_sandbox,
             created_at: kept.as_ref().map_or(now, |(kept, _)| kept.created_at),
             updated_at: now,
@@ -210,10 +222,15 @@ impl Accounts {
         let method = find_method(&connector, &account.method)?;
         let mut change = change;
         let tokens = change.context.as_mut().map_or(Ok(None), |context| Tokens::take(&method, context))?;
-        let (labels, fields) = split_change(&method, change)?;
+        let (mut labels, fields) = split_change(&method, change)?;
+        if let Some((_, over)) = &mut labels.maps {
+            let connector = self.installs.connector(environment, &account.connector).await?;
+            *over = find_method(&connector, &account.method)?;
+        }
         if fields.is_empty() && tokens.is_none() {
             return Ok((self.relabel(account, version, &labels).await?, Vec::new()));
         }
+        self.installs.connector_in_use(environment, &account.connector).await?;
         let grant = match tokens {
             Some(tokens) => Some(Granted::Tokens(tokens)),
             None => self.kept_grant(&account, &method, &fields).await?,
@@ -291,24 +308,23 @@ impl Accounts {
 
     /// A connector by slug or by either of its ids.
     pub fn connector(&self, environment: EnvironmentId, name: &str) -> Result<Arc<Connector>> {
-        let catalog = self.catalog.load();
-        if let Some(connector) = catalog.get(name) {
-            return Ok(connector.clone());
-        }
-        let by_id = uuid::Uuid::try_parse(name)
-            .ok()
-            .and_then(|id| catalog.all().find(|c| c.id == id || environment_integration_id(environment, &c.slug) == id).cloned());
-        by_id.ok_or_else(|| {
-            let known: Vec<&str> = catalog.all().map(|c| c.slug.as_str()).collect();
-            let detail = format!("No connector is called `{}`. There are: {}.", shorten(name), known.join(", "));
-            Error::new(Code::InvalidBody, detail).field("integration")
-        })
+        self.installs.resolve(environment, name)
     }
 
     /// The connector an account was linked by.
     pub fn connector_of(&self, account: &Account) -> Result<Arc<Connector>> {
         let connector = self.catalog.load().get(account.connector.as_str()).cloned();
         connector.ok_or_else(|| missing_connector(&account.connector))
+    }
+
+    /// The connector of an account with the rules of its environment and its own laid over it, for documents about it.
+    pub async fn connector_as_laid(&self, account: &Account) -> Result<Arc<Connector>> {
+        let connector = self.installs.connector(account.environment, &account.connector).await?;
+        if account.maps.is_empty() {
+            return Ok(connector);
+        }
+        let method = method_as_laid(&connector, account)?;
+        Ok(Arc::new(connector.with_method(&method)))
     }
 
     /// Resolves the fields, asks the vendor, seals the secrets.
@@ -347,6 +363,7 @@ impl Accounts {
     pub(super) async fn unlinked(&self, environment: EnvironmentId, new: &NewAccount) -> Result<Access> {
         check_tenant(&new.tenant_id)?;
         let connector = self.connector(environment, &new.integration)?;
+        self.installs.connector_in_use(environment, &connector.slug).await?;
         let method = find_method(&connector, &new.authentication_method)?;
         let (fields, context) = split_context(&method, new.context.clone())?;
         check_context(&context)?;
@@ -438,6 +455,10 @@ impl Labels {
             }
         }
         check_context(&account.context)?;
+        if let Some((change, over)) = &self.maps {
+            account.maps = changed_maps(&account.maps, change, MAPS)?;
+            check_maps(&account.maps, MAPS, |maps| over.check_maps(maps))?;
+        }
         account.updated_at = now;
         Ok(account)
     }
@@ -486,14 +507,29 @@ fn split_context(method: &LinkMethod, context: Map<String, Value>) -> Result<(BT
 }
 
 /// The labels, and the link method's fields; a field that is null is to be removed.
-fn split_change(method: &LinkMethod, change: ChangeAccount) -> Result<(Labels, BTreeMap<String, Option<String>>)> {
+fn split_change(method: &Arc<LinkMethod>, change: ChangeAccount) -> Result<(Labels, BTreeMap<String, Option<String>>)> {
     change.tenant_id.as_deref().map_or(Ok(()), check_tenant)?;
     let context = change.context.unwrap_or_default();
     check_labels(method, &context).map_err(field_problems)?;
     let (fields, context): (Map<_, _>, Map<_, _>) = context.into_iter().partition(|(name, _)| method.field(name).is_some());
     let text = |(name, value): (String, Value)| Ok((name.clone(), field_text(&name, value)?));
     let fields = fields.into_iter().map(text).collect::<Result<_>>()?;
-    Ok((Labels { tenant_id: change.tenant_id, context }, fields))
+    let maps = change.overrides.as_ref().map(directory_maps).transpose()?.flatten();
+    let maps = maps.map(|maps| (maps, Arc::clone(method)));
+    Ok((Labels { tenant_id: change.tenant_id, context, maps }, fields))
+}
+
+/// The part of an account's override that is about the user directory, the one model there is.
+fn directory_maps(overrides: &Value) -> Result<Option<Value>> {
+    match overrides {
+        Value::Null => Ok(Some(Value::Null)),
+        overrides => Ok(members(overrides, OVERRIDE, &[MODEL])?.get(MODEL).cloned()),
+    }
+}
+
+/// The rules of an account that is linked anew stay while its connector does.
+fn maps_of(kept: Option<&Account>, connector: &Connector) -> Map<String, Value> {
+    kept.filter(|kept| kept.connector == connector.slug).map(|kept| kept.maps.clone()).unwrap_or_default()
 }
 
 fn field_text(name: &str, value: Value) -> Result<Option<String>> {
@@ -543,6 +579,21 @@ pub(super) fn refused(failure: Failure) -> Error {
 
 fn is_passing(meaning: crate::connector::Meaning) -> bool {
     matches!(meaning, crate::connector::Meaning::RateLimited | crate::connector::Meaning::NotReady)
+}
+
+/// The way an account is linked, with its own rules laid over those of its environment.
+pub(super) fn method_as_laid(connector: &Connector, account: &Account) -> Result<Arc<LinkMethod>> {
+    let method = connector.method(&account.method).ok_or_else(|| missing_connector(&account.connector))?;
+    if account.maps.is_empty() {
+        return Ok(Arc::clone(method));
+    }
+    let (maps, mut problems) = Maps::read(&account.maps);
+    let (laid, unfit) = method.with_maps(&maps);
+    problems.extend(unfit);
+    for problem in &problems {
+        tracing::error!(account = %account.id, "a rule laid over a map does not fit; its resource is not offered: {problem}");
+    }
+    Ok(Arc::new(laid))
 }
 
 /// The error for work at a vendor that ended without an outcome.

@@ -3,21 +3,25 @@
 pub mod accounts;
 pub mod authorize;
 mod change;
+mod client;
 mod context;
 mod credential;
 pub mod cursor;
 pub mod directory;
+mod environments;
 mod facts;
 pub mod filter;
 mod fresh;
 mod grant;
 pub mod idempotency;
+mod installs;
 mod lines;
 mod members;
 mod meters;
-pub mod oauth_app;
+mod oauth_apps;
 pub mod open;
 mod order;
+mod overrides;
 pub mod passthrough;
 pub mod rates;
 mod refresh;
@@ -26,6 +30,7 @@ pub mod request_log;
 pub mod snapshot;
 mod source;
 pub mod tokens;
+mod uninstall;
 mod walk;
 mod write;
 
@@ -38,11 +43,14 @@ pub use authorize::{Authorizations, AuthorizeAsk, Begun, Finished};
 pub use change::{ChangeAsk, Doing, VendorSaid, VendorWrite};
 pub use cursor::PlatformCursors;
 pub use directory::{Directory, ListPage, ListQuery, OneQuery, OneRecord, ResponseFormat};
+pub use environments::Environments;
 pub use filter::{Filter, FilterOp};
 pub use grant::{Granted, Tokens as GrantedTokens};
 pub use idempotency::{Asked, Idempotency, IdempotencyKey, KEY_HEADER, Reply, Run, Told};
+pub use installs::{ChangeInstall, Installed, Installing, Installs, NewInstall};
 pub use lines::{Lines, ListEnd};
 pub use oauth_app::{NoApps, OAuthApp, OAuthApps};
+pub use oauth_apps::{AppsStamp, OAuthApp, OAuthApps, OAuthAppsError};
 pub use open::Opened;
 pub use order::Order;
 pub use passthrough::{COMPANY_HEADER, CustomAsk, CustomReply, Look, Passthrough};
@@ -58,10 +66,17 @@ use crate::{
     store::Store,
 };
 
+/// What stands in place of a secret that is kept.
+pub const REDACTED: &str = "***";
+
 /// Everything a handler can ask for.
 pub struct Services {
     /// API tokens.
     pub tokens: Tokens,
+    /// The walls between tenants.
+    pub environments: Environments,
+    /// Connectors within environments.
+    pub installs: Arc<Installs>,
     /// Linked accounts.
     pub accounts: Arc<Accounts>,
     /// Customers that are agreeing at a vendor just now.

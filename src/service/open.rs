@@ -7,7 +7,7 @@ use metrics::Unit;
 use moka::future::Cache;
 
 use super::{
-    accounts::{Accounts, Linked, missing_connector},
+    accounts::{Accounts, Linked, method_as_laid},
     credential::{build_access, open_fields, unreadable},
     fresh::Fresh,
     renew::Renewals,
@@ -82,16 +82,13 @@ impl Accounts {
         if let Some(kept) = kept.as_ref().filter(|kept| kept.version > version) {
             report_loss(&account, kept.version, version);
         }
-        let connector = self.catalog.load().get(account.connector.as_str()).cloned();
-        let is_same = |kept: &Arc<Linked>| {
-            kept.version == version && connector.as_ref().is_some_and(|now| Arc::ptr_eq(now, &kept.access.connector))
-        };
+        let connector = self.installs.connector_in_use(environment, &account.connector).await?;
+        let is_same = |kept: &Arc<Linked>| kept.version == version && Arc::ptr_eq(&connector, &kept.access.connector);
         if let Some(kept) = kept.filter(is_same)
             && self.has_the_kept_token(&kept).await?
         {
             return Ok(kept);
         }
-        let connector = connector.ok_or_else(|| missing_connector(&account.connector))?;
         let decoded = self.decode(account.clone(), version, connector).await;
         if let Err(error) = &decoded
             && error.code() == Code::CredentialUnreadable
@@ -102,7 +99,7 @@ impl Accounts {
     }
 
     async fn decode(&self, account: Account, version: u64, connector: Arc<Connector>) -> Result<Linked> {
-        let method = connector.method(&account.method).cloned().ok_or_else(|| missing_connector(&account.connector))?;
+        let method = method_as_laid(&connector, &account)?;
         if method.fields.iter().any(|field| field.kind.is_secret() && account.fields.contains_key(&field.name)) {
             return Err(unreadable().because("a secret field stands in the clear"));
         }

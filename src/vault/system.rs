@@ -138,6 +138,21 @@ impl SystemKeys {
         }
     }
 
+    /// Seals the secret of an environment's own OAuth app; `bound` says whose it is, and of which connector and client.
+    pub fn seal_app(&self, bound: &[&[u8]], plain: &[u8]) -> Vec<u8> {
+        let mut sealed = cipher::seal(&self.cursor_key, app_bound(bound).as_bytes(), plain);
+        sealed.insert(0, VERSION);
+        sealed
+    }
+
+    /// Opens the secret of an environment's own OAuth app.
+    pub fn open_app(&self, bound: &[&[u8]], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, OpenError> {
+        match sealed {
+            [VERSION, rest @ ..] => cipher::open(&self.cursor_key, app_bound(bound).as_bytes(), rest),
+            _ => Err(OpenError::Damaged),
+        }
+    }
+
     /// Seals a piece of the log of requests; `bound` says whose, and where it lies.
     pub fn seal_log(&self, bound: &[&[u8]], plain: &[u8]) -> Vec<u8> {
         let mut sealed = cipher::seal(&self.cursor_key, log_bound(bound).as_bytes(), plain);
@@ -202,6 +217,10 @@ fn reply_bound(bound: &[&[u8]]) -> Bound {
 
 fn log_bound(bound: &[&[u8]]) -> Bound {
     bound.iter().fold(Bound::new("rollcall/log", VERSION), |all, part| all.part(part))
+}
+
+fn app_bound(bound: &[&[u8]]) -> Bound {
+    bound.iter().fold(Bound::new("rollcall/oauth-app", VERSION), |all, part| all.part(part))
 }
 
 fn check_value(key: &KeyBytes) -> [u8; CHECK_LEN] {

@@ -101,10 +101,12 @@ pub struct IntegrationList {
     pub tenant_id: Option<String>,
     /// Only connectors with, or without, an account (of `tenant_id`, when given).
     pub connected: Option<bool>,
+    /// Only those installed in this environment.
+    pub environment_id: Option<String>,
 }
 
 impl Query for IntegrationList {
-    const NAMES: &'static [&'static str] = &["connected", "limit", "name", "next_cursor", "tenant_id"];
+    const NAMES: &'static [&'static str] = &["connected", "environment_id", "limit", "name", "next_cursor", "tenant_id"];
 
     fn take(pairs: &mut Pairs) -> Result<Self> {
         Ok(Self {
@@ -112,7 +114,23 @@ impl Query for IntegrationList {
             name: pairs.take_one("name")?,
             tenant_id: pairs.take_one("tenant_id")?,
             connected: pairs.take_choice("connected", &[("true", true), ("false", false)])?,
+            environment_id: pairs.take_one("environment_id")?,
         })
+    }
+}
+
+/// What goes with a connector that is taken away.
+#[derive(Debug, Default)]
+pub struct Uninstall {
+    /// The accounts that are linked by it.
+    pub delete_accounts: bool,
+}
+
+impl Query for Uninstall {
+    const NAMES: &'static [&'static str] = &["delete_accounts"];
+
+    fn take(pairs: &mut Pairs) -> Result<Self> {
+        Ok(Self { delete_accounts: pairs.take_bool("delete_accounts")? })
     }
 }
 

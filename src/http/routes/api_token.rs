@@ -31,15 +31,7 @@ pub async fn create_api_token(caller: Caller<Admin>, write: Write<CreateApiToken
         let CreateApiToken { name, scopes, expires_at } = body;
         let new = NewToken { name, scopes: Scopes(scopes.into_iter().collect()), expires_at };
         let (token, secret) = services.tokens.create_in(run, environment, new).await?;
-        envelope::created(&CreatedApiToken {
-            id: token.id,
-            token: secret.expose(),
-            name: &token.name,
-            environment_id: token.environment_id,
-            scopes: token.scopes.0.into_iter().collect(),
-            expires_at: token.expires_at,
-            created_at: token.created_at,
-        })
+        envelope::created(&CreatedApiToken::of(&token, secret.expose()))
     };
     write.answer(&caller, &state, work).await
 }

@@ -21,7 +21,7 @@ use crate::{
         },
         write::{NoBody, Write},
     },
-    model::{Account, AccountId, Warning},
+    model::{Account, AccountId, Install, Warning},
     service::{ChangeAccount, ListAccounts, NewAccount, Run, Services},
 };
 
@@ -39,7 +39,7 @@ pub async fn import_integrated_account(
     let work = async move |services: Arc<Services>, body: ImportIntegratedAccount, run: Run| {
         let new = NewAccount { id: Some(AccountId(run.id)), ..new_account(body)? };
         let (account, warnings) = services.accounts.import(environment, new).await?;
-        envelope::created(&view(&services, account, warnings))
+        envelope::created(&view(&services, account, warnings).await?)
     };
     write.answer(&caller, &state, work).await
 }
@@ -66,7 +66,12 @@ pub async fn list_integrated_accounts(caller: Caller<ReadAccounts, AccountList>,
     let list = Platform::new(&state.services, caller.environment, "integrated-account", &page);
     let wanted = ListAccounts { after: list.after()?, ..wanted };
     let (accounts, next) = state.services.accounts.list(caller.environment, wanted).await?;
-    list.page(accounts.into_iter().map(|account| view(&state.services, account, Vec::new())).collect(), next)
+    let said = state.services.installs.said(caller.environment).await?;
+    let shown = accounts.into_iter().map(|account| {
+        let is_enabled = said.get(&account.connector).is_none_or(Install::is_in_use);
+        plain_view(&state.services, account, Vec::new()).within(is_enabled)
+    });
+    list.page(shown.collect(), next)
 }
 
 /// One linked account.
@@ -75,7 +80,7 @@ pub async fn list_integrated_accounts(caller: Caller<ReadAccounts, AccountList>,
 #[get("/integrated-account/{id}")]
 pub async fn get_integrated_account(caller: Caller<ReadAccounts>, id: Path<String>, state: Data<State>) -> Answer {
     let account = state.services.accounts.get(caller.environment, &id).await?;
-    envelope::object(&view(&state.services, account, Vec::new()))
+    envelope::object(&view(&state.services, account, Vec::new()).await?)
 }
 
 /// Changes label, context or credential; a changed credential is verified first.
@@ -90,10 +95,10 @@ pub async fn change_integrated_account(
 ) -> Answer {
     let environment = caller.environment;
     let work = async move |services: Arc<Services>, body: ChangeIntegratedAccount, _: Run| {
-        let ChangeIntegratedAccount { tenant_id, context } = body;
-        let change = ChangeAccount { tenant_id, context };
+        let ChangeIntegratedAccount { tenant_id, context, unified_model_override: overrides } = body;
+        let change = ChangeAccount { tenant_id, context, overrides };
         let (account, warnings) = services.accounts.change(environment, &id, change).await?;
-        envelope::changed(&view(&services, account, warnings))
+        envelope::changed(&view(&services, account, warnings).await?)
     };
     write.answer(&caller, &state, work).await
 }
@@ -127,12 +132,17 @@ pub async fn get_account_capabilities(
     state: Data<State>,
 ) -> Answer {
     let account = state.services.accounts.get(caller.environment, &id).await?;
-    let connector = state.services.accounts.connector_of(&account)?;
+    let connector = state.services.accounts.connector_as_laid(&account).await?;
     let shown = AccountCapability::of(account);
     envelope::object(&capability::document(&connector, caller.environment, Some(shown), &caller.query))
 }
 
-fn view(services: &Services, account: Account, warnings: Vec<Warning>) -> IntegratedAccount {
+async fn view(services: &Services, account: Account, warnings: Vec<Warning>) -> Result<IntegratedAccount, Error> {
+    let is_enabled = services.installs.is_enabled(account.environment, &account.connector).await?;
+    Ok(plain_view(services, account, warnings).within(is_enabled))
+}
+
+fn plain_view(services: &Services, account: Account, warnings: Vec<Warning>) -> IntegratedAccount {
     let catalog = services.catalog.load();
     let connector = catalog.get(account.connector.as_str()).cloned();
     IntegratedAccount::view(account, connector.as_deref(), warnings)

@@ -42,7 +42,7 @@ pub async fn list_integration_tools(caller: Caller<ReadAccounts, ToolQuery>, nam
 #[get("/integrated-account/{id}/tools")]
 pub async fn list_account_tools(caller: Caller<ReadAccounts, ToolQuery>, id: Path<String>, state: Data<State>) -> Answer {
     let account = state.services.accounts.get(caller.environment, &id).await?;
-    let connector = state.services.accounts.connector_of(&account)?;
+    let connector = state.services.accounts.connector_as_laid(&account).await?;
     let shown = AccountCapability::of(account);
     envelope::object(&tools::document(&connector, caller.environment, Some(shown), caller.query.methods.clone()))
 }

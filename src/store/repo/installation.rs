@@ -6,15 +6,15 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{batch, decode, encode, key, put, single};
+use super::{batch, decode, delete, encode, key, put, single};
 use crate::{
     model::EnvironmentId,
-    store::{Entry, Expect, Slot, Store, StoreError},
+    store::{Entry, Expect, Slot, Store, StoreError, Write},
 };
 
 const SLOT: &str = "rollcall";
 pub(super) const SYSTEM_KEYS: &str = "system-keys";
-const ENVIRONMENT: &str = "environment/";
+pub(super) const ENVIRONMENT: &str = "environment/";
 const NAME: &str = "environment-name/";
 const DEFAULT: &str = "default";
 
@@ -27,6 +27,9 @@ pub struct Environment {
     pub name: String,
     /// When it was made.
     pub created_at: Timestamp,
+    /// When its name changed last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub updated_at: Option<Timestamp>,
 }
 
 /// The installation itself.
@@ -51,7 +54,7 @@ impl Installation {
         if let Some(found) = self.environment_named(DEFAULT).await? {
             return Ok(found);
         }
-        let made = Environment { id: EnvironmentId::generate(), name: DEFAULT.into(), created_at: now };
+        let made = Environment { id: EnvironmentId::generate(), name: DEFAULT.into(), created_at: now, updated_at: None };
         match self.create_environment(&made).await {
             Err(StoreError::Conflict(_)) => {
                 let found = self.environment_named(DEFAULT).await?;
@@ -68,10 +71,35 @@ impl Installation {
         self.store.commit(batch(Slot::new(SLOT), vec![name, record])).await.map(|_| ())
     }
 
+    /// Gives an environment another name, with what else changes; `Conflict` when the name is taken or the record is no longer
+    /// of this version.
+    pub async fn rename_environment(&self, before: &Environment, now: &Environment, expected: u64) -> Result<(), StoreError> {
+        let record = put(format!("{ENVIRONMENT}{}", now.id), encode(now)?, Expect::Version(expected));
+        let mut writes = vec![record];
+        if before.name != now.name {
+            writes.push(put(format!("{NAME}{}", now.name), encode(&now.id)?, Expect::Absent));
+            writes.push(delete(format!("{NAME}{}", before.name)));
+        }
+        self.store.commit(batch(Slot::new(SLOT), writes)).await.map(|_| ())
+    }
+
+    /// Removes an environment; `Conflict` when its record is no longer of this version.
+    pub async fn delete_environment(&self, environment: &Environment, expected: u64) -> Result<(), StoreError> {
+        let name = format!("{ENVIRONMENT}{}", environment.id);
+        let record = Write::Delete { name, expect: Expect::Version(expected) };
+        let writes = vec![record, delete(format!("{NAME}{}", environment.name))];
+        self.store.commit(batch(Slot::new(SLOT), writes)).await.map(|_| ())
+    }
+
+    /// The environment of this id and the version of its record.
+    pub async fn environment_versioned(&self, id: EnvironmentId) -> Result<Option<(Environment, u64)>, StoreError> {
+        let found = self.store.get(&key(Slot::new(SLOT), format!("{ENVIRONMENT}{id}"))).await?;
+        found.map(|entry| Ok((decode(&entry.value, "an environment")?, entry.version))).transpose()
+    }
+
     /// The environment of this id.
     pub async fn environment(&self, id: EnvironmentId) -> Result<Option<Environment>, StoreError> {
-        let found = self.store.get(&key(Slot::new(SLOT), format!("{ENVIRONMENT}{id}"))).await?;
-        found.map(|entry| decode(&entry.value, "an environment")).transpose()
+        Ok(self.environment_versioned(id).await?.map(|(environment, _)| environment))
     }
 
     /// The environment of this name.

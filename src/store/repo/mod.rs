@@ -11,6 +11,7 @@ mod buckets;
 mod idempotency;
 mod index;
 mod installation;
+mod installs;
 mod log;
 mod quotas;
 mod snapshots;
@@ -26,6 +27,7 @@ pub use self::{
     buckets::Buckets,
     idempotency::Idempotency,
     installation::{Environment, Installation},
+    installs::Installs,
     log::{Log, PieceName},
     quotas::Quotas,
     snapshots::{CHUNK, Snapshots},
@@ -39,6 +41,8 @@ pub(super) fn in_words(name: &str) -> &'static str {
     match name {
         accounts::RECORD | accounts::DATA_KEY | accounts::SWEPT => "The account",
         tokens::RECORD => "The API token",
+        _ if name.starts_with(installs::KIND) => "The installed connector",
+        _ if name.starts_with(installation::ENVIRONMENT) => "The environment",
         installation::SYSTEM_KEYS => "The set of system keys",
         _ => "The object",
     }

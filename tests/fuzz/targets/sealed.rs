@@ -77,6 +77,7 @@ fn linked(data_key: DataKey) -> Linked {
         sealed: BTreeMap::new(),
         context: Default::default(),
         facts: Default::default(),
+        maps: Default::default(),
         is_sandbox: false,
         created_at: jiff::Timestamp::UNIX_EPOCH,
         updated_at: jiff::Timestamp::UNIX_EPOCH,

@@ -5,6 +5,7 @@ mod catalog;
 mod cells;
 pub mod contract;
 mod overlay;
+mod overrides;
 pub mod replay;
 mod resolve;
 mod schema;

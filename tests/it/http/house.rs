@@ -96,6 +96,8 @@ async fn fixture(services: &Services, own: EnvironmentId, vendor: SocketAddr) ->
         foreign_token,
         install: environment_integration_id(own, &slug).to_string(),
         foreign_install: environment_integration_id(other, &slug).to_string(),
+        environment: own.to_string(),
+        foreign_environment: other.to_string(),
     }
 }
 

@@ -37,6 +37,10 @@ pub struct Fixture {
     pub install: String,
     /// The connector's id in the other environment.
     pub foreign_install: String,
+    /// The own environment.
+    pub environment: String,
+    /// The other one.
+    pub foreign_environment: String,
 }
 
 /// What `{id}` in a path stands for.
@@ -46,6 +50,7 @@ enum Id {
     Account,
     Token,
     Install,
+    Environment,
     /// A vendor's record; the account is in the query.
     Record,
 }
@@ -53,6 +58,8 @@ enum Id {
 /// How an operation is called: its id, whether the account is in the query, a body it takes.
 const ENTRIES: &[(&str, Id, bool, Option<&str>)] = &[
     ("DELETE /api-token/{id}", Id::Token, false, None),
+    ("DELETE /environment-integration/{id}", Id::Install, false, None),
+    ("DELETE /environment/{id}", Id::Environment, false, None),
     ("DELETE /integrated-account/{id}", Id::Account, false, None),
     ("DELETE /proxy/{resource}/{id}", Id::Record, true, None),
     ("DELETE /unified/user-directory/groups/{id}", Id::Record, true, None),
@@ -61,6 +68,8 @@ const ENTRIES: &[(&str, Id, bool, Option<&str>)] = &[
     ("DELETE /unified/user-directory/users/{id}", Id::Record, true, None),
     ("GET /api-token", Id::None, false, None),
     ("GET /api-token/{id}", Id::Token, false, None),
+    ("GET /environment", Id::None, false, None),
+    ("GET /environment/{id}", Id::Environment, false, None),
     ("GET /environment-integration", Id::None, false, None),
     ("GET /environment-integration/{id}", Id::Install, false, None),
     ("GET /errors", Id::None, false, None),
@@ -100,6 +109,8 @@ const ENTRIES: &[(&str, Id, bool, Option<&str>)] = &[
     ("GET /unified/user-directory/workspaces", Id::None, true, None),
     ("GET /unified/user-directory/workspaces/{id}", Id::Record, true, None),
     ("GET /unified/{model}/{resource}/meta/{method}", Id::None, true, None),
+    ("PATCH /environment-integration/{id}", Id::Install, false, Some(r#"{"is_enabled": true}"#)),
+    ("PATCH /environment/{id}", Id::Environment, false, Some(r#"{"name": "renamed"}"#)),
     ("PATCH /integrated-account/{id}", Id::Account, false, Some(r#"{"tenant_id": "changed"}"#)),
     ("PATCH /proxy/{resource}/{id}", Id::Record, true, Some("{}")),
     ("POST /proxy/{resource}", Id::None, true, Some("{}")),
@@ -112,6 +123,8 @@ const ENTRIES: &[(&str, Id, bool, Option<&str>)] = &[
     ("POST /unified/user-directory/groups/{id}/members", Id::Record, true, Some("{}")),
     ("POST /unified/user-directory/role_assignments", Id::None, true, Some(r#"{"user_id": "1", "role_id": "2"}"#)),
     ("POST /unified/user-directory/users", Id::None, true, Some("{}")),
+    ("POST /environment", Id::None, false, Some(r#"{"name": ""}"#)),
+    ("POST /environment-integration", Id::None, false, Some(r#"{"integration": ""}"#)),
     ("POST /api-token", Id::None, false, Some(r#"{"name": "", "scopes": []}"#)),
     (
         "POST /batch-request",
@@ -200,6 +213,7 @@ impl Operation {
         match self.id {
             Id::Token => &fixture.token,
             Id::Install => &fixture.install,
+            Id::Environment => &fixture.environment,
             Id::Account | Id::None | Id::Record => &fixture.account,
         }
     }
@@ -208,6 +222,7 @@ impl Operation {
         match self.id {
             Id::Token => &fixture.foreign_token,
             Id::Install => &fixture.foreign_install,
+            Id::Environment => &fixture.foreign_environment,
             Id::Account | Id::None | Id::Record => &fixture.foreign_account,
         }
     }

@@ -7,6 +7,8 @@ use rollcall::http::openapi;
 
 const SNAPSHOT: &str = "\
 DELETE /api-token/{id} Admin
+DELETE /environment-integration/{id} Admin
+DELETE /environment/{id} Admin
 DELETE /integrated-account/{id} WriteAccounts
 DELETE /proxy/{resource}/{id} WriteProxy
 DELETE /unified/user-directory/groups/{id} WriteDirectory
@@ -15,8 +17,10 @@ DELETE /unified/user-directory/role_assignments/{id} WriteDirectory
 DELETE /unified/user-directory/users/{id} WriteDirectory
 GET /api-token Admin
 GET /api-token/{id} Admin
+GET /environment AnyToken
 GET /environment-integration ReadAccounts
 GET /environment-integration/{id} ReadAccounts
+GET /environment/{id} AnyToken
 GET /errors -
 GET /errors/{code} -
 GET /healthz -
@@ -54,12 +58,16 @@ GET /unified/user-directory/users/{id} ReadDirectory
 GET /unified/user-directory/workspaces ReadDirectory
 GET /unified/user-directory/workspaces/{id} ReadDirectory
 GET /unified/{model}/{resource}/meta/{method} ReadDirectory
+PATCH /environment-integration/{id} Admin
+PATCH /environment/{id} Admin
 PATCH /integrated-account/{id} WriteAccounts
 PATCH /proxy/{resource}/{id} WriteProxy
 PATCH /unified/user-directory/groups/{id} WriteDirectory
 PATCH /unified/user-directory/users/{id} WriteDirectory
 POST /api-token Admin
 POST /batch-request AnyToken
+POST /environment Admin
+POST /environment-integration Admin
 POST /integrated-account WriteAccounts
 POST /proxy/{resource} WriteProxy
 POST /proxy/{resource}/{id} WriteProxy

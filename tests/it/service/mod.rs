@@ -2,6 +2,7 @@
 
 mod authorize;
 mod idempotency;
+mod oauth_apps;
 mod request_log;
 
 use std::{sync::Arc, time::Duration};
@@ -147,7 +148,7 @@ async fn a_new_label_is_not_refused_because_calls_note_the_accounts_state_meanwh
     let id = linked.account.id.to_string();
     for round in 0..20 {
         let context = json!({"round": round, "old": null}).as_object().cloned();
-        let change = ChangeAccount { tenant_id: Some(format!("tenant-{round}")), context };
+        let change = ChangeAccount { tenant_id: Some(format!("tenant-{round}")), context, ..ChangeAccount::default() };
         let resource = format!("resource-{round}");
         // The note reads first and writes first: the change then stands on a version that is gone.
         let note = accounts.note_failure(&linked, &resource, "list", answered(Meaning::Denied, 403));

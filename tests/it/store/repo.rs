@@ -5,13 +5,14 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use bytes::Bytes;
 use jiff::Timestamp;
 use rollcall::{
-    model::{Account, AccountId, AccountStatus, ApiToken, EnvironmentId, Scope, Scopes, TokenId},
+    model::{Account, AccountId, AccountStatus, ApiToken, EnvironmentId, Install, Scope, Scopes, TokenId},
     store::{
         Batch, Expect, Slot, Store, StoreError, Write,
         embedded::Embedded,
         redis::Redis,
         repo::{
-            Accounts, Blobs, CHUNK, Environment, Installation, Snapshots, TokenRecord, Tokens, account_slot, environment_slot,
+            Accounts, Blobs, CHUNK, Environment, Installation, Installs, Snapshots, TokenRecord, Tokens, account_slot,
+            environment_slot,
         },
     },
 };
@@ -39,6 +40,7 @@ fn account(environment: EnvironmentId) -> Account {
         sealed: BTreeMap::from([("token".into(), "c2VhbGVk".into())]),
         context: serde_json::Map::new(),
         facts: serde_json::Map::new(),
+        maps: serde_json::Map::new(),
         is_sandbox: false,
         created_at: now(),
         updated_at: now(),
@@ -200,6 +202,61 @@ async fn the_installation_starts_empty_and_agrees_on_one_default() {
         installation.replace_system_keys(b"again", stored.version).await.unwrap();
         assert!(matches!(installation.replace_system_keys(b"late", stored.version).await, Err(StoreError::Conflict(_))));
     }
+}
+
+#[tokio::test]
+async fn environments_are_renamed_and_removed_with_their_names() {
+    for stand in stands().await {
+        let installation = Installation::new(stand.store.clone());
+        let named =
+            |name: &str| Environment { id: EnvironmentId::generate(), name: name.into(), created_at: now(), updated_at: None };
+        let (one, two) = (named("one"), named("two"));
+        installation.create_environment(&one).await.unwrap();
+        installation.create_environment(&two).await.unwrap();
+        let version = installation.environment_versioned(one.id).await.unwrap().unwrap().1;
+        let taken = Environment { name: "two".into(), ..one.clone() };
+        assert!(matches!(installation.rename_environment(&one, &taken, version).await, Err(StoreError::Conflict(_))));
+        let renamed = Environment { name: "three".into(), updated_at: Some(now()), ..one.clone() };
+        installation.rename_environment(&one, &renamed, version).await.unwrap();
+        assert!(matches!(installation.rename_environment(&one, &renamed, version).await, Err(StoreError::Conflict(_))));
+        assert_eq!(installation.environment_named("one").await.unwrap(), None);
+        assert_eq!(installation.environment_named("three").await.unwrap(), Some(renamed.clone()));
+        assert!(matches!(installation.delete_environment(&renamed, version).await, Err(StoreError::Conflict(_))));
+        let version = installation.environment_versioned(one.id).await.unwrap().unwrap().1;
+        installation.delete_environment(&renamed, version).await.unwrap();
+        assert_eq!(installation.environment_named("three").await.unwrap(), None);
+        assert_eq!(installation.environments().await.unwrap(), [two]);
+    }
+}
+
+#[tokio::test]
+async fn installed_connectors_stand_behind_their_walls_and_change_from_a_version() {
+    for stand in stands().await {
+        let (installs, environment) = (Installs::new(stand.store.clone()), EnvironmentId::generate());
+        let mut one = Install::unsaid(environment, "scim".parse().unwrap(), now());
+        assert_eq!(installs.get(environment, &one.connector).await.unwrap(), None);
+        let version = installs.put(&one, None).await.unwrap();
+        assert!(matches!(installs.put(&one, None).await, Err(StoreError::Conflict(_))));
+        one.is_enabled = false;
+        let next = installs.put(&one, Some(version)).await.unwrap();
+        assert!(matches!(installs.put(&one, Some(version)).await, Err(StoreError::Conflict(_))));
+        assert_eq!(installs.get(environment, &one.connector).await.unwrap(), Some((one.clone(), next)));
+        let other = Install::unsaid(environment, "another".parse().unwrap(), now());
+        installs.put(&other, None).await.unwrap();
+        assert_eq!(installs.list(environment).await.unwrap(), [other, one]);
+        assert_eq!(installs.list(EnvironmentId::generate()).await.unwrap(), []);
+        installs.clear(environment).await.unwrap();
+        assert_eq!(installs.list(environment).await.unwrap(), []);
+    }
+}
+
+/// A record of before there was anything to say of maps.
+#[test]
+fn an_account_stored_before_it_could_have_rules_still_loads() {
+    let one = account(EnvironmentId::generate());
+    let stored = serde_json::to_value(&one).unwrap();
+    assert!(stored.get("maps").is_none(), "{stored}");
+    assert_eq!(serde_json::from_value::<Account>(stored).unwrap(), one);
 }
 
 #[tokio::test]

@@ -175,6 +175,7 @@ pub fn users(records: &str, page: PageStyle) -> ResourceDef {
         map: BTreeMap::new(),
         optional: Vec::new(),
         taken: Default::default(),
+        overridden: false,
     }
 }
 

@@ -18,6 +18,7 @@ const REVIEWED: &[(&str, usize, &str)] = &[
     ("src/service/accounts.rs", 1, "a kept secret joins the changed fields to be verified"),
     ("src/service/credential.rs", 1, "a given secret is sealed"),
     ("src/service/renew.rs", 1, "an access token is sealed, in memory that is wiped"),
+    ("src/service/oauth_apps.rs", 1, "the form of a client's secret in the operator's file is checked; messages never quote it"),
     ("src/service/open.rs", 1, "opened secrets join the stored fields for resolving, which wraps them again"),
     (
         "src/service/tokens.rs",
@@ -37,6 +38,7 @@ const REVIEWED: &[(&str, usize, &str)] = &[
         "the customer's answer key, into the cipher that opens the vendor's answers",
     ),
     ("src/http/routes/api_token.rs", 1, "the one answer that shows a new token's text"),
+    ("src/http/routes/environment.rs", 1, "the one answer that shows the text of a new environment's first token"),
     ("src/cli/serve.rs", 3, "tokens of the operator: into files of mode 0600 or once onto the terminal; and random text"),
     ("src/cli/serve_file.rs", 1, "the token of this run, into a file of mode 0600 for the commands of this machine"),
     ("src/cli/demo.rs", 3, "the demo's token, printed for the person who started it, for the sandbox alone"),

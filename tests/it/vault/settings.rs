@@ -346,6 +346,17 @@ fn replicas_are_a_small_number() {
 }
 
 #[test]
+fn a_file_of_oauth_apps_is_named_in_every_layer_and_must_be_there() {
+    let mut m = machine();
+    let file = m.file("apps.json", "{}").to_str().unwrap().to_owned();
+    for m in [machine().set("ROLLCALL_OAUTH_APPS_FILE", &file), machine().config(&format!("oauth_apps_file = \"{file}\"\n"))] {
+        assert_eq!(m.settings().oauth_apps_file.unwrap().to_str(), Some(file.as_str()));
+    }
+    assert_eq!(machine().settings().oauth_apps_file, None);
+    machine().set("ROLLCALL_OAUTH_APPS_FILE", "not/there").mistake(&["ROLLCALL_OAUTH_APPS_FILE", "there is no file `not/there`"]);
+}
+
+#[test]
 fn odd_settings_are_warned_about() {
     let mut m = machine();
     let ca = m.file("ca.pem", "x");

@@ -210,3 +210,23 @@ fn g_07_comparing_takes_no_time_by_matching_prefix() {
     let stored = keys.token_hash(&key(5));
     assert!(!leaks(&|wrong, _| same_secret(&keys.token_hash(wrong), &stored)), "hashing and comparing");
 }
+
+#[test]
+fn v_03_an_own_apps_secret_is_bound_to_environment_connector_and_client() {
+    let (ring, _folder) = super::ring();
+    let (keys, _) = SystemKeys::generate(&ring);
+    let bound: [&[u8]; 3] = [b"environment", b"scim", b"client"];
+    let sealed = keys.seal_app(&bound, b"secret");
+    assert_eq!(keys.open_app(&bound, &sealed).unwrap().as_slice(), b"secret");
+    let others: [[&[u8]; 3]; 4] = [
+        [b"another", b"scim", b"client"],
+        [b"environment", b"other", b"client"],
+        [b"environment", b"scim", b"clienx"],
+        [b"environment", b"sci", b"mclient"],
+    ];
+    for other in others {
+        assert_eq!(keys.open_app(&other, &sealed).err(), Some(OpenError::Refused));
+    }
+    assert_eq!(keys.open_app(&bound, &sealed[1..]).err(), Some(OpenError::Damaged));
+    assert!(keys.open_reply(&bound, &sealed).is_err(), "a seal of one purpose opens for another");
+}

@@ -1,38 +1,12 @@
-//! The OAuth apps that operators registered with vendors.
-
-use futures_util::future::BoxFuture;
+//! The client that a credential's tokens are got as, where it is an OAuth app of the operator's or the environment's.
 
 use super::accounts::Accounts;
 use crate::{
     connector::LinkMethod,
     error::{Code, Error, Result},
-    model::{EnvironmentId, Secret, Slug},
+    model::Slug,
     upstream::Access,
 };
-
-/// An OAuth app: what a vendor knows this gateway by. Holds a secret, therefore no `Debug`.
-#[derive(Clone)]
-pub struct OAuthApp {
-    /// Its id at the vendor.
-    pub client_id: String,
-    /// Its secret.
-    pub client_secret: Secret,
-}
-
-/// Who knows the apps.
-pub trait OAuthApps: Send + Sync {
-    /// The app that the accounts of an environment and connector are linked by: the environment's own, else the operator's.
-    fn app<'a>(&'a self, environment: EnvironmentId, connector: &'a Slug) -> BoxFuture<'a, Result<Option<OAuthApp>>>;
-}
-
-/// No apps at all.
-pub struct NoApps;
-
-impl OAuthApps for NoApps {
-    fn app<'a>(&'a self, _: EnvironmentId, _: &'a Slug) -> BoxFuture<'a, Result<Option<OAuthApp>>> {
-        Box::pin(async { Ok(None) })
-    }
-}
 
 impl Accounts {
     /// The credential with its connector's app, where it needs one.
@@ -40,7 +14,7 @@ impl Accounts {
         if !access.method.needs_oauth_app() {
             return Ok(access);
         }
-        let app = self.apps.app(access.environment, &access.connector.slug).await?;
+        let app = self.installs.oauth_app(access.environment, &access.connector.slug).await?;
         let app = app.ok_or_else(|| missing(&access.connector.slug, &access.method))?;
         Ok(access.with_app(&app.client_id, &app.client_secret))
     }

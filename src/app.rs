@@ -13,7 +13,7 @@ use crate::{
     connector::{Catalog, Overlay, Problem},
     model::{Clock, EnvironmentId, Scope, Scopes, Secret, Tasks},
     service::{
-        Accounts, Administrator, Directory, Idempotency, NewToken, Opened, Passthrough, PlatformCursors, Rates, RequestLog,
+        Accounts, Administrator, Directory, Idempotency, Keys, NewToken, Opened, Passthrough, PlatformCursors, Rates, RequestLog,
         Services, Snapshots, Tokens,
     },
     store::{
@@ -103,7 +103,8 @@ impl Core {
         let log = Arc::new(RequestLog::new(repo::Log::new(store.clone()), keys.clone(), clock.clone(), environment));
         let rates = Rates::new(store.clone(), settings.token_limit, settings.account_limit);
         let vault = Arc::new(Vault::new(ring.clone()));
-        let services = services(store, catalog, vault, guard.clone(), keys, clock, tasks.clone(), tokens, (log, rates));
+        let own = (tokens, log, rates, environment);
+        let services = services(store, catalog, vault, guard.clone(), keys, clock, tasks.clone(), own);
         Ok(Core {
             services: Arc::new(services),
             guard,
@@ -197,20 +198,21 @@ fn services(
     keys: Arc<SystemKeys>,
     clock: Arc<dyn Clock>,
     tasks: Tasks,
-    tokens: Tokens,
-    (log, rates): (Arc<RequestLog>, Rates),
+    (tokens, log, rates, environment): (Tokens, Arc<RequestLog>, Rates, EnvironmentId),
 ) -> Services {
     let upstream = Arc::new(Upstream::new(guard.clone(), store.clone()));
     let records = repo::Accounts::new(store.clone());
-    let accounts =
-        Accounts::new(records, catalog.clone(), vault, upstream.clone(), guard, clock.clone(), Opened::new(tasks.clone()));
+    let (data_keys, opened) = (records.data_keys(), Opened::new(tasks.clone()));
+    let accounts = Accounts::new(records, catalog.clone(), vault.clone(), upstream.clone(), guard, clock.clone(), opened);
+    let installation = repo::Installation::new(store.clone());
+    let ring = Keys::new(installation, data_keys, accounts.clone(), vault, clock.clone(), environment);
     let snapshots = Snapshots::new(repo::Snapshots::new(store.clone()));
     let blobs = repo::Blobs::new(store.clone());
     let cursors = PlatformCursors::new(keys.clone());
     let directory = Directory::new(accounts.clone(), upstream.clone(), snapshots, blobs, keys.clone(), clock);
     let idempotency = Idempotency::new(repo::Idempotency::new(store.clone()), keys, tasks.clone());
     let passthrough = Passthrough { accounts: accounts.clone(), upstream, tasks };
-    Services { tokens, accounts, directory, passthrough, rates, idempotency, log, cursors, catalog, store }
+    Services { tokens, accounts, directory, passthrough, rates, idempotency, log, keys: ring, cursors, catalog, store }
 }
 
 fn guard(settings: &Settings, own: &[String]) -> Result<Guard, StartError> {

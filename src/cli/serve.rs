@@ -88,6 +88,7 @@ impl Running {
                     self.watch_ring();
                     self.watch_identity();
                     self.watch_connectors().await;
+                    self.core.services.accounts.upkeep().await;
                     self.flows.show();
                     // Samples pile up until somebody folds them into their buckets.
                     if let Some(metrics) = server::metrics_recorder() {
@@ -132,6 +133,7 @@ impl Running {
         let left = end.saturating_duration_since(Instant::now());
         let stopped = tokio::time::timeout(left, self.handle.stop(true)).await;
         self.core.services.log.close().await;
+        self.core.services.accounts.keep_all_counts().await;
         let finished = self.core.tasks.wait(Duration::from_secs(3)).await;
         match (stopped, finished) {
             (Ok(()), true) => Ok(()),

@@ -10,6 +10,7 @@ mod facts;
 pub mod filter;
 mod fresh;
 pub mod idempotency;
+pub mod keys;
 mod lines;
 mod members;
 mod meters;
@@ -17,6 +18,7 @@ pub mod open;
 mod order;
 pub mod passthrough;
 pub mod rates;
+mod rekey;
 mod renew;
 pub mod request_log;
 pub mod snapshot;
@@ -35,11 +37,13 @@ pub use cursor::PlatformCursors;
 pub use directory::{Directory, ListPage, ListQuery, OneQuery, OneRecord, ResponseFormat};
 pub use filter::{Filter, FilterOp};
 pub use idempotency::{Asked, Idempotency, IdempotencyKey, KEY_HEADER, Reply, Run, Told};
+pub use keys::{KeyStatus, Keys, RootKey, Rotate, Rotated};
 pub use lines::{Lines, ListEnd};
 pub use open::Opened;
 pub use order::Order;
 pub use passthrough::{COMPANY_HEADER, CustomAsk, CustomReply, Look, Passthrough};
 pub use rates::Rates;
+pub use rekey::MOST_SEALS;
 pub use request_log::RequestLog;
 pub use snapshot::Snapshots;
 pub use tokens::{Administrator, NewToken, Tokens};
@@ -67,6 +71,8 @@ pub struct Services {
     pub idempotency: Idempotency,
     /// What was asked in the last 14 days.
     pub log: Arc<RequestLog>,
+    /// Root keys and data keys.
+    pub keys: Keys,
     /// Where lists of the gateway's own objects go on.
     pub cursors: PlatformCursors,
     /// The connectors; replaced when the overlay changes.

@@ -49,6 +49,12 @@ impl Opened {
     pub(super) async fn forget(&self, environment: EnvironmentId, id: AccountId) {
         self.known.forget(&(environment, id)).await;
     }
+
+    /// Lets go of what has ended: an idle cache would keep it.
+    pub(super) async fn evict(&self) {
+        self.known.evict().await;
+        self.renewals.evict().await;
+    }
 }
 
 impl Accounts {
@@ -94,6 +100,7 @@ impl Accounts {
         let decoded = self.decode(account.clone(), version, connector).await;
         if let Err(error) = &decoded
             && error.code() == Code::CredentialUnreadable
+            && !self.lacks_root_key(&account).await
         {
             self.flag_unreadable(account, version).await;
         }

@@ -7,6 +7,7 @@
 mod accounts;
 mod blobs;
 mod buckets;
+mod data_keys;
 mod idempotency;
 mod index;
 mod installation;
@@ -22,6 +23,7 @@ pub use self::{
     accounts::Accounts,
     blobs::Blobs,
     buckets::Buckets,
+    data_keys::{DataKeys, KeyUse, NewKey},
     idempotency::Idempotency,
     installation::{Environment, Installation},
     log::{Log, PieceName},
@@ -35,7 +37,7 @@ use crate::model::{AccountId, EnvironmentId};
 /// What a caller knows the object by that this name is of.
 pub(super) fn in_words(name: &str) -> &'static str {
     match name {
-        accounts::RECORD | accounts::DATA_KEY | accounts::SWEPT => "The account",
+        accounts::RECORD | accounts::DATA_KEY | accounts::SWEPT | data_keys::USE => "The account",
         tokens::RECORD => "The API token",
         installation::SYSTEM_KEYS => "The set of system keys",
         _ => "The object",

@@ -28,6 +28,7 @@ GET /integration ReadAccounts
 GET /integration/{slug_or_id} ReadAccounts
 GET /integration/{slug_or_id}/capabilities ReadAccounts
 GET /integration/{slug_or_id}/tools ReadAccounts
+GET /key Admin
 GET /log Admin
 GET /metrics -
 GET /openapi.json -
@@ -61,6 +62,7 @@ PATCH /unified/user-directory/users/{id} WriteDirectory
 POST /api-token Admin
 POST /batch-request AnyToken
 POST /integrated-account WriteAccounts
+POST /key/rewrap Admin
 POST /proxy/{resource} WriteProxy
 POST /proxy/{resource}/{id} WriteProxy
 POST /unified/user-directory/groups WriteDirectory

@@ -155,7 +155,7 @@ impl Accounts {
         Ok(anew.unwrap_or_else(|| wrapped.to_vec()))
     }
 
-    /// Whether this node lacks the root key that the account's data key is wrapped by: then nothing is wrong with the account.
+    /// Whether this node lacks the root key that the account's data key is wrapped by.
     pub(super) async fn lacks_root_key(&self, account: &Account) -> bool {
         let found = self.records.data_keys().get(account.id).await.ok().flatten();
         let opened = found.map(|(wrapped, _)| self.vault.data_key(account.environment, account.id, &wrapped));

@@ -28,7 +28,7 @@ async fn wrapped(core: &Core, account: AccountId) -> Bytes {
     stored(core).get(account).await.unwrap().unwrap().0
 }
 
-fn whole(data_keys: bool) -> Rotate {
+fn every(data_keys: bool) -> Rotate {
     Rotate { data_keys, older_than: None, limit: 5000, after: None }
 }
 
@@ -192,7 +192,7 @@ async fn pieces_of_a_rotation_go_on_where_the_one_before_ended() {
     assert_eq!((status.data_keys, status.older_data_keys), (Some(7), Some(0)));
     let (mut after, mut pieces) = (None, Vec::new());
     loop {
-        let piece = core.services.keys.rotate(Rotate { limit: 3, after, ..whole(false) }).await.unwrap();
+        let piece = core.services.keys.rotate(Rotate { limit: 3, after, ..every(false) }).await.unwrap();
         assert_eq!((piece.primary.as_str(), piece.left), ("k2", 0));
         pieces.push(piece.rotated);
         // A position is a text between two pieces.
@@ -202,7 +202,7 @@ async fn pieces_of_a_rotation_go_on_where_the_one_before_ended() {
         }
     }
     assert_eq!(pieces, [3, 3, 1]);
-    assert_eq!(core.services.keys.rotate(whole(false)).await.unwrap().rotated, 0, "again does no harm");
+    assert_eq!(core.services.keys.rotate(every(false)).await.unwrap().rotated, 0, "again does no harm");
     let status = core.services.keys.status(Some(SignedDuration::ZERO)).await.unwrap();
     let counts: Vec<_> = status.keys.iter().map(|key| (key.id.as_str(), key.data_keys, key.has_system_keys)).collect();
     assert_eq!(counts, [("k1", 0, false), ("k2", 7, true)]);
@@ -223,7 +223,7 @@ async fn pieces_of_a_rotation_go_on_where_the_one_before_ended() {
     core.services.keys.rotate_account(ids[5]).await.unwrap();
     let old = SignedDuration::from_hours(12);
     assert_eq!(core.services.keys.status(Some(old)).await.unwrap().older_data_keys, Some(6));
-    let done = core.services.keys.rotate(Rotate { older_than: Some(old), ..whole(true) }).await.unwrap();
+    let done = core.services.keys.rotate(Rotate { older_than: Some(old), ..every(true) }).await.unwrap();
     assert_eq!((done.rotated, done.left), (6, 0));
     assert_eq!(core.services.keys.status(Some(old)).await.unwrap().older_data_keys, Some(0));
     let missing = core.services.keys.rotate_account(AccountId::generate()).await.unwrap_err();
@@ -231,28 +231,35 @@ async fn pieces_of_a_rotation_go_on_where_the_one_before_ended() {
 }
 
 #[tokio::test]
-async fn an_account_under_a_key_that_this_node_lacks_is_left_and_not_flagged() {
+async fn an_account_under_a_key_that_this_node_lacks_says_so_until_it_opens_again() {
     let vendor = Vendor::start();
-    let (folder, _clock, mut core) = inside(&vendor).await;
+    let (folder, clock, mut core) = inside(&vendor).await;
     let file = folder.path().join("store.keys");
     let ids = many(&core, &vendor, 2).await;
     let ring = std::fs::read(&file).unwrap();
     KeyRing::add_key(&file, None, jiff::Timestamp::UNIX_EPOCH).unwrap();
     KeyRing::promote_key(&file, "k2").unwrap();
     core.refresh_ring().unwrap();
-    assert_eq!(core.services.keys.rotate(Rotate { limit: 1, ..whole(false) }).await.unwrap().rotated, 1);
+    assert_eq!(core.services.keys.rotate(Rotate { limit: 1, ..every(false) }).await.unwrap().rotated, 1);
     // A node that never got the new key.
+    let whole_ring = std::fs::read(&file).unwrap();
     std::fs::write(&file, &ring).unwrap();
     core.refresh_ring().unwrap();
     core.services.accounts.reopen();
-    let accounts = &core.services.accounts;
-    let opened = accounts.open(core.environment, &ids[0].to_string()).await;
+    let text = ids[0].to_string();
+    let opened = core.services.accounts.open(core.environment, &text).await;
     assert_eq!(opened.err().map(|error| error.code()), Some(Code::CredentialUnreadable));
-    assert_eq!(accounts.get(core.environment, &ids[0].to_string()).await.unwrap().last_error, None);
-    let done = core.services.keys.rotate(whole(false)).await.unwrap();
+    let said = core.services.accounts.get(core.environment, &text).await.unwrap().last_error.unwrap();
+    assert!(said.contains("give every node the same key ring"), "{said}");
+    let done = core.services.keys.rotate(every(false)).await.unwrap();
     assert_eq!((done.primary.as_str(), done.rotated, done.left), ("k1", 0, 1));
     assert_eq!(core.services.keys.rotate_account(ids[0]).await.unwrap().left, 1);
     let status = core.services.keys.status(Some(SignedDuration::ZERO)).await.unwrap();
     let counts: Vec<_> = status.keys.iter().map(|key| (key.id.as_str(), key.is_in_ring, key.data_keys)).collect();
     assert_eq!(counts, [("k1", true, 1), ("k2", false, 1)]);
+    std::fs::write(&file, &whole_ring).unwrap();
+    core.refresh_ring().unwrap();
+    clock.advance(std::time::Duration::from_secs(61));
+    is_readable(&core, ids[0]).await;
+    assert_eq!(core.services.accounts.get(core.environment, &text).await.unwrap().last_error, None);
 }

@@ -14,7 +14,7 @@ use crate::{
     connector::{Catalog, Overlay, Problem},
     model::{Clock, EnvironmentId, Scope, Scopes, Secret, Tasks},
     service::{
-        Accounts, Administrator, AppsStamp, Authorizations, Directory, Environments, Idempotency, Installs, NewToken, OAuthApps,
+        Accounts, Administrator, AppsStamp, Authorizations, Directory, Environments, Idempotency, Installs, Keys, NewToken, OAuthApps,
         OAuthAppsError, Opened, Passthrough, PlatformCursors, Rates, RequestLog, Services, Snapshots, Tokens,
     },
     store::{
@@ -118,8 +118,8 @@ impl Core {
         let vault = Arc::new(Vault::new(ring.clone()));
         let installs = repo::Installs::new(store.clone());
         let installs = Installs::new(installs, catalog.clone(), keys.clone(), clock.clone(), apps.current.clone());
-        let around = (log, rates, Arc::new(installs), environment, settings.public_url.clone());
-        let services = services(store, catalog, vault, guard.clone(), keys, clock, tasks.clone(), tokens, around);
+        let own = (tokens, log, rates, Arc::new(installs), environment, settings.public_url.clone());
+        let services = services(store, catalog, vault, guard.clone(), keys, clock, tasks.clone(), own);
         Ok(Core {
             services: Arc::new(services),
             guard,
@@ -229,6 +229,9 @@ fn log(problems: &[Problem], effect: &str) {
     }
 }
 
+/// What services are made with beside the tools.
+type Own = (Tokens, Arc<RequestLog>, Rates, Arc<Installs>, EnvironmentId, Option<Url>);
+
 #[expect(clippy::too_many_arguments, reason = "this is where everything meets")]
 fn services(
     store: Arc<dyn Store>,
@@ -238,21 +241,22 @@ fn services(
     keys: Arc<SystemKeys>,
     clock: Arc<dyn Clock>,
     tasks: Tasks,
-    tokens: Tokens,
-    (log, rates, installs, environment, public_url): (Arc<RequestLog>, Rates, Arc<Installs>, EnvironmentId, Option<Url>),
+    (tokens, log, rates, installs, environment, public_url): Own,
 ) -> Services {
     let upstream = Arc::new(Upstream::new(guard.clone(), store.clone()));
     let records = repo::Accounts::new(store.clone());
     let accounts = Accounts::new(
         records.clone(),
         installs.clone(),
-        vault,
+        vault.clone(),
         upstream.clone(),
         guard,
         clock.clone(),
         Opened::new(tasks.clone()),
     );
     let pending = repo::Authorizations::new(store.clone());
+    let installation = repo::Installation::new(store.clone());
+    let ring = Keys::new(installation, records.data_keys(), accounts.clone(), vault, clock.clone(), environment);
     let authorizations = Authorizations::new(accounts.clone(), pending, keys.clone(), clock.clone(), public_url);
     let snapshots = Snapshots::new(repo::Snapshots::new(store.clone()));
     let blobs = repo::Blobs::new(store.clone());
@@ -273,6 +277,7 @@ fn services(
         rates,
         idempotency,
         log,
+        keys: ring,
         cursors,
         catalog,
         store,

@@ -69,14 +69,23 @@ impl Door {
         }
     }
 
+    /// Whether the gateway was opened for this command and is nobody else's.
+    pub fn is_own(&self) -> bool {
+        self.own.is_some()
+    }
+
+    /// Calls the API; a problem answer is the failure, but for one that passes, which is nothing.
+    pub async fn try_call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Option<Value>, Failure> {
+        match self.api.call(method, path, body).await? {
+            (429 | 503, _) => Ok(None),
+            (status, answer) => judge(status, answer).map(Some),
+        }
+    }
+
     /// Calls the API; a problem answer is the failure.
     pub async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
         let (status, answer) = self.api.call(method, path, body).await?;
-        if status < 400 {
-            return Ok(answer);
-        }
-        let text = |name: &str| answer.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-        Err(Failure::Failed(format!("{} ({status}): {}", text("code"), text("detail"))))
+        judge(status, answer)
     }
 
     /// Every element of a platform list.
@@ -100,6 +109,14 @@ impl Door {
             None => Ok(()),
         }
     }
+}
+
+fn judge(status: u16, answer: Value) -> Result<Value, Failure> {
+    if status < 400 {
+        return Ok(answer);
+    }
+    let text = |name: &str| answer.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    Err(Failure::Failed(format!("{} ({status}): {}", text("code"), text("detail"))))
 }
 
 /// A text of the user's as part of a path or query.

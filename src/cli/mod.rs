@@ -6,6 +6,7 @@ mod demo;
 mod doctor;
 mod door;
 mod environment;
+mod keys;
 mod log_line;
 mod log_out;
 mod serve;
@@ -24,8 +25,8 @@ use crate::config::{ConfigError, Environment, GlobalArgs, Purpose, Settings};
 const ENVIRONMENT: &str = "\
 Environment without a flag:
   ROLLCALL_ADMIN_TOKEN          The first administrator's token, 32 characters or more; required with Redis
-  ROLLCALL_URL, ROLLCALL_TOKEN  The gateway that `token`, `account` and `environment` speak to, and a token of it; without
-                                them the one that runs on this store, or the store itself
+  ROLLCALL_URL, ROLLCALL_TOKEN  The gateway that `token`, `account`, `environment` and `keys` speak to, and a token of it;
+                                without them the one that runs on this store, or the store itself
   ROLLCALL_STORE_FILE, ROLLCALL_ADMIN_TOKEN_FILE, ROLLCALL_TOKEN_FILE
                                 A file that holds the value instead";
 
@@ -59,6 +60,9 @@ enum Command {
     /// Environments, the walls between tenants
     #[command(subcommand)]
     Environment(environment::EnvironmentCommand),
+    /// Keys that everything stored is sealed by: add, promote, rewrap, retire
+    #[command(subcommand)]
+    Keys(keys::KeysCommand),
     /// Tell whether keys, store, connectors and exposure are as recommended
     Doctor,
     /// Print the OpenAPI document
@@ -89,7 +93,7 @@ impl<E: std::error::Error> From<E> for Failure {
 /// The command line with its variables told wherever they count.
 fn command_line() -> clap::Command {
     let told = |command: clap::Command| command.after_help(ENVIRONMENT);
-    ["token", "account", "environment"].iter().fold(told(Cli::command()).mut_subcommand("serve", told), |command, name| {
+    ["token", "account", "environment", "keys"].iter().fold(told(Cli::command()).mut_subcommand("serve", told), |command, name| {
         command.mut_subcommand(name, |command| told(command).mut_subcommands(told))
     })
 }
@@ -121,6 +125,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Token(command) => on_runtime(token::run(command, global)),
         Command::Account(command) => on_runtime(account::run(command, global)),
         Command::Environment(command) => on_runtime(environment::run(command, global)),
+        Command::Keys(command) => on_runtime(keys::run(command, global)),
         Command::Doctor => on_runtime(doctor::doctor(global)),
         Command::Openapi => print_data(crate::http::openapi::document_text().trim_end()),
         Command::Healthcheck => on_runtime(door::healthcheck(global)),

@@ -97,6 +97,7 @@ impl Running {
                     self.watch_identity();
                     self.watch_oauth_apps();
                     self.watch_connectors().await;
+                    self.core.services.accounts.upkeep().await;
                     self.flows.show();
                     // Samples pile up until somebody folds them into their buckets.
                     if let Some(metrics) = server::metrics_recorder() {
@@ -149,7 +150,8 @@ impl Running {
         let left = end.saturating_duration_since(Instant::now());
         let stopped = tokio::time::timeout(left, self.handle.stop(true)).await;
         self.core.services.log.close().await;
-        let finished = self.core.tasks.wait(Duration::from_secs(3)).await;
+        let (tasks, accounts) = (&self.core.tasks, &self.core.services.accounts);
+        let (finished, ()) = tokio::join!(tasks.wait(Duration::from_secs(3)), accounts.keep_all_counts());
         match (stopped, finished) {
             (Ok(()), true) => Ok(()),
             _ => Err(Failure::Failed("some work was still running and was cut off".to_owned())),

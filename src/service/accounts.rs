@@ -179,6 +179,7 @@ impl Accounts {
         };
         let verified = self.verify(account, connector, method, &fields, grant).await?;
         let Verified { account, wrapped_key, token, warnings } = verified;
+        let wrapped_key = self.wrapped_now(&account, &wrapped_key)?;
         match kept {
             Some((_, version)) => self.records.replace_credential(&account, &wrapped_key, token, version).await?,
             None => self.records.create(&account, &wrapped_key, token).await?,
@@ -268,7 +269,8 @@ impl Accounts {
     async fn replace(&self, before: &Account, mut version: u64, verified: &Verified) -> Result<()> {
         for _ in 0..TRIES {
             let Verified { account, wrapped_key, token, .. } = verified;
-            match self.records.replace_credential(account, wrapped_key, token.clone(), version).await {
+            let wrapped_key = self.wrapped_now(account, wrapped_key)?;
+            match self.records.replace_credential(account, &wrapped_key, token.clone(), version).await {
                 Err(StoreError::Conflict(why)) => (_, version) = self.newer(before, version, why).await?,
                 done => return Ok(done.map(|_| ())?),
             }
@@ -432,8 +434,12 @@ impl Accounts {
 
     /// The account's data key.
     pub(super) async fn data_key(&self, account: &Account) -> Result<DataKey> {
-        let wrapped = self.records.data_key(account.id).await?.ok_or_else(unreadable)?;
-        self.vault.data_key(account.environment, account.id, &wrapped).map_err(|why| unreadable().because(why))
+        let data_keys = self.records.data_keys();
+        let (wrapped, _) = data_keys.get(account.id).await?.ok_or_else(unreadable)?;
+        // Read second: a record that was read before another data key came opens with the key before it.
+        let former = data_keys.former(account.id).await?;
+        let key = self.vault.data_key_with(account.environment, account.id, &wrapped, former.as_deref());
+        key.map_err(|why| unreadable().because(why))
     }
 
     /// The secret fields.
@@ -464,10 +470,11 @@ impl Labels {
     }
 }
 
+/// Fields of one generation are the same, whichever data key they are sealed under.
 fn is_same_but_for_state(before: &Account, now: &Account) -> bool {
     let Account { status, updated_at, .. } = *before;
-    let (last_error, last_forbidden) = (before.last_error.clone(), before.last_forbidden.clone());
-    Account { status, updated_at, last_error, last_forbidden, ..now.clone() } == *before
+    let (last_error, last_forbidden, sealed) = (before.last_error.clone(), before.last_forbidden.clone(), before.sealed.clone());
+    Account { status, updated_at, last_error, last_forbidden, sealed, ..now.clone() } == *before
 }
 
 impl ListAccounts {

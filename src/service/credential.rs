@@ -32,6 +32,16 @@ pub(super) fn seal_fields(account: &Account, key: &DataKey, resolved: &Resolved)
     resolved.secrets.iter().map(seal).collect()
 }
 
+/// The sealed fields under another data key.
+pub(super) fn reseal_fields(account: &Account, old: &DataKey, new: &DataKey) -> Result<BTreeMap<String, String>> {
+    let reseal = |(name, sealed): (&String, &String)| {
+        let bytes = BASE64_STANDARD.decode(sealed).map_err(|why| unreadable().because(why))?;
+        let plain = old.open(place(account, name), &bytes).map_err(|why| unreadable().because(why))?;
+        Ok((name.clone(), BASE64_STANDARD.encode(new.seal(place(account, name), &plain))))
+    };
+    account.sealed.iter().map(reseal).collect()
+}
+
 /// The place of one field of an account.
 pub(super) fn place<'a>(account: &'a Account, field: &'a str) -> Place<'a> {
     Place {

@@ -6,7 +6,7 @@ use std::{
     future::Future,
     hash::Hash,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -47,10 +47,10 @@ impl<V> Clone for Dated<V> {
     }
 }
 
-/// The values of one thread.
+/// The values of one thread. It does not own them: a thread that has nothing to do would keep them for ever.
 struct AtHand<K, V> {
     era: u64,
-    values: HashMap<K, Dated<V>>,
+    values: HashMap<K, (Weak<V>, Instant)>,
 }
 
 impl<K, V> Default for AtHand<K, V> {
@@ -79,8 +79,9 @@ where
     pub fn at_hand(&self, key: &K) -> Option<Arc<V>> {
         let at_hand = self.at_hand.get()?.borrow();
         let found = at_hand.values.get(key).filter(|_| at_hand.era == self.era.load(Ordering::Acquire))?;
-        let value = (Instant::now() < found.until).then(|| Arc::clone(&found.value))?;
-        self.meter.count(Some(value))
+        let (value, until) = found;
+        let value = if Instant::now() < *until { value.upgrade() } else { None };
+        self.meter.count(Some(value?))
     }
 
     /// The value, from memory or by `load`; many callers at once load once. `load` gets the last confirmed value, so that
@@ -117,7 +118,7 @@ where
             at_hand.values.clear();
             at_hand.era = era;
         }
-        at_hand.values.insert(key.clone(), found.clone());
+        at_hand.values.insert(key.clone(), (Arc::downgrade(&found.value), found.until));
     }
 
     async fn reload<F, Fut>(&self, key: &K, load: F) -> Result<Dated<V>>
@@ -141,6 +142,12 @@ where
             loaded.map(|value| Dated { value, until: Instant::now() + FRESH })
         };
         self.fresh.try_get_with_by_ref(key, reload).await.map_err(|shared: Arc<Error>| (*shared).clone())
+    }
+
+    /// Lets go of values whose time is over. The caches do so when they are used; one that nobody uses must be told.
+    pub async fn evict(&self) {
+        self.fresh.run_pending_tasks().await;
+        self.kept.run_pending_tasks().await;
     }
 
     /// Loads every value again before its next use.

@@ -15,6 +15,7 @@ mod fresh;
 mod grant;
 pub mod idempotency;
 mod installs;
+pub mod keys;
 mod lines;
 mod members;
 mod meters;
@@ -25,6 +26,7 @@ mod overrides;
 pub mod passthrough;
 pub mod rates;
 mod refresh;
+mod rekey;
 mod renew;
 pub mod request_log;
 pub mod snapshot;
@@ -48,6 +50,7 @@ pub use filter::{Filter, FilterOp};
 pub use grant::{Granted, Tokens as GrantedTokens};
 pub use idempotency::{Asked, Idempotency, IdempotencyKey, KEY_HEADER, Reply, Run, Told};
 pub use installs::{ChangeInstall, Installed, Installing, Installs, NewInstall};
+pub use keys::{KeyStatus, Keys, RootKey, Rotate, Rotated};
 pub use lines::{Lines, ListEnd};
 pub use oauth_app::{NoApps, OAuthApp, OAuthApps};
 pub use oauth_apps::{AppsStamp, OAuthApp, OAuthApps, OAuthAppsError};
@@ -55,6 +58,7 @@ pub use open::Opened;
 pub use order::Order;
 pub use passthrough::{COMPANY_HEADER, CustomAsk, CustomReply, Look, Passthrough};
 pub use rates::Rates;
+pub use rekey::MOST_SEALS;
 pub use request_log::RequestLog;
 pub use snapshot::Snapshots;
 pub use tokens::{Administrator, NewToken, Tokens};
@@ -91,6 +95,8 @@ pub struct Services {
     pub idempotency: Idempotency,
     /// What was asked in the last 14 days.
     pub log: Arc<RequestLog>,
+    /// Root keys and data keys.
+    pub keys: Keys,
     /// Where lists of the gateway's own objects go on.
     pub cursors: PlatformCursors,
     /// The connectors; replaced when the overlay changes.

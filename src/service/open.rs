@@ -27,6 +27,14 @@ const PROBE_EVERY: Duration = Duration::from_secs(60);
 /// What a vendor denies again and again is noted at most this often, seconds.
 const DENIED_EVERY: i64 = 60;
 
+/// Shown on an account that does not open.
+const UNREADABLE: &str = "The stored credential does not open: the record was moved or changed, or its key is gone.";
+/// Shown on one that may open on other nodes.
+const NO_ROOT_KEY: &str = "The stored credential is under a root key that a node's key ring does not have: give every node the \
+    same key ring, or the record was changed.";
+/// How long it is shown at the least.
+const FLAGGED: SignedDuration = SignedDuration::from_secs(60);
+
 const LOSSES: &str = "rollcall_store_lost_writes_total";
 
 /// Opened accounts in memory.
@@ -49,6 +57,12 @@ impl Opened {
 
     pub(super) async fn forget(&self, environment: EnvironmentId, id: AccountId) {
         self.known.forget(&(environment, id)).await;
+    }
+
+    /// Lets go of what has ended: an idle cache would keep it.
+    pub(super) async fn evict(&self) {
+        self.known.evict().await;
+        self.renewals.evict().await;
     }
 }
 
@@ -90,10 +104,13 @@ impl Accounts {
             return Ok(kept);
         }
         let decoded = self.decode(account.clone(), version, connector).await;
-        if let Err(error) = &decoded
-            && error.code() == Code::CredentialUnreadable
-        {
-            self.flag_unreadable(account, version).await;
+        match &decoded {
+            Err(error) if error.code() == Code::CredentialUnreadable => {
+                let why = if self.lacks_root_key(&account).await { NO_ROOT_KEY } else { UNREADABLE };
+                self.note_reading(account, version, Some(why)).await;
+            }
+            Ok(_) if was_unreadable(&account, self.clock.now()) => self.note_reading(account, version, None).await,
+            _ => {}
         }
         decoded.map(Arc::new)
     }
@@ -118,11 +135,10 @@ impl Accounts {
         Ok(Linked { account, version, access: Arc::new(access), data_key })
     }
 
-    /// Shows on the account that its record was tampered with or lost its key; best effort.
-    async fn flag_unreadable(&self, mut account: Account, version: u64) {
-        let sentence = "The stored credential does not open: the record was moved or changed, or its key is gone.";
-        if account.last_error.as_deref() != Some(sentence) {
-            account.last_error = Some(sentence.to_owned());
+    /// Shows on the account why it does not open, or that it does again; best effort.
+    async fn note_reading(&self, mut account: Account, version: u64, why: Option<&str>) {
+        if account.last_error.as_deref() != why {
+            account.last_error = why.map(str::to_owned);
             account.updated_at = self.clock.now();
             if let Err(error) = self.records.update(&account, version).await {
                 tracing::warn!(account = %account.id, %error, "could not flag the account");
@@ -245,6 +261,12 @@ fn report_loss(account: &Account, had: u64, has: u64) {
     metrics::counter!(LOSSES).increment(1);
     let (account, generation) = (account.id, account.generation);
     tracing::error!(%account, generation, had, has, "the store lost an acknowledged write of this account; look at its replication");
+}
+
+/// Whether the account still shows, after a while, that it does not open. Nodes that differ about it must not take turns.
+fn was_unreadable(account: &Account, now: Timestamp) -> bool {
+    let is_flagged = account.last_error.as_deref().is_some_and(|said| [NO_ROOT_KEY, UNREADABLE].contains(&said));
+    is_flagged && now.duration_since(account.updated_at) > FLAGGED
 }
 
 fn reauth(account: &Account) -> Error {

@@ -109,6 +109,11 @@ impl Expiry<Stale, Flight> for Lifetimes {
 }
 
 impl Renewals {
+    /// Lets go of flights that have landed: they hold what came of them.
+    pub(super) async fn evict(&self) {
+        self.flights.run_pending_tasks().await;
+    }
+
     /// Forgets that a new token was in vain for the connector's own requests; whether it was.
     pub(super) async fn give_another_chance(&self, access: &Access) -> bool {
         self.in_vain.remove(&(access.account, access.generation, CallOf::Connector)).await.is_some()

@@ -33,6 +33,9 @@ use crate::{
 const US: HeaderValue = HeaderValue::from_static(concat!("rollcall/", env!("CARGO_PKG_VERSION")));
 /// Codings that `decode` reads.
 const ENCODINGS: HeaderValue = HeaderValue::from_static("gzip, br");
+/// How long a connection may wait; the client looks this often, so that it may be twice as long. Its buffers hold the
+/// credential it sent last, which a minute without calls must not outlast.
+const IDLE: Duration = Duration::from_secs(25);
 /// Connections kept per host.
 const IDLE_PER_HOST: usize = 16;
 /// Header fields an answer may have, and hyper's own bound on their bytes stands beside it.
@@ -307,7 +310,7 @@ fn build(config: rustls::ClientConfig, names: Names, proxy: Option<&EgressProxy>
         .http1_max_headers(MAX_HEADERS)
         .tcp_nodelay(true)
         .connect_timeout(CONNECT_TIMEOUT)
-        .pool_idle_timeout(Duration::from_secs(60))
+        .pool_idle_timeout(IDLE)
         .pool_max_idle_per_host(IDLE_PER_HOST);
     let builder = match proxy {
         Some(proxy) => builder.proxy(proxy.for_reqwest().map_err(broken)?),

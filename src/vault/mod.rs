@@ -8,13 +8,15 @@ mod cipher;
 mod envelope;
 mod hygiene;
 mod ring;
+mod ring_change;
+mod seals;
 mod system;
 mod token_text;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use zeroize::Zeroizing;
 
-pub use envelope::{DataKey, Place, Vault, wrapping_key_id};
+pub use envelope::{DataKey, NewDataKey, Place, Vault, wrapping_key_id};
 pub use hygiene::harden_process;
 pub use ring::{FileStamp, KeyRing, RingError};
 pub use system::{RequestMark, SystemKeys, SystemKeysError, same_secret};

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    fmt,
+    fmt::{self, Write as _},
     fs::{self, File, OpenOptions},
     io::{Read, Write},
     os::unix::fs::{MetadataExt, OpenOptionsExt},
@@ -23,6 +23,7 @@ const MAX_FILE: u64 = 256 * 1024;
 pub struct KeyRing {
     primary: (String, KeyBytes),
     others: BTreeMap<String, KeyBytes>,
+    made: BTreeMap<String, jiff::Timestamp>,
 }
 
 /// Why a ring cannot be used; start-up ends with its text.
@@ -40,18 +41,17 @@ pub struct FileStamp(Option<[u8; 32]>);
 /// The file, as written.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RingFile {
+pub(super) struct RingFile {
     version: u64,
-    primary: String,
-    keys: Vec<KeyFile>,
+    pub(super) primary: String,
+    pub(super) keys: Vec<KeyFile>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct KeyFile {
-    id: String,
-    #[serde(rename = "created_at")]
-    _created_at: jiff::Timestamp,
+pub(super) struct KeyFile {
+    pub(super) id: String,
+    created_at: jiff::Timestamp,
     key: Secret,
 }
 
@@ -63,17 +63,13 @@ impl KeyRing {
 
     /// Makes a new ring with one random key and writes it, mode 0600, never over an existing file.
     pub fn create(path: &Path, now: jiff::Timestamp) -> Result<KeyRing, RingError> {
-        let key = loop {
-            let key = KeyBytes::random();
-            if sample(key.bytes(), &encode(&key)).is_none() {
-                break key;
-            }
-        };
-        write_new(path, "k1", &key, now).map_err(|error| match error.kind() {
+        let file = RingFile { version: 1, primary: "k1".to_owned(), keys: vec![KeyFile::random("k1".to_owned(), now)] };
+        let text = file.text();
+        write_new(path, text.as_bytes()).map_err(|error| match error.kind() {
             std::io::ErrorKind::AlreadyExists => unusable(path, "exists already and is never overwritten"),
             _ => unusable(path, &format!("cannot be written: {error}")),
         })?;
-        Ok(KeyRing { primary: ("k1".to_owned(), key), others: BTreeMap::new() })
+        parse(text.as_bytes()).map_err(|text| unusable(path, &text))
     }
 
     /// The ring of the file if the file is not what it was at `last`, which is brought up to date. Each state of a file is
@@ -99,6 +95,11 @@ impl KeyRing {
     /// Every key's id, the primary first.
     pub fn ids(&self) -> impl Iterator<Item = &str> {
         std::iter::once(self.primary_id()).chain(self.others.keys().map(String::as_str))
+    }
+
+    /// When the key of this id was made, as the file says.
+    pub fn created_at(&self, id: &str) -> Option<jiff::Timestamp> {
+        self.made.get(id).copied()
     }
 
     /// The key that writes, with its id.
@@ -129,19 +130,69 @@ pub(super) fn is_key_id(id: &str) -> bool {
     (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
 }
 
-fn unusable(path: &Path, text: &str) -> RingError {
+impl RingFile {
+    /// Reads the form; whether it is a ring that can be used is for [`parse`] to say.
+    pub(super) fn read(content: &[u8]) -> Result<RingFile, String> {
+        serde_json::from_slice(content).map_err(|error| explain(content, &error))
+    }
+
+    /// The file's text, in memory that is wiped.
+    pub(super) fn text(&self) -> Zeroizing<String> {
+        // Sized once: growing would leave copies of the keys behind.
+        let length =
+            128 + self.primary.len() + self.keys.iter().map(|key| 128 + key.id.len() + key.key.expose().len()).sum::<usize>();
+        let mut text = Zeroizing::new(String::with_capacity(length));
+        let mut write = |part: fmt::Arguments<'_>| text.write_fmt(part).is_ok();
+        write(format_args!("{{\n  \"version\": 1,\n  \"primary\": \"{}\",\n  \"keys\": [\n", self.primary));
+        for (at, KeyFile { id, created_at, key }) in self.keys.iter().enumerate() {
+            let end = if at + 1 < self.keys.len() { "," } else { "" };
+            let key = key.expose();
+            write(format_args!("    {{ \"id\": \"{id}\", \"created_at\": \"{created_at}\", \"key\": \"{key}\" }}{end}\n"));
+        }
+        write(format_args!("  ]\n}}\n"));
+        text
+    }
+}
+
+impl KeyFile {
+    /// A new random key of this id.
+    pub(super) fn random(id: String, now: jiff::Timestamp) -> KeyFile {
+        loop {
+            let key = KeyBytes::random();
+            let text = Secret::new(STANDARD.encode(key.bytes()));
+            if sample(key.bytes(), text.expose()).is_none() {
+                let created_at = jiff::Timestamp::from_second(now.as_second()).unwrap_or(now);
+                return KeyFile { id, created_at, key: text };
+            }
+        }
+    }
+}
+
+pub(super) fn unusable(path: &Path, text: &str) -> RingError {
     RingError::Unusable(format!("the key file {} {text}", path.display()))
 }
 
 fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
-    let gone = |error: std::io::Error| match error.kind() {
+    content(path, &open(path)?)
+}
+
+fn gone(error: std::io::Error) -> String {
+    match error.kind() {
         std::io::ErrorKind::NotFound => "does not exist; give the file this store was made with".to_owned(),
         _ => format!("cannot be read: {error}"),
-    };
+    }
+}
+
+/// The file, open for reading.
+pub(super) fn open(path: &Path) -> Result<File, String> {
     if !fs::metadata(path).map_err(gone)?.is_file() {
         return Err("is not a regular file".to_owned());
     }
-    let file = File::open(path).map_err(gone)?;
+    File::open(path).map_err(gone)
+}
+
+/// What it holds, unless others can use it.
+pub(super) fn content(path: &Path, file: &File) -> Result<Zeroizing<Vec<u8>>, String> {
     let metadata = file.metadata().map_err(gone)?;
     let mode = metadata.mode() & 0o777;
     if mode & 0o077 != 0 {
@@ -156,20 +207,25 @@ fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
     Ok(content)
 }
 
-fn parse(content: &[u8]) -> Result<KeyRing, String> {
-    let file: RingFile = serde_json::from_slice(content).map_err(|error| explain(content, &error))?;
+/// The ring of a file's content, if it is one that can be used.
+pub(super) fn parse(content: &[u8]) -> Result<KeyRing, String> {
+    let file = RingFile::read(content)?;
+    if content.len() as u64 > MAX_FILE {
+        return Err(format!("would be larger than {MAX_FILE} bytes"));
+    }
     if file.version != 1 {
         return Err(format!("has version {}; this program reads version 1", file.version));
     }
     if file.keys.is_empty() {
         return Err("has no keys; it needs at least one".to_owned());
     }
-    let mut keys = BTreeMap::new();
+    let (mut keys, mut made) = (BTreeMap::new(), BTreeMap::new());
     for entry in &file.keys {
         if !is_key_id(&entry.id) {
             return Err("has a key whose id is not 1 to 64 of A-Z, a-z, 0-9, `.`, `_`, `-`".to_owned());
         }
         let key = decode(entry).map_err(|text| format!("has a key `{}` {text}", entry.id))?;
+        made.insert(entry.id.clone(), entry.created_at);
         if keys.insert(entry.id.clone(), key).is_some() {
             return Err(format!("has the key id `{}` twice", entry.id));
         }
@@ -178,7 +234,7 @@ fn parse(content: &[u8]) -> Result<KeyRing, String> {
         let ids: Vec<_> = file.keys.iter().map(|k| k.id.as_str()).collect();
         format!("names a primary key it does not have; its keys are: {}", ids.join(", "))
     })?;
-    Ok(KeyRing { primary, others: keys })
+    Ok(KeyRing { primary, others: keys, made })
 }
 
 /// Says what is wrong with the form, never with the content's own words: they could be a key.
@@ -228,20 +284,16 @@ fn sample(key: &[u8; KEY_LEN], text: &str) -> Option<&'static str> {
     }
 }
 
-fn encode(key: &KeyBytes) -> Zeroizing<String> {
-    Zeroizing::new(STANDARD.encode(key.bytes()))
-}
-
-fn write_new(path: &Path, id: &str, key: &KeyBytes, now: jiff::Timestamp) -> std::io::Result<()> {
-    let text = Zeroizing::new(format!(
-        "{{\n  \"version\": 1,\n  \"primary\": \"{id}\",\n  \"keys\": [\n    {{ \"id\": \"{id}\", \"created_at\": \"{now:.0}\", \"key\": \"{}\" }}\n  ]\n}}\n",
-        encode(key).as_str()
-    ));
+fn write_new(path: &Path, text: &[u8]) -> std::io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).inspect_err(|_| {
+    file.write_all(text).and_then(|()| file.sync_all()).inspect_err(|_| {
         // Half a ring must not stand in the way of the next try.
         let _ = fs::remove_file(path);
     })?;
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(folder)?.sync_all()
+    File::open(folder_of(path))?.sync_all()
+}
+
+/// The folder a file lies in; a bare name lies in the working folder.
+pub(super) fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }

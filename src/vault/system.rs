@@ -71,22 +71,20 @@ impl SystemKeys {
         let mut plain = Zeroizing::new(Vec::with_capacity(2 * KEY_LEN));
         plain.extend_from_slice(self.token_pepper.bytes());
         plain.extend_from_slice(self.cursor_key.bytes());
-        let mut out = vec![VERSION];
-        out.extend_from_slice(&check_value(ring.primary().1));
-        out.extend_from_slice(&seal_with_ring(ring, bound(), &plain));
-        out
+        seal_plain(ring, &plain)
+    }
+
+    /// The stored form under the ring's present primary key, whatever keys it holds; none when it is already.
+    pub fn reseal(ring: &KeyRing, sealed: &[u8]) -> Result<Option<Vec<u8>>, SystemKeysError> {
+        if SystemKeys::sealed_by(sealed) == Some(ring.primary_id()) {
+            return Ok(None);
+        }
+        Ok(Some(seal_plain(ring, &open_plain(ring, sealed)?)))
     }
 
     /// Opens the stored form.
     pub fn open(ring: &KeyRing, sealed: &[u8]) -> Result<SystemKeys, SystemKeysError> {
-        let [VERSION, rest @ ..] = sealed else { return Err(SystemKeysError::Damaged) };
-        let (check, wrapped) = rest.split_first_chunk::<CHECK_LEN>().ok_or(SystemKeysError::Damaged)?;
-        let id = wrapping_key_id(wrapped).ok_or(SystemKeysError::Damaged)?;
-        let key = ring.key(id).ok_or_else(|| SystemKeysError::WrongRing(OpenError::UnknownKey(id.to_owned())))?;
-        if !same_secret(&check_value(key), check) {
-            return Err(SystemKeysError::WrongRing(OpenError::Refused));
-        }
-        let plain = open_with_ring(ring, bound(), wrapped).map_err(|_| SystemKeysError::Damaged)?;
+        let plain = open_plain(ring, sealed)?;
         let (pepper, cursor) = plain.split_at_checked(KEY_LEN).ok_or(SystemKeysError::Damaged)?;
         match (KeyBytes::copied(pepper), KeyBytes::copied(cursor)) {
             (Some(token_pepper), Some(cursor_key)) => Ok(SystemKeys::of(token_pepper, cursor_key)),
@@ -201,6 +199,24 @@ pub fn same_secret(a: &[u8], b: &[u8]) -> bool {
 
 fn bound() -> Bound {
     Bound::new("rollcall/system-keys", VERSION)
+}
+
+fn seal_plain(ring: &KeyRing, plain: &[u8]) -> Vec<u8> {
+    let mut out = vec![VERSION];
+    out.extend_from_slice(&check_value(ring.primary().1));
+    out.extend_from_slice(&seal_with_ring(ring, bound(), plain));
+    out
+}
+
+fn open_plain(ring: &KeyRing, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, SystemKeysError> {
+    let [VERSION, rest @ ..] = sealed else { return Err(SystemKeysError::Damaged) };
+    let (check, wrapped) = rest.split_first_chunk::<CHECK_LEN>().ok_or(SystemKeysError::Damaged)?;
+    let id = wrapping_key_id(wrapped).ok_or(SystemKeysError::Damaged)?;
+    let key = ring.key(id).ok_or_else(|| SystemKeysError::WrongRing(OpenError::UnknownKey(id.to_owned())))?;
+    if !same_secret(&check_value(key), check) {
+        return Err(SystemKeysError::WrongRing(OpenError::Refused));
+    }
+    open_with_ring(ring, bound(), wrapped).map_err(|_| SystemKeysError::Damaged)
 }
 
 fn cursor_bound(bound: &[u8]) -> Bound {

@@ -1,5 +1,7 @@
 //! What calls about the gateway's own objects ask for.
 
+use jiff::SignedDuration;
+
 use super::{Pair, Pairs, Query, grammar::wrong};
 use crate::{error::Result, model::AccountStatus, service::ListAccounts};
 
@@ -8,6 +10,9 @@ pub const DEFAULT_LIMIT: usize = 100;
 
 /// The largest page of a platform list.
 pub const MAX_LIMIT: usize = 5000;
+
+/// The oldest data key anybody asks for, days.
+pub const MOST_DAYS: u32 = 36_500;
 
 /// A call without parameters.
 #[derive(Debug, Default)]
@@ -88,6 +93,35 @@ fn take_integration_name(pairs: &mut Pairs) -> Result<Option<String>> {
         return Err(wrong("integration.name", "is given more than once"));
     }
     Ok(dotted.or(nested))
+}
+
+/// What of the keys is wanted.
+#[derive(Debug)]
+pub struct KeyQuery {
+    /// Data keys older than this are counted; none when nothing is to be counted.
+    pub older_than: Option<SignedDuration>,
+}
+
+/// Older data keys are counted from here when nothing else is asked for.
+const OLD_DAYS: u32 = 365;
+
+impl Query for KeyQuery {
+    const NAMES: &'static [&'static str] = &["count", "older_than_days"];
+
+    fn take(pairs: &mut Pairs) -> Result<Self> {
+        let count = pairs.take_choice("count", &[("true", true), ("false", false)])?.unwrap_or(true);
+        let days = pairs.take_one("older_than_days")?.map(|text| days("older_than_days", &text)).transpose()?;
+        let older_than = days.unwrap_or(SignedDuration::from_hours(i64::from(OLD_DAYS) * 24));
+        Ok(Self { older_than: count.then_some(older_than) })
+    }
+}
+
+fn days(name: &str, text: &str) -> Result<SignedDuration> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    match text.parse::<u32>() {
+        Ok(days) if digits && days <= MOST_DAYS => Ok(SignedDuration::from_hours(i64::from(days) * 24)),
+        _ => Err(wrong(name, &format!("takes a whole number of days from 0 to {MOST_DAYS}"))),
+    }
 }
 
 /// The list of connectors.

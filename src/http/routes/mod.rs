@@ -9,6 +9,7 @@ pub mod environment_integration;
 pub mod health;
 pub mod integrated_account;
 pub mod integration;
+pub mod key;
 pub mod log;
 pub mod passthrough;
 pub mod proxy;
@@ -77,5 +78,6 @@ pub fn documented(config: &mut ServiceConfig) {
     config.service(proxy_write::delete_proxy_resource).service(proxy_write::run_proxy_method);
     config.service(tools::list_integration_tools).service(tools::list_account_tools);
     config.service(batch::run_batch).service(log::list_log);
+    config.service(key::get_keys).service(key::rewrap_keys);
     config.service(documents::get_openapi).service(documents::list_error_pages).service(documents::get_error_page);
 }

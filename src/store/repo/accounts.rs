@@ -6,7 +6,11 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{account_slot, batch, decode, delete, encode, index, key, put, single};
+use super::{
+    account_slot, batch,
+    data_keys::{DataKeys, FORMER, KeyUse, USE},
+    decode, delete, encode, index, key, put, single,
+};
 use crate::{
     model::{Account, AccountId, EnvironmentId},
     store::{Batch, Expect, Hold, Store, StoreError, Write},
@@ -17,16 +21,16 @@ pub(super) const DATA_KEY: &str = "data-key";
 /// Says that a sweep took this id out of its list; an interrupted `create` must not finish after that.
 pub(super) const SWEPT: &str = "swept";
 /// The access token in force, and the lock under which another one is got.
-const TOKEN: &str = "token";
+pub(super) const TOKEN: &str = "token";
 /// Says that another one is being got with a refresh token, before the vendor is asked.
-const INTENT: &str = "token-intent";
+pub(super) const INTENT: &str = "token-intent";
 /// The refresh token before the one in force, until that one's access token has worked.
-const PREVIOUS: &str = "token-previous";
+pub(super) const PREVIOUS: &str = "token-previous";
 /// How long the right to get a token outlives the node that has it. Vendors that are patient with a used refresh token are so
 /// for half a minute: another node must try it again before that.
 pub const TOKEN_LEASE: Duration = Duration::from_secs(15);
 const SWEPT_FOR: Duration = Duration::from_secs(300);
-const KIND: &str = "account/";
+pub(super) const KIND: &str = "account/";
 /// Values removed at once; each may be a snapshot chunk.
 const ERASE: usize = 16;
 
@@ -73,6 +77,7 @@ impl Accounts {
         let writes = [
             put(RECORD, encode(account)?, Expect::Absent),
             put(DATA_KEY, Bytes::copy_from_slice(wrapped_key), Expect::Absent),
+            put(USE, encode(&unused(account))?, Expect::Any),
             Write::Check { name: SWEPT.into(), expect: Expect::Absent },
         ];
         let writes = writes.into_iter().chain(token.map(|token| put(TOKEN, token, Expect::Any))).collect();
@@ -94,6 +99,11 @@ impl Accounts {
     /// Whether the account stands behind this wall, to be asked first.
     pub async fn listed(&self, environment: EnvironmentId, account: AccountId) -> Result<bool, StoreError> {
         index::has(&*self.store, environment, format!("{KIND}{account}")).await
+    }
+
+    /// The same accounts' data keys.
+    pub fn data_keys(&self) -> DataKeys {
+        DataKeys::new(self.store.clone())
     }
 
     /// The wrapped data key.
@@ -118,6 +128,8 @@ impl Accounts {
         let writes = vec![
             put(RECORD, encode(account)?, Expect::Version(expected)),
             put(DATA_KEY, Bytes::copy_from_slice(wrapped_key), Expect::Any),
+            put(USE, encode(&unused(account))?, Expect::Any),
+            delete(FORMER),
             token.map_or_else(|| delete(TOKEN), |token| put(TOKEN, token, Expect::Any)),
             delete(INTENT),
             delete(PREVIOUS),
@@ -202,7 +214,7 @@ impl Accounts {
     pub async fn delete(&self, account: AccountId, environment: EnvironmentId) -> Result<bool, StoreError> {
         let slot = account_slot(account);
         let existed = self.version_of(account).await?.is_some();
-        self.store.commit(batch(slot.clone(), vec![delete(RECORD), delete(DATA_KEY)])).await?;
+        self.store.commit(batch(slot.clone(), vec![delete(RECORD), delete(DATA_KEY), delete(FORMER)])).await?;
         loop {
             let left = self.store.scan(&slot, "", None, ERASE).await?;
             if left.is_empty() {
@@ -258,4 +270,9 @@ impl Accounts {
             Err(error) => Err(error),
         }
     }
+}
+
+/// Of the data key that comes with a new credential.
+fn unused(account: &Account) -> KeyUse {
+    KeyUse { made_at: Some(account.updated_at), seals: 0 }
 }

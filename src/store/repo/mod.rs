@@ -8,6 +8,7 @@ mod accounts;
 mod authorizations;
 mod blobs;
 mod buckets;
+mod data_keys;
 mod idempotency;
 mod index;
 mod installation;
@@ -25,6 +26,7 @@ pub use self::{
     authorizations::Authorizations,
     blobs::Blobs,
     buckets::Buckets,
+    data_keys::{DataKeys, KeyUse, NewKey},
     idempotency::Idempotency,
     installation::{Environment, Installation},
     installs::Installs,
@@ -39,7 +41,7 @@ use crate::model::{AccountId, EnvironmentId};
 /// What a caller knows the object by that this name is of.
 pub(super) fn in_words(name: &str) -> &'static str {
     match name {
-        accounts::RECORD | accounts::DATA_KEY | accounts::SWEPT => "The account",
+        accounts::RECORD | accounts::DATA_KEY | accounts::SWEPT | data_keys::USE => "The account",
         tokens::RECORD => "The API token",
         _ if name.starts_with(installs::KIND) => "The installed connector",
         _ if name.starts_with(installation::ENVIRONMENT) => "The environment",

@@ -20,8 +20,8 @@ use crate::upstream::{Access, Failure, load::Permit};
 
 /// Connections kept per host and worker.
 const MAX_IDLE: usize = 256;
-/// How long a connection may wait.
-const IDLE: Duration = Duration::from_secs(60);
+/// How long a connection may wait. Its buffers hold the credential it sent last, which a minute without calls must not outlast.
+const IDLE: Duration = Duration::from_secs(40);
 /// How often those that waited too long are looked for.
 const SWEEP: Duration = Duration::from_secs(15);
 

@@ -63,6 +63,7 @@ const CRATES: &[(&str, &[&str])] = &[
     // Cryptography; Commander's encrypted answers are the one protocol that needs a cipher, pins need a digest.
     ("aws_lc_rs", &["vault", "upstream/trust", "upstream/transport/keeper_commander", "sandbox/keeper_commander"]),
     ("secrecy", &["model", "vault"]),
+    ("zeroizing_alloc", &["main"]),
     ("subtle", &["vault"]),
     ("zeroize", &["model", "vault", "upstream", "service", "config", "app", "cli"]),
     // Files of connectors.

@@ -83,6 +83,7 @@ const ENTRIES: &[(&str, Id, bool, Option<&str>)] = &[
     ("GET /integration/{slug_or_id}", Id::None, false, None),
     ("GET /integration/{slug_or_id}/capabilities", Id::None, false, None),
     ("GET /integration/{slug_or_id}/tools", Id::None, false, None),
+    ("GET /key", Id::None, false, None),
     ("GET /log", Id::None, false, None),
     ("GET /metrics", Id::None, false, None),
     ("GET /openapi.json", Id::None, false, None),
@@ -132,6 +133,7 @@ const ENTRIES: &[(&str, Id, bool, Option<&str>)] = &[
         false,
         Some(r#"{"integrated_account_id": "x", "resources": [{"resource": "users", "method": "list"}]}"#),
     ),
+    ("POST /key/rewrap", Id::None, false, Some("{}")),
     ("POST /integrated-account", Id::None, false, Some(r#"{"tenant_id": "t", "authentication_method": "bearer"}"#)),
 ];
 

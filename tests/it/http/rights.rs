@@ -32,6 +32,7 @@ GET /integration ReadAccounts
 GET /integration/{slug_or_id} ReadAccounts
 GET /integration/{slug_or_id}/capabilities ReadAccounts
 GET /integration/{slug_or_id}/tools ReadAccounts
+GET /key Admin
 GET /log Admin
 GET /metrics -
 GET /openapi.json -
@@ -69,6 +70,7 @@ POST /batch-request AnyToken
 POST /environment Admin
 POST /environment-integration Admin
 POST /integrated-account WriteAccounts
+POST /key/rewrap Admin
 POST /proxy/{resource} WriteProxy
 POST /proxy/{resource}/{id} WriteProxy
 POST /unified/user-directory/groups WriteDirectory

@@ -3,6 +3,7 @@
 mod authorize;
 mod idempotency;
 mod oauth_apps;
+mod keys;
 mod request_log;
 
 use std::{sync::Arc, time::Duration};

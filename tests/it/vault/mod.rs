@@ -6,6 +6,7 @@ mod debug;
 mod exposure;
 mod hygiene;
 mod ring;
+mod rotation;
 mod settings;
 mod system_keys;
 mod token_text;

@@ -13,6 +13,7 @@ mod vault {
     mod debug;
     mod hygiene;
     mod ring;
+    mod rotation;
     mod system_keys;
     mod token_text;
 

@@ -32,7 +32,7 @@ use crate::{
 };
 
 /// What an earlier refresh token is bound to.
-const PREVIOUS: &str = "oauth.previous_refresh_token";
+pub(super) const PREVIOUS_REFRESH_TOKEN: &str = "oauth.previous_refresh_token";
 /// Why an account must be linked again although nobody revoked anything.
 pub const OUTCOME_UNKNOWN: &str = "refresh_outcome_unknown";
 /// How long a token that the store does not take is held in memory.
@@ -213,13 +213,13 @@ impl Accounts {
 
     async fn previous(&self, linked: &Linked) -> Result<Option<Secret>> {
         let Some(sealed) = self.records.previous_token(linked.account.id).await? else { return Ok(None) };
-        let opened = linked.data_key.open(place(&linked.account, PREVIOUS), &sealed).ok();
+        let opened = linked.data_key.open(place(&linked.account, PREVIOUS_REFRESH_TOKEN), &sealed).ok();
         Ok(opened.and_then(|plain| std::str::from_utf8(&plain).ok().map(|text| Secret::new(text.to_owned()))))
     }
 }
 
 fn seal_previous(account: &Account, key: &DataKey, refresh: &Secret) -> Bytes {
-    key.seal(place(account, PREVIOUS), refresh.expose().as_bytes()).into()
+    key.seal(place(account, PREVIOUS_REFRESH_TOKEN), refresh.expose().as_bytes()).into()
 }
 
 fn unknown(failure: Option<Failure>) -> Error {

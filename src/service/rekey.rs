@@ -11,6 +11,7 @@ use futures_util::{StreamExt, stream};
 use super::{
     accounts::Accounts,
     credential::{place, reseal_fields, unreadable},
+    refresh::PREVIOUS_REFRESH_TOKEN,
 };
 use crate::{
     connector::ACCESS_TOKEN,
@@ -112,14 +113,21 @@ impl Accounts {
             let Ok(sealed) = reseal_fields(&account, &old, &new.key) else {
                 return Ok(left(id, "its fields do not open"));
             };
+            // Whoever goes on after a crash must find what was begun as it was.
+            if self.records.token_intent(id).await?.is_some() {
+                return Ok(left(id, "a refresh token of it was used, and how that ended is not known yet"));
+            }
+            let anew = |field, sealed: &Bytes| reseal(&account, field, (&old, &new.key), sealed);
             let token = self.records.token(id).await?;
-            let token = token.map(|(sealed, version)| (reseal_token(&account, (&old, &new.key), &sealed), version));
+            let token = token.map(|(sealed, version)| (anew(ACCESS_TOKEN, &sealed), version));
+            let previous = self.records.previous_token(id).await?.map(|sealed| anew(PREVIOUS_REFRESH_TOKEN, &sealed));
             let account = Account { sealed, ..account };
             let new = NewKey {
                 account: (&account, version),
                 wrapped: (&new.wrapped, wrapped_at),
                 former: &new.former,
                 token,
+                previous,
                 now: self.clock.now(),
             };
             match data_keys.replace(new, hold).await {
@@ -169,9 +177,9 @@ fn left(account: AccountId, why: &str) -> Outcome {
 }
 
 /// A token that does not open is of an earlier credential, and as good as none: it stays what it is.
-fn reseal_token(account: &Account, (old, new): (&DataKey, &DataKey), sealed: &Bytes) -> Bytes {
-    match old.open(place(account, ACCESS_TOKEN), sealed) {
-        Ok(plain) => new.seal(place(account, ACCESS_TOKEN), &plain).into(),
+fn reseal(account: &Account, field: &str, (old, new): (&DataKey, &DataKey), sealed: &Bytes) -> Bytes {
+    match old.open(place(account, field), sealed) {
+        Ok(plain) => new.seal(place(account, field), &plain).into(),
         Err(_) => sealed.clone(),
     }
 }

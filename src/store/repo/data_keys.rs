@@ -43,6 +43,8 @@ pub struct NewKey<'a> {
     pub former: &'a [u8],
     /// The access token, sealed anew, and the version it was read at.
     pub token: Option<(Bytes, u64)>,
+    /// The refresh token before it, sealed anew.
+    pub previous: Option<Bytes>,
     /// When.
     pub now: Timestamp,
 }
@@ -101,6 +103,8 @@ impl DataKeys {
             Write::Put { name: FORMER.into(), value: former, ttl: Some(FORMER_LIFE), expect: Expect::Any },
             put(USE, encode(&KeyUse { made_at: Some(new.now), seals: 0 })?, Expect::Any),
             token,
+            new.previous.map_or_else(|| delete(PREVIOUS), |previous| put(PREVIOUS, previous, Expect::Any)),
+            Write::Check { name: INTENT.into(), expect: Expect::Absent },
         ];
         let batch = Batch { fence: Some(hold.clone()), ..batch(account_slot(account.id), writes) };
         self.store.commit(batch).await.map(|_| ())

@@ -13,8 +13,8 @@ use crate::{
     connector::{Catalog, Overlay, Problem},
     model::{Clock, EnvironmentId, Scope, Scopes, Secret, Tasks},
     service::{
-        Accounts, Administrator, Directory, Idempotency, NewToken, Opened, Passthrough, PlatformCursors, Rates, RequestLog,
-        Services, Snapshots, Tokens,
+        Accounts, Administrator, Backups, Directory, Idempotency, NewToken, Opened, Passthrough, PlatformCursors, Rates,
+        RequestLog, Services, Snapshots, Tokens,
     },
     store::{
         Store, StoreError,
@@ -89,11 +89,13 @@ impl Core {
         let store = open_store(settings, clock.clone()).await?;
         let warnings = store.health().await?.warnings;
         let installation = repo::Installation::new(store.clone());
+        installation.check().await?;
         let (ring, stamp, made_ring) = match kept_ring {
             Some((ring, stamp)) => (ring, stamp, false),
             None => make_ring(settings, &installation, clock.as_ref()).await?,
         };
         let keys = Arc::new(system_keys(&installation, &ring).await?);
+        installation.note_format().await?;
         let environment = installation.default_environment(clock.now()).await?.id;
         let ring = Arc::new(ArcSwap::from_pointee(ring));
         let tasks = Tasks::default();
@@ -103,7 +105,8 @@ impl Core {
         let log = Arc::new(RequestLog::new(repo::Log::new(store.clone()), keys.clone(), clock.clone(), environment));
         let rates = Rates::new(store.clone(), settings.token_limit, settings.account_limit);
         let vault = Arc::new(Vault::new(ring.clone()));
-        let services = services(store, catalog, vault, guard.clone(), keys, clock, tasks.clone(), tokens, (log, rates));
+        let backups = Backups::new(store.clone(), clock.clone(), environment);
+        let services = services(store, catalog, vault, guard.clone(), keys, clock, tasks.clone(), tokens, (log, rates, backups));
         Ok(Core {
             services: Arc::new(services),
             guard,
@@ -198,7 +201,7 @@ fn services(
     clock: Arc<dyn Clock>,
     tasks: Tasks,
     tokens: Tokens,
-    (log, rates): (Arc<RequestLog>, Rates),
+    (log, rates, backups): (Arc<RequestLog>, Rates, Backups),
 ) -> Services {
     let upstream = Arc::new(Upstream::new(guard.clone(), store.clone()));
     let records = repo::Accounts::new(store.clone());
@@ -210,7 +213,7 @@ fn services(
     let directory = Directory::new(accounts.clone(), upstream.clone(), snapshots, blobs, keys.clone(), clock);
     let idempotency = Idempotency::new(repo::Idempotency::new(store.clone()), keys, tasks.clone());
     let passthrough = Passthrough { accounts: accounts.clone(), upstream, tasks };
-    Services { tokens, accounts, directory, passthrough, rates, idempotency, log, cursors, catalog, store }
+    Services { tokens, accounts, directory, passthrough, rates, idempotency, log, backups, cursors, catalog, store }
 }
 
 fn guard(settings: &Settings, own: &[String]) -> Result<Guard, StartError> {
@@ -223,7 +226,8 @@ fn guard(settings: &Settings, own: &[String]) -> Result<Guard, StartError> {
     Ok(guard)
 }
 
-async fn open_store(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Arc<dyn Store>, StartError> {
+/// The store of the settings, made where it is embedded and missing.
+pub async fn open_store(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Arc<dyn Store>, StartError> {
     match &settings.store {
         StoreSetting::Embedded(folder) => Ok(Arc::new(Metered::new(Arc::new(Embedded::open(folder, clock)?), "embedded"))),
         StoreSetting::Redis(address) => {

@@ -157,6 +157,7 @@ async fn link(services: &Services, environment: EnvironmentId, kind: Kind, sandb
         context,
         is_sandbox: true,
         id: kept.map(|account| account.id),
+        must_be_new: false,
     };
     let (account, _) = services.accounts.import(environment, new).await?;
     Ok(Linked { id: account.id, integration: account.connector.to_string(), tenant_id: account.tenant_id })

@@ -1,6 +1,7 @@
 //! The product: what the ways in call. No web server, no network client here.
 
 pub mod accounts;
+pub mod backup;
 mod change;
 mod context;
 mod credential;
@@ -30,6 +31,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 pub use accounts::{Accounts, ChangeAccount, Linked, ListAccounts, NewAccount};
+pub use backup::Backups;
 pub use change::{ChangeAsk, Doing, VendorSaid, VendorWrite};
 pub use cursor::PlatformCursors;
 pub use directory::{Directory, ListPage, ListQuery, OneQuery, OneRecord, ResponseFormat};
@@ -67,6 +69,8 @@ pub struct Services {
     pub idempotency: Idempotency,
     /// What was asked in the last 14 days.
     pub log: Arc<RequestLog>,
+    /// The whole store, for the operator.
+    pub backups: Backups,
     /// Where lists of the gateway's own objects go on.
     pub cursors: PlatformCursors,
     /// The connectors; replaced when the overlay changes.

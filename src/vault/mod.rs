@@ -5,12 +5,14 @@
 
 mod bound;
 mod cipher;
+mod digest;
 mod envelope;
 mod hygiene;
 mod ring;
 mod system;
 mod token_text;
 
+pub use digest::Digest;
 pub use envelope::{DataKey, Place, Vault, wrapping_key_id};
 pub use hygiene::harden_process;
 pub use ring::{FileStamp, KeyRing, RingError};

@@ -19,7 +19,7 @@ const TOKEN: &str = "token";
 /// Longer than a token endpoint may take, and what is kept afterwards.
 const TOKEN_LEASE: Duration = Duration::from_secs(45);
 const SWEPT_FOR: Duration = Duration::from_secs(300);
-const KIND: &str = "account/";
+pub(super) const KIND: &str = "account/";
 /// Values removed at once; each may be a snapshot chunk.
 const ERASE: usize = 16;
 
@@ -44,8 +44,18 @@ impl Accounts {
             Write::Check { name: SWEPT.into(), expect: Expect::Absent },
         ];
         let writes = writes.into_iter().chain(token.map(|token| put(TOKEN, token, Expect::Any))).collect();
-        index::add(&*self.store, account.environment, format!("{KIND}{}", account.id)).await?;
-        Ok(single(&self.store.commit(batch(account_slot(account.id), writes)).await?))
+        let entry = format!("{KIND}{}", account.id);
+        index::add(&*self.store, account.environment, entry.clone()).await?;
+        match self.store.commit(batch(account_slot(account.id), writes)).await {
+            // An id that is taken in another environment must not stay in this one's list.
+            Err(StoreError::Conflict(name)) => {
+                if self.get(account.id).await?.is_some_and(|(there, _)| there.environment != account.environment) {
+                    index::remove(&*self.store, account.environment, entry).await?;
+                }
+                Err(StoreError::Conflict(name))
+            }
+            written => Ok(single(&written?)),
+        }
     }
 
     /// The account and its version.

@@ -109,6 +109,7 @@ async fn import(services: &Services, environment: EnvironmentId, vendor: SocketA
         context,
         is_sandbox: false,
         id: None,
+        must_be_new: false,
     };
     services.accounts.import(environment, new).await.unwrap().0.id.to_string()
 }

@@ -61,6 +61,7 @@ const ENTRIES: &[(&str, Id, bool, Option<&str>)] = &[
     ("DELETE /unified/user-directory/users/{id}", Id::Record, true, None),
     ("GET /api-token", Id::None, false, None),
     ("GET /api-token/{id}", Id::Token, false, None),
+    ("GET /backup", Id::None, false, None),
     ("GET /environment-integration", Id::None, false, None),
     ("GET /environment-integration/{id}", Id::Install, false, None),
     ("GET /errors", Id::None, false, None),

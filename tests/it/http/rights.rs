@@ -15,6 +15,7 @@ DELETE /unified/user-directory/role_assignments/{id} WriteDirectory
 DELETE /unified/user-directory/users/{id} WriteDirectory
 GET /api-token Admin
 GET /api-token/{id} Admin
+GET /backup Admin
 GET /environment-integration ReadAccounts
 GET /environment-integration/{id} ReadAccounts
 GET /errors -

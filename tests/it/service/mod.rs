@@ -60,6 +60,7 @@ async fn link(core: &Core, vendor: &Vendor) -> Arc<Linked> {
         context: vendor.context().as_object().unwrap().clone(),
         is_sandbox: false,
         id: None,
+        must_be_new: false,
     };
     let (account, _) = core.services.accounts.import(core.environment, new).await.unwrap();
     core.services.accounts.open(core.environment, &account.id.to_string()).await.unwrap()
@@ -225,6 +226,7 @@ async fn v_03_what_a_cursor_keeps_in_the_store_is_bound_to_that_cursor() {
         context: json!({"base_url": format!("http://127.0.0.1:{}", vendor.port), "token": SECRET}).as_object().unwrap().clone(),
         is_sandbox: false,
         id: None,
+        must_be_new: false,
     };
     let (account, _) = accounts.import(core.environment, new).await.unwrap();
     let linked = accounts.open(core.environment, &account.id.to_string()).await.unwrap();
@@ -286,6 +288,7 @@ async fn v_03_a_field_changed_in_the_store_makes_the_credential_unreadable() {
             .clone(),
         is_sandbox: false,
         id: None,
+        must_be_new: false,
     };
     let (account, _) = accounts.import(core.environment, new).await.unwrap();
     let (id, records) = (account.id.to_string(), repo::Accounts::new(core.services.store.clone()));
@@ -309,6 +312,7 @@ async fn a_walk_that_lost_many_companies_has_a_cursor_that_fits_a_url() {
         context: vendor.context().as_object().unwrap().clone(),
         is_sandbox: false,
         id: None,
+        must_be_new: false,
     };
     let (account, _) = core.services.accounts.import(core.environment, new).await.unwrap();
     let linked = core.services.accounts.open(core.environment, &account.id.to_string()).await.unwrap();

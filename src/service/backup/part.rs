@@ -115,6 +115,8 @@ pub struct PartReader<R> {
     input: R,
     part: Part,
     digest: Option<Digest>,
+    /// The digest of a file that was read to its end.
+    sha256: String,
     entries: u64,
     number: u64,
 }
@@ -122,7 +124,7 @@ pub struct PartReader<R> {
 impl<R: BufRead> PartReader<R> {
     /// Reads what it is; another file, and one that a newer release made, is refused.
     pub fn begin(input: R, part: Part) -> Result<(Self, Header), BackupError> {
-        let mut reader = Self { input, part, digest: Some(Digest::default()), entries: 0, number: 0 };
+        let mut reader = Self { input, part, digest: Some(Digest::default()), sha256: String::new(), entries: 0, number: 0 };
         let line = reader.line()?.ok_or_else(|| reader.file("is empty"))?;
         let First { rollcall_backup, header: form } = serde_json::from_slice::<First<Form>>(&line)
             .map_err(|_| reader.file("is not a file of a backup: its first line does not say so"))?;
@@ -151,13 +153,21 @@ impl<R: BufRead> PartReader<R> {
         Ok(Some(entry))
     }
 
+    /// Tells the file from every other one, once it was read to its end.
+    pub fn sha256(&self) -> &str {
+        &self.sha256
+    }
+
     fn end(&mut self, end: &End) -> Result<(), BackupError> {
         let found = self.digest.take().map(Digest::hex).unwrap_or_default();
         if end.entries != self.entries || end.sha256 != found {
             return Err(self.file("was changed after it was written: its content is not what its last line says"));
         }
         match self.line()? {
-            None => Ok(()),
+            None => {
+                self.sha256 = found;
+                Ok(())
+            }
             Some(_) => Err(self.file("goes on after its last line")),
         }
     }

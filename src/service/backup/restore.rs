@@ -66,7 +66,7 @@ struct Group {
 impl Checked {
     /// Reads both files to their ends and opens every account's credential with the ring. Changes nothing.
     pub fn read(data: impl BufRead, data_keys: impl BufRead, ring: Arc<KeyRing>) -> Result<Checked, BackupError> {
-        let (keys, of_keys) = read_keys(data_keys, &ring)?;
+        let (keys, of_keys, of_keys_sum) = read_keys(data_keys, &ring)?;
         let (mut data, header) = PartReader::begin(data, Part::Data)?;
         if header.installation != of_keys.installation {
             let text = format!("{} and {} are of different installations.", Part::Data, Part::DataKeys);
@@ -85,7 +85,7 @@ impl Checked {
         let system = system.ok_or_else(|| BackupError::File(format!("{} lacks the installation's own keys.", Part::DataKeys)))?;
         let system_keys = system.bytes()?;
         SystemKeys::open(&ring, &system_keys)?;
-        let mark = format!("{} {} {}", header.created_at, of_keys.created_at, header.installation);
+        let mark = format!("{} {of_keys_sum}", data.sha256());
         // A key without a record belongs to an account that is not in the data.
         let is_kept = |slot: &String| backup::account_of(slot).is_none() || kept.contains(slot);
         let keys = keys.into_iter().filter(|((slot, _), _)| is_kept(slot)).collect();
@@ -163,7 +163,7 @@ impl Checked {
 }
 
 /// The keys by slot. A ring that lacks one that wraps them is refused here.
-fn read_keys(input: impl BufRead, ring: &KeyRing) -> Result<(Keys, Header), BackupError> {
+fn read_keys(input: impl BufRead, ring: &KeyRing) -> Result<(Keys, Header, String), BackupError> {
     let (mut reader, header) = PartReader::begin(input, Part::DataKeys)?;
     let (mut keys, mut lacking, mut locked) = (HashMap::new(), BTreeSet::new(), 0_usize);
     while let Some(entry) = reader.entry()? {
@@ -179,7 +179,7 @@ fn read_keys(input: impl BufRead, ring: &KeyRing) -> Result<(Keys, Header), Back
         keys.insert((entry.slot.clone(), entry.name.clone()), entry);
     }
     if lacking.is_empty() {
-        return Ok((keys, header));
+        return Ok((keys, header, reader.sha256().to_owned()));
     }
     let ids = lacking.into_iter().collect::<Vec<_>>().join(", ");
     Err(BackupError::Ring(format!(

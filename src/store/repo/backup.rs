@@ -53,6 +53,9 @@ impl Survey {
                 continue;
             }
             let found = self.store.lasting(&slot, after.as_deref()).await?;
+            if after.is_none() && is_remnant(&slot, &found.entries) {
+                continue;
+            }
             self.at = found.next.map(|next| (slot.clone(), next));
             if slot.as_str().starts_with(LISTS) {
                 self.listed.extend(found.entries.iter().map(|(name, _)| name.clone()));
@@ -72,6 +75,11 @@ impl Survey {
         };
         self.listed.contains(&entry)
     }
+}
+
+/// What a deletion has not come to yet, once the record is gone.
+fn is_remnant(slot: &Slot, entries: &[(String, Bytes)]) -> bool {
+    account_of(slot.as_str()).is_some() && !entries.iter().any(|(name, _)| name == accounts::RECORD)
 }
 
 /// The account whose slot this is.

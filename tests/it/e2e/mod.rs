@@ -1,6 +1,7 @@
 //! The whole binary, as users run it: once per store.
 
 mod access_tokens;
+mod backup;
 mod bad_input;
 mod bar_binding;
 mod bar_canaries;
@@ -28,6 +29,7 @@ mod generated;
 mod head;
 mod hostile;
 mod idempotency;
+mod import;
 mod links;
 mod lists;
 mod load;

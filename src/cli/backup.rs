@@ -140,7 +140,10 @@ fn cut_off() -> Failure {
 impl Saving {
     fn begin(dir: &Path, part: Part, header: &Header) -> std::io::Result<Saving> {
         let to = dir.join(part.file());
-        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(unfinished(dir, part))?;
+        let from = unfinished(dir, part);
+        // What an interrupted one left may be somebody else's to read.
+        let _ = fs::remove_file(&from);
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(from)?;
         Ok(Saving { to, writer: PartWriter::begin(BufWriter::new(file), part, header)? })
     }
 

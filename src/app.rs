@@ -14,7 +14,7 @@ use crate::{
     connector::{Catalog, Overlay, Problem},
     model::{Clock, EnvironmentId, Scope, Scopes, Secret, Tasks},
     service::{
-        Accounts, Administrator, AppsStamp, Authorizations, Directory, Environments, Idempotency, Installs, Keys, NewToken, OAuthApps,
+        Accounts, Administrator, AppsStamp, Authorizations, Backups, Directory, Environments, Idempotency, Installs, Keys, NewToken, OAuthApps,
         OAuthAppsError, Opened, Passthrough, PlatformCursors, Rates, RequestLog, Services, Snapshots, Tokens,
     },
     store::{
@@ -102,11 +102,13 @@ impl Core {
         let store = open_store(settings, clock.clone()).await?;
         let warnings = store.health().await?.warnings;
         let installation = repo::Installation::new(store.clone());
+        installation.check().await?;
         let (ring, stamp, made_ring) = match kept_ring {
             Some((ring, stamp)) => (ring, stamp, false),
             None => make_ring(settings, &installation, clock.as_ref()).await?,
         };
         let keys = Arc::new(system_keys(&installation, &ring).await?);
+        installation.note_format().await?;
         let environment = installation.default_environment(clock.now()).await?.id;
         let ring = Arc::new(ArcSwap::from_pointee(ring));
         let tasks = Tasks::default();
@@ -257,6 +259,7 @@ fn services(
     let pending = repo::Authorizations::new(store.clone());
     let installation = repo::Installation::new(store.clone());
     let ring = Keys::new(installation, records.data_keys(), accounts.clone(), vault, clock.clone(), environment);
+    let backups = Backups::new(store.clone(), clock.clone(), environment);
     let authorizations = Authorizations::new(accounts.clone(), pending, keys.clone(), clock.clone(), public_url);
     let snapshots = Snapshots::new(repo::Snapshots::new(store.clone()));
     let blobs = repo::Blobs::new(store.clone());
@@ -278,6 +281,7 @@ fn services(
         idempotency,
         log,
         keys: ring,
+        backups,
         cursors,
         catalog,
         store,
@@ -294,7 +298,8 @@ fn guard(settings: &Settings, own: &[String]) -> Result<Guard, StartError> {
     Ok(guard)
 }
 
-async fn open_store(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Arc<dyn Store>, StartError> {
+/// The store of the settings, made where it is embedded and missing.
+pub async fn open_store(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Arc<dyn Store>, StartError> {
     match &settings.store {
         StoreSetting::Embedded(folder) => Ok(Arc::new(Metered::new(Arc::new(Embedded::open(folder, clock)?), "embedded"))),
         StoreSetting::Redis(address) => {

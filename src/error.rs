@@ -98,6 +98,8 @@ error_table! {
         "Send the request again.";
     Conflict "conflict" 409 Gateway true "Somebody else changed the object at the same time"
         "Read it again and repeat the change.";
+    IdTaken "id_taken" 422 Gateway false "An object with this id exists already"
+        "Ids of other environments count too. Use another id, or leave it out and one is made; to link an account of yours anew, change it.";
     IdempotencyInProgress "idempotency_in_progress" 409 Gateway true "A call with this idempotency key is still running"
         "Send the same request again after a moment; it is answered with the reply of the call that runs.";
     IdempotencyKeyReused "idempotency_key_reused" 422 Gateway false "The idempotency key belongs to another request"

@@ -9,7 +9,9 @@ use serde_json::{Map, Value, json};
 use super::{
     Failure,
     door::{Door, Missing, encoded},
-    harmless, print_data, print_json,
+    harmless,
+    import::{ImportArgs, import},
+    print_data, print_json,
 };
 use crate::config::GlobalArgs;
 
@@ -18,6 +20,8 @@ use crate::config::GlobalArgs;
 pub enum AccountCommand {
     /// Link an account: the credential is verified at the vendor, then stored sealed
     Add(AddArgs),
+    /// Link many accounts, from a file of JSON lines; begun again, it goes on
+    Import(ImportArgs),
     /// List linked accounts, without their secrets
     List,
     /// Show one linked account, without its secrets
@@ -54,7 +58,8 @@ pub struct AddArgs {
 
 /// Runs one of them.
 pub async fn run(command: AccountCommand, global: GlobalArgs) -> Result<(), Failure> {
-    let missing = if matches!(command, AccountCommand::Add(_)) { Missing::IsMade } else { Missing::Fails };
+    let missing =
+        if matches!(command, AccountCommand::Add(_) | AccountCommand::Import(_)) { Missing::IsMade } else { Missing::Fails };
     let door = Door::open(&global, missing).await?;
     let done = act(&door, command, global.json).await;
     door.close().await.and(done)
@@ -63,6 +68,7 @@ pub async fn run(command: AccountCommand, global: GlobalArgs) -> Result<(), Fail
 async fn act(door: &Door, command: AccountCommand, json: bool) -> Result<(), Failure> {
     match command {
         AccountCommand::Add(args) => add(door, args, json).await,
+        AccountCommand::Import(args) => import(door, args, json).await,
         AccountCommand::List => {
             let list = door.read_all("/integrated-account").await?;
             if json {

@@ -158,6 +158,7 @@ async fn link(services: &Services, environment: EnvironmentId, kind: Kind, sandb
         is_sandbox: true,
         id: kept.map(|account| account.id),
         grant: None,
+        must_be_new: false,
     };
     let (account, _) = services.accounts.import(environment, new).await?;
     Ok(Linked { id: account.id, integration: account.connector.to_string(), tenant_id: account.tenant_id })

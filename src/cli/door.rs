@@ -17,7 +17,7 @@ use crate::{
     config::{Environment, GlobalArgs, Purpose, Remote, Settings, StoreSetting},
     model::Secret,
     store::embedded::Embedded,
-    upstream::own::OwnApi,
+    upstream::own::{Flowing, OwnApi, Said},
 };
 
 /// An open way to a gateway.
@@ -85,7 +85,25 @@ impl Door {
     /// Calls the API; a problem answer is the failure.
     pub async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
         let (status, answer) = self.api.call(method, path, body).await?;
-        judge(status, answer)
+        if status < 400 { Ok(answer) } else { Err(refused(status, &answer)) }
+    }
+
+    /// Calls the API and gives its answer, whatever it is.
+    pub async fn ask(&self, method: Method, path: &str, body: &Value) -> Result<Said, Failure> {
+        Ok(self.api.ask(method, path, Some(body)).await?)
+    }
+
+    /// Begins to read an answer that may be long; a problem answer is the failure.
+    pub async fn flow(&self, path: &str) -> Result<Flowing, Failure> {
+        let mut flowing = self.api.flow(path).await?;
+        if flowing.status < 400 {
+            return Ok(flowing);
+        }
+        let mut problem = Vec::new();
+        while let Some(piece) = flowing.next().await? {
+            problem.extend_from_slice(&piece);
+        }
+        Err(refused(flowing.status, &serde_json::from_slice(&problem).unwrap_or(Value::Null)))
     }
 
     /// Every element of a platform list.
@@ -111,12 +129,9 @@ impl Door {
     }
 }
 
-fn judge(status: u16, answer: Value) -> Result<Value, Failure> {
-    if status < 400 {
-        return Ok(answer);
-    }
-    let text = |name: &str| answer.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-    Err(Failure::Failed(format!("{} ({status}): {}", text("code"), text("detail"))))
+fn refused(status: u16, problem: &Value) -> Failure {
+    let text = |name: &str| problem.get(name).and_then(Value::as_str).unwrap_or_default();
+    Failure::Failed(format!("{} ({status}): {}", text("code"), text("detail")))
 }
 
 /// A text of the user's as part of a path or query.

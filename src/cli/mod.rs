@@ -1,12 +1,14 @@
 //! The command line. Talk goes to the standard error, data to the standard output; exit 0, 1 (failed), 2 (usage).
 
 mod account;
+mod backup;
 mod check;
 mod demo;
 mod doctor;
 mod door;
 mod environment;
 mod keys;
+mod import;
 mod log_line;
 mod log_out;
 mod serve;
@@ -25,8 +27,8 @@ use crate::config::{ConfigError, Environment, GlobalArgs, Purpose, Settings};
 const ENVIRONMENT: &str = "\
 Environment without a flag:
   ROLLCALL_ADMIN_TOKEN          The first administrator's token, 32 characters or more; required with Redis
-  ROLLCALL_URL, ROLLCALL_TOKEN  The gateway that `token`, `account`, `environment` and `keys` speak to, and a token of it;
-                                without them the one that runs on this store, or the store itself
+  ROLLCALL_URL, ROLLCALL_TOKEN  The gateway that `token`, `account`, `environment`, `keys` and `backup` speak to, and a
+                                token of it; without them the one that runs on this store, or the store itself
   ROLLCALL_STORE_FILE, ROLLCALL_ADMIN_TOKEN_FILE, ROLLCALL_TOKEN_FILE
                                 A file that holds the value instead";
 
@@ -63,6 +65,10 @@ enum Command {
     /// Keys that everything stored is sealed by: add, promote, rewrap, retire
     #[command(subcommand)]
     Keys(keys::KeysCommand),
+    /// Save everything that is kept, while the gateway goes on
+    Backup(backup::BackupArgs),
+    /// Bring a backup back into an empty store
+    Restore(backup::RestoreArgs),
     /// Tell whether keys, store, connectors and exposure are as recommended
     Doctor,
     /// Print the OpenAPI document
@@ -93,7 +99,7 @@ impl<E: std::error::Error> From<E> for Failure {
 /// The command line with its variables told wherever they count.
 fn command_line() -> clap::Command {
     let told = |command: clap::Command| command.after_help(ENVIRONMENT);
-    ["token", "account", "environment", "keys"].iter().fold(told(Cli::command()).mut_subcommand("serve", told), |command, name| {
+    ["token", "account", "environment", "keys", "backup"].iter().fold(told(Cli::command()).mut_subcommand("serve", told), |command, name| {
         command.mut_subcommand(name, |command| told(command).mut_subcommands(told))
     })
 }
@@ -126,6 +132,8 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Account(command) => on_runtime(account::run(command, global)),
         Command::Environment(command) => on_runtime(environment::run(command, global)),
         Command::Keys(command) => on_runtime(keys::run(command, global)),
+        Command::Backup(args) => on_runtime(backup::backup(args, global)),
+        Command::Restore(args) => on_runtime(backup::restore(args, global)),
         Command::Doctor => on_runtime(doctor::doctor(global)),
         Command::Openapi => print_data(crate::http::openapi::document_text().trim_end()),
         Command::Healthcheck => on_runtime(door::healthcheck(global)),

@@ -159,6 +159,10 @@ impl<'a> CreatedApiToken<'a> {
     "context": {"base_url": "https://directory.example.com/scim/v2", "token": "the-token-of-the-directory"}
 }))]
 pub struct ImportIntegratedAccount {
+    /// The id it shall have, for who moves in with accounts that have one: any UUID that no account has; one is made when left out.
+    #[schema(format = Uuid)]
+    #[serde(default)]
+    pub id: Option<String>,
     /// The caller's own label of the end customer; at most 200 bytes, no control characters.
     #[schema(min_length = 1, max_length = 200)]
     pub tenant_id: String,

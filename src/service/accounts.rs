@@ -48,10 +48,12 @@ pub struct NewAccount {
     pub context: Map<String, Value>,
     /// A stand-in vendor of this gateway.
     pub is_sandbox: bool,
-    /// The id it shall have; the account that has it is linked anew.
+    /// The id it shall have; one is made when left out.
     pub id: Option<AccountId>,
     /// What the customer agreed to at the vendor, for methods that need a browser.
     pub grant: Option<Granted>,
+    /// No account may have that id, in whichever environment; else the one that has it is linked anew.
+    pub must_be_new: bool,
 }
 
 /// `PATCH /integrated-account/{id}`: what is left out stays. May hold secrets, therefore no `Debug`.
@@ -153,10 +155,7 @@ impl Accounts {
         let (fields, context) = split_context(&method, context)?;
         check_context(&context)?;
         let now = self.clock.now();
-        let kept = match new.id {
-            Some(id) => self.records.get(id).await?.filter(|(kept, _)| kept.environment == environment),
-            None => None,
-        };
+        let kept = self.kept(environment, new.id, new.must_be_new).await?;
         let account = Account {
             id: new.id.unwrap_or_else(AccountId::generate),
             environment,
@@ -186,6 +185,16 @@ impl Accounts {
         };
         self.opened.forget(environment, account.id).await;
         Ok((account, warnings))
+    }
+
+    /// The account to be linked anew, if one has the new one's id. What stands in another environment looks like one that may
+    /// not be.
+    async fn kept(&self, environment: EnvironmentId, id: Option<AccountId>, new: bool) -> Result<Option<(Account, u64)>> {
+        let Some(id) = id else { return Ok(None) };
+        match self.records.get(id).await? {
+            Some((there, _)) if new || there.environment != environment => Err(id_taken()),
+            found => Ok(found),
+        }
     }
 
     /// One account.
@@ -611,6 +620,10 @@ pub(super) fn cut_short() -> Error {
 /// The error for an account whose connector or link method this node does not have.
 pub(super) fn missing_connector(slug: &Slug) -> Error {
     Error::new(Code::ResourceNotSupported, format!("The connector `{slug}` of this account is not installed on this node."))
+}
+
+fn id_taken() -> Error {
+    Error::new(Code::IdTaken, "An account with this `id` exists already; nothing was changed.").field("id")
 }
 
 fn busy() -> Error {

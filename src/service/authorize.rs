@@ -157,6 +157,7 @@ impl Authorizations {
             context: pending.context,
             is_sandbox: pending.is_sandbox,
             id: pending.id,
+            must_be_new: false,
             grant: None,
         };
         let access = self.accounts.unlinked(pending.environment, &new).await?;

@@ -2,6 +2,7 @@
 
 pub mod accounts;
 pub mod authorize;
+pub mod backup;
 mod change;
 mod client;
 mod context;
@@ -42,6 +43,7 @@ use arc_swap::ArcSwap;
 
 pub use accounts::{Accounts, ChangeAccount, Linked, ListAccounts, NewAccount};
 pub use authorize::{Authorizations, AuthorizeAsk, Begun, Finished};
+pub use backup::Backups;
 pub use change::{ChangeAsk, Doing, VendorSaid, VendorWrite};
 pub use cursor::PlatformCursors;
 pub use directory::{Directory, ListPage, ListQuery, OneQuery, OneRecord, ResponseFormat};
@@ -97,6 +99,8 @@ pub struct Services {
     pub log: Arc<RequestLog>,
     /// Root keys and data keys.
     pub keys: Keys,
+    /// The whole store, for the operator.
+    pub backups: Backups,
     /// Where lists of the gateway's own objects go on.
     pub cursors: PlatformCursors,
     /// The connectors; replaced when the overlay changes.

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use metrics::{Histogram, Unit};
 
-use super::{Batch, Claimed, Entry, Health, Hold, Key, Settle, Slot, Spent, Store, StoreError};
+use super::{Batch, Claimed, Entry, Health, Hold, Key, Lasting, Settle, Slot, Spent, Store, StoreError};
 
 const DURATION: &str = "rollcall_store_operation_duration_seconds";
 
@@ -26,11 +26,14 @@ enum Verb {
     Claim,
     Settle,
     Spend,
+    Slots,
+    Lasting,
     Health,
 }
 
 impl Verb {
-    const WORDS: [&str; 11] = ["get", "scan", "commit", "hold", "renew", "release", "push", "claim", "settle", "spend", "health"];
+    const WORDS: [&str; 13] =
+        ["get", "scan", "commit", "hold", "renew", "release", "push", "claim", "settle", "spend", "slots", "lasting", "health"];
 }
 
 /// How an operation ended: `conflict` is an expectation or a lock that no longer held, which callers deal with.
@@ -119,6 +122,14 @@ impl Store for Metered {
 
     async fn spend(&self, bucket: &Key, capacity: u32, period: Duration) -> Result<Spent, StoreError> {
         self.timed(Verb::Spend, self.store.spend(bucket, capacity, period)).await
+    }
+
+    async fn slots(&self) -> Result<Vec<Slot>, StoreError> {
+        self.timed(Verb::Slots, self.store.slots()).await
+    }
+
+    async fn lasting(&self, slot: &Slot, after: Option<&str>) -> Result<Lasting, StoreError> {
+        self.timed(Verb::Lasting, self.store.lasting(slot, after)).await
     }
 
     fn is_shared(&self) -> bool {

@@ -1,4 +1,4 @@
-//! The narrow waist over durable storage: eight verbs on bytes. Typed repositories stand once above it (`repo`).
+//! The narrow waist over durable storage: nine verbs on bytes. Typed repositories stand once above it (`repo`).
 //!
 //! The law, on every backend and under every fault: **an error or the correct answer, never a wrong one**. The contract
 //! suite in `tests/it/store/` is the definition of each verb.
@@ -151,6 +151,18 @@ pub struct Spent {
     pub wait: Duration,
 }
 
+/// Names of a slot that one `lasting` looks at, at most.
+pub const LOOKED_AT: usize = 4_096;
+
+/// A part of what lives for ever in a slot.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lasting {
+    /// Names and bytes, in byte order of names.
+    pub entries: Vec<(String, Bytes)>,
+    /// The name to go on after; none at the end.
+    pub next: Option<String>,
+}
+
 /// How the backend is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Health {
@@ -212,7 +224,7 @@ impl From<StoreError> for crate::error::Error {
     }
 }
 
-/// The eight verbs. Values, locks, queues and buckets of one name do not meet: each verb has names of its own.
+/// The nine verbs. Values, locks, queues and buckets of one name do not meet: each verb has names of its own.
 ///
 /// `Unavailable` from a verb that writes means that it may have happened, now or, where a server was stalled, shortly
 /// after; read again, and write with `Expect::Version`, so that a late write cannot overtake.
@@ -255,6 +267,12 @@ pub trait Store: Send + Sync {
 
     /// Takes one token from a bucket of `capacity` that refills evenly over `period`; a refused call costs nothing.
     async fn spend(&self, bucket: &Key, capacity: u32, period: Duration) -> Result<Spent, StoreError>;
+
+    /// Every slot that holds an entry, each once, in no order; one whose last entry has ended may be among them.
+    async fn slots(&self) -> Result<Vec<Slot>, StoreError>;
+
+    /// What of a slot has no ttl, of the next [`LOOKED_AT`] names after one of them. What is read at once is of one moment.
+    async fn lasting(&self, slot: &Slot, after: Option<&str>) -> Result<Lasting, StoreError>;
 
     /// Whether other nodes may work on the same state.
     fn is_shared(&self) -> bool {

@@ -3,12 +3,35 @@
 
 use std::{error::Error, path::Path, time::Duration};
 
+use bytes::Bytes;
 use http::Method;
 use rustls::ClientConfig;
 use serde_json::Value;
 
 use super::{Failure, tls, trust};
 use crate::model::Secret;
+
+/// The longest an answer may flow, and the longest it may pause.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// What a gateway answered.
+pub struct Said {
+    /// The status.
+    pub status: u16,
+    /// The seconds it wants to be left alone.
+    pub retry_after: Option<u64>,
+    /// The JSON answer; null when it is not JSON.
+    pub body: Value,
+}
+
+/// An answer that is read as it comes, however long that takes.
+pub struct Flowing {
+    /// The status.
+    pub status: u16,
+    base: String,
+    response: reqwest::Response,
+}
 
 /// The API of a running gateway.
 pub struct OwnApi {
@@ -53,6 +76,26 @@ impl OwnApi {
 
     /// One call; the status and the JSON answer (null when it is not JSON).
     pub async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<(u16, Value), Failure> {
+        self.ask(method, path, body).await.map(|said| (said.status, said.body))
+    }
+
+    /// One call, and how long to wait before another.
+    pub async fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Said, Failure> {
+        let answer = self.request(method, path, body).send().await.map_err(|error| silent(&self.base, error))?;
+        let status = answer.status().as_u16();
+        let wait = answer.headers().get(http::header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+        let bytes = answer.bytes().await.map_err(|error| silent(&self.base, error))?;
+        Ok(Said { status, retry_after: wait, body: serde_json::from_slice(&bytes).unwrap_or(Value::Null) })
+    }
+
+    /// Begins to read a long answer.
+    pub async fn flow(&self, path: &str) -> Result<Flowing, Failure> {
+        let asked = self.request(Method::GET, path, None).timeout(LONGEST);
+        let response = asked.send().await.map_err(|error| silent(&self.base, error))?;
+        Ok(Flowing { status: response.status().as_u16(), base: self.base.clone(), response })
+    }
+
+    fn request(&self, method: Method, path: &str, body: Option<&Value>) -> reqwest::RequestBuilder {
         let mut request = self.client.request(method, format!("{}{path}", self.base));
         if !self.token.expose().is_empty() {
             request = request.bearer_auth(self.token.expose());
@@ -63,14 +106,21 @@ impl OwnApi {
         if let Some(host) = &self.host {
             request = request.header(http::header::HOST, host);
         }
-        let unreachable = |error: reqwest::Error| {
-            Failure::Unreachable(format!("{} does not answer: {}", self.base, bottom(&error.without_url())))
-        };
-        let answer = request.send().await.map_err(unreachable)?;
-        let status = answer.status().as_u16();
-        let bytes = answer.bytes().await.map_err(unreachable)?;
-        Ok((status, serde_json::from_slice(&bytes).unwrap_or(Value::Null)))
+        request
     }
+}
+
+impl Flowing {
+    /// The next piece; none at the end.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
+        let waited = tokio::time::timeout(SILENCE, self.response.chunk()).await;
+        let piece = waited.map_err(|_| Failure::Unreachable(format!("{} has stopped answering", self.base)))?;
+        piece.map_err(|error| silent(&self.base, error))
+    }
+}
+
+fn silent(base: &str, error: reqwest::Error) -> Failure {
+    Failure::Unreachable(format!("{base} does not answer: {}", bottom(&error.without_url())))
 }
 
 /// The error below all others: the system's own words.

@@ -5,6 +5,7 @@
 
 mod bound;
 mod cipher;
+mod digest;
 mod envelope;
 mod hygiene;
 mod ring;
@@ -16,6 +17,7 @@ mod token_text;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use zeroize::Zeroizing;
 
+pub use digest::Digest;
 pub use envelope::{DataKey, NewDataKey, Place, Vault, wrapping_key_id};
 pub use hygiene::harden_process;
 pub use ring::{FileStamp, KeyRing, RingError};

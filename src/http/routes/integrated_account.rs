@@ -37,15 +37,20 @@ pub async fn import_integrated_account(
 ) -> Answer {
     let environment = caller.environment;
     let work = async move |services: Arc<Services>, body: ImportIntegratedAccount, run: Run| {
-        let new = NewAccount { id: Some(AccountId(run.id)), ..new_account(body)? };
+        let new = new_account(body, run)?;
         let (account, warnings) = services.accounts.import(environment, new).await?;
         envelope::created(&view(&services, account, warnings).await?)
     };
     write.answer(&caller, &state, work).await
 }
 
-fn new_account(body: ImportIntegratedAccount) -> Result<NewAccount, Error> {
-    let ImportIntegratedAccount { tenant_id, integration, environment_integration_id, authentication_method, context } = body;
+/// A run before this one may have made the account already, under the caller's own id too.
+fn new_account(body: ImportIntegratedAccount, run: Run) -> Result<NewAccount, Error> {
+    let ImportIntegratedAccount { id, tenant_id, integration, environment_integration_id, authentication_method, context } = body;
+    let id = id.map_or(Ok(AccountId(run.id)), |id| {
+        let detail = "`id` takes a UUID, for example `018f2b6e-7c1a-7d5e-9a3b-5c0f4e2d1a00`; without it one is made.";
+        id.parse().map_err(|_| Error::new(Code::InvalidBody, detail).field("id"))
+    })?;
     let integration = match (integration, environment_integration_id) {
         (Some(name), None) | (None, Some(name)) => name,
         _ => {
@@ -53,7 +58,16 @@ fn new_account(body: ImportIntegratedAccount) -> Result<NewAccount, Error> {
             return Err(Error::new(Code::InvalidBody, detail).field("integration"));
         }
     };
-    Ok(NewAccount { tenant_id, integration, authentication_method, context, is_sandbox: false, id: None, grant: None })
+    Ok(NewAccount {
+        tenant_id,
+        integration,
+        authentication_method,
+        context,
+        is_sandbox: false,
+        id: Some(id),
+        must_be_new: !run.again,
+        grant: None,
+    })
 }
 
 /// The linked accounts of this environment.

@@ -1,6 +1,7 @@
 //! The routes, one file per noun. One table gives both the app and the OpenAPI document.
 
 pub mod api_token;
+pub mod backup;
 pub mod batch;
 pub mod custom;
 pub mod documents;
@@ -77,7 +78,7 @@ pub fn documented(config: &mut ServiceConfig) {
     config.service(proxy_write::create_proxy_resource).service(proxy_write::update_proxy_resource);
     config.service(proxy_write::delete_proxy_resource).service(proxy_write::run_proxy_method);
     config.service(tools::list_integration_tools).service(tools::list_account_tools);
-    config.service(batch::run_batch).service(log::list_log);
+    config.service(batch::run_batch).service(log::list_log).service(backup::read_backup);
     config.service(key::get_keys).service(key::rewrap_keys);
     config.service(documents::get_openapi).service(documents::list_error_pages).service(documents::get_error_page);
 }

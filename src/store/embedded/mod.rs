@@ -8,6 +8,7 @@
 mod apply;
 mod file;
 mod limits;
+mod survey;
 mod tables;
 mod writer;
 
@@ -33,7 +34,7 @@ use self::{
     limits::{Buckets, Locks},
     writer::Job,
 };
-use super::{Batch, Claimed, Entry, Health, Hold, Key, Settle, Slot, Spent, Store, StoreError};
+use super::{Batch, Claimed, Entry, Health, Hold, Key, Lasting, Settle, Slot, Spent, Store, StoreError};
 use crate::model::Clock;
 
 type Opener = Box<dyn Fn() -> Result<Database, redb::Error> + Send + Sync>;
@@ -197,6 +198,12 @@ impl Shared {
     }
 }
 
+/// A long read, off the async worker.
+async fn aside<T: Send + 'static>(read: impl FnOnce() -> Result<T, StoreError> + Send + 'static) -> Result<T, StoreError> {
+    let read = tokio::task::spawn_blocking(read).await;
+    read.map_err(|error| StoreError::Unavailable(format!("the read ended early: {error}")))?
+}
+
 /// Text nobody can guess, for owners of locks and leases.
 fn random() -> String {
     uuid::Uuid::now_v7().simple().to_string()
@@ -252,9 +259,7 @@ impl Store for Embedded {
         }
         let (shared, slot) = (self.shared.clone(), slot.clone());
         let (prefix, after) = (prefix.to_owned(), after.map(str::to_owned));
-        tokio::task::spawn_blocking(move || shared.scan(&slot, &prefix, after.as_deref(), limit))
-            .await
-            .map_err(|error| StoreError::Unavailable(format!("the scan ended early: {error}")))?
+        aside(move || shared.scan(&slot, &prefix, after.as_deref(), limit)).await
     }
 
     async fn commit(&self, batch: Batch) -> Result<Vec<u64>, StoreError> {
@@ -298,6 +303,16 @@ impl Store for Embedded {
 
     async fn spend(&self, bucket: &Key, capacity: u32, period: Duration) -> Result<Spent, StoreError> {
         Ok(self.shared.buckets.lock().unwrap_or_else(PoisonError::into_inner).spend(bucket, capacity, period, self.shared.now()))
+    }
+
+    async fn slots(&self) -> Result<Vec<Slot>, StoreError> {
+        let shared = self.shared.clone();
+        aside(move || survey::slots(&shared)).await
+    }
+
+    async fn lasting(&self, slot: &Slot, after: Option<&str>) -> Result<Lasting, StoreError> {
+        let (shared, slot, after) = (self.shared.clone(), slot.clone(), after.map(str::to_owned));
+        aside(move || survey::lasting(&shared, &slot, after.as_deref())).await
     }
 
     fn is_shared(&self) -> bool {

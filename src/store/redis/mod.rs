@@ -11,6 +11,7 @@ mod confirm;
 mod health;
 mod link;
 mod node;
+mod survey;
 mod url;
 
 use std::{
@@ -32,7 +33,7 @@ use self::{
     confirm::{Wanted, Witness},
     link::{How, Kind, Link, deadline},
 };
-use super::{Batch, Claimed, Entry, Expect, Health, Hold, Key, Settle, Slot, Spent, Store, StoreError, Write};
+use super::{Batch, Claimed, Entry, Expect, Health, Hold, Key, Lasting, Settle, Slot, Spent, Store, StoreError, Write};
 
 macro_rules! scripts {
     ($($name:ident $file:literal)*) => {
@@ -52,7 +53,7 @@ impl Code {
     }
 }
 
-scripts! { COMMIT "commit" FORGET "forget" HOLD "hold" RENEW "renew" PUSH "push" CLAIM "claim" SETTLE "settle" SPEND "spend" }
+scripts! { COMMIT "commit" FORGET "forget" HOLD "hold" RENEW "renew" PUSH "push" CLAIM "claim" SETTLE "settle" SPEND "spend" LASTING "lasting" }
 
 /// Names read from the index at once.
 const PAGE: usize = 256;
@@ -300,6 +301,14 @@ impl Store for Redis {
         let answer = self.run(bucket.slot.as_str(), &SPEND, &keys, &args, (Kind::Write, deadline())).await?;
         let (allowed, remaining, wait): (bool, u32, u64) = parse(answer, "a bucket")?;
         Ok(Spent { allowed, remaining, wait: Duration::from_micros(wait) })
+    }
+
+    async fn slots(&self) -> Result<Vec<Slot>, StoreError> {
+        survey::slots(&self.link).await
+    }
+
+    async fn lasting(&self, slot: &Slot, after: Option<&str>) -> Result<Lasting, StoreError> {
+        self.lasting_of(slot, after).await
     }
 
     async fn health(&self) -> Result<Health, StoreError> {

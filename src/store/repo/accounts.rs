@@ -81,8 +81,18 @@ impl Accounts {
             Write::Check { name: SWEPT.into(), expect: Expect::Absent },
         ];
         let writes = writes.into_iter().chain(token.map(|token| put(TOKEN, token, Expect::Any))).collect();
-        index::add(&*self.store, account.environment, format!("{KIND}{}", account.id)).await?;
-        Ok(single(&self.store.commit(batch(account_slot(account.id), writes)).await?))
+        let entry = format!("{KIND}{}", account.id);
+        index::add(&*self.store, account.environment, entry.clone()).await?;
+        match self.store.commit(batch(account_slot(account.id), writes)).await {
+            // An id that is taken in another environment must not stay in this one's list.
+            Err(StoreError::Conflict(name)) => {
+                if self.get(account.id).await?.is_some_and(|(there, _)| there.environment != account.environment) {
+                    index::remove(&*self.store, account.environment, entry).await?;
+                }
+                Err(StoreError::Conflict(name))
+            }
+            written => Ok(single(&written?)),
+        }
     }
 
     /// The account and its version.

@@ -12,11 +12,17 @@ use crate::{
     store::{Entry, Expect, Slot, Store, StoreError, Write},
 };
 
-const SLOT: &str = "rollcall";
+pub(super) const SLOT: &str = "rollcall";
 pub(super) const SYSTEM_KEYS: &str = "system-keys";
 pub(super) const ENVIRONMENT: &str = "environment/";
 const NAME: &str = "environment-name/";
 const DEFAULT: &str = "default";
+const FORMAT: &str = "format";
+pub(super) const RESTORING: &str = "restoring";
+
+/// The form this release stores records in, and the newest it reads. It grows only where a release before could not pass over
+/// what is new.
+pub const STORED_FORMAT: u32 = 1;
 
 /// A wall between tenants.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +53,58 @@ impl Installation {
     /// Whether nothing was ever set up here; only then may keys be made.
     pub async fn is_empty(&self) -> Result<bool, StoreError> {
         Ok(self.store.scan(&Slot::new(SLOT), "", None, 1).await?.is_empty())
+    }
+
+    /// Refuses a store that this release cannot serve: one of a newer form, or one that a restore has not finished.
+    pub async fn check(&self) -> Result<(), StoreError> {
+        if self.restoring().await?.is_some() {
+            return Err(StoreError::Refused(
+                "A restore into this store was begun and has not ended. Run `rollcall restore` again with the same files, or give \
+                 it an empty store."
+                    .into(),
+            ));
+        }
+        // Before there was a number, it was 1.
+        let format = self.store.get(&key(Slot::new(SLOT), FORMAT)).await?;
+        let format: u32 = format.map_or(Ok(1), |entry| decode(&entry.value, "the store's format"))?;
+        if format <= STORED_FORMAT {
+            return Ok(());
+        }
+        Err(StoreError::Refused(format!(
+            "The store has format {format}; this release ({}) reads format {STORED_FORMAT} and older ones. Run the release that \
+             wrote it, or a newer one.",
+            env!("CARGO_PKG_VERSION")
+        )))
+    }
+
+    /// Notes the form of a new store; one that has a form keeps it while nodes of the release before may still run.
+    pub async fn note_format(&self) -> Result<(), StoreError> {
+        if self.store.get(&key(Slot::new(SLOT), FORMAT)).await?.is_some() {
+            return Ok(());
+        }
+        let write = put(FORMAT, encode(&STORED_FORMAT)?, Expect::Absent);
+        match self.store.commit(batch(Slot::new(SLOT), vec![write])).await {
+            // Another node was faster.
+            Ok(_) | Err(StoreError::Conflict(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What is being restored into this store.
+    pub async fn restoring(&self) -> Result<Option<String>, StoreError> {
+        let found = self.store.get(&key(Slot::new(SLOT), RESTORING)).await?;
+        found.map(|entry| decode(&entry.value, "the mark of a restore")).transpose()
+    }
+
+    /// From now on the store cannot be served until the restore has ended.
+    pub async fn begin_restore(&self, what: &str) -> Result<(), StoreError> {
+        self.store.commit(batch(Slot::new(SLOT), vec![put(RESTORING, encode(&what)?, Expect::Any)])).await.map(|_| ())
+    }
+
+    /// Puts the system keys back and lets the store be served.
+    pub async fn end_restore(&self, system_keys: Bytes) -> Result<(), StoreError> {
+        let writes = vec![put(SYSTEM_KEYS, system_keys, Expect::Any), delete(RESTORING)];
+        self.store.commit(batch(Slot::new(SLOT), writes)).await.map(|_| ())
     }
 
     /// The environment `default`, made by the first call; nodes that start together agree on one.

@@ -3,9 +3,13 @@
 //! What belongs to one account lives in the account's slot and commits together. Lists are indexes in the slot of their
 //! environment: the entry is written before the record and removed after it, so a record is never missing from its list;
 //! readers pass over entries without a record, `sweep_index` removes them.
+//!
+//! A release reads what the one before it wrote, and writes what that one reads while its nodes may still run: readers pass over
+//! members of a record that they do not know, and new members may be missing.
 
 mod accounts;
 mod authorizations;
+pub mod backup;
 mod blobs;
 mod buckets;
 mod data_keys;
@@ -30,6 +34,7 @@ pub use self::{
     idempotency::Idempotency,
     installation::{Environment, Installation},
     installs::Installs,
+    installation::{Environment, Installation, STORED_FORMAT},
     log::{Log, PieceName},
     quotas::Quotas,
     snapshots::{CHUNK, Snapshots},

@@ -11,7 +11,7 @@ use crate::{
 };
 
 pub(super) const RECORD: &str = "token";
-const KIND: &str = "token/";
+pub(super) const KIND: &str = "token/";
 
 /// A token as stored. The hash is keyed; the secret itself is nowhere.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]

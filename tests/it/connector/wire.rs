@@ -8,7 +8,7 @@ use rollcall::{
     connector::{FieldKind, Get, LinkMethod, ListSource, PageStyle, ResourceDef, Transport, fixture},
     error::{Code, Error},
     model::{AccountId, EnvironmentId},
-    store::{Batch, Claimed, Entry, Health, Hold, Key, Settle, Slot, Spent, Store, StoreError},
+    store::{Batch, Claimed, Entry, Health, Hold, Key, Lasting, Settle, Slot, Spent, Store, StoreError},
     upstream::{Access, Allow, Failure, Guard, ListAsk, RawPage, Upstream},
 };
 use serde_json::Value;
@@ -341,6 +341,12 @@ impl Store for NoStore {
         never()
     }
     async fn spend(&self, _: &Key, _: u32, _: Duration) -> Result<Spent, StoreError> {
+        never()
+    }
+    async fn slots(&self) -> Result<Vec<Slot>, StoreError> {
+        never()
+    }
+    async fn lasting(&self, _: &Slot, _: Option<&str>) -> Result<Lasting, StoreError> {
         never()
     }
     async fn health(&self) -> Result<Health, StoreError> {

@@ -60,7 +60,7 @@ const FAMILIES: [(&str, &str, &[&str]); 17] = [
 /// Every word a label of ours may be.
 const WORDS: &str = "scim keeper passthrough unified 2xx 3xx 4xx 5xx 429 timeout unreachable bad_answer refused given_up \
     complete incomplete token credential snapshot hit miss embedded redis get scan commit hold renew release push claim settle \
-    spend health ok conflict unavailable damaged applied written lost account host open closed \
+    spend slots lasting health ok conflict unavailable damaged applied written lost account host open closed \
     GET HEAD POST PUT PATCH DELETE OPTIONS other";
 
 fn users(account: &str) -> String {

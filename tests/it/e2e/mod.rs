@@ -1,6 +1,7 @@
 //! The whole binary, as users run it: once per store.
 
 mod access_tokens;
+mod backup;
 mod bad_input;
 mod bar_binding;
 mod bar_canaries;
@@ -34,6 +35,7 @@ mod head;
 mod hostile;
 mod idempotency;
 mod installs;
+mod import;
 mod links;
 mod lists;
 mod load;

@@ -90,6 +90,7 @@ fn looking_makes_no_store_and_making_one_says_so() {
         &["account", "delete", "x"],
         &["token", "list"],
         &["token", "revoke", "x"],
+        &["backup", "x"],
     ] {
         let (code, out, err) = here(looking);
         assert!(code == Some(1) && out.is_empty() && err.contains("no store in ./rollcall-data"), "{looking:?}: {code:?} {err}");

@@ -112,6 +112,7 @@ async fn import(services: &Services, environment: EnvironmentId, vendor: SocketA
         is_sandbox: false,
         id: None,
         grant: None,
+        must_be_new: false,
     };
     services.accounts.import(environment, new).await.unwrap().0.id.to_string()
 }

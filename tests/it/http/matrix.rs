@@ -70,6 +70,7 @@ const ENTRIES: &[(&str, Id, bool, Option<&str>)] = &[
     ("GET /api-token/{id}", Id::Token, false, None),
     ("GET /environment", Id::None, false, None),
     ("GET /environment/{id}", Id::Environment, false, None),
+    ("GET /backup", Id::None, false, None),
     ("GET /environment-integration", Id::None, false, None),
     ("GET /environment-integration/{id}", Id::Install, false, None),
     ("GET /errors", Id::None, false, None),

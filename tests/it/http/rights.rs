@@ -18,6 +18,7 @@ DELETE /unified/user-directory/users/{id} WriteDirectory
 GET /api-token Admin
 GET /api-token/{id} Admin
 GET /environment AnyToken
+GET /backup Admin
 GET /environment-integration ReadAccounts
 GET /environment-integration/{id} ReadAccounts
 GET /environment/{id} AnyToken

@@ -42,6 +42,7 @@ impl Stand {
             context: context.as_object().unwrap().clone(),
             is_sandbox: false,
             id: None,
+            must_be_new: false,
             grant: None,
         };
         let ask = AuthorizeAsk { environment: self.core.environment, link: "the-link".to_owned(), new, scopes: None };
@@ -222,7 +223,8 @@ async fn fields_are_checked_before_the_browser_leaves() {
         context: context.as_object().unwrap().clone(),
         is_sandbox: false,
         id: None,
-        grant: None,
+        must_be_new: false,
+            grant: None,
     };
     let accounts = &stand.core.services.accounts;
     let error = accounts.import(stand.core.environment, new(stand.context())).await.map(|_| ()).unwrap_err();

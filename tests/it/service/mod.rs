@@ -1,6 +1,7 @@
 //! Tests of the service side: the whole inside of the gateway, under a clock that can be moved.
 
 mod authorize;
+mod backup;
 mod idempotency;
 mod oauth_apps;
 mod keys;
@@ -64,6 +65,7 @@ async fn link(core: &Core, vendor: &Vendor) -> Arc<Linked> {
         is_sandbox: false,
         id: None,
         grant: None,
+        must_be_new: false,
     };
     let (account, _) = core.services.accounts.import(core.environment, new).await.unwrap();
     core.services.accounts.open(core.environment, &account.id.to_string()).await.unwrap()
@@ -230,6 +232,7 @@ async fn v_03_what_a_cursor_keeps_in_the_store_is_bound_to_that_cursor() {
         is_sandbox: false,
         id: None,
         grant: None,
+        must_be_new: false,
     };
     let (account, _) = accounts.import(core.environment, new).await.unwrap();
     let linked = accounts.open(core.environment, &account.id.to_string()).await.unwrap();
@@ -292,6 +295,7 @@ async fn v_03_a_field_changed_in_the_store_makes_the_credential_unreadable() {
         is_sandbox: false,
         id: None,
         grant: None,
+        must_be_new: false,
     };
     let (account, _) = accounts.import(core.environment, new).await.unwrap();
     let (id, records) = (account.id.to_string(), repo::Accounts::new(core.services.store.clone()));
@@ -316,6 +320,7 @@ async fn a_walk_that_lost_many_companies_has_a_cursor_that_fits_a_url() {
         is_sandbox: false,
         id: None,
         grant: None,
+        must_be_new: false,
     };
     let (account, _) = core.services.accounts.import(core.environment, new).await.unwrap();
     let linked = core.services.accounts.open(core.environment, &account.id.to_string()).await.unwrap();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use rollcall::store::{Batch, Expect, Key, Slot, StoreError, Write};
+use rollcall::store::{Batch, Expect, Key, LOOKED_AT, Lasting, Slot, StoreError, Write};
 
 use super::fixture::{Case, Fixture, cases, check, delete, ms, put, put_for, put_if};
 
@@ -273,6 +273,46 @@ cases! {
         f.pass(ms(250)).await;
         assert_eq!(f.names("k/", None, 1).await, ["k/alive"]);
         assert_eq!(f.names("k/", None, 10).await, ["k/alive"]);
+    }
+    async fn every_slot_is_found_once(f) {
+        let second = Slot::new(format!("{}-second", f.slot));
+        f.put("a}#index", "1").await;
+        f.put("b", "1").await;
+        f.store.commit(Batch { slot: second.clone(), fence: None, writes: vec![put("a", "1")] }).await.unwrap();
+        for store in [&f.store, &f.other] {
+            let slots = store.slots().await.unwrap();
+            let count = |slot: &Slot| slots.iter().filter(|found| *found == slot).count();
+            assert_eq!((count(&f.slot), count(&second)), (1, 1));
+            assert!(slots.iter().all(|slot| !slot.as_str().contains(['{', '}'])));
+        }
+    }
+    async fn a_slot_without_entries_is_not_found(f) {
+        f.put("a", "1").await;
+        f.commit(vec![delete("a")]).await.unwrap();
+        f.store.hold(&f.key("l"), ms(60_000)).await.unwrap();
+        assert!(!f.store.slots().await.unwrap().contains(&f.slot));
+        assert_eq!(f.store.lasting(&f.slot, None).await.unwrap(), Lasting::default());
+    }
+    async fn lasting_leaves_out_what_ends(f) {
+        f.commit(vec![put("b", "2"), put_for("a", "1", ms(60_000)), put("c", ""), put_for("d", "4", ms(60_000))]).await.unwrap();
+        f.commit(vec![put("d", "for ever now"), put_for("c", "ends now", ms(60_000))]).await.unwrap();
+        let found = f.store.lasting(&f.slot, None).await.unwrap();
+        let entry = |name: &str, value: &'static str| (name.to_owned(), Bytes::from(value));
+        assert_eq!(found, Lasting { entries: vec![entry("b", "2"), entry("d", "for ever now")], next: None });
+        assert_eq!(f.store.lasting(&f.slot, Some("b")).await.unwrap().entries, [entry("d", "for ever now")]);
+    }
+    async fn lasting_goes_on_after_as_many_names_as_it_looks_at(f) {
+        let names: Vec<String> = (0..=LOOKED_AT).map(|n| format!("n/{n:05}")).collect();
+        for part in names.chunks(512) {
+            let put = |name: &String| if name.ends_with('7') { put_for(name, "", ms(600_000)) } else { put(name, "") };
+            f.commit(part.iter().map(put).collect()).await.unwrap();
+        }
+        let first = f.store.lasting(&f.slot, None).await.unwrap();
+        assert_eq!(first.next.as_ref(), names.get(LOOKED_AT - 1));
+        let last = f.store.lasting(&f.slot, first.next.as_deref()).await.unwrap();
+        assert_eq!(last.next, None);
+        let found: Vec<String> = first.entries.into_iter().chain(last.entries).map(|(name, _)| name).collect();
+        assert_eq!(found, names.into_iter().filter(|name| !name.ends_with('7')).collect::<Vec<_>>());
     }
     async fn health_is_well(f) {
         assert!(!f.store.health().await.unwrap().description.is_empty());

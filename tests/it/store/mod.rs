@@ -1,5 +1,6 @@
 //! Tests of the store side.
 
+mod backup;
 mod clocks;
 mod concurrency;
 mod contract;

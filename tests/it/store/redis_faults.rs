@@ -13,7 +13,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use rollcall::store::{
-    Batch, Claimed, Entry, Expect, Health, Hold, Key, Settle, Slot, Spent, Store, StoreError,
+    Batch, Claimed, Entry, Expect, Health, Hold, Key, Lasting, Settle, Slot, Spent, Store, StoreError,
     redis::{Redis, RedisUrl},
 };
 use tokio::task::JoinSet;
@@ -240,6 +240,12 @@ impl Store for Careless {
     }
     async fn spend(&self, bucket: &Key, capacity: u32, period: Duration) -> Result<Spent, StoreError> {
         self.0.spend(bucket, capacity, period).await
+    }
+    async fn slots(&self) -> Result<Vec<Slot>, StoreError> {
+        self.0.slots().await
+    }
+    async fn lasting(&self, slot: &Slot, after: Option<&str>) -> Result<Lasting, StoreError> {
+        self.0.lasting(slot, after).await
     }
     async fn health(&self) -> Result<Health, StoreError> {
         self.0.health().await

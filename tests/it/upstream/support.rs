@@ -21,7 +21,7 @@ use rollcall::{
     },
     mapping::{Path, Table},
     model::{AccountId, EnvironmentId, Resource, Secret, integration_id},
-    store::{Batch, Claimed, Entry, Health, Hold, Key, Settle, Slot, Spent, Store, StoreError},
+    store::{Batch, Claimed, Entry, Health, Hold, Key, Lasting, Settle, Slot, Spent, Store, StoreError},
     upstream::{Access, Allow, Guard, Upstream, links::Place},
 };
 use url::Url;
@@ -466,6 +466,12 @@ impl Store for NoStore {
         none()
     }
     async fn spend(&self, _: &Key, _: u32, _: Duration) -> Result<Spent, StoreError> {
+        none()
+    }
+    async fn slots(&self) -> Result<Vec<Slot>, StoreError> {
+        none()
+    }
+    async fn lasting(&self, _: &Slot, _: Option<&str>) -> Result<Lasting, StoreError> {
         none()
     }
     async fn health(&self) -> Result<Health, StoreError> {

@@ -14,8 +14,9 @@ use crate::{
     connector::{Catalog, Overlay, Problem},
     model::{Clock, EnvironmentId, Scope, Scopes, Secret, Tasks},
     service::{
-        Accounts, Administrator, AppsStamp, Authorizations, Backups, Directory, Environments, Idempotency, Installs, Keys, NewToken, OAuthApps,
-        OAuthAppsError, Opened, Passthrough, PlatformCursors, Rates, RequestLog, Services, Snapshots, Tokens,
+        Accounts, Administrator, AppsStamp, Authorizations, Backups, Directory, Environments, Idempotency, Installs, Keys,
+        NewToken, OAuthApps, OAuthAppsError, Opened, Passthrough, PlatformCursors, Rates, RequestLog, Services, Snapshots,
+        Tokens,
     },
     store::{
         Store, StoreError,

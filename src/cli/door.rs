@@ -78,7 +78,8 @@ impl Door {
     pub async fn try_call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Option<Value>, Failure> {
         match self.api.call(method, path, body).await? {
             (429 | 503, _) => Ok(None),
-            (status, answer) => judge(status, answer).map(Some),
+            (status, answer) if status < 400 => Ok(Some(answer)),
+            (status, answer) => Err(refused(status, &answer)),
         }
     }
 

@@ -7,8 +7,8 @@ mod demo;
 mod doctor;
 mod door;
 mod environment;
-mod keys;
 mod import;
+mod keys;
 mod log_line;
 mod log_out;
 mod serve;
@@ -99,9 +99,11 @@ impl<E: std::error::Error> From<E> for Failure {
 /// The command line with its variables told wherever they count.
 fn command_line() -> clap::Command {
     let told = |command: clap::Command| command.after_help(ENVIRONMENT);
-    ["token", "account", "environment", "keys", "backup"].iter().fold(told(Cli::command()).mut_subcommand("serve", told), |command, name| {
-        command.mut_subcommand(name, |command| told(command).mut_subcommands(told))
-    })
+    ["token", "account", "environment", "keys", "backup"]
+        .iter()
+        .fold(told(Cli::command()).mut_subcommand("serve", told), |command, name| {
+            command.mut_subcommand(name, |command| told(command).mut_subcommands(told))
+        })
 }
 
 /// Runs the command of this process's arguments.

@@ -54,7 +54,6 @@ pub use idempotency::{Asked, Idempotency, IdempotencyKey, KEY_HEADER, Reply, Run
 pub use installs::{ChangeInstall, Installed, Installing, Installs, NewInstall};
 pub use keys::{KeyStatus, Keys, RootKey, Rotate, Rotated};
 pub use lines::{Lines, ListEnd};
-pub use oauth_app::{NoApps, OAuthApp, OAuthApps};
 pub use oauth_apps::{AppsStamp, OAuthApp, OAuthApps, OAuthAppsError};
 pub use open::Opened;
 pub use order::Order;

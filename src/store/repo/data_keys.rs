@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     account_slot,
-    accounts::{DATA_KEY, KIND, RECORD, TOKEN},
-    batch, decode, encode, index, key, put,
+    accounts::{DATA_KEY, INTENT, KIND, PREVIOUS, RECORD, TOKEN},
+    batch, decode, delete, encode, index, key, put,
 };
 use crate::{
     model::{Account, AccountId, EnvironmentId},

@@ -224,7 +224,7 @@ async fn fields_are_checked_before_the_browser_leaves() {
         is_sandbox: false,
         id: None,
         must_be_new: false,
-            grant: None,
+        grant: None,
     };
     let accounts = &stand.core.services.accounts;
     let error = accounts.import(stand.core.environment, new(stand.context())).await.map(|_| ()).unwrap_err();

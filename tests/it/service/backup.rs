@@ -38,6 +38,7 @@ fn wanted(vendor: &Vendor, id: Option<AccountId>) -> NewAccount {
         context: vendor.context().as_object().unwrap().clone(),
         is_sandbox: false,
         id,
+        grant: None,
         must_be_new: id.is_some(),
     }
 }

@@ -169,6 +169,8 @@ async fn many(core: &Core, vendor: &Vendor, count: usize) -> Vec<AccountId> {
             context: vendor.context().as_object().unwrap().clone(),
             is_sandbox: false,
             id: None,
+            must_be_new: false,
+            grant: None,
         };
         ids.push(core.services.accounts.import(core.environment, new).await.unwrap().0.id);
     }

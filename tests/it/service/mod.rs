@@ -3,8 +3,8 @@
 mod authorize;
 mod backup;
 mod idempotency;
-mod oauth_apps;
 mod keys;
+mod oauth_apps;
 mod request_log;
 
 use std::{sync::Arc, time::Duration};

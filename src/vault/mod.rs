@@ -14,7 +14,7 @@ mod token_text;
 pub use envelope::{DataKey, Place, Vault, wrapping_key_id};
 pub use hygiene::harden_process;
 pub use ring::{FileStamp, KeyRing, RingError};
-pub use system::{RequestMark, SystemKeys, SystemKeysError, same_secret};
+pub use system::{AuditMark, RequestMark, SystemKeys, SystemKeysError, same_secret};
 pub use token_text::TokenText;
 
 /// SHA-256, for the rooms that need a fingerprint but no cipher: only the vault meets the cryptography crate.

@@ -5,6 +5,7 @@
 //! readers pass over entries without a record, `sweep_index` removes them.
 
 mod accounts;
+mod audit;
 mod blobs;
 mod buckets;
 mod idempotency;
@@ -20,6 +21,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 pub use self::{
     accounts::Accounts,
+    audit::{Append, Audit},
     blobs::Blobs,
     buckets::Buckets,
     idempotency::Idempotency,

@@ -13,7 +13,7 @@ use crate::{
     connector::{Catalog, Overlay, Problem},
     model::{Clock, EnvironmentId, Scope, Scopes, Secret, Tasks},
     service::{
-        Accounts, Administrator, Directory, Idempotency, NewToken, Opened, Passthrough, PlatformCursors, Rates, RequestLog,
+        Accounts, Act, Administrator, Audit, Directory, Export, Idempotency, NewToken, Opened, Passthrough, PlatformCursors, Rates, RequestLog,
         Services, Snapshots, Tokens,
     },
     store::{
@@ -103,7 +103,10 @@ impl Core {
         let log = Arc::new(RequestLog::new(repo::Log::new(store.clone()), keys.clone(), clock.clone(), environment));
         let rates = Rates::new(store.clone(), settings.token_limit, settings.account_limit);
         let vault = Arc::new(Vault::new(ring.clone()));
-        let services = services(store, catalog, vault, guard.clone(), keys, clock, tasks.clone(), tokens, (log, rates));
+        let kept = (settings.audit_life, settings.audit_passthrough);
+        let audit = Audit::new(repo::Audit::new(store.clone()), keys.clone(), clock.clone(), tasks.clone(), kept);
+        let aside = (log, rates, Arc::new(audit));
+        let services = services(store, catalog, vault, guard.clone(), keys, clock, tasks.clone(), tokens, aside);
         Ok(Core {
             services: Arc::new(services),
             guard,
@@ -130,7 +133,9 @@ impl Core {
             return Ok(None);
         }
         let new = NewToken { name: "first administrator".to_owned(), scopes: Scopes([Scope::Admin].into()), expires_at: None };
-        Ok(Some(tokens.create(self.environment, new).await.map_err(other)?.1))
+        let act = Act { target_kind: Some("api_token".to_owned()), ..Act::of_gateway(self.environment, "api_token.create") };
+        let made = async { Ok(tokens.create(self.environment, new).await?.1) };
+        Ok(Some(self.services.audit.around(act, true, made).await.map_err(other)?))
     }
 
     /// Reads the key ring again when its file has changed; a file that cannot be used keeps the ring and is the error.
@@ -198,7 +203,7 @@ fn services(
     clock: Arc<dyn Clock>,
     tasks: Tasks,
     tokens: Tokens,
-    (log, rates): (Arc<RequestLog>, Rates),
+    (log, rates, audit): (Arc<RequestLog>, Rates, Arc<Audit>),
 ) -> Services {
     let upstream = Arc::new(Upstream::new(guard.clone(), store.clone()));
     let records = repo::Accounts::new(store.clone());
@@ -207,10 +212,12 @@ fn services(
     let snapshots = Snapshots::new(repo::Snapshots::new(store.clone()));
     let blobs = repo::Blobs::new(store.clone());
     let cursors = PlatformCursors::new(keys.clone());
-    let directory = Directory::new(accounts.clone(), upstream.clone(), snapshots, blobs, keys.clone(), clock);
+    let directory = Directory::new(accounts.clone(), upstream.clone(), snapshots, blobs, keys.clone(), clock.clone());
+    let export =
+        Export::new(accounts.clone(), repo::Snapshots::new(store.clone()), log.clone(), audit.clone(), clock);
     let idempotency = Idempotency::new(repo::Idempotency::new(store.clone()), keys, tasks.clone());
     let passthrough = Passthrough { accounts: accounts.clone(), upstream, tasks };
-    Services { tokens, accounts, directory, passthrough, rates, idempotency, log, cursors, catalog, store }
+    Services { tokens, accounts, directory, passthrough, rates, idempotency, log, audit, export, cursors, catalog, store }
 }
 
 fn guard(settings: &Settings, own: &[String]) -> Result<Guard, StartError> {

@@ -1,11 +1,13 @@
 //! The product: what the ways in call. No web server, no network client here.
 
 pub mod accounts;
+pub mod audit;
 mod change;
 mod context;
 mod credential;
 pub mod cursor;
 pub mod directory;
+pub mod export;
 mod facts;
 pub mod filter;
 mod fresh;
@@ -30,9 +32,11 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 pub use accounts::{Accounts, ChangeAccount, Linked, ListAccounts, NewAccount};
+pub use audit::{Act, Audit};
 pub use change::{ChangeAsk, Doing, VendorSaid, VendorWrite};
 pub use cursor::PlatformCursors;
 pub use directory::{Directory, ListPage, ListQuery, OneQuery, OneRecord, ResponseFormat};
+pub use export::Export;
 pub use filter::{Filter, FilterOp};
 pub use idempotency::{Asked, Idempotency, IdempotencyKey, KEY_HEADER, Reply, Run, Told};
 pub use lines::{Lines, ListEnd};
@@ -67,6 +71,10 @@ pub struct Services {
     pub idempotency: Idempotency,
     /// What was asked in the last 14 days.
     pub log: Arc<RequestLog>,
+    /// Who did what.
+    pub audit: Arc<Audit>,
+    /// Everything that is kept of a customer.
+    pub export: Export,
     /// Where lists of the gateway's own objects go on.
     pub cursors: PlatformCursors,
     /// The connectors; replaced when the overlay changes.

@@ -1,5 +1,7 @@
 //! Tests of the service side: the whole inside of the gateway, under a clock that can be moved.
 
+mod audit;
+mod export;
 mod idempotency;
 mod request_log;
 

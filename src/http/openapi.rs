@@ -81,6 +81,7 @@ const TAGS: &[(&str, &str)] = &[
     ("integrations", "Connectors, and what each offers."),
     ("batch", "Several calls in one request."),
     ("log", "Every request of the last 14 days, for the question why a call failed."),
+    ("audit", "Who did what, and what is kept of a customer."),
     ("tokens", "API tokens of this environment."),
     ("documents", "This document, and a page for each kind of error."),
     ("health", "Probes and metrics."),

@@ -1,10 +1,12 @@
 //! The routes, one file per noun. One table gives both the app and the OpenAPI document.
 
 pub mod api_token;
+pub mod audit;
 pub mod batch;
 pub mod custom;
 pub mod documents;
 pub mod environment_integration;
+pub mod export;
 pub mod health;
 pub mod integrated_account;
 pub mod integration;
@@ -70,5 +72,6 @@ pub fn documented(config: &mut ServiceConfig) {
     config.service(proxy_write::delete_proxy_resource).service(proxy_write::run_proxy_method);
     config.service(tools::list_integration_tools).service(tools::list_account_tools);
     config.service(batch::run_batch).service(log::list_log);
+    config.service(audit::list_audit_entries).service(audit::verify_audit_log).service(export::export_tenant);
     config.service(documents::get_openapi).service(documents::list_error_pages).service(documents::get_error_page);
 }

@@ -15,10 +15,13 @@ DELETE /unified/user-directory/role_assignments/{id} WriteDirectory
 DELETE /unified/user-directory/users/{id} WriteDirectory
 GET /api-token Admin
 GET /api-token/{id} Admin
+GET /audit Admin
+GET /audit/verify Admin
 GET /environment-integration ReadAccounts
 GET /environment-integration/{id} ReadAccounts
 GET /errors -
 GET /errors/{code} -
+GET /export Admin
 GET /healthz -
 GET /integrated-account ReadAccounts
 GET /integrated-account/{id} ReadAccounts

@@ -1,6 +1,7 @@
 //! The whole binary, as users run it: once per store.
 
 mod access_tokens;
+mod audit;
 mod bad_input;
 mod bar_binding;
 mod bar_canaries;
@@ -24,6 +25,7 @@ mod demo;
 mod differential;
 mod drain;
 mod egress_proxy;
+mod export;
 mod generated;
 mod head;
 mod hostile;

@@ -14,9 +14,9 @@ use crate::{
     connector::{Catalog, Overlay, Problem},
     model::{Clock, EnvironmentId, Scope, Scopes, Secret, Tasks},
     service::{
-        Accounts, Administrator, AppsStamp, Authorizations, Backups, Directory, Environments, Idempotency, Installs, Keys,
-        NewToken, OAuthApps, OAuthAppsError, Opened, Passthrough, PlatformCursors, Rates, RequestLog, Services, Snapshots,
-        Tokens,
+        Accounts, Act, Administrator, AppsStamp, Audit, Authorizations, Backups, Directory, Environments, Export, Idempotency,
+        Installs, Keys, NewToken, OAuthApps, OAuthAppsError, Opened, Passthrough, PlatformCursors, Rates, RequestLog, Services,
+        Snapshots, Tokens,
     },
     store::{
         Store, StoreError,
@@ -121,7 +121,9 @@ impl Core {
         let vault = Arc::new(Vault::new(ring.clone()));
         let installs = repo::Installs::new(store.clone());
         let installs = Installs::new(installs, catalog.clone(), keys.clone(), clock.clone(), apps.current.clone());
-        let own = (tokens, log, rates, Arc::new(installs), environment, settings.public_url.clone());
+        let kept = (settings.audit_life, settings.audit_passthrough);
+        let audit = Audit::new(repo::Audit::new(store.clone()), keys.clone(), clock.clone(), tasks.clone(), kept);
+        let own = (tokens, log, rates, Arc::new(audit), Arc::new(installs), environment, settings.public_url.clone());
         let services = services(store, catalog, vault, guard.clone(), keys, clock, tasks.clone(), own);
         Ok(Core {
             services: Arc::new(services),
@@ -150,7 +152,9 @@ impl Core {
             return Ok(None);
         }
         let new = NewToken { name: "first administrator".to_owned(), scopes: Scopes([Scope::Admin].into()), expires_at: None };
-        Ok(Some(tokens.create(self.environment, new).await.map_err(other)?.1))
+        let act = Act { target_kind: Some("api_token".to_owned()), ..Act::of_gateway(self.environment, "api_token.create") };
+        let made = async { Ok(tokens.create(self.environment, new).await?.1) };
+        Ok(Some(self.services.audit.around(act, true, made).await.map_err(other)?))
     }
 
     /// Reads the key ring again when its file has changed; a file that cannot be used keeps the ring and is the error.
@@ -233,7 +237,7 @@ fn log(problems: &[Problem], effect: &str) {
 }
 
 /// What services are made with beside the tools.
-type Own = (Tokens, Arc<RequestLog>, Rates, Arc<Installs>, EnvironmentId, Option<Url>);
+type Own = (Tokens, Arc<RequestLog>, Rates, Arc<Audit>, Arc<Installs>, EnvironmentId, Option<Url>);
 
 #[expect(clippy::too_many_arguments, reason = "this is where everything meets")]
 fn services(
@@ -244,7 +248,7 @@ fn services(
     keys: Arc<SystemKeys>,
     clock: Arc<dyn Clock>,
     tasks: Tasks,
-    (tokens, log, rates, installs, environment, public_url): Own,
+    (tokens, log, rates, audit, installs, environment, public_url): Own,
 ) -> Services {
     let upstream = Arc::new(Upstream::new(guard.clone(), store.clone()));
     let records = repo::Accounts::new(store.clone());
@@ -267,7 +271,8 @@ fn services(
     let cursors = PlatformCursors::new(keys.clone());
     let walls = (repo::Installation::new(store.clone()), repo::Tokens::new(store.clone()));
     let environments = Environments::new(walls.0, records, walls.1, installs.clone(), clock.clone(), environment);
-    let directory = Directory::new(accounts.clone(), upstream.clone(), snapshots, blobs, keys.clone(), clock);
+    let directory = Directory::new(accounts.clone(), upstream.clone(), snapshots, blobs, keys.clone(), clock.clone());
+    let export = Export::new(accounts.clone(), repo::Snapshots::new(store.clone()), log.clone(), audit.clone(), clock);
     let idempotency = Idempotency::new(repo::Idempotency::new(store.clone()), keys, tasks.clone());
     let passthrough = Passthrough { accounts: accounts.clone(), upstream, tasks };
     Services {
@@ -281,6 +286,8 @@ fn services(
         rates,
         idempotency,
         log,
+        audit,
+        export,
         keys: ring,
         backups,
         cursors,

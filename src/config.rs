@@ -9,6 +9,7 @@ use std::{
     fmt,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use tracing_subscriber::EnvFilter;
@@ -144,6 +145,10 @@ pub struct Settings {
     pub token_limit: Option<Rate>,
     /// What may be asked of each account.
     pub account_limit: Option<Rate>,
+    /// How long entries of the audit log are kept; for ever without.
+    pub audit_life: Option<Duration>,
+    /// Whether writing calls of the passthrough stand in the audit log.
+    pub audit_passthrough: bool,
     /// The log filter.
     pub log: String,
     /// The log form.
@@ -186,6 +191,8 @@ impl Settings {
             max_in_flight: layers.checked("max_in_flight", bounds::in_flight).unwrap_or(bounds::IN_FLIGHT),
             token_limit: layers.checked("token_limit", bounds::rate),
             account_limit: layers.checked("account_limit", bounds::rate),
+            audit_life: layers.checked("audit_days", bounds::days),
+            audit_passthrough: layers.checked("audit_passthrough", passing).unwrap_or(false),
             log: layers.checked("log", log_filter).unwrap_or_else(|| DEFAULT_LOG.to_owned()),
             log_format: layers.checked("log_format", log_format).unwrap_or(LogFormat::Json),
             warnings: Vec::new(),
@@ -383,6 +390,14 @@ fn log_format(given: &Given) -> Result<LogFormat, String> {
         "json" => Ok(LogFormat::Json),
         "text" => Ok(LogFormat::Text),
         other => Err(format!("`{other}` is not a log format; write `json` or `text`")),
+    }
+}
+
+fn passing(given: &Given) -> Result<bool, String> {
+    match given.text() {
+        "off" => Ok(false),
+        "writes" => Ok(true),
+        other => Err(format!("`{other}` says nothing of the passthrough's calls; write `off` or `writes`")),
     }
 }
 

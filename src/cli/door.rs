@@ -107,12 +107,13 @@ impl Door {
         Err(refused(flowing.status, &serde_json::from_slice(&problem).unwrap_or(Value::Null)))
     }
 
-    /// Every element of a platform list.
+    /// Every element of a platform list, which may have filters.
     pub async fn read_all(&self, path: &str) -> Result<Vec<Value>, Failure> {
+        let join = if path.contains('?') { '&' } else { '?' };
         let mut all = Vec::new();
         let mut cursor = String::new();
         loop {
-            let page = self.call(Method::GET, &format!("{path}?next_cursor={}", encoded(&cursor)), None).await?;
+            let page = self.call(Method::GET, &format!("{path}{join}next_cursor={}", encoded(&cursor)), None).await?;
             all.extend(page["result"].as_array().cloned().unwrap_or_default());
             match page["next_cursor"].as_str() {
                 Some(next) => next.clone_into(&mut cursor),

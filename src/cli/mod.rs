@@ -1,6 +1,7 @@
 //! The command line. Talk goes to the standard error, data to the standard output; exit 0, 1 (failed), 2 (usage).
 
 mod account;
+mod audit;
 mod backup;
 mod check;
 mod demo;
@@ -27,8 +28,8 @@ use crate::config::{ConfigError, Environment, GlobalArgs, Purpose, Settings};
 const ENVIRONMENT: &str = "\
 Environment without a flag:
   ROLLCALL_ADMIN_TOKEN          The first administrator's token, 32 characters or more; required with Redis
-  ROLLCALL_URL, ROLLCALL_TOKEN  The gateway that `token`, `account`, `environment`, `keys` and `backup` speak to, and a
-                                token of it; without them the one that runs on this store, or the store itself
+  ROLLCALL_URL, ROLLCALL_TOKEN  The gateway that `token`, `account`, `environment`, `keys`, `backup` and `audit` speak
+                                to, and a token of it; without them the one that runs on this store, or the store itself
   ROLLCALL_STORE_FILE, ROLLCALL_ADMIN_TOKEN_FILE, ROLLCALL_TOKEN_FILE
                                 A file that holds the value instead";
 
@@ -59,6 +60,9 @@ enum Command {
     /// Linked accounts
     #[command(subcommand)]
     Account(account::AccountCommand),
+    /// The audit log: who did what
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     /// Environments, the walls between tenants
     #[command(subcommand)]
     Environment(environment::EnvironmentCommand),
@@ -99,7 +103,7 @@ impl<E: std::error::Error> From<E> for Failure {
 /// The command line with its variables told wherever they count.
 fn command_line() -> clap::Command {
     let told = |command: clap::Command| command.after_help(ENVIRONMENT);
-    ["token", "account", "environment", "keys", "backup"]
+    ["token", "account", "environment", "keys", "backup", "audit"]
         .iter()
         .fold(told(Cli::command()).mut_subcommand("serve", told), |command, name| {
             command.mut_subcommand(name, |command| told(command).mut_subcommands(told))
@@ -132,6 +136,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Check { dir } => check::check(dir, &global),
         Command::Token(command) => on_runtime(token::run(command, global)),
         Command::Account(command) => on_runtime(account::run(command, global)),
+        Command::Audit(command) => on_runtime(audit::run(command, global)),
         Command::Environment(command) => on_runtime(environment::run(command, global)),
         Command::Keys(command) => on_runtime(keys::run(command, global)),
         Command::Backup(args) => on_runtime(backup::backup(args, global)),

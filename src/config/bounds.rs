@@ -24,6 +24,13 @@ pub(super) fn replicas(given: &Given) -> Result<u8, String> {
     }
 }
 
+pub(super) fn days(given: &Given) -> Result<Duration, String> {
+    match given.text().parse::<u64>() {
+        Ok(days) if (1..=36_500).contains(&days) => Ok(Duration::from_secs(days * 24 * 60 * 60)),
+        _ => Err(format!("`{}` is not a number of days from 1 to 36500", given.text())),
+    }
+}
+
 /// `100/10s`, `600/1m`, `10000/h`.
 pub(super) fn rate(given: &Given) -> Result<Rate, String> {
     let bad = || {

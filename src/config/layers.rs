@@ -31,7 +31,7 @@ const fn list(name: &'static str, variable: &'static str) -> Key {
 }
 
 /// Every setting of the gateway.
-const SETTINGS: [Key; 18] = [
+const SETTINGS: [Key; 20] = [
     secret("store", "ROLLCALL_STORE"),
     secret("admin_token", "ROLLCALL_ADMIN_TOKEN"),
     key("keys_file", "ROLLCALL_KEYS_FILE"),
@@ -48,6 +48,8 @@ const SETTINGS: [Key; 18] = [
     key("max_in_flight", "ROLLCALL_MAX_IN_FLIGHT"),
     key("token_limit", "ROLLCALL_TOKEN_LIMIT"),
     key("account_limit", "ROLLCALL_ACCOUNT_LIMIT"),
+    key("audit_days", "ROLLCALL_AUDIT_DAYS"),
+    key("audit_passthrough", "ROLLCALL_AUDIT_PASSTHROUGH"),
     key("log", "ROLLCALL_LOG"),
     key("log_format", "ROLLCALL_LOG_FORMAT"),
 ];

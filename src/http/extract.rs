@@ -161,9 +161,15 @@ async fn admit<R: Right, Q: Query, T>(
 
 /// Asks again, in the midst of a long answer, whether its caller may still read the account, which may be linked anew by now.
 pub async fn reopen<R: Right>(request: &HttpRequest, id: &str) -> Result<Arc<Linked>, Error> {
+    let caller = is_still_admitted::<R>(request).await?;
+    state(request)?.services.accounts.open(caller.environment, id).await
+}
+
+/// Asks again, in the midst of a long answer, whether its caller has the right.
+pub async fn is_still_admitted<R: Right>(request: &HttpRequest) -> Result<Arc<service::Caller>, Error> {
     let caller = state(request)?.services.tokens.authenticate(token::bearer(request.headers())?).await?;
     R::SCOPE.map_or(Ok(()), |scope| caller.require(scope))?;
-    state(request)?.services.accounts.open(caller.environment, id).await
+    Ok(caller)
 }
 
 /// The company a call is made in, where its caller names one.

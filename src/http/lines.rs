@@ -45,6 +45,11 @@ struct Streamed {
 
 /// Whether the caller prefers lines to a page.
 pub fn are_wanted(request: &HttpRequest, query: &ListQuery) -> bool {
+    query.format == ResponseFormat::Stream || are_accepted(request)
+}
+
+/// Whether the caller says that it prefers lines to JSON.
+pub fn are_accepted(request: &HttpRequest) -> bool {
     let preferred = || {
         let accept = Accept::parse(request).ok()?;
         accept
@@ -52,7 +57,7 @@ pub fn are_wanted(request: &HttpRequest, query: &ListQuery) -> bool {
             .into_iter()
             .find(|kind| matches!(kind.essence_str(), MEDIA_TYPE | "application/json" | "application/*" | "*/*"))
     };
-    query.format == ResponseFormat::Stream || preferred().is_some_and(|kind| kind.essence_str() == MEDIA_TYPE)
+    preferred().is_some_and(|kind| kind.essence_str() == MEDIA_TYPE)
 }
 
 /// The answer. What goes wrong before the first line is a problem like any other.

@@ -1,6 +1,7 @@
 //! The gateway's way in over HTTP: framing, rights, query strings, routes, envelopes and problems. Handlers extract, call
 //! one service method and wrap the answer; nothing else is decided here.
 
+mod act;
 pub mod batch;
 pub mod body;
 pub mod capability;
@@ -12,6 +13,7 @@ pub mod gate;
 mod limits;
 pub mod lines;
 pub mod openapi;
+pub mod pieces;
 mod plain;
 pub mod problem;
 pub mod query;

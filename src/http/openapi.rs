@@ -82,6 +82,7 @@ const TAGS: &[(&str, &str)] = &[
     ("environments", "The walls between tenants."),
     ("batch", "Several calls in one request."),
     ("log", "Every request of the last 14 days, for the question why a call failed."),
+    ("audit", "Who did what, and what is kept of a customer."),
     ("backup", "Everything that is kept, for the operator."),
     ("tokens", "API tokens of this environment."),
     ("keys", "The keys that everything stored is sealed by, and their rotation."),

@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 
 use super::{
     Answer, Problem, State,
+    act::{self, Noted},
     body::{JsonBody, RawBody, parse},
     envelope,
 };
@@ -88,6 +89,7 @@ pub struct Write<B = NoBody> {
     method: String,
     target: String,
     headers: Vec<u8>,
+    request: HttpRequest,
 }
 
 impl<B: WriteBody> FromRequest for Write<B> {
@@ -99,10 +101,10 @@ impl<B: WriteBody> FromRequest for Write<B> {
         let method = request.method().to_string();
         let target = request.uri().to_string();
         let headers = telling(request.headers());
-        let body = B::read(request, payload);
+        let (body, request) = (B::read(request, payload), request.clone());
         Box::pin(async move {
             let (body, raw) = body.await?;
-            Ok(Self { body, raw, key, method, target, headers })
+            Ok(Self { body, raw, key, method, target, headers, request })
         })
     }
 }
@@ -134,19 +136,27 @@ impl<B: WriteBody> Write<B> {
         !matches!(self.key, Ok(None))
     }
 
-    /// Does the work, once for each key, and answers.
+    /// Does the work, once for each key, and answers. Each run stands in the audit log; a kept reply is no run.
     pub async fn answer<W, F>(self, caller: &Caller, state: &State, work: W) -> Answer
     where
         W: FnOnce(Arc<Services>, B, Run) -> F + Send + 'static,
         F: Future<Output = Result<Reply>> + Send + 'static,
     {
-        let Self { body, raw, key, method, target, headers } = self;
+        let Self { body, raw, key, method, target, headers, request } = self;
         let services = Arc::clone(&state.services);
-        let Some(key) = key? else {
-            return told(work(services, body, Run::only()).await, Told::First);
+        let key = key?;
+        let noted = act::of_write(&request, caller, &raw)?;
+        let needs_an_end = noted.as_ref().is_some_and(Noted::needs_an_end);
+        let work = async move |run: Run| match noted {
+            Some(noted) => noted.around(Arc::clone(&services), run, work(services, body, run)).await,
+            None => work(services, body, run).await,
+        };
+        let Some(key) = key else {
+            let work = work(Run::only());
+            let outcome = if needs_an_end { state.services.audit.to_end(work).await } else { work.await };
+            return told(outcome, Told::First);
         };
         let asked = Asked::by(caller, key, &method, &target, headers, raw);
-        let work = move |run| work(services, body, run);
         let (outcome, how) = state.services.idempotency.once(asked, work).await?;
         told(outcome, how)
     }

@@ -1,6 +1,7 @@
 //! The product: what the ways in call. No web server, no network client here.
 
 pub mod accounts;
+pub mod audit;
 pub mod authorize;
 pub mod backup;
 mod change;
@@ -10,6 +11,7 @@ mod credential;
 pub mod cursor;
 pub mod directory;
 mod environments;
+pub mod export;
 mod facts;
 pub mod filter;
 mod fresh;
@@ -42,12 +44,14 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 pub use accounts::{Accounts, ChangeAccount, Linked, ListAccounts, NewAccount};
+pub use audit::{Act, Audit};
 pub use authorize::{Authorizations, AuthorizeAsk, Begun, Finished};
 pub use backup::Backups;
 pub use change::{ChangeAsk, Doing, VendorSaid, VendorWrite};
 pub use cursor::PlatformCursors;
 pub use directory::{Directory, ListPage, ListQuery, OneQuery, OneRecord, ResponseFormat};
 pub use environments::Environments;
+pub use export::Export;
 pub use filter::{Filter, FilterOp};
 pub use grant::{Granted, Tokens as GrantedTokens};
 pub use idempotency::{Asked, Idempotency, IdempotencyKey, KEY_HEADER, Reply, Run, Told};
@@ -100,6 +104,10 @@ pub struct Services {
     pub keys: Keys,
     /// The whole store, for the operator.
     pub backups: Backups,
+    /// Who did what.
+    pub audit: Arc<Audit>,
+    /// Everything that is kept of a customer.
+    pub export: Export,
     /// Where lists of the gateway's own objects go on.
     pub cursors: PlatformCursors,
     /// The connectors; replaced when the overlay changes.

@@ -21,7 +21,7 @@ pub use digest::Digest;
 pub use envelope::{DataKey, NewDataKey, Place, Vault, wrapping_key_id};
 pub use hygiene::harden_process;
 pub use ring::{FileStamp, KeyRing, RingError};
-pub use system::{RequestMark, SystemKeys, SystemKeysError, same_secret};
+pub use system::{AuditMark, RequestMark, SystemKeys, SystemKeysError, same_secret};
 pub use token_text::TokenText;
 
 use crate::model::Secret;

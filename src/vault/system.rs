@@ -42,6 +42,30 @@ impl RequestMark {
     }
 }
 
+/// What a mark of the audit log is for; marks of different purposes never agree.
+#[derive(Clone, Copy, Debug)]
+pub enum AuditMark {
+    /// An entry in its place.
+    Entry,
+    /// The record that says how many entries there are.
+    Head,
+    /// An action that has begun.
+    Open,
+    /// A name that is not to be read from the log, only found again.
+    Name,
+}
+
+impl AuditMark {
+    fn name(self) -> &'static [u8] {
+        match self {
+            AuditMark::Entry => b"rollcall/audit-entry",
+            AuditMark::Head => b"rollcall/audit-head",
+            AuditMark::Open => b"rollcall/audit-open",
+            AuditMark::Name => b"rollcall/audit-name",
+        }
+    }
+}
+
 /// Why the system keys cannot be had.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SystemKeysError {
@@ -179,6 +203,12 @@ impl SystemKeys {
             [VERSION, rest @ ..] => cipher::open(&self.cursor_key, authorization_bound(bound).as_bytes(), rest),
             _ => Err(OpenError::Damaged),
         }
+    }
+
+    /// The mark of a part of the audit log, so that whoever can write the store cannot make up another log.
+    pub fn audit_mark(&self, purpose: AuditMark, parts: &[&[u8]]) -> [u8; 32] {
+        let message = parts.iter().fold(Bound::new("rollcall/audit", VERSION), |bound, part| bound.part(part));
+        mac(&self.token_hasher, purpose.name(), message.as_bytes())
     }
 
     /// Opens a cursor.

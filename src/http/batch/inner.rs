@@ -141,6 +141,10 @@ async fn answer(outer: &HttpRequest, call: Call) -> Result<Reply> {
 fn request(outer: &HttpRequest, call: Call) -> Result<Request> {
     let Call { method, target, body, key } = call;
     let mut request = Request::new();
+    // Whatever is noted of the call is of the batch's own request.
+    if let Some(id) = outer.extensions().get::<RequestId>() {
+        request.extensions_mut().insert(id.clone());
+    }
     let head = request.head_mut();
     head.method = method;
     head.uri = target.parse::<Uri>().map_err(Error::internal)?;

@@ -1,11 +1,13 @@
 //! Query strings: qs grammar in all its forms, and a type for each kind of call. Nothing in a query is ever ignored.
 
+mod audit;
 mod data;
 mod grammar;
 mod log;
 mod platform;
 mod vendor;
 
+pub use audit::{AuditList, AuditPlace, ExportQuery};
 pub use data::{DataDelete, DataList, DataOne, ProxyList, ProxyOne};
 pub use grammar::{MAX_DEPTH, MAX_PAIRS, Pair, Pairs, cut, decode_loosely};
 pub use log::LogList;

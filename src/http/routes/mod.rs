@@ -1,12 +1,14 @@
 //! The routes, one file per noun. One table gives both the app and the OpenAPI document.
 
 pub mod api_token;
+pub mod audit;
 pub mod backup;
 pub mod batch;
 pub mod custom;
 pub mod documents;
 pub mod environment;
 pub mod environment_integration;
+pub mod export;
 pub mod health;
 pub mod integrated_account;
 pub mod integration;
@@ -80,5 +82,6 @@ pub fn documented(config: &mut ServiceConfig) {
     config.service(tools::list_integration_tools).service(tools::list_account_tools);
     config.service(batch::run_batch).service(log::list_log).service(backup::read_backup);
     config.service(key::get_keys).service(key::rewrap_keys);
+    config.service(audit::list_audit_entries).service(audit::verify_audit_log).service(export::export_tenant);
     config.service(documents::get_openapi).service(documents::list_error_pages).service(documents::get_error_page);
 }

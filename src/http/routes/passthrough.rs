@@ -17,7 +17,7 @@ use http_body_util::{BodyExt, Full, Limited};
 use crate::{
     error::{Code, Error, Result},
     http::{
-        Answer,
+        Answer, act,
         body::{Pace, read_whole},
         extract::{ACCOUNT_PARAMETER, company, open, overrides_method, state},
         framing::PASSTHROUGH,
@@ -69,6 +69,15 @@ struct Admitted {
 }
 
 async fn forward(request: HttpRequest, payload: web::Payload) -> Answer {
+    if right(&request) == Scope::ProxyRead || !state(&request)?.services.audit.notes_passing() {
+        return pass(request, payload).await;
+    }
+    let answer = Box::pin(pass(request.clone(), payload)).await;
+    act::note_passing(&request, answer.as_ref().err().map(|problem| problem.error().code().row().name))?;
+    answer
+}
+
+async fn pass(request: HttpRequest, payload: web::Payload) -> Answer {
     let Admitted { linked, request: outgoing, look } = admit(&request).await?;
     let reply = match look {
         Look::Nothing => {

@@ -8,6 +8,7 @@
 //! members of a record that they do not know, and new members may be missing.
 
 mod accounts;
+mod audit;
 mod authorizations;
 pub mod backup;
 mod blobs;
@@ -27,6 +28,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 pub use self::{
     accounts::{Accounts, Renewed, TOKEN_LEASE, TokenIntent},
+    audit::{Append, Audit},
     authorizations::Authorizations,
     blobs::Blobs,
     buckets::Buckets,

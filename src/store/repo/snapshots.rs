@@ -14,6 +14,7 @@ use crate::{
 
 /// The largest chunk, sealed.
 pub const CHUNK: usize = 256 * 1024;
+const KIND: &str = "snapshot/";
 /// Chunks written at once.
 const TOGETHER: usize = 8;
 
@@ -21,6 +22,11 @@ const TOGETHER: usize = 8;
 #[derive(Clone)]
 pub struct Snapshots {
     store: Arc<dyn Store>,
+}
+
+/// Sorts behind every name of the snapshot.
+fn past(snapshot: &str) -> String {
+    format!("{KIND}{snapshot}/~")
 }
 
 fn chunk_name(snapshot: &str, index: usize) -> String {
@@ -87,6 +93,20 @@ impl Snapshots {
     pub async fn get_chunk(&self, account: AccountId, snapshot: &str, index: usize) -> Result<Option<Bytes>, StoreError> {
         let found = self.store.get(&key(account_slot(account), chunk_name(snapshot, index))).await?;
         Ok(found.map(|entry| entry.value))
+    }
+
+    /// The names of the account's snapshots after one of them, in order.
+    pub async fn names(&self, account: AccountId, after: Option<&str>, limit: usize) -> Result<Vec<String>, StoreError> {
+        let (slot, mut names) = (account_slot(account), Vec::new());
+        let mut after = after.map(past);
+        while names.len() < limit {
+            // One chunk of each is met, the others are passed.
+            let found = self.store.scan(&slot, KIND, after.as_deref(), 1).await?;
+            let Some(name) = found.first().and_then(|(name, _)| name[KIND.len()..].split('/').next()) else { break };
+            after = Some(past(name));
+            names.push(name.to_owned());
+        }
+        Ok(names)
     }
 
     /// Lets the snapshot live at least `ttl` from now; false when it is gone. Cheap while it was touched a short time ago.

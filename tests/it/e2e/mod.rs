@@ -1,6 +1,7 @@
 //! The whole binary, as users run it: once per store.
 
 mod access_tokens;
+mod audit;
 mod backup;
 mod bad_input;
 mod bar_binding;
@@ -29,6 +30,7 @@ mod differential;
 mod drain;
 mod egress_proxy;
 mod environments;
+mod export;
 mod generated;
 mod grants;
 mod head;

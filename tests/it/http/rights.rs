@@ -17,6 +17,8 @@ DELETE /unified/user-directory/role_assignments/{id} WriteDirectory
 DELETE /unified/user-directory/users/{id} WriteDirectory
 GET /api-token Admin
 GET /api-token/{id} Admin
+GET /audit Admin
+GET /audit/verify Admin
 GET /environment AnyToken
 GET /backup Admin
 GET /environment-integration ReadAccounts
@@ -24,6 +26,7 @@ GET /environment-integration/{id} ReadAccounts
 GET /environment/{id} AnyToken
 GET /errors -
 GET /errors/{code} -
+GET /export Admin
 GET /healthz -
 GET /integrated-account ReadAccounts
 GET /integrated-account/{id} ReadAccounts

@@ -1,7 +1,9 @@
 //! Tests of the service side: the whole inside of the gateway, under a clock that can be moved.
 
+mod audit;
 mod authorize;
 mod backup;
+mod export;
 mod idempotency;
 mod keys;
 mod oauth_apps;

@@ -415,3 +415,21 @@ fn the_egress_proxy_is_a_secret_of_its_own() {
         assert!(!wrong.mistakes()[0].contains("hidden-word"), "{:?}", wrong.mistakes());
     }
 }
+
+#[test]
+fn what_the_audit_log_keeps_is_the_operators_to_say() {
+    let settings = machine().settings();
+    assert_eq!((settings.audit_life, settings.audit_passthrough), (None, false), "for ever, and nothing that passes through");
+    let settings = machine().set("ROLLCALL_AUDIT_DAYS", "30").config("audit_passthrough = \"writes\"\n").settings();
+    assert_eq!(settings.audit_life, Some(std::time::Duration::from_secs(30 * 24 * 3600)));
+    assert!(settings.audit_passthrough);
+    for (name, bad) in [
+        ("ROLLCALL_AUDIT_DAYS", "0"),
+        ("ROLLCALL_AUDIT_DAYS", "-1"),
+        ("ROLLCALL_AUDIT_DAYS", "40000"),
+        ("ROLLCALL_AUDIT_DAYS", "a month"),
+        ("ROLLCALL_AUDIT_PASSTHROUGH", "all"),
+    ] {
+        machine().set(name, bad).mistake(&[name, bad]);
+    }
+}

@@ -3,7 +3,7 @@
 use std::{hint::black_box, path::Path, time::Instant};
 
 use proptest::prelude::*;
-use rollcall::vault::{KeyRing, OpenError, RequestMark, SystemKeys, SystemKeysError, same_secret};
+use rollcall::vault::{AuditMark, KeyRing, OpenError, RequestMark, SystemKeys, SystemKeysError, same_secret};
 
 use super::ring::{key, text, write};
 
@@ -119,6 +119,21 @@ fn marks_of_requests_are_keyed_and_never_agree_by_chance() {
     assert_ne!(mark, keys.request_mark(RequestMark::Name, &parts));
     assert_ne!(mark, keys.request_mark(RequestMark::Fingerprint, &[b"a", b"bc"]));
     assert_ne!(mark, others.request_mark(RequestMark::Fingerprint, &parts), "another installation, another mark");
+}
+
+#[test]
+fn marks_of_the_audit_log_are_of_one_purpose_and_one_installation() {
+    let (ring, _folder) = super::ring();
+    let ((keys, sealed), (others, _)) = (SystemKeys::generate(&ring), SystemKeys::generate(&ring));
+    let parts: [&[u8]; 2] = [b"environment", b"entry"];
+    let mark = keys.audit_mark(AuditMark::Entry, &parts);
+    assert_eq!(mark, SystemKeys::open(&ring, &sealed).unwrap().audit_mark(AuditMark::Entry, &parts), "the same on every node");
+    for other in [AuditMark::Head, AuditMark::Open, AuditMark::Name] {
+        assert_ne!(mark, keys.audit_mark(other, &parts), "{other:?}");
+    }
+    assert_ne!(mark, keys.audit_mark(AuditMark::Entry, &[b"environmente", b"ntry"]));
+    assert_ne!(mark, keys.audit_mark(AuditMark::Entry, &[b"other", b"entry"]));
+    assert_ne!(mark, others.audit_mark(AuditMark::Entry, &parts));
 }
 
 #[test]

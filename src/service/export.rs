@@ -1,0 +1,327 @@
+//! Everything that is kept of one customer, but for credentials, as lines: for whoever asks what we know of them.
+//!
+//! [`MAP`] is the data map: a row for every repository of the store. A new one fails a test until it has its row, which says by which
+//! kind of line its records are exported, or why they are not.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+use serde_json::{Value, json, value::RawValue};
+use uuid::Uuid;
+
+use super::{
+    Accounts, Audit, Filter, FilterOp, ListAccounts, RequestLog,
+    request_log::{self, LogLine, Place, Wanted},
+};
+use crate::{
+    error::Result,
+    model::{Account, AccountId, Clock, EnvironmentId},
+    store::repo,
+};
+
+/// A kind of record that is kept.
+#[derive(Debug)]
+pub struct Kept {
+    /// The repository, by its file in `store/repo`.
+    pub repo: &'static str,
+    /// What it holds.
+    pub what: &'static str,
+    /// For how long.
+    pub life: &'static str,
+    /// The kind of its lines in an export; none where it holds nothing of a customer that could be shown.
+    pub kind: Option<&'static str>,
+    /// Why it is not exported, or what of it is not.
+    pub why: &'static str,
+}
+
+/// What is kept, where, how long, and what of it is exported.
+pub const MAP: &[Kept] = &[
+    Kept {
+        repo: "accounts",
+        what: "linked accounts: label, context, link fields, state; sealed secrets, access token, wrapped data key",
+        life: "until the account is deleted",
+        kind: Some(ACCOUNT),
+        why: "without credentials",
+    },
+    Kept {
+        repo: "snapshots",
+        what: "what a vendor without paging said in one visit, sealed",
+        life: "1 hour after its last use",
+        kind: Some(SNAPSHOT),
+        why: "that it is there, and since when; its records are the vendor's, read them by their lists",
+    },
+    Kept {
+        repo: "log",
+        what: "a line for each request, sealed: token name, label, account, route, statuses, durations",
+        life: "14 days",
+        kind: Some(REQUEST),
+        why: "of the customer's accounts and label",
+    },
+    Kept {
+        repo: "audit",
+        what: "an entry for each action: token name, account, ids of ours, other ids and labels as keyed hashes",
+        life: "for ever, or `ROLLCALL_AUDIT_DAYS`",
+        kind: Some(ENTRY),
+        why: "of the customer's accounts and label",
+    },
+    Kept {
+        repo: "blobs",
+        what: "where a long walk of a list goes on, sealed",
+        life: "24 hours",
+        kind: None,
+        why: "opaque to us",
+    },
+    Kept {
+        repo: "idempotency",
+        what: "replies of writes, sealed to the token that asked; their keys as keyed hashes",
+        life: "24 hours",
+        kind: None,
+        why: "they may show a new secret, and open only to the request they answer",
+    },
+    Kept {
+        repo: "quotas",
+        what: "what a vendor said of its rate limit",
+        life: "until the limit's window ends",
+        kind: None,
+        why: "counts of calls, nothing of people",
+    },
+    Kept {
+        repo: "buckets",
+        what: "calls of each token and account, where the operator limits them",
+        life: "the limit's time",
+        kind: None,
+        why: "counts of calls, nothing of people",
+    },
+    Kept {
+        repo: "tokens",
+        what: "API tokens: name, scopes, keyed hash",
+        life: "until revoked",
+        kind: None,
+        why: "they are the operator's, of no customer",
+    },
+    Kept {
+        repo: "installation",
+        what: "environments and sealed system keys",
+        life: "for ever",
+        kind: None,
+        why: "they are the operator's, of no customer",
+    },
+    Kept {
+        repo: "index",
+        what: "the ids of accounts and tokens of an environment",
+        life: "as long as what they name",
+        kind: None,
+        why: "what they name is exported",
+    },
+];
+
+const ACCOUNT: &str = "account";
+const SNAPSHOT: &str = "snapshot";
+const REQUEST: &str = "request";
+const ENTRY: &str = "audit_entry";
+/// What stands in records only sealed.
+const SEALED: &str = "sealed";
+/// Records read for one piece.
+const PAGE: usize = 200;
+/// Lines of the log that are looked through at once.
+const SPAN: Duration = Duration::from_secs(24 * 3600);
+
+/// Exports of customers.
+pub struct Export {
+    accounts: Arc<Accounts>,
+    snapshots: repo::Snapshots,
+    log: Arc<RequestLog>,
+    audit: Arc<Audit>,
+    clock: Arc<dyn Clock>,
+}
+
+/// An export on its way, in pieces.
+pub struct Walk {
+    environment: EnvironmentId,
+    tenant: String,
+    step: Step,
+    accounts: Vec<AccountId>,
+    counts: BTreeMap<&'static str, u64>,
+    is_complete: bool,
+}
+
+/// What the next piece is of. What is kept besides has its place here, between accounts and the end.
+enum Step {
+    Begin,
+    Accounts(Option<AccountId>),
+    Snapshots(usize),
+    Requests(Search),
+    Entries(u64),
+    End,
+}
+
+/// Where in the log of requests an export is: lines are looked for a day at a time, by account, then by label.
+#[derive(Clone, Default)]
+struct Search {
+    by_label: bool,
+    day: u32,
+    after: Option<Place>,
+}
+
+/// One line.
+#[derive(Serialize)]
+struct Line<'l, T> {
+    kind: &'l str,
+    data: T,
+}
+
+impl Export {
+    /// Over what is kept.
+    pub fn new(
+        accounts: Arc<Accounts>,
+        snapshots: repo::Snapshots,
+        log: Arc<RequestLog>,
+        audit: Arc<Audit>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self { accounts, snapshots, log, audit, clock }
+    }
+
+    /// Begins with the customer of this label.
+    pub fn walk(&self, environment: EnvironmentId, tenant: &str) -> Walk {
+        let counts = MAP.iter().filter_map(|kept| Some((kept.kind?, 0))).collect();
+        let (tenant, accounts) = (tenant.to_owned(), Vec::new());
+        Walk { environment, tenant, step: Step::Begin, accounts, counts, is_complete: true }
+    }
+
+    /// The next piece, which may be empty; none at the end.
+    pub async fn next(&self, walk: &mut Walk) -> Result<Option<Bytes>> {
+        let mut lines = Vec::new();
+        walk.step = match std::mem::replace(&mut walk.step, Step::End) {
+            Step::Begin => {
+                let data = json!({"tenant_id": walk.tenant, "environment_id": walk.environment, "created_at": self.clock.now(),
+                    "kinds": walk.counts.keys().collect::<Vec<_>>()});
+                put(&mut lines, "export", &data);
+                Step::Accounts(None)
+            }
+            Step::Accounts(after) => self.put_accounts(walk, after, &mut lines).await?,
+            Step::Snapshots(at) => self.put_snapshots(walk, at, &mut lines).await?,
+            Step::Requests(search) => self.put_requests(walk, search, &mut lines).await?,
+            Step::Entries(after) => self.put_entries(walk, after, &mut lines).await?,
+            Step::End => return Ok(None),
+        };
+        Ok(Some(lines.into()))
+    }
+
+    async fn put_accounts(&self, walk: &mut Walk, after: Option<AccountId>, lines: &mut Vec<u8>) -> Result<Step> {
+        let tenant_id = Some(walk.tenant.clone());
+        let wanted = ListAccounts { tenant_id, limit: PAGE, after, ..ListAccounts::default() };
+        let (accounts, next) = self.accounts.list(walk.environment, wanted).await?;
+        for account in accounts {
+            walk.accounts.push(account.id);
+            let has_access_token = self.accounts.records.token(account.id).await?.is_some();
+            walk.put(lines, ACCOUNT, &of_account(&account, has_access_token)?);
+        }
+        Ok(next.map_or(Step::Snapshots(0), |next| Step::Accounts(Some(next))))
+    }
+
+    async fn put_snapshots(&self, walk: &mut Walk, at: usize, lines: &mut Vec<u8>) -> Result<Step> {
+        let Some(account) = walk.accounts.get(at).copied() else { return Ok(Step::Requests(Search::default())) };
+        let mut after = None::<String>;
+        loop {
+            let names = self.snapshots.names(account, after.as_deref(), PAGE).await?;
+            for name in &names {
+                let data = json!({"id": name, "integrated_account_id": account, "created_at": made_at(name)});
+                walk.put(lines, SNAPSHOT, &data);
+            }
+            after = names.last().cloned();
+            if names.len() < PAGE {
+                return Ok(Step::Snapshots(at + 1));
+            }
+        }
+    }
+
+    async fn put_requests(&self, walk: &mut Walk, search: Search, lines: &mut Vec<u8>) -> Result<Step> {
+        let days = u32::try_from(request_log::LIFE.as_secs() / SPAN.as_secs()).unwrap_or(u32::MAX);
+        if search.day > days || (!search.by_label && walk.accounts.is_empty()) {
+            let next = Step::Requests(Search { by_label: true, ..Search::default() });
+            return Ok(if search.by_label { Step::Entries(0) } else { next });
+        }
+        let wanted = self.lines_of(walk, &search)?;
+        let page = self.log.list(walk.environment, &wanted, PAGE, search.after).await?;
+        walk.is_complete &= page.lost == 0;
+        let is_new = |line: &&LogLine| {
+            let account = line.integrated_account_id.as_ref().and_then(|id| id.parse().ok());
+            !(search.by_label && account.is_some_and(|account| walk.accounts.contains(&account)))
+        };
+        let found: Vec<_> = page.lines.iter().filter(is_new).collect();
+        for line in found {
+            walk.put(lines, REQUEST, line);
+        }
+        let day = if page.next.is_some() { search.day } else { search.day + 1 };
+        Ok(Step::Requests(Search { day, after: page.next, ..search }))
+    }
+
+    /// The lines of one day of these accounts, or of this label.
+    fn lines_of(&self, walk: &Walk, search: &Search) -> Result<Wanted> {
+        let filter = |field: &str, op, values| Filter { field: field.to_owned(), op, values };
+        let back = |days: u32| {
+            let ago = SignedDuration::try_from(SPAN * days).unwrap_or(SignedDuration::MAX);
+            self.clock.now().checked_sub(ago).unwrap_or(Timestamp::MIN).to_string()
+        };
+        let whose = match search.by_label {
+            true => filter("tenant_id", FilterOp::Eq, vec![walk.tenant.clone()]),
+            false => filter("integrated_account_id", FilterOp::In, walk.accounts.iter().map(ToString::to_string).collect()),
+        };
+        let mut filters = vec![whose, filter("created_at", FilterOp::Gte, vec![back(search.day + 1)])];
+        if search.day > 0 {
+            filters.push(filter("created_at", FilterOp::Lt, vec![back(search.day)]));
+        }
+        Wanted::new(filters)
+    }
+
+    async fn put_entries(&self, walk: &mut Walk, after: u64, lines: &mut Vec<u8>) -> Result<Step> {
+        let (entries, next) = self.audit.about(walk.environment, (&walk.accounts, &walk.tenant), after).await?;
+        for entry in entries {
+            walk.put(lines, ENTRY, &entry);
+        }
+        Ok(next.map_or(Step::End, Step::Entries))
+    }
+}
+
+impl Walk {
+    fn put<T: Serialize>(&mut self, lines: &mut Vec<u8>, kind: &'static str, data: &T) {
+        *self.counts.entry(kind).or_default() += 1;
+        put(lines, kind, data);
+    }
+
+    /// The last line: how many there were of each kind, and whether that is everything.
+    pub fn end(&self, problem: Option<&RawValue>) -> Bytes {
+        let complete = self.is_complete && problem.is_none();
+        let mut lines = Vec::new();
+        put(&mut lines, "end", &json!({"complete": complete, "counts": self.counts, "problem": problem}));
+        lines.into()
+    }
+}
+
+fn put<T: Serialize>(lines: &mut Vec<u8>, kind: &str, data: &T) {
+    let begin = lines.len();
+    match serde_json::to_writer(&mut *lines, &Line { kind, data }) {
+        Ok(()) => lines.push(b'\n'),
+        Err(_) => lines.truncate(begin),
+    }
+}
+
+/// Everything of the record that is no credential; of those, which there are.
+fn of_account(account: &Account, has_access_token: bool) -> Result<Value> {
+    let mut record = serde_json::to_value(account).map_err(crate::error::Error::internal)?;
+    if let Value::Object(members) = &mut record {
+        members.remove(SEALED);
+        members.insert("secret_fields".to_owned(), json!(account.sealed.keys().collect::<Vec<_>>()));
+        members.insert("has_access_token".to_owned(), json!(has_access_token));
+    }
+    Ok(record)
+}
+
+/// Snapshots are named by ids that tell their time.
+fn made_at(name: &str) -> Option<Timestamp> {
+    let (seconds, nanos) = Uuid::try_parse(name).ok()?.get_timestamp()?.to_unix();
+    Timestamp::new(i64::try_from(seconds).ok()?, i32::try_from(nanos).ok()?).ok()
+}

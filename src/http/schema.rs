@@ -9,10 +9,11 @@ use uuid::Uuid;
 use crate::{
     error::Origin,
     model::{
-        Account, AccountId, AccountStatus, Activity, ApiToken, DirectoryLicense, EnvironmentId, FilterReport, Forbidden, Group,
-        Member, Organization, Role, RoleAssignment, Scope, TokenId, User, Warning, Workspace, environment_integration_id,
+        Account, AccountId, AccountStatus, Activity, DirectoryLicense, EnvironmentId, FilterReport, Forbidden, Group, Member,
+        Organization, Role, RoleAssignment, Scope, Scopes, TokenId, User, Warning, Workspace, environment_integration_id,
         integration_id,
     },
+    service::ShownToken,
 };
 
 macro_rules! data_pages {
@@ -99,6 +100,44 @@ pub struct Deleted {
     pub id: String,
 }
 
+/// A token as it is shown: everything but its secret.
+#[derive(Serialize, ToSchema)]
+pub struct ApiToken {
+    /// The token's id, part of its text.
+    pub id: TokenId,
+    /// The person's or service's name, shown as `actor`.
+    pub name: String,
+    /// The only environment it reaches.
+    pub environment_id: EnvironmentId,
+    /// Its rights.
+    pub scopes: Scopes,
+    /// When it ends by itself.
+    pub expires_at: Option<Timestamp>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// The name of the token it was made with; null of one that was made by the gateway itself.
+    #[schema(required = true)]
+    pub created_by: Option<String>,
+    /// When it was used last, to a minute or so; null where no use was noted.
+    #[schema(required = true)]
+    pub last_used_at: Option<Timestamp>,
+}
+
+impl From<ShownToken> for ApiToken {
+    fn from(ShownToken { token, last_used_at }: ShownToken) -> Self {
+        Self {
+            id: token.id,
+            name: token.name,
+            environment_id: token.environment_id,
+            scopes: token.scopes,
+            expires_at: token.expires_at,
+            created_at: token.created_at,
+            created_by: token.created_by,
+            last_used_at,
+        }
+    }
+}
+
 /// `POST /api-token`.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -131,6 +170,8 @@ pub struct CreatedApiToken<'a> {
     pub expires_at: Option<Timestamp>,
     /// When it was made.
     pub created_at: Timestamp,
+    /// The name of the token it was made with.
+    pub created_by: Option<&'a str>,
 }
 
 /// `POST /integrated-account`: one of `integration` and `environment_integration_id` names the connector.
@@ -474,6 +515,14 @@ parameters! {
         limit: Option<usize>,
         /// `next_cursor` of the page before. Empty means the first page.
         next_cursor: Option<String>,
+    }
+
+    /// Filters of the list of tokens.
+    TokenParams {
+        /// Only tokens of this name.
+        name: Option<String>,
+        /// Only tokens of this environment; a token sees those of its own.
+        environment_id: Option<String>,
     }
 
     /// Filters of the list of accounts.

@@ -68,8 +68,8 @@ impl Scopes {
     }
 }
 
-/// A token as stored and shown: everything but its secret.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+/// A token as stored: everything but its secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApiToken {
     /// The token's id, part of its text.
     pub id: TokenId,
@@ -83,4 +83,7 @@ pub struct ApiToken {
     pub expires_at: Option<Timestamp>,
     /// When it was made.
     pub created_at: Timestamp,
+    /// Who made it, if not the command line or the first start. Absent in records written before it was kept, whose marks hold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created_by: Option<String>,
 }

@@ -3,6 +3,7 @@
 //! A ring of root keys (file) wraps one random data key per account; the data key seals fields. What is bound is the
 //! associated data: a record moved, swapped or given another destination does not open.
 
+mod account_token;
 mod bound;
 mod cipher;
 mod envelope;
@@ -11,6 +12,7 @@ mod ring;
 mod system;
 mod token_text;
 
+pub use account_token::{AccountPass, AccountTokenKeys, is_like_account_token};
 pub use envelope::{DataKey, Place, Vault, wrapping_key_id};
 pub use hygiene::harden_process;
 pub use ring::{FileStamp, KeyRing, RingError};

@@ -9,7 +9,7 @@ mod vendor;
 pub use data::{DataDelete, DataList, DataOne, ProxyList, ProxyOne};
 pub use grammar::{MAX_DEPTH, MAX_PAIRS, Pair, Pairs, cut, decode_loosely};
 pub use log::LogList;
-pub use platform::{AccountList, AnyQuery, CapabilityQuery, IntegrationList, NoQuery, PlatformList, ToolQuery};
+pub use platform::{AccountList, AnyQuery, CapabilityQuery, IntegrationList, NoQuery, PlatformList, TokenList, ToolQuery};
 pub use vendor::{ProxyWrite, VendorQuery};
 
 use crate::error::Result;

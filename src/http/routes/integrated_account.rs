@@ -132,7 +132,8 @@ pub async fn get_account_capabilities(
     envelope::object(&capability::document(&connector, caller.environment, Some(shown), &caller.query))
 }
 
-fn view(services: &Services, account: Account, warnings: Vec<Warning>) -> IntegratedAccount {
+/// An account as it is shown.
+pub(super) fn view(services: &Services, account: Account, warnings: Vec<Warning>) -> IntegratedAccount {
     let catalog = services.catalog.load();
     let connector = catalog.get(account.connector.as_str()).cloned();
     IntegratedAccount::view(account, connector.as_deref(), warnings)

@@ -1,5 +1,7 @@
 //! The routes, one file per noun. One table gives both the app and the OpenAPI document.
 
+pub mod account_token;
+pub mod account_work;
 pub mod api_token;
 pub mod batch;
 pub mod custom;
@@ -48,6 +50,10 @@ pub fn documented(config: &mut ServiceConfig) {
     config.service(integration::get_integration_capabilities);
     config.service(environment_integration::list_environment_integrations);
     config.service(environment_integration::get_environment_integration);
+    // Their names must not be taken for an account's id.
+    config.service(account_token::make_account_token);
+    config.service(account_token::get_own_account).service(account_token::change_own_account);
+    config.service(account_work::delete_accounts).service(account_work::refresh_credentials);
     config.service(integrated_account::import_integrated_account).service(integrated_account::list_integrated_accounts);
     config.service(integrated_account::get_integrated_account).service(integrated_account::change_integrated_account);
     config.service(integrated_account::delete_integrated_account).service(integrated_account::get_account_capabilities);

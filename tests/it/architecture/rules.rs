@@ -61,6 +61,8 @@ const CRATES: &[(&str, &[&str])] = &[
     ("redis", &["store"]),
     // Cryptography; Commander's encrypted answers are the one protocol that needs a cipher, pins need a digest.
     ("aws_lc_rs", &["vault", "upstream/trust", "upstream/transport/keeper_commander", "sandbox/keeper_commander"]),
+    // A signature is nobody's but the vault's.
+    ("jsonwebtoken", &["vault/account_token"]),
     ("secrecy", &["model", "vault"]),
     ("subtle", &["vault"]),
     ("zeroize", &["model", "vault", "upstream", "service", "config", "app", "cli"]),

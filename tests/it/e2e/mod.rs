@@ -1,6 +1,9 @@
 //! The whole binary, as users run it: once per store.
 
 mod access_tokens;
+mod account_tokens;
+mod account_work;
+mod api_tokens;
 mod bad_input;
 mod bar_binding;
 mod bar_canaries;

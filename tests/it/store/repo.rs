@@ -47,8 +47,15 @@ fn account(environment: EnvironmentId) -> Account {
 
 fn token(environment_id: EnvironmentId) -> TokenRecord {
     let scopes = Scopes([Scope::DirectoryRead].into());
-    let token =
-        ApiToken { id: TokenId::generate(), name: "ci".into(), environment_id, scopes, expires_at: None, created_at: now() };
+    let token = ApiToken {
+        id: TokenId::generate(),
+        name: "ci".into(),
+        environment_id,
+        scopes,
+        expires_at: None,
+        created_at: now(),
+        created_by: None,
+    };
     TokenRecord { token, hash: "aGFzaA==".into(), mark: "bWFyaw==".into() }
 }
 

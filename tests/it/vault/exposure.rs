@@ -36,6 +36,7 @@ const REVIEWED: &[(&str, usize, &str)] = &[
         1,
         "the customer's answer key, into the cipher that opens the vendor's answers",
     ),
+    ("src/http/routes/account_token.rs", 1, "the one answer that shows a new account token's text"),
     ("src/http/routes/api_token.rs", 1, "the one answer that shows a new token's text"),
     ("src/cli/serve.rs", 3, "tokens of the operator: into files of mode 0600 or once onto the terminal; and random text"),
     ("src/cli/serve_file.rs", 1, "the token of this run, into a file of mode 0600 for the commands of this machine"),

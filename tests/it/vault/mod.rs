@@ -1,5 +1,6 @@
 //! Tests of the vault side.
 
+mod account_token;
 mod binding;
 mod closed_types;
 mod debug;
@@ -9,6 +10,7 @@ mod ring;
 mod settings;
 mod system_keys;
 mod token_text;
+mod upgrade;
 
 use std::sync::Arc;
 

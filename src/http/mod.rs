@@ -19,6 +19,7 @@ pub mod relay;
 pub mod routes;
 pub mod schema;
 pub mod schema_account;
+pub mod schema_token;
 pub mod schema_write;
 pub mod server;
 pub mod state;

@@ -6,14 +6,13 @@ use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
+use super::schema_token::ApiToken;
 use crate::{
     error::Origin,
     model::{
         Account, AccountId, AccountStatus, Activity, DirectoryLicense, EnvironmentId, FilterReport, Forbidden, Group, Member,
-        Organization, Role, RoleAssignment, Scope, Scopes, TokenId, User, Warning, Workspace, environment_integration_id,
-        integration_id,
+        Organization, Role, RoleAssignment, User, Warning, Workspace, environment_integration_id, integration_id,
     },
-    service::ShownToken,
 };
 
 macro_rules! data_pages {
@@ -98,80 +97,6 @@ platform_pages! {
 pub struct Deleted {
     /// The id that is gone.
     pub id: String,
-}
-
-/// A token as it is shown: everything but its secret.
-#[derive(Serialize, ToSchema)]
-pub struct ApiToken {
-    /// The token's id, part of its text.
-    pub id: TokenId,
-    /// The person's or service's name, shown as `actor`.
-    pub name: String,
-    /// The only environment it reaches.
-    pub environment_id: EnvironmentId,
-    /// Its rights.
-    pub scopes: Scopes,
-    /// When it ends by itself.
-    pub expires_at: Option<Timestamp>,
-    /// When it was made.
-    pub created_at: Timestamp,
-    /// The name of the token it was made with; null of one that was made by the gateway itself.
-    #[schema(required = true)]
-    pub created_by: Option<String>,
-    /// When it was used last, to a minute or so; null where no use was noted.
-    #[schema(required = true)]
-    pub last_used_at: Option<Timestamp>,
-}
-
-impl From<ShownToken> for ApiToken {
-    fn from(ShownToken { token, last_used_at }: ShownToken) -> Self {
-        Self {
-            id: token.id,
-            name: token.name,
-            environment_id: token.environment_id,
-            scopes: token.scopes,
-            expires_at: token.expires_at,
-            created_at: token.created_at,
-            created_by: token.created_by,
-            last_used_at,
-        }
-    }
-}
-
-/// `POST /api-token`.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct CreateApiToken {
-    /// The person's or service's name, shown as `actor`.
-    #[schema(min_length = 1, max_length = 200)]
-    pub name: String,
-    /// Its rights.
-    #[schema(min_items = 1)]
-    pub scopes: Vec<Scope>,
-    /// When it ends by itself; lies in the future.
-    #[serde(default)]
-    pub expires_at: Option<Timestamp>,
-}
-
-/// A new token: the only answer that ever shows its text.
-#[derive(Serialize, ToSchema)]
-pub struct CreatedApiToken<'a> {
-    /// The token's id.
-    pub id: TokenId,
-    /// The token itself. It is not stored and cannot be shown again.
-    pub token: &'a str,
-    /// The name.
-    pub name: &'a str,
-    /// The only environment it reaches.
-    pub environment_id: EnvironmentId,
-    /// Its rights.
-    pub scopes: Vec<Scope>,
-    /// When it ends by itself.
-    pub expires_at: Option<Timestamp>,
-    /// When it was made.
-    pub created_at: Timestamp,
-    /// The name of the token it was made with.
-    pub created_by: Option<&'a str>,
 }
 
 /// `POST /integrated-account`: one of `integration` and `environment_integration_id` names the connector.

@@ -83,7 +83,4 @@ pub struct ApiToken {
     pub expires_at: Option<Timestamp>,
     /// When it was made.
     pub created_at: Timestamp,
-    /// Who made it, if not the command line or the first start. Absent in records written before it was kept, whose marks hold.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub created_by: Option<String>,
 }

@@ -55,6 +55,8 @@ pub struct ListTokens {
 pub struct ShownToken {
     /// The token.
     pub token: ApiToken,
+    /// The name of the token it was made with; none of one that the gateway made itself.
+    pub created_by: Option<String>,
     /// When it was used last, to a minute or so.
     pub last_used_at: Option<Timestamp>,
 }
@@ -227,11 +229,10 @@ impl Tokens {
             scopes: new.scopes,
             expires_at: new.expires_at,
             created_at: self.clock.now(),
-            created_by,
         };
         let hash = BASE64_STANDARD.encode(self.keys.token_hash(&*secret));
         let mark = self.mark(&token, &hash)?;
-        let record = TokenRecord { token: token.clone(), hash, mark };
+        let record = TokenRecord { token: token.clone(), hash, mark, created_by };
         self.records.create(&record).await?;
         Ok((token, text))
     }
@@ -246,46 +247,48 @@ impl Tokens {
         if query.environment.as_ref().is_some_and(|wanted| wanted.parse() != Ok(environment)) {
             return Ok((Vec::new(), None));
         }
-        let (mut found, mut after) = (Vec::new(), query.after);
-        let mut is_last = false;
+        let at_once = if query.name.is_some() { PAGE } else { PAGE.min(query.limit + 1) };
+        let (mut found, mut after, mut is_last) = (Vec::new(), query.after, false);
         while !is_last && found.len() <= query.limit {
-            let page = self.records.list(environment, after, PAGE).await?;
-            is_last = page.len() < PAGE;
+            let page = self.records.list(environment, after, at_once).await?;
+            is_last = page.len() < at_once;
             after = page.last().map(|record| record.token.id);
-            let tokens = page.into_iter().map(|record| record.token);
-            found.extend(tokens.filter(|token| query.name.as_ref().is_none_or(|name| *name == token.name)));
+            let is_wanted = |record: &TokenRecord| query.name.as_ref().is_none_or(|name| *name == record.token.name);
+            found.extend(page.into_iter().filter(is_wanted));
         }
         let more = found.len() > query.limit;
         found.truncate(query.limit);
-        let next = found.last().filter(|_| more).map(|last| last.id);
+        let next = found.last().filter(|_| more).map(|last| last.token.id);
         Ok((self.show(found).await?, next))
     }
 
-    async fn show(&self, tokens: Vec<ApiToken>) -> Result<Vec<ShownToken>> {
-        let ids: Vec<_> = tokens.iter().map(|token| token.id).collect();
+    async fn show(&self, records: Vec<TokenRecord>) -> Result<Vec<ShownToken>> {
+        let ids: Vec<_> = records.iter().map(|record| record.token.id).collect();
         let used = self.records.last_uses(&ids).await?;
-        Ok(tokens.into_iter().zip(used).map(|(token, last_used_at)| ShownToken { token, last_used_at }).collect())
+        let shown = |(record, last_used_at): (TokenRecord, _)| {
+            let TokenRecord { token, created_by, .. } = record;
+            ShownToken { token, created_by, last_used_at }
+        };
+        Ok(records.into_iter().zip(used).map(shown).collect())
     }
 
     /// One token, as it is shown.
     pub async fn get(&self, environment: EnvironmentId, id: &str) -> Result<ShownToken> {
-        let token = self.find(environment, id).await?;
-        let used = self.records.last_uses(&[token.id]).await?;
-        Ok(ShownToken { token, last_used_at: used.into_iter().flatten().next() })
+        let record = self.find(environment, id).await?;
+        self.show(vec![record]).await?.pop().ok_or_else(Error::not_found)
     }
 
-    async fn find(&self, environment: EnvironmentId, id: &str) -> Result<ApiToken> {
+    async fn find(&self, environment: EnvironmentId, id: &str) -> Result<TokenRecord> {
         let id: TokenId = id.parse().map_err(|_| Error::not_found())?;
         if !self.records.listed(environment, id).await? {
             return Err(Error::not_found());
         }
-        let record = self.records.get(id).await?.filter(|r| r.token.environment_id == environment);
-        record.map(|r| r.token).ok_or_else(Error::not_found)
+        self.records.get(id).await?.filter(|r| r.token.environment_id == environment).ok_or_else(Error::not_found)
     }
 
     /// Ends a token.
     pub async fn revoke(&self, environment: EnvironmentId, id: &str) -> Result<()> {
-        let token = self.find(environment, id).await?;
+        let token = self.find(environment, id).await?.token;
         self.records.revoke(token.id, environment).await?;
         self.known.forget(&token.id).await;
         Ok(())

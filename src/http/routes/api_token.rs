@@ -13,7 +13,8 @@ use crate::{
         envelope::{self, Platform},
         extract::{Admin, Caller},
         query::TokenList,
-        schema::{ApiToken, ApiTokenPage, CreateApiToken, CreatedApiToken, Deleted, PageParams, TokenParams},
+        schema::{ApiTokenPage, Deleted, PageParams, TokenParams},
+        schema_token::{ApiToken, CreateApiToken, CreatedApiToken},
         write::{NoBody, Write},
     },
     model::Scopes,
@@ -39,7 +40,7 @@ pub async fn create_api_token(caller: Caller<Admin>, write: Write<CreateApiToken
             scopes: token.scopes.0.into_iter().collect(),
             expires_at: token.expires_at,
             created_at: token.created_at,
-            created_by: token.created_by.as_deref(),
+            created_by: &by.actor,
         })
     };
     write.answer(&caller, &state, work).await

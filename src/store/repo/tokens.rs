@@ -26,8 +26,12 @@ pub struct TokenRecord {
     pub token: ApiToken,
     /// Base64 of the keyed hash of the secret part.
     pub hash: String,
-    /// Base64 of the mark that holds the rest of the record together.
+    /// Base64 of the mark that holds token and hash together.
     pub mark: String,
+    /// The name of the token it was made with, for people; beside what is marked, so that nodes of an earlier release, which do
+    /// not know it, find the mark right.
+    #[serde(default)]
+    pub created_by: Option<String>,
 }
 
 /// The API tokens of all environments.

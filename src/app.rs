@@ -15,8 +15,8 @@ use crate::{
     model::{Clock, EnvironmentId, Scope, Scopes, Secret, Tasks},
     service::{
         Accounts, Act, Administrator, AppsStamp, Audit, Authorizations, Backups, Directory, Environments, Export, Idempotency,
-        Installs, Keys, NewToken, OAuthApps, OAuthAppsError, Opened, Passthrough, PlatformCursors, Rates, RequestLog, Services,
-        Snapshots, Tokens,
+        Installs, Keys, ListTokens, NewToken, OAuthApps, OAuthAppsError, Opened, Passthrough, PlatformCursors, Rates, RequestLog,
+        Services, Snapshots, Tokens,
     },
     store::{
         Store, StoreError,
@@ -115,7 +115,8 @@ impl Core {
         let tasks = Tasks::default();
         let administrators = [settings.admin_token.as_ref(), run_token].into_iter().flatten();
         let administrators: Vec<_> = administrators.map(|text| Administrator::new(&keys, text, environment)).collect();
-        let tokens = Tokens::new(repo::Tokens::new(store.clone()), keys.clone(), clock.clone(), administrators);
+        let records = repo::Tokens::new(store.clone());
+        let tokens = Tokens::new(records, keys.clone(), clock.clone(), tasks.clone(), administrators);
         let log = Arc::new(RequestLog::new(repo::Log::new(store.clone()), keys.clone(), clock.clone(), environment));
         let rates = Rates::new(store.clone(), settings.token_limit, settings.account_limit);
         let vault = Arc::new(Vault::new(ring.clone()));
@@ -145,10 +146,8 @@ impl Core {
         let other = |error: crate::error::Error| StartError::Other(error.to_string());
         let embedded = matches!(settings.store, StoreSetting::Embedded(_));
         let tokens = &self.services.tokens;
-        if !embedded
-            || settings.admin_token.is_some()
-            || !tokens.list(self.environment, 1, None).await.map_err(other)?.0.is_empty()
-        {
+        let any = ListTokens { limit: 1, ..ListTokens::default() };
+        if !embedded || settings.admin_token.is_some() || !tokens.list(self.environment, any).await.map_err(other)?.0.is_empty() {
             return Ok(None);
         }
         let new = NewToken { name: "first administrator".to_owned(), scopes: Scopes([Scope::Admin].into()), expires_at: None };
@@ -209,6 +208,8 @@ impl Apps {
         Ok(is_changed)
     }
 }
+/// Tries to store what another node may store at the same time.
+const TRIES: usize = 10;
 
 /// Calls of the transparent proxy that one account may have in flight at the least.
 const MIN_PASSING: usize = 64;
@@ -351,18 +352,28 @@ async fn make_ring(
     Ok((ring, stamp, true))
 }
 
+/// The keys of the installation; those that are missing are made and stored. Of nodes that start together one is first, and
+/// what it stored counts.
 async fn system_keys(installation: &repo::Installation, ring: &KeyRing) -> Result<SystemKeys, StartError> {
-    if let Some(stored) = installation.system_keys().await? {
-        return Ok(SystemKeys::open(ring, &stored.value)?);
+    for _ in 0..TRIES {
+        let (keys, stored) = match installation.system_keys().await? {
+            Some(stored) => {
+                let mut keys = SystemKeys::open(ring, &stored.value)?;
+                if !keys.complete() {
+                    return Ok(keys);
+                }
+                let sealed = keys.seal(ring);
+                (keys, installation.replace_system_keys(&sealed, stored.version).await.map(|_| ()))
+            }
+            None => {
+                let (keys, sealed) = SystemKeys::generate(ring);
+                (keys, installation.put_system_keys(&sealed).await)
+            }
+        };
+        match stored {
+            Err(StoreError::Conflict(_)) => {}
+            stored => return Ok(stored.map(|()| keys)?),
+        }
     }
-    let (keys, sealed) = SystemKeys::generate(ring);
-    match installation.put_system_keys(&sealed).await {
-        Ok(()) => Ok(keys),
-        // Another node was first; what it stored counts.
-        Err(StoreError::Conflict(_)) => match installation.system_keys().await? {
-            Some(stored) => Ok(SystemKeys::open(ring, &stored.value)?),
-            None => Err(StartError::Other("the system keys vanished from the store".to_owned())),
-        },
-        Err(error) => Err(error.into()),
-    }
+    Err(StartError::Other("the system keys in the store change all the time".to_owned()))
 }

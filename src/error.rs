@@ -64,6 +64,8 @@ error_table! {
         "Send `Authorization: Bearer <token>` with a token made by `POST /api-token` or `rollcall token create`.";
     ScopeMissing "scope_missing" 403 Gateway false "The token lacks a scope this call needs"
         "Make a token that has the scope named in `detail`.";
+    TokenKind "token_kind" 403 Gateway false "The route does not take this kind of token"
+        "An account token reaches `/unified/`, `/proxy/`, `/custom/`, `/passthrough/` and `/integrated-account/me`; everything else takes an API token.";
     NotFound "not_found" 404 Gateway false "No such object"
         "Check the id. Objects of another environment look exactly like missing ones.";
     RouteNotFound "route_not_found" 404 Gateway false "No such route"

@@ -19,7 +19,7 @@ use crate::{
     error::Error,
     model::{Account, AccountId, EnvironmentId, Resource, Scope, Scopes, Secret},
     sandbox::{self, Kind, Sandbox},
-    service::{ListAccounts, ListQuery, NewAccount, NewToken, Services},
+    service::{ListAccounts, ListQuery, ListTokens, NewAccount, NewToken, Services},
     vault::{TokenText, harden_process},
 };
 
@@ -134,9 +134,9 @@ async fn start(settings: &Settings, json: bool) -> Result<Running, Failure> {
 
 /// An API token as any other. Its text cannot be read again, so a kept store gets a new one at each start.
 async fn new_token(services: &Services, environment: EnvironmentId) -> Result<TokenText, Error> {
-    let (tokens, _) = services.tokens.list(environment, 5_000, None).await?;
-    for old in tokens.iter().filter(|token| token.name == TOKEN_NAME) {
-        services.tokens.revoke(environment, &old.id.to_string()).await?;
+    let old = ListTokens { name: Some(TOKEN_NAME.to_owned()), limit: 5_000, ..ListTokens::default() };
+    for old in services.tokens.list(environment, old).await?.0 {
+        services.tokens.revoke(environment, &old.token.id.to_string()).await?;
     }
     let new = NewToken { name: TOKEN_NAME.to_owned(), scopes: Scopes([Scope::Admin].into()), expires_at: None };
     Ok(services.tokens.create(environment, new).await?.1)

@@ -7,7 +7,7 @@ use futures_util::future::LocalBoxFuture;
 
 use super::{
     Problem, State,
-    query::{NoQuery, Pairs, Query},
+    query::{AnyQuery, NoQuery, Pairs, Query},
     token,
     watch::Concerned,
 };
@@ -22,6 +22,37 @@ use crate::{
 pub trait Right: 'static {
     /// The scope; none where any valid token will do.
     const SCOPE: Option<Scope>;
+    /// Whose tokens give it: an account token gives none that is not said to be its own.
+    const OF: TokenKind = TokenKind::Api;
+}
+
+/// A kind of token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenKind {
+    /// API tokens alone.
+    Api,
+    /// API tokens and account tokens.
+    Either,
+    /// Account tokens alone.
+    Account,
+}
+
+/// A right that an account token gives over its account, as an API token does.
+#[derive(Clone, Copy, Debug)]
+pub struct OrAccount<R>(PhantomData<R>);
+
+impl<R: Right> Right for OrAccount<R> {
+    const SCOPE: Option<Scope> = R::SCOPE;
+    const OF: TokenKind = TokenKind::Either;
+}
+
+/// A right that only an account token gives: the route means its account.
+#[derive(Clone, Copy, Debug)]
+pub struct OnlyAccount<R>(PhantomData<R>);
+
+impl<R: Right> Right for OnlyAccount<R> {
+    const SCOPE: Option<Scope> = R::SCOPE;
+    const OF: TokenKind = TokenKind::Account;
 }
 
 /// Any valid token: what the call then does asks for rights of its own.
@@ -76,6 +107,13 @@ impl<R, Q> Deref for Caller<R, Q> {
     }
 }
 
+impl<R> Caller<R, AnyQuery> {
+    /// The account the call is for, if it names one or the token does.
+    pub fn account(&self) -> Option<String> {
+        self.query.one(ACCOUNT_PARAMETER).map(str::to_owned).or_else(|| self.caller.own_account())
+    }
+}
+
 /// A caller holding the right `R`, and the account its `integrated_account_id` names, opened for calls.
 pub struct LinkedAccount<R, Q = NoQuery> {
     /// Who calls.
@@ -94,7 +132,7 @@ impl<R: Right, Q: Query> FromRequest for Caller<R, Q> {
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let request = request.clone();
         Box::pin(async move {
-            let (caller, query) = admit::<R, Q, _>(&request, &[Q::NAMES], Q::take).await?;
+            let (caller, query) = admit::<R, Q, _>(&request, &[Q::NAMES], |_, pairs| Q::take(pairs)).await?;
             Ok(Self { caller, query, right: PhantomData })
         })
     }
@@ -127,8 +165,9 @@ impl<R: Right, Q: Query> FromRequest for LinkedAccount<R, Q> {
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let request = request.clone();
-        let take = |pairs: &mut Pairs| {
-            let id = pairs.take_one(ACCOUNT_PARAMETER)?.filter(|id| !id.is_empty()).ok_or_else(no_account)?;
+        let take = |caller: &service::Caller, pairs: &mut Pairs| {
+            let named = pairs.take_one(ACCOUNT_PARAMETER)?.filter(|id| !id.is_empty());
+            let id = named.or_else(|| caller.own_account()).ok_or_else(no_account)?;
             Ok((id, Q::take(pairs)?))
         };
         Box::pin(async move {
@@ -146,29 +185,48 @@ impl<R: Right, Q: Query> FromRequest for LinkedAccount<R, Q> {
 async fn admit<R: Right, Q: Query, T>(
     request: &HttpRequest,
     names: &[&[&str]],
-    take: impl FnOnce(&mut Pairs) -> Result<T, Error>,
+    take: impl FnOnce(&service::Caller, &mut Pairs) -> Result<T, Error>,
 ) -> Result<(Arc<service::Caller>, T), Error> {
     let services = &state(request)?.services;
     let caller = services.tokens.authenticate(token::bearer(request.headers())?).await?;
     Concerned::note(request, |concerned| concerned.caller = Some(Arc::clone(&caller)));
+    if let Some(bound) = &caller.bound {
+        Concerned::note(request, |concerned| concerned.about = Some(About::Asked(bound.account)));
+    }
     Concerned::spent(request, services.rates.spend_of_token(&caller).await?);
-    R::SCOPE.map_or(Ok(()), |scope| caller.require(scope))?;
+    require::<R>(&caller)?;
     let mut pairs = Q::read(request.query_string())?;
-    let taken = take(&mut pairs)?;
+    let taken = take(&caller, &mut pairs)?;
     pairs.finish(names)?;
     Ok((caller, taken))
 }
 
+/// Refuses unless the caller holds the right, by the kind of token that gives it.
+pub fn require<R: Right>(caller: &service::Caller) -> Result<(), Error> {
+    if caller.bound.is_some() && R::OF == TokenKind::Api {
+        let detail = "An account token does not reach this route; send an API token.";
+        return Err(Error::new(Code::TokenKind, detail));
+    }
+    R::SCOPE.map_or(Ok(()), |scope| caller.require(scope))?;
+    if caller.bound.is_none() && R::OF == TokenKind::Account {
+        let detail = "This route means the account of an account token, made by `POST /integrated-account/token`; with an API token \
+                      name the account by its id.";
+        return Err(Error::new(Code::TokenKind, detail));
+    }
+    Ok(())
+}
+
 /// Asks again, in the midst of a long answer, whether its caller may still read the account, which may be linked anew by now.
 pub async fn reopen<R: Right>(request: &HttpRequest, id: &str) -> Result<Arc<Linked>, Error> {
+    let services = &state(request)?.services;
     let caller = is_still_admitted::<R>(request).await?;
-    state(request)?.services.accounts.open(caller.environment, id).await
+    services.accounts.open_for(&caller, id).await
 }
 
 /// Asks again, in the midst of a long answer, whether its caller has the right.
 pub async fn is_still_admitted<R: Right>(request: &HttpRequest) -> Result<Arc<service::Caller>, Error> {
     let caller = state(request)?.services.tokens.authenticate(token::bearer(request.headers())?).await?;
-    R::SCOPE.map_or(Ok(()), |scope| caller.require(scope))?;
+    require::<R>(&caller)?;
     Ok(caller)
 }
 
@@ -195,10 +253,10 @@ pub fn state(request: &HttpRequest) -> Result<&Data<State>, Error> {
     request.app_data::<Data<State>>().ok_or_else(|| Error::internal("the app has no state"))
 }
 
-/// Opens an account of the caller's environment and notes it for the logs.
+/// Opens an account that the caller reaches and notes it for the logs.
 pub async fn open(request: &HttpRequest, caller: &service::Caller, id: &str) -> Result<Arc<Linked>, Error> {
     let services = &state(request)?.services;
-    let opened = services.accounts.open(caller.environment, id).await;
+    let opened = services.accounts.open_for(caller, id).await;
     match &opened {
         Ok(linked) => {
             Concerned::note(request, |concerned| concerned.about = Some(About::Linked(Arc::clone(linked))));

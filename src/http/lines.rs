@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 
 use super::{
     Answer,
-    extract::{ReadDirectory, reopen, state},
+    extract::{OrAccount, ReadDirectory, reopen, state},
     gate::{self, RequestId},
     problem,
 };
@@ -99,7 +99,7 @@ impl Streamed {
         if state.readiness.is_draining() {
             return Err(Error::new(Code::ShuttingDown, "The gateway is being stopped before the list has ended."));
         }
-        self.linked = reopen::<ReadDirectory>(&self.request, &self.linked.account.id.to_string()).await?;
+        self.linked = reopen::<OrAccount<ReadDirectory>>(&self.request, &self.linked.account.id.to_string()).await?;
         self.lines.read(&state.services.directory, &self.linked).await
     }
 

@@ -31,11 +31,15 @@ const ABOUT: &str = "Rollcall links customers' accounts at many vendors and answ
     end-to-end headers and body go to the vendor with its credential put in, and the answer comes back as it is, so that a \
     vendor's own SDK works with this address as its base and a token of this gateway as its key (as a bearer token, `SSWS`, \
     basic password, or the vendor's own key header or query parameter). `/passthrough/-/{path}` takes the account from the \
-    header `rollcall-account` or the query parameter `integrated_account_id`; both are removed. GET, HEAD and OPTIONS need \
+    header `rollcall-account` or the query parameter `integrated_account_id`, which are removed, or from an account token. GET, HEAD and OPTIONS need \
     the scope `proxy:read`, other methods `proxy:write`. It is not part of the paths below, because its bodies are the \
     vendors'. Links to the vendor in `Link`, `Location`, `Content-Location` and in body fields the connector names lead to this \
     gateway; what leads elsewhere is withheld and `rollcall-location-withheld` or `rollcall-link-withheld` says so, unless the \
     connector names its host for downloads. Its own errors carry the header `rollcall-error`.\n\n\
+    **Account tokens.** `POST /integrated-account/token` makes a token for one account, for a browser or another service: it \
+    lives for 15 minutes, has rights of the token it is made with, and ends with that. `/unified/…`, `/proxy/…`, `/custom/…`, \
+    `/passthrough/…` and `/integrated-account/me` take it wherever they take a token, and `integrated_account_id` may then be left \
+    out; another account's id answers as a missing one. Every other route answers 403 `token_kind`.\n\n\
     **Lists.** `limit` is a maximum; `next_cursor` is null at the end, and a page with a cursor is never empty. No filter is \
     ever ignored: `filters` in the answer says whether the vendor or the gateway evaluated it, and one on a field that the \
     account's connector never fills is refused. This document describes unified answers: `truto_key_by` makes `result` an \
@@ -98,12 +102,15 @@ const COMMON: &[(u16, &str)] =
     &[(400, "The request is not one this route takes."), (500, "Something went wrong inside the gateway.")];
 const GUARDED: &[(u16, &str)] = &[
     (401, "The token is missing or not valid."),
-    (403, "The token lacks a scope."),
+    (403, "The token lacks a scope (`scope_missing`), or is of a kind that the route does not take (`token_kind`)."),
     (408, "The request did not arrive in time."),
     (429, "The operator's limit for the token is used up (`rate_limited`); `RateLimit-Policy` and `RateLimit` say which."),
     (503, "The store does not answer, too much is waiting, or the node takes no more (`overloaded`)."),
 ];
 const NAMED: &[(u16, &str)] = &[(404, "No such object in this environment.")];
+/// Paths whose body names the object.
+const NAMED_IN_BODY: &[&str] =
+    &["/integrated-account/bulk-delete", "/integrated-account/refresh-credentials", "/integrated-account/token"];
 const WITH_BODY: &[(u16, &str)] = &[
     (413, "The body is too large."),
     (422, "A field is not as it must be, the vendor refused it, or the idempotency key belongs to another request."),
@@ -223,8 +230,11 @@ fn complete_components(document: &mut openapi::OpenApi) {
         complete_record(components, resource.shape(), true);
     }
     let scopes: Vec<_> = Scope::ALL.iter().map(|s| format!("`{s}`")).collect();
-    let about = format!("A token made by `POST /api-token` or `rollcall token create`. Scopes: {}.", scopes.join(", "));
-    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("rck_…").description(Some(about)).build();
+    let about = format!(
+        "A token made by `POST /api-token` or `rollcall token create`, or for one account by `POST /integrated-account/token`. Scopes: {}.",
+        scopes.join(", ")
+    );
+    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("rck_…, rca_…").description(Some(about)).build();
     components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
     if let Some(RefOr::T(Schema::Object(problem))) = components.schemas.get_mut("Problem")
         && let Some(RefOr::T(Schema::Object(code))) = problem.properties.get_mut("code")
@@ -272,7 +282,7 @@ fn complete_operation(path: &str, is_write: bool, operation: &mut Operation) {
     if guarded {
         problems.extend(GUARDED);
     }
-    if path.contains("{") {
+    if path.contains("{") || NAMED_IN_BODY.contains(&path) {
         problems.extend(NAMED);
     }
     if operation.request_body.is_some() {

@@ -7,12 +7,12 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::schema_install::{Environment, EnvironmentIntegration, written};
+use super::schema_token::ApiToken;
 use crate::{
     error::Origin,
     model::{
-        Account, AccountId, AccountStatus, Activity, ApiToken, DirectoryLicense, EnvironmentId, FilterReport, Forbidden, Group,
-        Member, Organization, Role, RoleAssignment, Scope, TokenId, User, Warning, Workspace, environment_integration_id,
-        integration_id,
+        Account, AccountId, AccountStatus, Activity, DirectoryLicense, EnvironmentId, FilterReport, Forbidden, Group, Member,
+        Organization, Role, RoleAssignment, User, Warning, Workspace, environment_integration_id, integration_id,
     },
 };
 
@@ -100,55 +100,6 @@ platform_pages! {
 pub struct Deleted {
     /// The id that is gone.
     pub id: String,
-}
-
-/// `POST /api-token`.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct CreateApiToken {
-    /// The person's or service's name, shown as `actor`.
-    #[schema(min_length = 1, max_length = 200)]
-    pub name: String,
-    /// Its rights.
-    #[schema(min_items = 1)]
-    pub scopes: Vec<Scope>,
-    /// When it ends by itself; lies in the future.
-    #[serde(default)]
-    pub expires_at: Option<Timestamp>,
-}
-
-/// A new token: the only answer that ever shows its text.
-#[derive(Serialize, ToSchema)]
-pub struct CreatedApiToken<'a> {
-    /// The token's id.
-    pub id: TokenId,
-    /// The token itself. It is not stored and cannot be shown again.
-    pub token: &'a str,
-    /// The name.
-    pub name: &'a str,
-    /// The only environment it reaches.
-    pub environment_id: EnvironmentId,
-    /// Its rights.
-    pub scopes: Vec<Scope>,
-    /// When it ends by itself.
-    pub expires_at: Option<Timestamp>,
-    /// When it was made.
-    pub created_at: Timestamp,
-}
-
-impl<'a> CreatedApiToken<'a> {
-    /// A new token with its text.
-    pub fn of(token: &'a ApiToken, text: &'a str) -> Self {
-        Self {
-            id: token.id,
-            token: text,
-            name: &token.name,
-            environment_id: token.environment_id,
-            scopes: token.scopes.0.iter().copied().collect(),
-            expires_at: token.expires_at,
-            created_at: token.created_at,
-        }
-    }
 }
 
 /// `POST /integrated-account`: one of `integration` and `environment_integration_id` names the connector.
@@ -500,6 +451,14 @@ parameters! {
         limit: Option<usize>,
         /// `next_cursor` of the page before. Empty means the first page.
         next_cursor: Option<String>,
+    }
+
+    /// Filters of the list of tokens.
+    TokenParams {
+        /// Only tokens of this name.
+        name: Option<String>,
+        /// Only tokens of this environment; a token sees those of its own.
+        environment_id: Option<String>,
     }
 
     /// Filters of the list of accounts.

@@ -6,7 +6,10 @@ use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::schema::{CreatedApiToken, IntegrationLabel, IntegrationRef};
+use super::{
+    schema::{IntegrationLabel, IntegrationRef},
+    schema_token::CreatedApiToken,
+};
 use crate::{
     model::{ApiToken, EnvironmentId, Install, environment_integration_id},
     service::{Installed, REDACTED},
@@ -162,8 +165,8 @@ pub struct CreatedEnvironment<'a> {
 
 impl<'a> CreatedEnvironment<'a> {
     /// An environment and a token of it with its text.
-    pub fn of(environment: repo::Environment, token: &'a ApiToken, text: &'a str) -> Self {
+    pub fn of(environment: repo::Environment, token: &'a ApiToken, text: &'a str, created_by: &'a str) -> Self {
         let Environment { id, name, created_at, updated_at } = environment.into();
-        Self { id, name, created_at, updated_at, api_token: CreatedApiToken::of(token, text) }
+        Self { id, name, created_at, updated_at, api_token: CreatedApiToken::of(token, text, created_by) }
     }
 }

@@ -7,11 +7,11 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 
 use crate::{
     error::{Code, Error},
-    vault::TokenText,
+    vault::{TokenText, is_like_account_token},
 };
 
-/// How every token we make begins.
-pub const PREFIX: &str = "rck_";
+/// How every token we make begins, up to its kind: `rck_` an API token, `rca_` an account token.
+const PREFIX: &str = "rc";
 
 /// The bearer token of a request to our own routes.
 pub fn bearer(headers: &HeaderMap) -> Result<&str, Error> {
@@ -49,10 +49,10 @@ pub fn anywhere<'r>(headers: &'r HeaderMap, raw_query: Option<&str>) -> Result<F
     let authorization = headers.get(AUTHORIZATION).and_then(|v| v.to_str().ok());
     let given = authorization.and_then(authorized);
     let (mut token, other) = match given {
-        Some(given) if !given.starts_with(PREFIX) => (None, Some(given)),
+        Some(given) if !begins_as_ours(&given) => (None, Some(given)),
         given => (given, None),
     };
-    let may_be_it = |text: &str| other.is_none() || TokenText::parse(text).is_some();
+    let may_be_it = |text: &str| other.is_none() || TokenText::parse(text).is_some() || is_like_account_token(text);
     let mut found_headers = Vec::new();
     for (name, value) in headers.iter().filter(|(name, _)| *name != AUTHORIZATION) {
         let Some(text) = value.to_str().ok().and_then(ours) else { continue };
@@ -83,9 +83,16 @@ pub fn stands_in(text: &str) -> bool {
 /// A token of ours within a text, whatever stands around it: `GenieKey rck_…`, `Token token="rck_…"`.
 fn ours(text: &str) -> Option<&str> {
     let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
-    let start = text.match_indices(PREFIX).map(|(at, _)| at).find(|at| !text.as_bytes()[..*at].last().is_some_and(is_word))?;
+    let begins = |at: &usize| begins_as_ours(&text[*at..]) && !text.as_bytes()[..*at].last().is_some_and(is_word);
+    let start = text.match_indices(PREFIX).map(|(at, _)| at).find(begins)?;
     let token = &text[start..];
-    Some(&token[..token.bytes().position(|byte| !is_word(&byte)).unwrap_or(token.len())])
+    // An account token is three parts with dots between them, in an alphabet that has the dash.
+    let is_part = |byte: &u8| is_word(byte) || (token.starts_with("rca_") && matches!(byte, b'-' | b'.'));
+    Some(&token[..token.bytes().position(|byte| !is_part(&byte)).unwrap_or(token.len())])
+}
+
+fn begins_as_ours(text: &str) -> bool {
+    text.starts_with("rck_") || text.starts_with("rca_")
 }
 
 fn authorized(value: &str) -> Option<Cow<'_, str>> {
@@ -95,6 +102,6 @@ fn authorized(value: &str) -> Option<Cow<'_, str>> {
     let Some(basic) = scheme(value, "basic") else { return ours(value).map(Cow::from) };
     let pair = String::from_utf8(STANDARD.decode(basic).ok()?).ok()?;
     let (user, password) = pair.split_once(':').unwrap_or((&pair, ""));
-    let token = if password.is_empty() || user.starts_with(PREFIX) { user } else { password };
+    let token = if password.is_empty() || begins_as_ours(user) { user } else { password };
     Some(token.to_owned().into())
 }

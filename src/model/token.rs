@@ -68,8 +68,8 @@ impl Scopes {
     }
 }
 
-/// A token as stored and shown: everything but its secret.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+/// A token as stored: everything but its secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApiToken {
     /// The token's id, part of its text.
     pub id: TokenId,

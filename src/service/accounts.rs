@@ -118,7 +118,7 @@ struct Verified {
 }
 
 /// What an account is called by its owner: changed without a look at the credential.
-struct Labels {
+pub(super) struct Labels {
     tenant_id: Option<String>,
     /// Merged at the top level; null removes.
     context: Map<String, Value>,
@@ -257,7 +257,7 @@ impl Accounts {
     }
 
     /// Stores new labels, whatever calls and background tests note about the account's state meanwhile.
-    async fn relabel(&self, before: Account, mut version: u64, labels: &Labels) -> Result<Account> {
+    pub(super) async fn relabel(&self, before: Account, mut version: u64, labels: &Labels) -> Result<Account> {
         let mut now = before.clone();
         for _ in 0..TRIES {
             let account = labels.lay_over(now, self.clock.now())?;
@@ -500,7 +500,8 @@ fn first_generation(now: Timestamp) -> u64 {
     now.as_millisecond().unsigned_abs()
 }
 
-fn find_method(connector: &Connector, name: &str) -> Result<Arc<LinkMethod>> {
+/// A way to link by its name.
+pub(super) fn find_method(connector: &Connector, name: &str) -> Result<Arc<LinkMethod>> {
     connector.method(name).cloned().ok_or_else(|| {
         let known: Vec<&str> = connector.methods.iter().map(|m| m.name.as_str()).collect();
         let detail = format!("`{}` is not a way to link {}. There are: {}.", shorten(name), connector.slug, known.join(", "));
@@ -523,7 +524,10 @@ fn split_context(method: &LinkMethod, context: Map<String, Value>) -> Result<(BT
 }
 
 /// The labels, and the link method's fields; a field that is null is to be removed.
-fn split_change(method: &Arc<LinkMethod>, change: ChangeAccount) -> Result<(Labels, BTreeMap<String, Option<String>>)> {
+pub(super) fn split_change(
+    method: &Arc<LinkMethod>,
+    change: ChangeAccount,
+) -> Result<(Labels, BTreeMap<String, Option<String>>)> {
     change.tenant_id.as_deref().map_or(Ok(()), check_tenant)?;
     let context = change.context.unwrap_or_default();
     check_labels(method, &context).map_err(field_problems)?;

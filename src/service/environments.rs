@@ -82,7 +82,7 @@ impl Environments {
         };
         let new = NewToken { name: "first administrator".to_owned(), scopes: Scopes([Scope::Admin].into()), expires_at: None };
         let token_run = Run { id: Uuid::new_v5(&run.id, b"first administrator"), ..run };
-        let (token, text) = tokens.create_in(token_run, environment.id, new).await?;
+        let (token, text) = tokens.create_in(token_run, &Caller { environment: environment.id, ..caller.clone() }, new).await?;
         Ok((environment, token, text))
     }
 

@@ -1,7 +1,7 @@
 //! Writes that can be repeated: under one key a write takes effect once, and every repetition is answered with its first reply.
 //!
-//! The rules. A key belongs to an environment and a token, and for 24 hours to the first request made with it. While that runs,
-//! repetitions are refused; another request with the key is refused always. Replies are kept sealed, but for failures that a
+//! The rules. A key belongs to an environment and a token, an account token's to its account too, and for 24 hours to the first
+//! request made with it. While that runs, repetitions are refused; another request with the key is refused always. Replies are kept sealed, but for failures that a
 //! repetition may cure: after those, and after a node was lost with a call, the next repetition runs again, makes its object
 //! under the id that was chosen at the first start, and says so. No reply leaves before it is kept.
 
@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::Caller;
 use crate::{
     error::{Code, Error, Result, VendorAnswer},
-    model::{EnvironmentId, Tasks, TokenId},
+    model::{AccountId, EnvironmentId, Tasks, TokenId},
     store::{Hold, StoreError, repo},
     vault::{RequestMark, SystemKeys},
 };
@@ -52,6 +52,8 @@ impl IdempotencyKey {
 pub struct Asked {
     environment: EnvironmentId,
     token: TokenId,
+    /// What alone the caller reaches: its request need not name it.
+    account: Option<AccountId>,
     key: IdempotencyKey,
     method: String,
     target: String,
@@ -62,8 +64,17 @@ pub struct Asked {
 impl Asked {
     /// By this caller; `target` is path and query as they were sent, `headers` those that make it another request.
     pub fn by(caller: &Caller, key: IdempotencyKey, method: &str, target: &str, headers: Vec<u8>, body: Bytes) -> Self {
-        let Caller { environment, token, .. } = *caller;
-        Self { environment, token, key, method: method.to_owned(), target: target.to_owned(), headers, body }
+        let Caller { environment, token, bound, .. } = *caller;
+        let account = bound.map(|bound| bound.account);
+        Self { environment, token, account, key, method: method.to_owned(), target: target.to_owned(), headers, body }
+    }
+}
+
+impl Asked {
+    fn whose(&self) -> Vec<&[u8]> {
+        let mut whose: Vec<&[u8]> = vec![self.environment.0.as_bytes(), self.token.0.as_bytes(), self.key.0.as_bytes()];
+        whose.extend(self.account.iter().map(|account| account.0.as_bytes().as_slice()));
+        whose
     }
 }
 
@@ -192,8 +203,8 @@ impl Idempotency {
     }
 
     fn place(&self, asked: Asked) -> Place {
-        let Asked { environment, token, key, method, target, headers, body } = &asked;
-        let whose: [&[u8]; 3] = [environment.0.as_bytes(), token.0.as_bytes(), key.0.as_bytes()];
+        let Asked { headers, body, method, target, .. } = &asked;
+        let whose = asked.whose();
         let name = self.keys.request_mark(RequestMark::Name, &whose);
         let name = name.iter().map(|byte| format!("{byte:02x}")).collect();
         let whole = [&whose[..], &[method.as_bytes(), target.as_bytes(), headers, body]].concat();
@@ -324,9 +335,10 @@ impl Idempotency {
 }
 
 impl Place {
-    fn bound(&self) -> [&[u8]; 5] {
-        let Asked { environment, token, key, method, target, .. } = &self.asked;
-        [environment.0.as_bytes(), token.0.as_bytes(), key.0.as_bytes(), method.as_bytes(), target.as_bytes()]
+    fn bound(&self) -> Vec<&[u8]> {
+        let mut bound = self.asked.whose();
+        bound.extend([self.asked.method.as_bytes(), self.asked.target.as_bytes()]);
+        bound
     }
 
     /// What is sealed behind the fingerprint, if that is this request's.

@@ -1,5 +1,7 @@
 //! The product: what the ways in call. No web server, no network client here.
 
+mod account_token;
+mod account_work;
 pub mod accounts;
 pub mod audit;
 pub mod authorize;
@@ -26,6 +28,7 @@ mod oauth_apps;
 pub mod open;
 mod order;
 mod overrides;
+mod own;
 pub mod passthrough;
 pub mod rates;
 mod refresh;
@@ -42,7 +45,10 @@ mod write;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use jiff::Timestamp;
 
+pub use account_token::MadeAccountToken;
+pub use account_work::DeleteAccounts;
 pub use accounts::{Accounts, ChangeAccount, Linked, ListAccounts, NewAccount};
 pub use audit::{Act, Audit};
 pub use authorize::{Authorizations, AuthorizeAsk, Begun, Finished};
@@ -66,12 +72,12 @@ pub use rates::Rates;
 pub use rekey::MOST_SEALS;
 pub use request_log::RequestLog;
 pub use snapshot::Snapshots;
-pub use tokens::{Administrator, NewToken, Tokens};
+pub use tokens::{Administrator, ListTokens, NewToken, ShownToken, Tokens};
 
 use crate::{
     connector::Catalog,
     error::{Code, Error, Result},
-    model::{EnvironmentId, Scope, Scopes, TokenId},
+    model::{AccountId, EnvironmentId, Scope, Scopes, TokenId},
     store::Store,
 };
 
@@ -121,15 +127,31 @@ pub struct Services {
 pub struct Caller {
     /// The wall.
     pub environment: EnvironmentId,
-    /// The token.
+    /// The token; of an account token, the one it was made with.
     pub token: TokenId,
     /// The person's or service's name.
     pub actor: String,
     /// The rights.
     pub scopes: Scopes,
+    /// What alone an account token reaches.
+    pub bound: Option<Bound>,
+}
+
+/// The one account that an account token reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bound {
+    /// The account.
+    pub account: AccountId,
+    /// When the token was made: an account that came later under the same id is another one.
+    pub since: Timestamp,
 }
 
 impl Caller {
+    /// The account a call is for that names none.
+    pub fn own_account(&self) -> Option<String> {
+        self.bound.map(|bound| bound.account.to_string())
+    }
+
     /// Refuses unless the right is held.
     pub fn require(&self, scope: Scope) -> Result<()> {
         if self.scopes.allow(scope) {

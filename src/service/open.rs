@@ -86,7 +86,7 @@ impl Accounts {
         self.opened.known.refresh();
     }
 
-    async fn open_any(self: &Arc<Self>, environment: EnvironmentId, id: &str) -> Result<Arc<Linked>> {
+    pub(super) async fn open_any(self: &Arc<Self>, environment: EnvironmentId, id: &str) -> Result<Arc<Linked>> {
         let key = (environment, id.parse().map_err(|_| Error::not_found())?);
         self.opened.known.get(&key, |kept| self.load(environment, id, kept)).await
     }
@@ -214,13 +214,7 @@ impl Accounts {
             tested = self.test_now(&linked).await;
         }
         match (tested, linked.account.status) {
-            (Ok(_), AccountStatus::NeedsReauth) => {
-                self.update(&linked, |account| {
-                    account.status = AccountStatus::Active;
-                    account.last_error = None;
-                })
-                .await;
-            }
+            (Ok(_), AccountStatus::NeedsReauth) => self.reactivate(&linked).await,
             (Err(failure), AccountStatus::Active) if failure.code() == Code::ReauthRequired => {
                 self.mark_refused(&linked, &Error::from(failure)).await;
             }
@@ -228,7 +222,16 @@ impl Accounts {
         }
     }
 
-    async fn test_now(self: &Arc<Self>, linked: &Arc<Linked>) -> std::result::Result<Tested, Failure> {
+    /// The vendor accepts the credential again.
+    pub(super) async fn reactivate(&self, linked: &Linked) {
+        let mark = |account: &mut Account| {
+            account.status = AccountStatus::Active;
+            account.last_error = None;
+        };
+        self.update(linked, mark).await;
+    }
+
+    pub(super) async fn test_now(self: &Arc<Self>, linked: &Arc<Linked>) -> std::result::Result<Tested, Failure> {
         let ready = self.token_for(linked).await?;
         self.upstream.test(&ready.access).await
     }

@@ -219,6 +219,14 @@ impl Accounts {
         ready.map_err(|error| Failure::NotRenewed(Box::new(error)))
     }
 
+    /// The same with another token than the present one, which may be as good as before.
+    pub(super) async fn renew_now(self: &Arc<Self>, linked: &Arc<Linked>) -> Result<Arc<Linked>> {
+        match self.other_token(linked.access.environment, stale_of(&linked.access)).await {
+            Ok(renewed) => Ok(renewed),
+            Err(error) => Err(self.note_failure(linked, "token", "token", Failure::NotRenewed(Box::new(error))).await),
+        }
+    }
+
     /// The first token of a credential that is being verified, and the same sealed.
     pub(super) async fn first_token(
         &self,

@@ -3,6 +3,7 @@
 //! A ring of root keys (file) wraps one random data key per account; the data key seals fields. What is bound is the
 //! associated data: a record moved, swapped or given another destination does not open.
 
+mod account_token;
 mod bound;
 mod cipher;
 mod digest;
@@ -17,6 +18,7 @@ mod token_text;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use zeroize::Zeroizing;
 
+pub use account_token::{AccountPass, AccountTokenKeys, is_like_account_token};
 pub use digest::Digest;
 pub use envelope::{DataKey, NewDataKey, Place, Vault, wrapping_key_id};
 pub use hygiene::harden_process;

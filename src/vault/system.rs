@@ -1,18 +1,22 @@
 //! System keys: random, kept in the store, sealed by the ring. The check value tells a wrong ring at start.
 //!
 //! Stored form: `version | check value | the keys, sealed like a data key`. The check value is a MAC under the root key, so
-//! a ring that has another key under the same id is told from a record that is damaged.
+//! a ring that has another key under the same id is told from a record that is damaged. The keys are the pepper of API tokens,
+//! the key of cursors, and those of account tokens, of which a store of an earlier release has none.
 
 use aws_lc_rs::hmac;
+use jiff::Timestamp;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use super::{
     KeyRing, OpenError,
+    account_token::{AccountPass, AccountTokenKeys},
     bound::Bound,
     cipher::{self, KEY_LEN, KeyBytes},
     envelope::{VERSION, open_with_ring, seal_with_ring, wrapping_key_id},
 };
+use crate::{error, model::Secret};
 
 const CHECK_LEN: usize = 16;
 
@@ -22,6 +26,7 @@ pub struct SystemKeys {
     /// The pepper, prepared once: every request with a token needs it.
     token_hasher: hmac::Key,
     cursor_key: KeyBytes,
+    account_tokens: AccountTokenKeys,
 }
 
 /// What a hash of a repeatable write is for; hashes of different purposes never agree.
@@ -80,21 +85,35 @@ pub enum SystemKeysError {
 impl SystemKeys {
     /// New random keys, and their sealed form for the store.
     pub fn generate(ring: &KeyRing) -> (SystemKeys, Vec<u8>) {
-        let keys = SystemKeys::of(KeyBytes::random(), KeyBytes::random());
+        let mut keys = SystemKeys::of(KeyBytes::random(), KeyBytes::random());
+        keys.complete();
         let sealed = keys.seal(ring);
         (keys, sealed)
     }
 
     fn of(token_pepper: KeyBytes, cursor_key: KeyBytes) -> SystemKeys {
         let token_hasher = hasher(&token_pepper);
-        SystemKeys { token_pepper, token_hasher, cursor_key }
+        let account_tokens = AccountTokenKeys::none(issuer(&token_hasher));
+        SystemKeys { token_pepper, token_hasher, cursor_key, account_tokens }
+    }
+
+    /// Makes the keys that an earlier release did not have; false when there were all. They must be stored before they are used.
+    pub fn complete(&mut self) -> bool {
+        let lacks = self.account_tokens.is_empty();
+        if lacks {
+            self.account_tokens.follow();
+        }
+        lacks
     }
 
     /// The form for the store, under the ring's present primary key.
     pub fn seal(&self, ring: &KeyRing) -> Vec<u8> {
-        let mut plain = Zeroizing::new(Vec::with_capacity(2 * KEY_LEN));
-        plain.extend_from_slice(self.token_pepper.bytes());
-        plain.extend_from_slice(self.cursor_key.bytes());
+        let first = [self.token_pepper.bytes(), self.cursor_key.bytes()];
+        // Room for all of them at once: a buffer that grows leaves copies behind.
+        let mut plain = Zeroizing::new(Vec::with_capacity((first.len() + self.account_tokens.bytes().count()) * KEY_LEN));
+        for key in first.into_iter().chain(self.account_tokens.bytes()) {
+            plain.extend_from_slice(key);
+        }
         seal_plain(ring, &plain)
     }
 
@@ -109,11 +128,15 @@ impl SystemKeys {
     /// Opens the stored form.
     pub fn open(ring: &KeyRing, sealed: &[u8]) -> Result<SystemKeys, SystemKeysError> {
         let plain = open_plain(ring, sealed)?;
-        let (pepper, cursor) = plain.split_at_checked(KEY_LEN).ok_or(SystemKeysError::Damaged)?;
-        match (KeyBytes::copied(pepper), KeyBytes::copied(cursor)) {
-            (Some(token_pepper), Some(cursor_key)) => Ok(SystemKeys::of(token_pepper, cursor_key)),
-            _ => Err(SystemKeysError::Damaged),
-        }
+        SystemKeys::read(&plain).ok_or(SystemKeysError::Damaged)
+    }
+
+    fn read(plain: &[u8]) -> Option<SystemKeys> {
+        let (pepper, rest) = plain.split_at_checked(KEY_LEN)?;
+        let (cursor, rest) = rest.split_at_checked(KEY_LEN)?;
+        let keys = SystemKeys::of(KeyBytes::copied(pepper)?, KeyBytes::copied(cursor)?);
+        let account_tokens = AccountTokenKeys::read(issuer(&keys.token_hasher), rest)?;
+        Some(SystemKeys { account_tokens, ..keys })
     }
 
     /// The id of the root key that sealed the stored form.
@@ -129,6 +152,16 @@ impl SystemKeys {
     /// The mark of a token's stored record, without which whoever writes the store could give a token other rights.
     pub fn token_mark(&self, record: &[u8]) -> [u8; 32] {
         mac(&self.token_hasher, b"rollcall/api-token-record", record)
+    }
+
+    /// The text of an account token.
+    pub fn sign_account_token(&self, pass: &AccountPass) -> error::Result<Secret> {
+        self.account_tokens.sign(pass)
+    }
+
+    /// What an account token says, if this installation made it and it is good at this time.
+    pub fn open_account_token(&self, text: &str, now: Timestamp) -> Option<AccountPass> {
+        self.account_tokens.open(text, now)
     }
 
     /// Seals a cursor; `bound` is associated data.
@@ -267,6 +300,12 @@ fn log_bound(bound: &[&[u8]]) -> Bound {
 
 fn app_bound(bound: &[&[u8]]) -> Bound {
     bound.iter().fold(Bound::new("rollcall/oauth-app", VERSION), |all, part| all.part(part))
+}
+
+/// What account tokens name as their issuer: this installation, whatever it is called from outside, and no other.
+fn issuer(hasher: &hmac::Key) -> String {
+    let mark = mac(hasher, b"rollcall/issuer", &[]);
+    mark[..8].iter().fold("rollcall:".to_owned(), |name, byte| format!("{name}{byte:02x}"))
 }
 
 fn check_value(key: &KeyBytes) -> [u8; CHECK_LEN] {

@@ -12,7 +12,8 @@ pub use data::{DataDelete, DataList, DataOne, ProxyList, ProxyOne};
 pub use grammar::{MAX_DEPTH, MAX_PAIRS, Pair, Pairs, cut, decode_loosely};
 pub use log::LogList;
 pub use platform::{
-    AccountList, AnyQuery, CapabilityQuery, IntegrationList, KeyQuery, MOST_DAYS, NoQuery, PlatformList, ToolQuery, Uninstall,
+    AccountList, AnyQuery, CapabilityQuery, IntegrationList, KeyQuery, MOST_DAYS, NoQuery, PlatformList, TokenList, ToolQuery,
+    Uninstall,
 };
 pub use vendor::{ProxyWrite, VendorQuery};
 

@@ -3,7 +3,11 @@
 use jiff::SignedDuration;
 
 use super::{Pair, Pairs, Query, grammar::wrong};
-use crate::{error::Result, model::AccountStatus, service::ListAccounts};
+use crate::{
+    error::Result,
+    model::AccountStatus,
+    service::{ListAccounts, ListTokens},
+};
 
 /// The page of a platform list when none is asked for.
 pub const DEFAULT_LIMIT: usize = 100;
@@ -43,6 +47,30 @@ impl Query for PlatformList {
             limit: pairs.take_limit(MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT),
             cursor: pairs.take_one("next_cursor")?.filter(|cursor| !cursor.is_empty()),
         })
+    }
+}
+
+/// The list of API tokens.
+#[derive(Debug)]
+pub struct TokenList {
+    /// Paging.
+    pub page: PlatformList,
+    /// Which tokens.
+    pub wanted: ListTokens,
+}
+
+impl Query for TokenList {
+    const NAMES: &'static [&'static str] = &["environment_id", "limit", "name", "next_cursor"];
+
+    fn take(pairs: &mut Pairs) -> Result<Self> {
+        let page = PlatformList::take(pairs)?;
+        let wanted = ListTokens {
+            name: pairs.take_one("name")?,
+            environment: pairs.take_one("environment_id")?,
+            limit: page.limit,
+            after: None,
+        };
+        Ok(Self { page, wanted })
     }
 }
 

@@ -12,12 +12,13 @@ use crate::{
         Answer, State,
         envelope::{self, Platform},
         extract::{Admin, Caller},
-        query::PlatformList,
-        schema::{ApiTokenPage, CreateApiToken, CreatedApiToken, Deleted, PageParams},
+        query::TokenList,
+        schema::{ApiTokenPage, Deleted, PageParams, TokenParams},
+        schema_token::{ApiToken, CreateApiToken, CreatedApiToken},
         write::{NoBody, Write},
     },
-    model::{ApiToken, Scopes},
-    service::{NewToken, Run, Services},
+    model::Scopes,
+    service::{ListTokens, NewToken, Run, Services},
 };
 
 /// Makes a token. Its text is in this answer and never again.
@@ -26,26 +27,27 @@ use crate::{
 ))]
 #[post("/api-token")]
 pub async fn create_api_token(caller: Caller<Admin>, write: Write<CreateApiToken>, state: Data<State>) -> Answer {
-    let environment = caller.environment;
+    let by = Arc::clone(&caller.caller);
     let work = async move |services: Arc<Services>, body: CreateApiToken, run: Run| {
         let CreateApiToken { name, scopes, expires_at } = body;
         let new = NewToken { name, scopes: Scopes(scopes.into_iter().collect()), expires_at };
-        let (token, secret) = services.tokens.create_in(run, environment, new).await?;
-        envelope::created(&CreatedApiToken::of(&token, secret.expose()))
+        let (token, secret) = services.tokens.create_in(run, &by, new).await?;
+        envelope::created(&CreatedApiToken::of(&token, secret.expose(), &by.actor))
     };
     write.answer(&caller, &state, work).await
 }
 
 /// The tokens of this environment, without their texts.
-#[utoipa::path(tag = "tokens", security(("bearer" = ["admin"])), params(PageParams), responses(
+#[utoipa::path(tag = "tokens", security(("bearer" = ["admin"])), params(PageParams, TokenParams), responses(
     (status = 200, description = "A page of tokens.", body = ApiTokenPage)
 ))]
 #[get("/api-token")]
-pub async fn list_api_tokens(caller: Caller<Admin, PlatformList>, state: Data<State>) -> Answer {
-    let list = Platform::new(&state.services, caller.environment, "api-token", &caller.query);
-    let after: Option<String> = list.after()?;
-    let (tokens, next) = state.services.tokens.list(caller.environment, caller.query.limit, after.as_deref()).await?;
-    list.page(tokens, next)
+pub async fn list_api_tokens(caller: Caller<Admin, TokenList>, state: Data<State>) -> Answer {
+    let Caller { caller, query: TokenList { page, wanted }, .. } = caller;
+    let list = Platform::new(&state.services, caller.environment, "api-token", &page);
+    let wanted = ListTokens { after: list.after()?, ..wanted };
+    let (tokens, next) = state.services.tokens.list(caller.environment, wanted).await?;
+    list.page(tokens.into_iter().map(ApiToken::from).collect(), next)
 }
 
 /// One token, without its text.
@@ -53,7 +55,7 @@ pub async fn list_api_tokens(caller: Caller<Admin, PlatformList>, state: Data<St
     responses((status = 200, description = "The token.", body = ApiToken)))]
 #[get("/api-token/{id}")]
 pub async fn get_api_token(caller: Caller<Admin>, id: Path<String>, state: Data<State>) -> Answer {
-    envelope::object(&state.services.tokens.get(caller.environment, &id).await?)
+    envelope::object(&ApiToken::from(state.services.tokens.get(caller.environment, &id).await?))
 }
 
 /// Ends a token; it is refused everywhere within a second.

@@ -16,7 +16,7 @@ use crate::{
         Answer, State,
         body::{MAX_BODY, RawBody},
         envelope,
-        extract::{ACCOUNT_PARAMETER, Later, LinkedAccount, ReadProxy, WriteProxy, company, overrides_method},
+        extract::{ACCOUNT_PARAMETER, Later, LinkedAccount, OrAccount, ReadProxy, WriteProxy, company, overrides_method},
         framing::collapse,
         query::{VendorQuery, cut},
         relay::method_of,
@@ -48,8 +48,8 @@ pub fn configure(config: &mut web::ServiceConfig) {
     config.route("/custom/{path:.*}", web::to(change));
 }
 
-type Reads = Later<LinkedAccount<ReadProxy, VendorQuery>>;
-type Changes = Later<LinkedAccount<WriteProxy, VendorQuery>>;
+type Reads = Later<LinkedAccount<OrAccount<ReadProxy>, VendorQuery>>;
+type Changes = Later<LinkedAccount<OrAccount<WriteProxy>, VendorQuery>>;
 
 async fn read(call: Reads, request: HttpRequest, body: RawBody, state: Data<State>) -> Answer {
     let LinkedAccount { caller, linked, .. } = call.0?;

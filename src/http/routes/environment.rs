@@ -31,7 +31,7 @@ pub async fn create_environment(caller: Caller<Admin>, write: Write<NameEnvironm
     let by = Arc::clone(&caller.caller);
     let work = async move |services: Arc<Services>, body: NameEnvironment, run: Run| -> Result<Reply, Error> {
         let (environment, token, text) = services.environments.create(&by, run, &body.name, &services.tokens).await?;
-        envelope::created(&CreatedEnvironment::of(environment, &token, text.expose()))
+        envelope::created(&CreatedEnvironment::of(environment, &token, text.expose(), &by.actor))
     };
     write.answer(&caller, &state, work).await
 }

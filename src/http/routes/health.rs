@@ -6,8 +6,11 @@ use utoipa::ToSchema;
 
 use crate::{
     error::{Code, Error},
-    http::{Answer, State, extract::state, token},
-    model::Scope,
+    http::{
+        Answer, State,
+        extract::{Admin, require, state},
+        token,
+    },
 };
 
 /// Whether the process answers.
@@ -108,7 +111,7 @@ pub async fn metrics(request: HttpRequest) -> Answer {
     let state = state(&request)?;
     if !state.metrics_open {
         let caller = state.services.tokens.authenticate(token::bearer(request.headers())?).await?;
-        caller.require(Scope::Admin)?;
+        require::<Admin>(&caller)?;
     }
     let Some(metrics) = &state.metrics else {
         return Err(Error::new(Code::RouteNotFound, "Metrics are not recorded by this process.").into());

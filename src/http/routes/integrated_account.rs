@@ -151,7 +151,8 @@ pub async fn get_account_capabilities(
     envelope::object(&capability::document(&connector, caller.environment, Some(shown), &caller.query))
 }
 
-async fn view(services: &Services, account: Account, warnings: Vec<Warning>) -> Result<IntegratedAccount, Error> {
+/// An account as it is shown.
+pub(super) async fn view(services: &Services, account: Account, warnings: Vec<Warning>) -> Result<IntegratedAccount, Error> {
     let is_enabled = services.installs.is_enabled(account.environment, &account.connector).await?;
     Ok(plain_view(services, account, warnings).within(is_enabled))
 }

@@ -1,5 +1,7 @@
 //! The routes, one file per noun. One table gives both the app and the OpenAPI document.
 
+pub mod account_token;
+pub mod account_work;
 pub mod api_token;
 pub mod audit;
 pub mod backup;
@@ -54,6 +56,10 @@ pub fn documented(config: &mut ServiceConfig) {
     config.service(environment_integration::list_environment_integrations);
     config.service(environment_integration::install_integration);
     config.service(environment_integration::get_environment_integration);
+    // Their names must not be taken for an account's id.
+    config.service(account_token::make_account_token);
+    config.service(account_token::get_own_account).service(account_token::change_own_account);
+    config.service(account_work::delete_accounts).service(account_work::refresh_credentials);
     config.service(environment_integration::change_environment_integration);
     config.service(environment_integration::uninstall_integration);
     config.service(environment::create_environment).service(environment::list_environments);

@@ -55,7 +55,8 @@ pub fn configure(config: &mut web::ServiceConfig) {
 
 /// The parts of a request that decide where it goes.
 struct Call<'r> {
-    account: Cow<'r, str>,
+    /// The account, where the request names one.
+    account: Option<Cow<'r, str>>,
     raw_path: &'r str,
     raw_query: Option<Cow<'r, str>>,
     found: Found<'r>,
@@ -160,7 +161,11 @@ async fn admit(request: &HttpRequest) -> Result<Admitted> {
     Concerned::note(request, |concerned| concerned.caller = Some(Arc::clone(&caller)));
     Concerned::spent(request, state.services.rates.spend_of_token(&caller).await?);
     caller.require(right(request))?;
-    let linked = open(request, &caller, &call.account).await?;
+    let account = match &call.account {
+        Some(named) => Cow::Borrowed(&**named),
+        None => Cow::Owned(caller.own_account().ok_or_else(no_account)?),
+    };
+    let linked = open(request, &caller, &account).await?;
     let outgoing = toward_vendor(request, &call, &linked.access)?;
     let look = state.services.passthrough.admit(&linked, outgoing.method(), call.raw_path)?;
     Ok(Admitted { request: outgoing, look, linked })
@@ -305,26 +310,28 @@ fn read_call(request: &HttpRequest) -> Result<Call<'_>> {
     let raw_query = request.uri().query();
     let found = token::anywhere(request.headers(), raw_query)?;
     let (account, own) = match segment {
-        ELSEWHERE => (account_elsewhere(request.headers(), raw_query)?.into(), &[ACCOUNT_PARAMETER][..]),
-        _ => (segment.into(), &[][..]),
+        ELSEWHERE => (account_elsewhere(request.headers(), raw_query)?.map(Cow::Owned), &[ACCOUNT_PARAMETER][..]),
+        _ => (Some(Cow::Borrowed(segment)), &[][..]),
     };
     let raw_query = cut(raw_query, own, &found.query);
     Ok(Call { account, raw_path, raw_query, found })
 }
 
-fn account_elsewhere(headers: &HeaderMap, raw_query: Option<&str>) -> Result<String> {
+fn account_elsewhere(headers: &HeaderMap, raw_query: Option<&str>) -> Result<Option<String>> {
     if let Some(value) = headers.get(ACCOUNT_HEADER) {
-        return value.to_str().map(str::to_owned).map_err(|_| Error::not_found());
+        return value.to_str().map(|id| Some(id.to_owned())).map_err(|_| Error::not_found());
     }
-    let pairs = raw_query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
-    pairs.filter(|(name, _)| decode_loosely(name) == ACCOUNT_PARAMETER).map(|(_, value)| decode_loosely(value)).next().ok_or_else(
-        || {
-            let detail = format!(
-                "`-` in the path needs the account in the header `{ACCOUNT_HEADER}` or the parameter `{ACCOUNT_PARAMETER}`."
-            );
-            Error::new(Code::InvalidParameter, detail).field(ACCOUNT_PARAMETER)
-        },
-    )
+    let mut pairs = raw_query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
+    let named = pairs.find(|(name, _)| decode_loosely(name) == ACCOUNT_PARAMETER);
+    Ok(named.map(|(_, value)| decode_loosely(value)))
+}
+
+fn no_account() -> Error {
+    let detail = format!(
+        "`-` in the path needs the account in the header `{ACCOUNT_HEADER}` or the parameter `{ACCOUNT_PARAMETER}`, or an account \
+         token."
+    );
+    Error::new(Code::InvalidParameter, detail).field(ACCOUNT_PARAMETER)
 }
 
 fn kept<'a>(headers: &'a HeaderMap, found: &Found<'_>) -> impl Iterator<Item = (&'a str, &'a [u8])> {

@@ -11,7 +11,7 @@ use crate::{
         Answer, State,
         capability::{self, Verb},
         envelope,
-        extract::{ACCOUNT_PARAMETER, Caller, LinkedAccount, ReadProxy, Right, WriteProxy, open},
+        extract::{Caller, LinkedAccount, OrAccount, ReadProxy, Right, WriteProxy, open},
         query::{AnyQuery, ProxyList, ProxyOne},
         routes::unmatched,
         schema::{CallParams, PagingParams, ProxyListParams, ProxyOneParams, ProxyPage},
@@ -28,7 +28,11 @@ use crate::{
     ),
     responses((status = 200, description = "A page of the vendor's records.", body = ProxyPage)))]
 #[get("/proxy/{resource}")]
-pub async fn list_proxy_resource(call: LinkedAccount<ReadProxy, ProxyList>, name: Path<String>, state: Data<State>) -> Answer {
+pub async fn list_proxy_resource(
+    call: LinkedAccount<OrAccount<ReadProxy>, ProxyList>,
+    name: Path<String>,
+    state: Data<State>,
+) -> Answer {
     capability::require_proxy(&call.linked, &name, Verb::List)?;
     envelope::list(state.services.directory.proxy_list(&call.linked, &name, call.query.0).await?)
 }
@@ -44,7 +48,7 @@ pub async fn list_proxy_resource(call: LinkedAccount<ReadProxy, ProxyList>, name
     responses((status = 200, description = "The vendor's record.", body = Object)))]
 #[get("/proxy/{resource}/{id}")]
 pub async fn get_proxy_resource(
-    call: LinkedAccount<ReadProxy, ProxyOne>,
+    call: LinkedAccount<OrAccount<ReadProxy>, ProxyOne>,
     path: Path<(String, String)>,
     state: Data<State>,
 ) -> Answer {
@@ -56,10 +60,10 @@ pub async fn get_proxy_resource(
 
 /// Methods that the paths of named resources never answer.
 pub fn configure(config: &mut web::ServiceConfig) {
-    config.route("/proxy/{resource}", web::get().to(refuse::<ReadProxy>));
-    config.route("/proxy/{resource}", web::to(refuse::<WriteProxy>));
-    config.route("/proxy/{resource}/{rest:.+}", web::get().to(refuse::<ReadProxy>));
-    config.route("/proxy/{resource}/{rest:.+}", web::to(refuse::<WriteProxy>));
+    config.route("/proxy/{resource}", web::get().to(refuse::<OrAccount<ReadProxy>>));
+    config.route("/proxy/{resource}", web::to(refuse::<OrAccount<WriteProxy>>));
+    config.route("/proxy/{resource}/{rest:.+}", web::get().to(refuse::<OrAccount<ReadProxy>>));
+    config.route("/proxy/{resource}/{rest:.+}", web::to(refuse::<OrAccount<WriteProxy>>));
 }
 
 async fn refuse<R: Right>(request: HttpRequest, caller: Caller<R, AnyQuery>) -> Answer {
@@ -67,9 +71,9 @@ async fn refuse<R: Right>(request: HttpRequest, caller: Caller<R, AnyQuery>) -> 
     if methods.is_empty() {
         return Err(unmatched::no_route().into());
     }
-    let allow = match caller.query.one(ACCOUNT_PARAMETER) {
+    let allow = match caller.account() {
         Some(id) => {
-            let linked = open(&request, &caller, id).await?;
+            let linked = open(&request, &caller, &id).await?;
             let behind = request.match_info().get("rest");
             capability::allowed_at_proxy(&linked, request.match_info().query("resource"), behind)?
         }

@@ -14,7 +14,7 @@ use crate::{
         Answer, State,
         capability::{self, Verb},
         envelope,
-        extract::{Later, LinkedAccount, Right, WriteProxy, company},
+        extract::{Later, LinkedAccount, OrAccount, Right, WriteProxy, company},
         query::ProxyWrite,
         schema::CallParams,
         schema_write::{CompanyParams, MethodResult, ProxyDeleted},
@@ -28,7 +28,7 @@ use crate::{
 /// Marks an answer that is only what the vendor said: nothing was read again.
 const VENDOR_SAYS: &str = "vendor_says";
 
-type Changes = Later<LinkedAccount<WriteProxy, ProxyWrite>>;
+type Changes = Later<LinkedAccount<OrAccount<WriteProxy>, ProxyWrite>>;
 
 /// Makes one of the vendor's own records. The body goes to the vendor as it is, and its answer comes back as it is.
 #[utoipa::path(tag = "proxy", security(("bearer" = ["proxy:write"])), request_body = Object,

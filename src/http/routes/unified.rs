@@ -10,7 +10,7 @@ use crate::{
         Answer, State,
         capability::{self, Verb},
         envelope,
-        extract::{LinkedAccount, ReadDirectory},
+        extract::{LinkedAccount, OrAccount, ReadDirectory},
         lines,
         query::{DataList, DataOne},
         schema::{
@@ -22,8 +22,8 @@ use crate::{
     service::Lines,
 };
 
-type Lists = LinkedAccount<ReadDirectory, DataList>;
-type Gets = LinkedAccount<ReadDirectory, DataOne>;
+type Lists = LinkedAccount<OrAccount<ReadDirectory>, DataList>;
+type Gets = LinkedAccount<OrAccount<ReadDirectory>, DataOne>;
 
 pub(super) async fn page(call: Lists, request: &HttpRequest, state: &State, resource: Resource, parent: Option<&str>) -> Answer {
     capability::require(&call.linked, resource, Verb::List)?;

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     http::{
         Answer, State,
-        extract::{Later, LinkedAccount, ReadDirectory, WriteDirectory, company},
+        extract::{Later, LinkedAccount, OrAccount, ReadDirectory, WriteDirectory, company},
         query::{DataDelete, DataList, DataOne},
         schema::{
             ActivityPage, CallParams, DataParams, Deleted, EnvelopeParams, LicensePage, ListParams, PagingParams,
@@ -26,10 +26,10 @@ use crate::{
     service::ChangeAsk,
 };
 
-type Lists = LinkedAccount<ReadDirectory, DataList>;
-type Gets = LinkedAccount<ReadDirectory, DataOne>;
-type Puts = Later<LinkedAccount<WriteDirectory, DataOne>>;
-type Takes = Later<LinkedAccount<WriteDirectory, DataDelete>>;
+type Lists = LinkedAccount<OrAccount<ReadDirectory>, DataList>;
+type Gets = LinkedAccount<OrAccount<ReadDirectory>, DataOne>;
+type Puts = Later<LinkedAccount<OrAccount<WriteDirectory>, DataOne>>;
+type Takes = Later<LinkedAccount<OrAccount<WriteDirectory>, DataDelete>>;
 
 /// A page of who holds which role.
 #[utoipa::path(tag = "directory", security(("bearer" = ["directory:read"])), params(CallParams, DataParams, PagingParams, ListParams), responses(

@@ -17,7 +17,7 @@ use crate::{
         Answer, State,
         capability::{self, Verb},
         envelope,
-        extract::{ACCOUNT_PARAMETER, Caller, Later, LinkedAccount, ReadDirectory, Right, WriteDirectory, open},
+        extract::{Caller, Later, LinkedAccount, OrAccount, ReadDirectory, Right, WriteDirectory, open},
         openapi,
         query::{AnyQuery, NoQuery, ProxyWrite},
         routes::unmatched,
@@ -171,18 +171,21 @@ fn body_schema(record: &Map<String, Value>, resource: Resource, fields: &[String
     members(json!({"type": "object", "properties": properties, "required": required, "additionalProperties": false}))
 }
 
-/// Everything else below `/unified/`: says why not, and agrees with `/capabilities`.
+/// Everything else below `/unified/`: says why not, and agrees with `/capabilities`. What would tell of the model and not of an
+/// account is no account token's to ask.
 pub fn configure(config: &mut web::ServiceConfig) {
-    config.route("/unified/{model}/{resource}", web::get().to(refuse::<ReadDirectory>));
-    config.route("/unified/{model}/{resource}", web::to(refuse::<WriteDirectory>));
+    config.route("/unified/meta/{rest:.+}", web::get().to(refuse::<ReadDirectory>));
+    config.route("/unified/{model}/{resource}/{integration}/meta/{method}", web::get().to(refuse::<ReadDirectory>));
+    config.route("/unified/{model}/{resource}", web::get().to(refuse::<OrAccount<ReadDirectory>>));
+    config.route("/unified/{model}/{resource}", web::to(refuse::<OrAccount<WriteDirectory>>));
     config.route("/unified/{model}/{resource}/{method}", web::post().to(run_unified_method));
-    config.route("/unified/{model}/{resource}/{rest:.+}", web::get().to(refuse::<ReadDirectory>));
-    config.route("/unified/{model}/{resource}/{rest:.+}", web::to(refuse::<WriteDirectory>));
+    config.route("/unified/{model}/{resource}/{rest:.+}", web::get().to(refuse::<OrAccount<ReadDirectory>>));
+    config.route("/unified/{model}/{resource}/{rest:.+}", web::to(refuse::<OrAccount<WriteDirectory>>));
 }
 
 /// `POST` with one more segment is a method of the vendor's own: it answers `{"result": …}`, or why there is none.
 async fn run_unified_method(
-    call: Later<LinkedAccount<WriteDirectory, ProxyWrite>>,
+    call: Later<LinkedAccount<OrAccount<WriteDirectory>, ProxyWrite>>,
     path: Path<(String, String, String)>,
     request: HttpRequest,
     write: Write<JsonText<true>>,
@@ -204,8 +207,8 @@ async fn refuse<R: Right>(request: HttpRequest, caller: Caller<R, AnyQuery>) -> 
         return Err(unmatched::no_route().into());
     }
     let item = request.match_info().get("rest");
-    let linked = match caller.query.one(ACCOUNT_PARAMETER) {
-        Some(id) => Some(open(&request, &caller, id).await?),
+    let linked = match caller.account() {
+        Some(id) => Some(open(&request, &caller, &id).await?),
         None => None,
     };
     let verb = match (request.method(), item) {

@@ -16,7 +16,7 @@ use crate::{
         Answer, State,
         capability::{self, Verb},
         envelope,
-        extract::{Later, LinkedAccount, WriteDirectory, company},
+        extract::{Later, LinkedAccount, OrAccount, WriteDirectory, company},
         query::{DataDelete, DataOne},
         schema::{CallParams, DataParams, Deleted, EnvelopeParams},
         schema_write::{CompanyParams, DeleteParams, MemberOf, Membership, WriteGroup, WriteMember, WriteUser},
@@ -27,12 +27,12 @@ use crate::{
 };
 
 type Record = Map<String, Value>;
-type Puts = Later<LinkedAccount<WriteDirectory, DataOne>>;
-type Takes = Later<LinkedAccount<WriteDirectory, DataDelete>>;
+type Puts = Later<LinkedAccount<OrAccount<WriteDirectory>, DataOne>>;
+type Takes = Later<LinkedAccount<OrAccount<WriteDirectory>, DataDelete>>;
 
 /// Makes or changes a record and answers with it as it is.
 async fn put<W, F>(
-    call: LinkedAccount<WriteDirectory, DataOne>,
+    call: LinkedAccount<OrAccount<WriteDirectory>, DataOne>,
     write: Write<Record>,
     state: &State,
     ask: ChangeAsk,
@@ -70,7 +70,7 @@ async fn update(call: Puts, write: Write<Record>, state: &State, resource: Resou
 }
 
 pub(super) async fn take(
-    call: LinkedAccount<WriteDirectory, DataDelete>,
+    call: LinkedAccount<OrAccount<WriteDirectory>, DataDelete>,
     write: Write<NoBody>,
     state: &State,
     resource: Resource,

@@ -11,7 +11,9 @@ use crate::{
 
 /// The default service.
 pub async fn answer(request: HttpRequest) -> Answer {
-    let methods = methods_of(request.path());
+    // A name of ours is not an id, although it stands where one could.
+    let named = methods_where(|template| template == request.path());
+    let methods = if named.is_empty() { methods_of(request.path()) } else { named };
     if methods.is_empty() {
         return Err(no_route().into());
     }
@@ -27,7 +29,7 @@ pub fn no_route() -> Error {
 
 /// The methods of every documented route this path fits.
 pub fn methods_of(path: &str) -> BTreeSet<&'static str> {
-    let fits = |(template, _): &&(String, Vec<&'static str>)| {
+    methods_where(|template| {
         let (mut wanted, mut given) = (template.split('/'), path.split('/'));
         loop {
             match (wanted.next(), given.next()) {
@@ -36,7 +38,11 @@ pub fn methods_of(path: &str) -> BTreeSet<&'static str> {
                 _ => return false,
             }
         }
-    };
+    })
+}
+
+fn methods_where(fits: impl Fn(&str) -> bool) -> BTreeSet<&'static str> {
+    let fits = |(template, _): &&(String, Vec<&'static str>)| fits(template);
     let documents = ["/", "/docs", "/docs/", "/docs/{file}"].map(|path| (path.to_owned(), vec!["GET"]));
     let mut methods: BTreeSet<_> = openapi::ROUTES.iter().filter(fits).flat_map(|(_, m)| m.iter().copied()).collect();
     methods.extend(documents.iter().filter(fits).flat_map(|(_, m)| m.iter().copied()));

@@ -2,15 +2,21 @@
 
 use std::sync::Arc;
 
+use futures_util::{StreamExt, TryStreamExt, stream};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{batch, decode, delete, encode, index, key, put};
 use crate::{
     model::{ApiToken, EnvironmentId, TokenId},
-    store::{Expect, Slot, Store, StoreError},
+    store::{Expect, Slot, Store, StoreError, Write},
 };
 
 pub(super) const RECORD: &str = "token";
+/// When it was used last; beside the record, so that the record's mark holds.
+const USED: &str = "used";
+/// Last uses read at the same time.
+const TOGETHER: usize = 32;
 pub(super) const KIND: &str = "token/";
 
 /// A token as stored. The hash is keyed; the secret itself is nowhere.
@@ -20,8 +26,12 @@ pub struct TokenRecord {
     pub token: ApiToken,
     /// Base64 of the keyed hash of the secret part.
     pub hash: String,
-    /// Base64 of the mark that holds the rest of the record together.
+    /// Base64 of the mark that holds token and hash together.
     pub mark: String,
+    /// The name of the token it was made with, for people; beside what is marked, so that nodes of an earlier release, which do
+    /// not know it, find the mark right.
+    #[serde(default)]
+    pub created_by: Option<String>,
 }
 
 /// The API tokens of all environments.
@@ -69,6 +79,29 @@ impl Tokens {
         index::records(&*self.store, (environment, KIND), after.map(|id| id.to_string()), limit, |id| self.get(id)).await
     }
 
+    /// Notes a use, unless the token was removed meanwhile.
+    pub async fn note_use(&self, token: TokenId, at: Timestamp) -> Result<(), StoreError> {
+        let Some(record) = self.store.get(&key(slot(token), RECORD)).await? else { return Ok(()) };
+        let check = Write::Check { name: RECORD.into(), expect: Expect::Version(record.version) };
+        let noted = self.store.commit(batch(slot(token), vec![check, put(USED, encode(&at)?, Expect::Any)])).await;
+        match noted {
+            Ok(_) | Err(StoreError::Conflict(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// When each of these tokens was used last, as far as that was noted.
+    pub async fn last_uses(&self, tokens: &[TokenId]) -> Result<Vec<Option<Timestamp>>, StoreError> {
+        let read = |token: &TokenId| {
+            let token = *token;
+            async move {
+                let found = self.store.get(&key(slot(token), USED)).await?;
+                found.map(|entry| decode(&entry.value, "the last use of a token")).transpose()
+            }
+        };
+        stream::iter(tokens.iter().map(read)).buffered(TOGETHER).try_collect().await
+    }
+
     /// Removes a token of this environment; false when there is none. Removes what an interrupted call left.
     pub async fn revoke(&self, token: TokenId, environment: EnvironmentId) -> Result<bool, StoreError> {
         let found = self.get(token).await?;
@@ -76,7 +109,7 @@ impl Tokens {
             return Ok(false);
         }
         if found.is_some() {
-            self.store.commit(batch(slot(token), vec![delete(RECORD)])).await?;
+            self.store.commit(batch(slot(token), vec![delete(RECORD), delete(USED)])).await?;
         }
         index::remove(&*self.store, environment, format!("{KIND}{token}")).await?;
         Ok(found.is_some())

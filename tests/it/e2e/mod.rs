@@ -1,6 +1,9 @@
 //! The whole binary, as users run it: once per store.
 
 mod access_tokens;
+mod account_tokens;
+mod account_work;
+mod api_tokens;
 mod audit;
 mod backup;
 mod bad_input;

@@ -23,7 +23,10 @@ use rollcall::{
 };
 use serde_json::{Value, json};
 
-use super::matrix::{Fixture, check_lists, check_passthrough, check_rights, check_timing, check_walls, foreign_side};
+use super::matrix::{
+    Fixture, check_account_tokens, check_account_tokens_elsewhere, check_lists, check_passthrough, check_rights, check_timing,
+    check_walls, foreign_side,
+};
 use crate::support::{
     gateway::{Gateway, Kept},
     long,
@@ -80,7 +83,10 @@ async fn fixture(services: &Services, own: EnvironmentId, vendor: SocketAddr) ->
     let (stranger, foreign_token) = token(services, other, Scope::Admin).await;
     let slug = "scim".parse().unwrap();
     let account = import(services, own, vendor, VENDOR_KEY).await;
+    let other_account = import(services, own, vendor, VENDOR_KEY).await;
     let foreign_account = import(services, other, vendor, FOREIGN_KEY).await;
+    let admin = services.tokens.authenticate(&scoped[&Scope::Admin]).await.unwrap();
+    let account_token = services.tokens.make_for_account(&admin, account.parse().unwrap(), None).await.unwrap();
     actix_web::rt::time::sleep(Duration::from_millis(1700)).await;
     Fixture {
         addr: vendor,
@@ -91,6 +97,8 @@ async fn fixture(services: &Services, own: EnvironmentId, vendor: SocketAddr) ->
         revoked,
         expired,
         account,
+        other_account,
+        account_token: account_token.text.expose().to_owned(),
         user: "u1".into(),
         foreign_account,
         foreign_token,
@@ -220,6 +228,20 @@ fn g_06_tenants_are_isolated_and_rights_are_kept() {
         assert_eq!(house.vendor.asked_for_foreign(), asked, "the foreign account's vendor was asked");
         let said = house.gateway.said();
         assert!(!said.contains(VENDOR_KEY) && !said.contains(FOREIGN_KEY) && !said.contains("panicked"), "{said}");
+    }
+}
+
+#[test]
+fn g_13_account_tokens_reach_their_account_and_no_route_that_is_not_theirs() {
+    for kept in Kept::each() {
+        let house = House::open(kept);
+        let (foreign, asked) = (foreign_side(&house.fixture), house.vendor.asked_for_foreign());
+        check_account_tokens(&house.fixture);
+        check_account_tokens_elsewhere(&house.fixture);
+        assert_eq!(foreign_side(&house.fixture), foreign, "something was changed on the other side of the wall");
+        assert_eq!(house.vendor.asked_for_foreign(), asked, "the foreign account's vendor was asked");
+        let said = house.gateway.said();
+        assert!(!said.contains(&house.fixture.account_token[8..]) && !said.contains("panicked"), "{said}");
     }
 }
 

@@ -101,7 +101,9 @@ fn only_the_named_routes_are_described_in_text_alone() {
         "/passthrough",
         "/proxy/{resource}",
         "/proxy/{resource}/{rest:.+}",
+        "/unified/meta/{rest:.+}",
         "/unified/{model}/{resource}",
+        "/unified/{model}/{resource}/{integration}/meta/{method}",
         "/unified/{model}/{resource}/{method}",
         "/unified/{model}/{resource}/{rest:.+}",
     ];

@@ -10,11 +10,11 @@ DELETE /api-token/{id} Admin
 DELETE /environment-integration/{id} Admin
 DELETE /environment/{id} Admin
 DELETE /integrated-account/{id} WriteAccounts
-DELETE /proxy/{resource}/{id} WriteProxy
-DELETE /unified/user-directory/groups/{id} WriteDirectory
-DELETE /unified/user-directory/groups/{id}/members/{member_id} WriteDirectory
-DELETE /unified/user-directory/role_assignments/{id} WriteDirectory
-DELETE /unified/user-directory/users/{id} WriteDirectory
+DELETE /proxy/{resource}/{id} WriteProxy OrAccount
+DELETE /unified/user-directory/groups/{id} WriteDirectory OrAccount
+DELETE /unified/user-directory/groups/{id}/members/{member_id} WriteDirectory OrAccount
+DELETE /unified/user-directory/role_assignments/{id} WriteDirectory OrAccount
+DELETE /unified/user-directory/users/{id} WriteDirectory OrAccount
 GET /api-token Admin
 GET /api-token/{id} Admin
 GET /audit Admin
@@ -29,6 +29,7 @@ GET /errors/{code} -
 GET /export Admin
 GET /healthz -
 GET /integrated-account ReadAccounts
+GET /integrated-account/me ReadAccounts OnlyAccount
 GET /integrated-account/{id} ReadAccounts
 GET /integrated-account/{id}/capabilities ReadAccounts
 GET /integrated-account/{id}/tools ReadAccounts
@@ -41,48 +42,52 @@ GET /log Admin
 GET /metrics -
 GET /openapi.json -
 GET /ping -
-GET /proxy/{resource} ReadProxy
-GET /proxy/{resource}/{id} ReadProxy
+GET /proxy/{resource} ReadProxy OrAccount
+GET /proxy/{resource}/{id} ReadProxy OrAccount
 GET /readyz -
-GET /unified/user-directory/activities ReadDirectory
-GET /unified/user-directory/activities/{id} ReadDirectory
-GET /unified/user-directory/groups ReadDirectory
-GET /unified/user-directory/groups/{id} ReadDirectory
-GET /unified/user-directory/groups/{id}/members ReadDirectory
-GET /unified/user-directory/licenses ReadDirectory
-GET /unified/user-directory/licenses/{id} ReadDirectory
-GET /unified/user-directory/me ReadDirectory
-GET /unified/user-directory/organizations ReadDirectory
-GET /unified/user-directory/organizations/{id} ReadDirectory
-GET /unified/user-directory/role_assignments ReadDirectory
-GET /unified/user-directory/role_assignments/{id} ReadDirectory
-GET /unified/user-directory/roles ReadDirectory
-GET /unified/user-directory/roles/{id} ReadDirectory
-GET /unified/user-directory/users ReadDirectory
-GET /unified/user-directory/users/{id} ReadDirectory
-GET /unified/user-directory/workspaces ReadDirectory
-GET /unified/user-directory/workspaces/{id} ReadDirectory
+GET /unified/user-directory/activities ReadDirectory OrAccount
+GET /unified/user-directory/activities/{id} ReadDirectory OrAccount
+GET /unified/user-directory/groups ReadDirectory OrAccount
+GET /unified/user-directory/groups/{id} ReadDirectory OrAccount
+GET /unified/user-directory/groups/{id}/members ReadDirectory OrAccount
+GET /unified/user-directory/licenses ReadDirectory OrAccount
+GET /unified/user-directory/licenses/{id} ReadDirectory OrAccount
+GET /unified/user-directory/me ReadDirectory OrAccount
+GET /unified/user-directory/organizations ReadDirectory OrAccount
+GET /unified/user-directory/organizations/{id} ReadDirectory OrAccount
+GET /unified/user-directory/role_assignments ReadDirectory OrAccount
+GET /unified/user-directory/role_assignments/{id} ReadDirectory OrAccount
+GET /unified/user-directory/roles ReadDirectory OrAccount
+GET /unified/user-directory/roles/{id} ReadDirectory OrAccount
+GET /unified/user-directory/users ReadDirectory OrAccount
+GET /unified/user-directory/users/{id} ReadDirectory OrAccount
+GET /unified/user-directory/workspaces ReadDirectory OrAccount
+GET /unified/user-directory/workspaces/{id} ReadDirectory OrAccount
 GET /unified/{model}/{resource}/meta/{method} ReadDirectory
 PATCH /environment-integration/{id} Admin
 PATCH /environment/{id} Admin
+PATCH /integrated-account/me WriteAccounts OnlyAccount
 PATCH /integrated-account/{id} WriteAccounts
-PATCH /proxy/{resource}/{id} WriteProxy
-PATCH /unified/user-directory/groups/{id} WriteDirectory
-PATCH /unified/user-directory/users/{id} WriteDirectory
+PATCH /proxy/{resource}/{id} WriteProxy OrAccount
+PATCH /unified/user-directory/groups/{id} WriteDirectory OrAccount
+PATCH /unified/user-directory/users/{id} WriteDirectory OrAccount
 POST /api-token Admin
 POST /batch-request AnyToken
 POST /environment Admin
 POST /environment-integration Admin
 POST /integrated-account WriteAccounts
+POST /integrated-account/bulk-delete WriteAccounts
+POST /integrated-account/refresh-credentials WriteAccounts
+POST /integrated-account/token ReadAccounts
 POST /key/rewrap Admin
-POST /proxy/{resource} WriteProxy
-POST /proxy/{resource}/{id} WriteProxy
-POST /unified/user-directory/groups WriteDirectory
-POST /unified/user-directory/groups/add-user WriteDirectory
-POST /unified/user-directory/groups/remove-user WriteDirectory
-POST /unified/user-directory/groups/{id}/members WriteDirectory
-POST /unified/user-directory/role_assignments WriteDirectory
-POST /unified/user-directory/users WriteDirectory
+POST /proxy/{resource} WriteProxy OrAccount
+POST /proxy/{resource}/{id} WriteProxy OrAccount
+POST /unified/user-directory/groups WriteDirectory OrAccount
+POST /unified/user-directory/groups/add-user WriteDirectory OrAccount
+POST /unified/user-directory/groups/remove-user WriteDirectory OrAccount
+POST /unified/user-directory/groups/{id}/members WriteDirectory OrAccount
+POST /unified/user-directory/role_assignments WriteDirectory OrAccount
+POST /unified/user-directory/users WriteDirectory OrAccount
 ";
 
 /// Route → parameters of its handler, from the sources.
@@ -102,10 +107,13 @@ fn handlers() -> BTreeMap<String, String> {
     handlers
 }
 
-/// Route → right.
+/// Route → right, and whether an account token gives it too, or alone.
 fn table() -> BTreeMap<String, String> {
-    let right = Regex::new(r"(?:Caller|LinkedAccount)<(\w+)").unwrap();
-    let held = |parameters: String| right.captures(&parameters).map_or("-".to_owned(), |c| c[1].to_owned());
+    let right = Regex::new(r"(?:Caller|LinkedAccount)<(?:(OrAccount|OnlyAccount)<)?(\w+)").unwrap();
+    let held = |parameters: String| match right.captures(&parameters) {
+        Some(found) => found.get(1).map_or(found[2].to_owned(), |kind| format!("{} {}", &found[2], kind.as_str())),
+        None => "-".to_owned(),
+    };
     handlers().into_iter().map(|(route, parameters)| (route, held(parameters))).collect()
 }
 
@@ -159,7 +167,7 @@ fn the_document_names_the_same_rights() {
             described.insert(format!("{} {path}", method.to_uppercase()), if optional { None } else { scope.map(str::to_owned) });
         }
     }
-    let expected: BTreeMap<_, _> =
-        table().into_iter().map(|(route, right)| (route, scopes[right.as_str()].map(str::to_owned))).collect();
+    let scope_of = |right: &str| scopes[right.split(' ').next().unwrap()].map(str::to_owned);
+    let expected: BTreeMap<_, _> = table().into_iter().map(|(route, right)| (route, scope_of(&right))).collect();
     assert_eq!(described, expected);
 }

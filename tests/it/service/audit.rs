@@ -22,7 +22,7 @@ use rollcall::{
         audit::{AuditEntry, AuditOutcome, AuditProblem, Ended, VerifyPlace, WantedEntries},
     },
     store::{
-        Batch, Claimed, Entry, Expect, Health, Hold, Key, Settle, Slot, Spent, Store, StoreError, Write,
+        Batch, Claimed, Entry, Expect, Health, Hold, Key, Lasting, Settle, Slot, Spent, Store, StoreError, Write,
         repo::{self, Installation},
     },
     vault::SystemKeys,
@@ -434,6 +434,12 @@ impl Store for Refusing {
     }
     async fn spend(&self, bucket: &Key, capacity: u32, period: Duration) -> Result<Spent, StoreError> {
         self.inner.spend(bucket, capacity, period).await
+    }
+    async fn slots(&self) -> Result<Vec<Slot>, StoreError> {
+        self.inner.slots().await
+    }
+    async fn lasting(&self, slot: &Slot, after: Option<&str>) -> Result<Lasting, StoreError> {
+        self.inner.lasting(slot, after).await
     }
     fn is_shared(&self) -> bool {
         self.inner.is_shared()

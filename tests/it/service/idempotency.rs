@@ -39,7 +39,7 @@ impl Desk {
     }
 
     fn caller(&self, environment: EnvironmentId) -> Caller {
-        Caller { environment, token: TokenId(Uuid::nil()), actor: "test".to_owned(), scopes: Scopes::default() }
+        Caller { environment, token: TokenId(Uuid::nil()), actor: "test".to_owned(), scopes: Scopes::default(), bound: None }
     }
 
     fn asked(&self, caller: &Caller, key: &str, body: &str) -> Asked {

@@ -1,5 +1,6 @@
 //! Tests of the service side: the whole inside of the gateway, under a clock that can be moved.
 
+mod account_token;
 mod audit;
 mod authorize;
 mod backup;

@@ -20,7 +20,7 @@ use super::{DAY, inside_of};
 
 fn caller(environment: EnvironmentId) -> Option<Arc<Caller>> {
     let (token, actor) = (TokenId::generate(), "a person".to_owned());
-    Some(Arc::new(Caller { environment, token, actor, scopes: Scopes::default() }))
+    Some(Arc::new(Caller { environment, token, actor, scopes: Scopes::default(), bound: None }))
 }
 
 fn line(caller: Option<Arc<Caller>>, request: &str, status: u16) -> Line {

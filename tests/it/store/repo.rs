@@ -51,7 +51,7 @@ fn token(environment_id: EnvironmentId) -> TokenRecord {
     let scopes = Scopes([Scope::DirectoryRead].into());
     let token =
         ApiToken { id: TokenId::generate(), name: "ci".into(), environment_id, scopes, expires_at: None, created_at: now() };
-    TokenRecord { token, hash: "aGFzaA==".into(), mark: "bWFyaw==".into() }
+    TokenRecord { token, hash: "aGFzaA==".into(), mark: "bWFyaw==".into(), created_by: None }
 }
 
 /// The store, and a way to let time pass where that is possible.
@@ -154,6 +154,27 @@ async fn a_deleted_account_leaves_nothing() {
         assert_eq!(names(&*stand.store, account_slot(one.id)).await, Vec::<String>::new());
         assert_eq!(names(&*stand.store, environment_slot(environment)).await, Vec::<String>::new());
         assert!(!accounts.delete(one.id, environment).await.unwrap());
+    }
+}
+
+#[tokio::test]
+async fn the_last_use_of_a_token_is_noted_beside_it_and_goes_with_it() {
+    for stand in stands().await {
+        let (tokens, environment) = (Tokens::new(stand.store.clone()), EnvironmentId::generate());
+        let (one, other) = (token(environment), token(environment));
+        let ids = [one.token.id, other.token.id];
+        for record in [&one, &other] {
+            tokens.create(record).await.unwrap();
+        }
+        assert_eq!(tokens.last_uses(&ids).await.unwrap(), [None, None]);
+        tokens.note_use(ids[0], now()).await.unwrap();
+        let later = now() + jiff::SignedDuration::from_mins(1);
+        tokens.note_use(ids[0], later).await.unwrap();
+        assert_eq!(tokens.last_uses(&ids).await.unwrap(), [Some(later), None]);
+        assert!(tokens.get(ids[0]).await.unwrap() == Some(one), "the record is as it was");
+        assert!(tokens.revoke(ids[0], environment).await.unwrap());
+        tokens.note_use(ids[0], later).await.unwrap();
+        assert_eq!(tokens.last_uses(&ids).await.unwrap(), [None, None], "nothing is noted of a token that is gone");
     }
 }
 

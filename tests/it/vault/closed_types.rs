@@ -12,7 +12,7 @@ use std::{
 use rollcall::{
     config::{GlobalArgs, Settings, StoreSetting},
     model::Secret,
-    vault::{DataKey, KeyRing, NewDataKey, SystemKeys, TokenText, Vault},
+    vault::{AccountTokenKeys, DataKey, KeyRing, NewDataKey, SystemKeys, TokenText, Vault},
 };
 use serde_json::Value;
 
@@ -42,6 +42,7 @@ fn v_08_secret_types_cannot_be_printed_or_serialised() {
     assert_eq!(traits!(DataKey), [false; 4]);
     assert_eq!(traits!(NewDataKey), [false; 4]);
     assert_eq!(traits!(SystemKeys), [false; 4]);
+    assert_eq!(traits!(AccountTokenKeys), [false; 4]);
     assert_eq!(traits!(Settings), [false; 4]);
     // These have a Debug that says nothing of the content; see below.
     assert_eq!(traits!(KeyRing), [false, false, true, false]);

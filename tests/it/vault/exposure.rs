@@ -37,6 +37,7 @@ const REVIEWED: &[(&str, usize, &str)] = &[
         1,
         "the customer's answer key, into the cipher that opens the vendor's answers",
     ),
+    ("src/http/routes/account_token.rs", 1, "the one answer that shows a new account token's text"),
     ("src/http/routes/api_token.rs", 1, "the one answer that shows a new token's text"),
     ("src/http/routes/environment.rs", 1, "the one answer that shows the text of a new environment's first token"),
     ("src/cli/serve.rs", 3, "tokens of the operator: into files of mode 0600 or once onto the terminal; and random text"),

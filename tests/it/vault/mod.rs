@@ -1,5 +1,6 @@
 //! Tests of the vault side.
 
+mod account_token;
 mod binding;
 mod closed_types;
 mod debug;
@@ -10,6 +11,7 @@ mod rotation;
 mod settings;
 mod system_keys;
 mod token_text;
+mod upgrade;
 
 use std::sync::Arc;
 

@@ -2,8 +2,13 @@
 
 use std::{hint::black_box, path::Path, time::Instant};
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use proptest::prelude::*;
-use rollcall::vault::{AuditMark, KeyRing, OpenError, RequestMark, SystemKeys, SystemKeysError, same_secret};
+use rollcall::{
+    model::{AccountId, EnvironmentId, Scopes},
+    vault::{AccountPass, AuditMark, KeyRing, OpenError, RequestMark, SystemKeys, SystemKeysError, same_secret},
+};
+use uuid::Uuid;
 
 use super::ring::{key, text, write};
 
@@ -52,6 +57,35 @@ fn system_keys_outlive_a_rotation() {
     assert_eq!(last.token_hash(b"secret"), keys.token_hash(b"secret"));
     assert_eq!(last.open_cursor(b"b", &keys.seal_cursor(b"b", b"page 2")), Ok(b"page 2".to_vec()));
 }
+
+/// A record of a release that knew no account tokens, made in another language: the key that is missing is made, the others stay.
+#[test]
+fn system_keys_of_an_earlier_release_open_and_are_completed() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let ring = ring_of(folder.path(), "k1", &[("k1", key(1))]);
+    let mut keys = SystemKeys::open(&ring, &STANDARD.decode(OF_TWO_KEYS).unwrap()).unwrap();
+    assert_eq!(keys.token_hash(b"secret")[..8], [0xdd, 0x97, 0x74, 0xf1, 0x07, 0x70, 0x0f, 0x91]);
+    let issued_at = "2027-01-15T08:00:00Z".parse().unwrap();
+    let pass = AccountPass {
+        account: AccountId(Uuid::from_u128(1)),
+        environment: EnvironmentId(Uuid::from_u128(2)),
+        made_with: Uuid::from_u128(3),
+        scopes: Scopes::default(),
+        issued_at,
+        expires_at: "2027-01-15T08:15:00Z".parse().unwrap(),
+    };
+    assert!(keys.sign_account_token(&pass).is_err(), "nothing is signed by a key that is not stored");
+    assert!(keys.complete(), "a key was missing");
+    let token = keys.sign_account_token(&pass).unwrap();
+    let mut again = SystemKeys::open(&ring, &keys.seal(&ring)).unwrap();
+    assert!(!again.complete(), "none is missing any more");
+    assert_eq!(again.open_account_token(token.expose(), issued_at), Some(pass));
+    assert_eq!(again.token_hash(b"secret"), keys.token_hash(b"secret"));
+    assert_eq!(again.open_cursor(b"b", &keys.seal_cursor(b"b", b"page 2")), Ok(b"page 2".to_vec()));
+    assert!(!SystemKeys::generate(&ring).0.complete(), "a new installation has all");
+}
+pub(super) const OF_TWO_KEYS: &str = "AToB2zCW4f1ssnBEGHNEaccBAmsxAAECAwQFBgcICQoLsTT3rtl1pWgzFICUBAMSNSmhlbI5khxHI9Fm3O5oTNANgW7wD7P0vqnoq8STVpxAm0fF0\
+    OYX8WJNVRCIY838ZNrjNSAYwFx67qfH2gpxkEE=";
 
 #[test]
 fn g_07_hashes_are_keyed() {

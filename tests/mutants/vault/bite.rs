@@ -9,6 +9,7 @@ mod support {
     }
 }
 mod vault {
+    mod account_token;
     mod binding;
     mod debug;
     mod hygiene;

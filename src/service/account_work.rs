@@ -1,0 +1,91 @@
+//! Work on accounts that is asked for by name: several are deleted, or one gets a new access token now.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use super::accounts::{Accounts, Linked, ListAccounts};
+use crate::{
+    error::{Code, Error, Result},
+    model::{AccountId, AccountStatus, EnvironmentId},
+};
+
+/// The most accounts that are named in one request.
+pub const MOST: usize = 500;
+
+/// Which accounts are to be deleted.
+#[derive(Debug)]
+pub enum DeleteAccounts {
+    /// These.
+    Ids(Vec<String>),
+    /// All of one label.
+    Tenant(String),
+}
+
+impl Accounts {
+    /// Deletes accounts, to the end although the caller leaves. Nothing is deleted where one of them is not there, unless an
+    /// earlier run of the same call may have deleted it.
+    pub async fn delete_many(self: &Arc<Self>, environment: EnvironmentId, which: DeleteAccounts, again: bool) -> Result<()> {
+        let ids = match which {
+            DeleteAccounts::Ids(ids) => self.named(environment, ids, again).await?,
+            DeleteAccounts::Tenant(tenant_id) => self.of_tenant(environment, tenant_id, again).await?,
+        };
+        let accounts = Arc::clone(self);
+        let work = async move {
+            for id in ids {
+                match accounts.delete(environment, &id.to_string()).await {
+                    // Somebody else was faster.
+                    Err(error) if error.code() == Code::NotFound => {}
+                    deleted => deleted?,
+                }
+            }
+            Ok(())
+        };
+        let ended = self.opened.tasks.finish(work).await;
+        ended.unwrap_or_else(|| Err(Error::internal("a task that deletes accounts panicked")))
+    }
+
+    async fn named(&self, environment: EnvironmentId, ids: Vec<String>, again: bool) -> Result<BTreeSet<AccountId>> {
+        if ids.is_empty() || ids.len() > MOST {
+            return Err(Error::new(Code::InvalidBody, format!("`ids` names 1 to {MOST} accounts.")).field("ids"));
+        }
+        let mut found = BTreeSet::new();
+        for id in ids {
+            match self.find(environment, &id).await {
+                Ok((account, _)) => drop(found.insert(account.id)),
+                Err(error) if error.code() == Code::NotFound && again => {}
+                Err(error) if error.code() == Code::NotFound => return Err(error.field("ids")),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(found)
+    }
+
+    async fn of_tenant(&self, environment: EnvironmentId, tenant_id: String, again: bool) -> Result<BTreeSet<AccountId>> {
+        let wanted = ListAccounts { tenant_id: Some(tenant_id), limit: usize::MAX, ..ListAccounts::default() };
+        let found: BTreeSet<_> = self.list(environment, wanted).await?.0.into_iter().map(|account| account.id).collect();
+        if found.is_empty() && !again { Err(Error::not_found().field("tenant_id")) } else { Ok(found) }
+    }
+
+    /// Gets a new access token now, where the way to link has one, and notes an account that works again as active. Any other
+    /// credential is tested at the vendor.
+    pub async fn refresh_credentials(self: &Arc<Self>, environment: EnvironmentId, id: &str) -> Result<()> {
+        let linked = self.open_any(environment, id).await?;
+        let has_token = linked.access.renewal.is_some();
+        let linked = if has_token { self.renew_now(&linked).await? } else { linked };
+        if has_token && linked.account.status == AccountStatus::Active {
+            return Ok(());
+        }
+        self.test_credential(&linked).await
+    }
+
+    async fn test_credential(self: &Arc<Self>, linked: &Arc<Linked>) -> Result<()> {
+        match self.test_now(linked).await {
+            Err(failure) => Err(self.note_failure(linked, "credentials", "test", failure).await),
+            Ok(_) => {
+                if linked.account.status == AccountStatus::NeedsReauth {
+                    self.reactivate(linked).await;
+                }
+                Ok(())
+            }
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Accounts deleted together, and credentials refreshed by hand, in the words of Truto's clients.
+
+use serde_json::{Value, json};
+
+use super::vendor::{Mood, Vendor, accounts, is_sound, names, problem};
+use crate::support::{
+    gateway::{Answer, Gateway, Kept},
+    peers,
+};
+
+async fn delete(gateway: &Gateway, body: Value) -> Answer {
+    gateway.call("POST", "/integrated-account/bulk-delete", Some(&body)).await
+}
+
+async fn refresh(gateway: &Gateway, id: &str) -> Answer {
+    gateway.call("POST", "/integrated-account/refresh-credentials", Some(&json!({"id": id}))).await
+}
+
+async fn import(gateway: &Gateway, vendor: &Vendor, tenant: &str) -> String {
+    let mut body = vendor.import();
+    body["tenant_id"] = json!(tenant);
+    let made = gateway.call("POST", "/integrated-account", Some(&body)).await;
+    assert_eq!(made.status, 201, "{}", made.text());
+    made.json()["id"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn several_accounts_are_deleted_or_none() {
+    for kept in Kept::each() {
+        let vendor = Vendor::start();
+        let gateway = Gateway::start(&kept, &vendor.authority());
+        let mut ids = Vec::new();
+        for tenant in ["acme", "acme", "globex", "globex", "initech"] {
+            ids.push(import(&gateway, &vendor, tenant).await);
+        }
+        let missing = uuid::Uuid::now_v7().to_string();
+        for bad in [missing.as_str(), "nonsense", ""] {
+            names(&delete(&gateway, json!({"ids": [ids[0], bad, ids[1]]})).await, 404, "not_found", "ids");
+        }
+        names(&delete(&gateway, json!({"tenant_id": "nobody"})).await, 404, "not_found", "tenant_id");
+        for (body, field) in [
+            (json!({}), "ids"),
+            (json!({"ids": [ids[0]], "tenant_id": "acme"}), "ids"),
+            (json!({"ids": []}), "ids"),
+            (json!({"ids": vec![ids[0].as_str(); 501]}), "ids"),
+            (json!({"ids": ids[0]}), "ids"),
+            (json!({"ids": [1]}), "ids"),
+            (json!({"tenant": "acme"}), "tenant"),
+        ] {
+            names(&delete(&gateway, body).await, 400, "invalid_body", field);
+        }
+        let mut left = ids.clone();
+        left.sort();
+        assert_eq!(accounts(&gateway).await, left, "nothing was deleted");
+
+        let done = delete(&gateway, json!({"ids": [ids[0], ids[4], ids[0]]})).await;
+        assert_eq!((done.status, done.json()), (200, json!({"success": true})), "{}", done.text());
+        let done = delete(&gateway, json!({"tenant_id": "globex"})).await;
+        assert_eq!((done.status, done.json()), (200, json!({"success": true})), "{}", done.text());
+        assert_eq!(accounts(&gateway).await, [ids[1].clone()]);
+        for id in [&ids[0], &ids[2], &ids[4]] {
+            problem(&gateway.get(&format!("/integrated-account/{id}")).await, 404, "not_found", "gateway");
+        }
+        let reader = gateway.token(&["accounts:read"]).await;
+        let body = json!({"ids": [ids[1]]});
+        let refused = gateway.call_as(Some(&reader), "POST", "/integrated-account/bulk-delete", Some(&body)).await;
+        names(&refused, 403, "scope_missing", "accounts:write");
+        is_sound(&gateway);
+    }
+}
+
+#[tokio::test]
+async fn a_credential_without_tokens_is_tested_and_a_mended_account_is_active_again() {
+    let vendor = Vendor::start();
+    let gateway = Gateway::start(&Kept::embedded(), &vendor.authority());
+    let account = gateway.link("scim", "bearer", vendor.context()).await;
+    let status = async || gateway.get(&format!("/integrated-account/{account}")).await.json()["status"].clone();
+    let asked = vendor.asked();
+    let done = refresh(&gateway, &account).await;
+    assert_eq!((done.status, done.json()), (200, json!({"success": true})), "{}", done.text());
+    assert!(vendor.asked() > asked, "the vendor was asked");
+
+    vendor.set(Mood::Unauthorized);
+    problem(&refresh(&gateway, &account).await, 401, "reauth_required", "vendor");
+    assert_eq!(status().await, "needs_reauth");
+    vendor.set(Mood::Good);
+    assert_eq!(refresh(&gateway, &account).await.status, 200);
+    assert_eq!(status().await, "active", "at once, and not with the next probe");
+    vendor.set(Mood::Html);
+    assert!(refresh(&gateway, &account).await.status >= 500);
+    assert_eq!(status().await, "active", "a vendor that is out of order ends nothing");
+
+    names(&refresh(&gateway, "nonsense").await, 404, "not_found", "id");
+    names(&gateway.call("POST", "/integrated-account/refresh-credentials", Some(&json!({}))).await, 400, "invalid_body", "id");
+    is_sound(&gateway);
+}
+
+#[tokio::test]
+async fn a_credential_with_tokens_gets_a_new_one_each_time() {
+    let mut peer = peers::oidc(600);
+    let authority = peer.base().trim_start_matches("http://").split('/').next().unwrap().to_owned();
+    let gateway = Gateway::start(&Kept::embedded(), &authority);
+    let client = &peer.ready["client"];
+    let context = json!({"base_url": peer.base(), "token_url": peer.told("token_url"), "client_id": client["id"],
+        "client_secret": client["secret"], "scope": "scim.read scim.write"});
+    let account = gateway.link("scim", "oauth2_client_credentials", context).await;
+    let users = format!("/unified/user-directory/users?integrated_account_id={account}");
+    for turn in 1..=3 {
+        assert_eq!(gateway.get(&users).await.status, 200);
+        assert_eq!(peer.order(&json!({}))["asked"], turn, "one token until another is asked for");
+        let done = refresh(&gateway, &account).await;
+        assert_eq!((done.status, done.json()), (200, json!({"success": true})), "{}", done.text());
+        assert_eq!(peer.order(&json!({}))["asked"], turn + 1);
+    }
+    peer.order(&json!({"revoke": true, "forget": true}));
+    problem(&refresh(&gateway, &account).await, 401, "reauth_required", "vendor");
+    assert_eq!(gateway.get(&format!("/integrated-account/{account}")).await.json()["status"], "needs_reauth");
+}

@@ -13,8 +13,8 @@ use crate::{
     connector::{Catalog, Overlay, Problem},
     model::{Clock, EnvironmentId, Scope, Scopes, Secret, Tasks},
     service::{
-        Accounts, Administrator, Directory, Idempotency, NewToken, Opened, Passthrough, PlatformCursors, Rates, RequestLog,
-        Services, Snapshots, Tokens,
+        Accounts, Administrator, Directory, Idempotency, Links, NewToken, Opened, Passthrough, PlatformCursors, Rates,
+        RequestLog, Services, Snapshots, Tokens, authorize::Authorizations,
     },
     store::{
         Store, StoreError,
@@ -204,13 +204,21 @@ fn services(
     let records = repo::Accounts::new(store.clone());
     let accounts =
         Accounts::new(records, catalog.clone(), vault, upstream.clone(), guard, clock.clone(), Opened::new(tasks.clone()));
+    let links = Links::new(
+        repo::Links::new(store.clone()),
+        keys.clone(),
+        accounts.clone(),
+        Arc::new(Authorizations::default()),
+        catalog.clone(),
+        (tasks.clone(), clock.clone()),
+    );
     let snapshots = Snapshots::new(repo::Snapshots::new(store.clone()));
     let blobs = repo::Blobs::new(store.clone());
     let cursors = PlatformCursors::new(keys.clone());
     let directory = Directory::new(accounts.clone(), upstream.clone(), snapshots, blobs, keys.clone(), clock);
     let idempotency = Idempotency::new(repo::Idempotency::new(store.clone()), keys, tasks.clone());
     let passthrough = Passthrough { accounts: accounts.clone(), upstream, tasks };
-    Services { tokens, accounts, directory, passthrough, rates, idempotency, log, cursors, catalog, store }
+    Services { tokens, accounts, links, directory, passthrough, rates, idempotency, log, cursors, catalog, store }
 }
 
 fn guard(settings: &Settings, own: &[String]) -> Result<Guard, StartError> {

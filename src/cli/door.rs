@@ -93,6 +93,11 @@ impl Door {
         }
     }
 
+    /// Whether the gateway was opened for this command alone.
+    pub fn is_own(&self) -> bool {
+        self.own.is_some()
+    }
+
     /// Ends the gateway that was opened for this command.
     pub async fn close(self) -> Result<(), Failure> {
         match self.own {

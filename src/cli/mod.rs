@@ -5,6 +5,7 @@ mod check;
 mod demo;
 mod doctor;
 mod door;
+mod link;
 mod log_line;
 mod log_out;
 mod serve;
@@ -23,8 +24,8 @@ use crate::config::{ConfigError, Environment, GlobalArgs, Purpose, Settings};
 const ENVIRONMENT: &str = "\
 Environment without a flag:
   ROLLCALL_ADMIN_TOKEN          The first administrator's token, 32 characters or more; required with Redis
-  ROLLCALL_URL, ROLLCALL_TOKEN  The gateway that `token` and `account` speak to, and a token of it; without them the one that
-                                runs on this store, or the store itself
+  ROLLCALL_URL, ROLLCALL_TOKEN  The gateway that `token`, `account` and `link` speak to, and a token of it; without them the
+                                one that runs on this store, or the store itself
   ROLLCALL_STORE_FILE, ROLLCALL_ADMIN_TOKEN_FILE, ROLLCALL_TOKEN_FILE
                                 A file that holds the value instead";
 
@@ -55,6 +56,8 @@ enum Command {
     /// Linked accounts
     #[command(subcommand)]
     Account(account::AccountCommand),
+    /// A link for a customer, who connects an account on a page of the gateway
+    Link(link::LinkArgs),
     /// Tell whether keys, store, connectors and exposure are as recommended
     Doctor,
     /// Print the OpenAPI document
@@ -85,9 +88,11 @@ impl<E: std::error::Error> From<E> for Failure {
 /// The command line with its variables told wherever they count.
 fn command_line() -> clap::Command {
     let told = |command: clap::Command| command.after_help(ENVIRONMENT);
-    ["token", "account"].iter().fold(told(Cli::command()).mut_subcommand("serve", told), |command, name| {
-        command.mut_subcommand(name, |command| told(command).mut_subcommands(told))
-    })
+    ["token", "account"]
+        .iter()
+        .fold(told(Cli::command()).mut_subcommand("serve", told).mut_subcommand("link", told), |command, name| {
+            command.mut_subcommand(name, |command| told(command).mut_subcommands(told))
+        })
 }
 
 /// Runs the command of this process's arguments.
@@ -116,6 +121,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Check { dir } => check::check(dir, &global),
         Command::Token(command) => on_runtime(token::run(command, global)),
         Command::Account(command) => on_runtime(account::run(command, global)),
+        Command::Link(args) => on_runtime(link::run(args, global)),
         Command::Doctor => on_runtime(doctor::doctor(global)),
         Command::Openapi => print_data(crate::http::openapi::document_text().trim_end()),
         Command::Healthcheck => on_runtime(door::healthcheck(global)),

@@ -12,7 +12,13 @@ use std::{
 use actix_web::dev::{Server, ServerHandle};
 use tracing_subscriber::{EnvFilter, fmt::format::JsonFields, layer::SubscriberExt, util::SubscriberInitExt};
 
-use super::{Failure, log_line::JsonLine, log_out::LogOut, serve_file::ServeFile, signals::Signals};
+use super::{
+    Failure,
+    log_line::JsonLine,
+    log_out::LogOut,
+    serve_file::{ServeFile, own_url},
+    signals::Signals,
+};
 use crate::{
     app::{Core, StartError},
     config::{LogFormat, Settings, StoreSetting},
@@ -59,13 +65,16 @@ impl Running {
         let core = Core::open(settings, Arc::new(SystemClock), run_token, egress).await?;
         let readiness = Arc::new(Readiness::default());
         let flows = Arc::new(Flows::bounded(settings.max_in_flight, workers));
+        let address = listener.local_addr().map_err(listening)?;
+        let public_origin: Option<Arc<str>> = settings.public_url.as_ref().map(|url| url.origin().ascii_serialization().into());
         let state = State {
             services: core.services.clone(),
             guard: core.guard.clone(),
-            public_origin: settings.public_url.as_ref().map(|url| url.origin().ascii_serialization().into()),
+            own_origin: public_origin.clone().unwrap_or_else(|| own_url(settings, reachable(address)).into()),
+            public_origin,
             public_host: settings.public_host(),
             metrics,
-            metrics_open: listener.local_addr().map_err(listening)?.ip().is_loopback(),
+            metrics_open: address.ip().is_loopback(),
             readiness: readiness.clone(),
             flows: flows.clone(),
         };

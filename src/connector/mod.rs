@@ -119,6 +119,11 @@ impl LinkMethod {
         self.fields.iter().find(|f| f.name == name)
     }
 
+    /// Whether linking it takes a way through the vendor's own pages.
+    pub fn needs_browser(&self) -> bool {
+        false
+    }
+
     /// The resource `/proxy/{name}` means, by the vendor's own name or ours.
     pub fn proxy_resource(&self, name: &str) -> Option<&ResourceDef> {
         self.resources.values().find(|r| r.proxy_name == name)

@@ -18,6 +18,7 @@ pub mod query;
 pub mod relay;
 pub mod routes;
 pub mod schema;
+pub mod schema_link;
 pub mod schema_write;
 pub mod server;
 pub mod state;
@@ -25,6 +26,7 @@ pub mod tls;
 pub mod token;
 pub mod tools;
 pub mod turn;
+pub mod ui;
 pub mod watch;
 pub mod write;
 

@@ -26,6 +26,8 @@ use crate::{
 
 /// The largest free context of an account.
 const MAX_CONTEXT: usize = 64 * 1024;
+/// How warnings begin that say that a credential is taken but shows nothing: it does not count as linked.
+const NOTHING_VISIBLE: &str = "nothing_visible";
 /// How often a write begins again because an account's state was noted meanwhile.
 const TRIES: usize = 10;
 
@@ -316,6 +318,9 @@ impl Accounts {
         let upstream = Arc::clone(&self.upstream);
         let tested = self.opened.tasks.finish(async move { upstream.test(&access).await }).await.ok_or_else(cut_short)?;
         let Tested { facts, warnings } = tested.map_err(refused)?;
+        if let Some(warning) = warnings.iter().find(|warning| warning.code.starts_with(NOTHING_VISIBLE)) {
+            return Err(Error::new(Code::CredentialRefused, &warning.message));
+        }
         account.facts = facts;
         Ok(Verified { account, wrapped_key, token, warnings })
     }
@@ -438,7 +443,8 @@ fn split_change(method: &LinkMethod, change: ChangeAccount) -> Result<(Labels, B
     Ok((Labels { tenant_id: change.tenant_id, context }, fields))
 }
 
-fn field_text(name: &str, value: Value) -> Result<Option<String>> {
+/// A field as a text; none when it is null.
+pub(super) fn field_text(name: &str, value: Value) -> Result<Option<String>> {
     match value {
         Value::Null => Ok(None),
         Value::String(text) => Ok(Some(text)),
@@ -460,7 +466,8 @@ fn check_context(context: &Map<String, Value>) -> Result<()> {
     Ok(())
 }
 
-fn check_tenant(tenant_id: &str) -> Result<()> {
+/// Refuses a label that could not be shown or stored.
+pub(super) fn check_tenant(tenant_id: &str) -> Result<()> {
     if tenant_id.is_empty() || tenant_id.len() > 200 || tenant_id.chars().any(char::is_control) {
         let detail = "`tenant_id` is your own label of the end customer: 1 to 200 bytes, no control characters.";
         return Err(Error::new(Code::InvalidBody, detail).field("tenant_id"));

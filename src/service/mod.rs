@@ -1,6 +1,7 @@
 //! The product: what the ways in call. No web server, no network client here.
 
 pub mod accounts;
+pub mod authorize;
 mod change;
 mod context;
 mod credential;
@@ -11,6 +12,7 @@ pub mod filter;
 mod fresh;
 pub mod idempotency;
 mod lines;
+pub mod link;
 mod members;
 mod meters;
 pub mod open;
@@ -36,6 +38,7 @@ pub use directory::{Directory, ListPage, ListQuery, OneQuery, OneRecord, Respons
 pub use filter::{Filter, FilterOp};
 pub use idempotency::{Asked, Idempotency, IdempotencyKey, KEY_HEADER, Reply, Run, Told};
 pub use lines::{Lines, ListEnd};
+pub use link::Links;
 pub use open::Opened;
 pub use order::Order;
 pub use passthrough::{COMPANY_HEADER, CustomAsk, CustomReply, Look, Passthrough};
@@ -57,6 +60,8 @@ pub struct Services {
     pub tokens: Tokens,
     /// Linked accounts.
     pub accounts: Arc<Accounts>,
+    /// Link tokens.
+    pub links: Links,
     /// The unified user directory and `/proxy/{resource}`.
     pub directory: Directory,
     /// The transparent proxy.

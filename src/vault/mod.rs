@@ -15,7 +15,7 @@ pub use envelope::{DataKey, Place, Vault, wrapping_key_id};
 pub use hygiene::harden_process;
 pub use ring::{FileStamp, KeyRing, RingError};
 pub use system::{RequestMark, SystemKeys, SystemKeysError, same_secret};
-pub use token_text::TokenText;
+pub use token_text::{LinkText, TokenText};
 
 /// SHA-256, for the rooms that need a fingerprint but no cipher: only the vault meets the cryptography crate.
 pub fn fingerprint(bytes: &[u8]) -> [u8; 32] {

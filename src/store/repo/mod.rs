@@ -10,6 +10,7 @@ mod buckets;
 mod idempotency;
 mod index;
 mod installation;
+mod links;
 mod log;
 mod quotas;
 mod snapshots;
@@ -24,6 +25,7 @@ pub use self::{
     buckets::Buckets,
     idempotency::Idempotency,
     installation::{Environment, Installation},
+    links::Links,
     log::{Log, PieceName},
     quotas::Quotas,
     snapshots::{CHUNK, Snapshots},
@@ -37,6 +39,7 @@ pub(super) fn in_words(name: &str) -> &'static str {
     match name {
         accounts::RECORD | accounts::DATA_KEY | accounts::SWEPT => "The account",
         tokens::RECORD => "The API token",
+        links::RECORD => "The link token",
         installation::SYSTEM_KEYS => "The set of system keys",
         _ => "The object",
     }

@@ -28,6 +28,8 @@ mod generated;
 mod head;
 mod hostile;
 mod idempotency;
+mod link;
+mod link_browser;
 mod links;
 mod lists;
 mod load;

@@ -33,6 +33,10 @@ pub struct Fixture {
     pub token: String,
     /// An API token's id in the other environment.
     pub foreign_token: String,
+    /// A link token's id in the own environment, which nobody needs.
+    pub link: String,
+    /// A link token's id in the other environment.
+    pub foreign_link: String,
     /// The connector's id in the own environment.
     pub install: String,
     /// The connector's id in the other environment.
@@ -45,6 +49,7 @@ enum Id {
     None,
     Account,
     Token,
+    Link,
     Install,
     /// A vendor's record; the account is in the query.
     Record,
@@ -54,6 +59,7 @@ enum Id {
 const ENTRIES: &[(&str, Id, bool, Option<&str>)] = &[
     ("DELETE /api-token/{id}", Id::Token, false, None),
     ("DELETE /integrated-account/{id}", Id::Account, false, None),
+    ("DELETE /link-token/{id}", Id::Link, false, None),
     ("DELETE /proxy/{resource}/{id}", Id::Record, true, None),
     ("DELETE /unified/user-directory/groups/{id}", Id::Record, true, None),
     ("DELETE /unified/user-directory/groups/{id}/members/{member_id}", Id::Record, true, None),
@@ -119,6 +125,7 @@ const ENTRIES: &[(&str, Id, bool, Option<&str>)] = &[
         false,
         Some(r#"{"integrated_account_id": "x", "resources": [{"resource": "users", "method": "list"}]}"#),
     ),
+    ("POST /link-token", Id::None, false, Some(r#"{"tenant_id": ""}"#)),
     ("POST /integrated-account", Id::None, false, Some(r#"{"tenant_id": "t", "authentication_method": "bearer"}"#)),
 ];
 
@@ -199,6 +206,7 @@ impl Operation {
     fn own_id<'f>(&self, fixture: &'f Fixture) -> &'f str {
         match self.id {
             Id::Token => &fixture.token,
+            Id::Link => &fixture.link,
             Id::Install => &fixture.install,
             Id::Account | Id::None | Id::Record => &fixture.account,
         }
@@ -207,6 +215,7 @@ impl Operation {
     fn foreign_id<'f>(&self, fixture: &'f Fixture) -> &'f str {
         match self.id {
             Id::Token => &fixture.foreign_token,
+            Id::Link => &fixture.foreign_link,
             Id::Install => &fixture.foreign_install,
             Id::Account | Id::None | Id::Record => &fixture.foreign_account,
         }

@@ -8,6 +8,7 @@ use rollcall::http::openapi;
 const SNAPSHOT: &str = "\
 DELETE /api-token/{id} Admin
 DELETE /integrated-account/{id} WriteAccounts
+DELETE /link-token/{id} WriteLinks
 DELETE /proxy/{resource}/{id} WriteProxy
 DELETE /unified/user-directory/groups/{id} WriteDirectory
 DELETE /unified/user-directory/groups/{id}/members/{member_id} WriteDirectory
@@ -61,6 +62,7 @@ PATCH /unified/user-directory/users/{id} WriteDirectory
 POST /api-token Admin
 POST /batch-request AnyToken
 POST /integrated-account WriteAccounts
+POST /link-token WriteLinks
 POST /proxy/{resource} WriteProxy
 POST /proxy/{resource}/{id} WriteProxy
 POST /unified/user-directory/groups WriteDirectory
@@ -131,6 +133,7 @@ fn the_document_names_the_same_rights() {
         ("ReadDirectory", Some("directory:read")),
         ("ReadProxy", Some("proxy:read")),
         ("WriteAccounts", Some("accounts:write")),
+        ("WriteLinks", Some("links:write")),
         ("WriteDirectory", Some("directory:write")),
         ("WriteProxy", Some("proxy:write")),
     ]);

@@ -1,6 +1,7 @@
 //! Tests of the service side: the whole inside of the gateway, under a clock that can be moved.
 
 mod idempotency;
+mod link;
 mod request_log;
 
 use std::{sync::Arc, time::Duration};

@@ -180,7 +180,8 @@ async fn acted(request: &HttpRequest, state: &State, body: &[u8]) -> Result<Http
     let cookie = Cookie::of_link(link.id, &state.own_origin, session.view.frame);
     let shown = cookie.value(headers);
     // In a frame the browser may keep cookies away; elsewhere the form is worth nothing without its cookie.
-    if !links.is_of(&session, shown) && !(session.view.frame && shown.is_none()) {
+    let may_lack_cookie = session.view.frame && shown.is_none();
+    if !may_lack_cookie && !links.is_of(&session, shown) {
         return Err(no_cookie());
     }
     let opening = Opening { link: &link, session: &session, sealed };

@@ -295,7 +295,8 @@ fn fields(link: &Link, method: &LinkMethod, given: &Given<'_>) -> String {
     let fixed = |name: &str| link.context.contains_key(name);
     let chosen = method.one_of.iter().any(|group| group.iter().all(|name| fixed(name)));
     let grouped = |name: &str| method.one_of.iter().flatten().any(|one| one == name);
-    let open = |field: &&FieldFile| !fixed(&field.name) && !(chosen && grouped(&field.name));
+    let settled = |name: &str| fixed(name) || (chosen && grouped(name));
+    let open = |field: &&FieldFile| !settled(&field.name);
     let (mut plain, mut folded, mut group_is_shown) = (String::new(), String::new(), false);
     for field in method.fields.iter().filter(open) {
         if words::is_about_trust(field) {

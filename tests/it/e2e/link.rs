@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::{
     cli::run,
+    link_addresses::LEADING_ELSEWHERE,
     vendor::{Mood, SECRET, Vendor, accounts, is_sound, names, problem},
 };
 use crate::{
@@ -281,74 +282,6 @@ async fn r_13_the_token_is_in_no_log_and_in_no_address_that_goes_on() {
     assert!(said.contains("/connect-account") && !said.contains(secret), "{said}");
     is_sound(gateway);
 }
-
-/// Addresses that lead a browser elsewhere than they seem to, or nowhere a result belongs.
-const LEADING_ELSEWHERE: &[&str] = &[
-    "",
-    " ",
-    "/",
-    "//evil.example",
-    "///evil.example",
-    "\\\\evil.example",
-    "/\\evil.example",
-    "https:evil.example",
-    "https:/evil.example",
-    "https:///evil.example",
-    "https:\\\\evil.example",
-    "https://\\evil.example",
-    "http://evil.example",
-    "http://evil.example:8080/x",
-    "HTTPS://app.example.com",
-    "https://APP.example.com/",
-    "javascript:alert(1)",
-    "JaVaScRiPt:alert(1)",
-    "data:text/html,x",
-    "vbscript:x",
-    "file:///etc/passwd",
-    "ftp://app.example.com/",
-    "blob:https://x/1",
-    "about:blank",
-    "mailto:a@b.example",
-    "app://linked",
-    "intent://x#Intent;end",
-    "https://user@app.example.com/",
-    "https://user:pw@app.example.com/",
-    "https://app.example.com@evil.example/",
-    "https://app.example.com:pw@evil.example/",
-    "https://app.example.com%40evil.example/",
-    "https://app.example.com\\@evil.example/",
-    "https://app.example.com#x",
-    "https://app.example.com/#",
-    "https://app.example.com/ x",
-    " https://app.example.com/",
-    "https://app.example.com/\t",
-    "https://app.example.com/\r\nLocation: //evil.example",
-    "https://app.example.com/%0d\u{a}x",
-    "ht\ntps://app.example.com/",
-    "https://app.example.com/a/../b",
-    "https://app.example.com/./b",
-    "https://app.example.com/\\b",
-    "https://[::1",
-    "https://",
-    "https://.",
-    "https://app.example.com./",
-    "https://app.example.com:0/",
-    "https://app.example.com:99999/",
-    "https://app.example.com:443/",
-    "https://0x7f.1/",
-    "https://2130706433/",
-    "http://127.1/",
-    "http://0.0.0.0/",
-    "http://[::ffff:127.0.0.1]/",
-    "http://10.0.0.1/",
-    "http://localhost.evil.example/",
-    "http://localhost@evil.example/",
-    "https://ａpp.example.com/",
-    "https://app。example.com/",
-    "https://app.example.com/ä",
-    "https://a;b.example/",
-    "https://*.example.com/",
-];
 
 #[tokio::test]
 async fn r_14_no_address_leads_elsewhere() {

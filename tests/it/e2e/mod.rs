@@ -29,6 +29,7 @@ mod head;
 mod hostile;
 mod idempotency;
 mod link;
+mod link_addresses;
 mod link_browser;
 mod links;
 mod lists;

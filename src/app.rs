@@ -15,7 +15,7 @@ use crate::{
     model::{Clock, EnvironmentId, Scope, Scopes, Secret, Tasks},
     service::{
         Accounts, Act, Administrator, AppsStamp, Audit, Authorizations, Backups, Directory, Environments, Export, Idempotency,
-        Installs, Keys, ListTokens, NewToken, OAuthApps, OAuthAppsError, Opened, Passthrough, PlatformCursors, Rates, RequestLog,
+        Installs, Keys, Links, ListTokens, NewToken, OAuthApps, OAuthAppsError, Opened, Passthrough, PlatformCursors, Rates, RequestLog,
         Services, Snapshots, Tokens,
     },
     store::{
@@ -266,7 +266,15 @@ fn services(
     let installation = repo::Installation::new(store.clone());
     let ring = Keys::new(installation, records.data_keys(), accounts.clone(), vault, clock.clone(), environment);
     let backups = Backups::new(store.clone(), clock.clone(), environment);
-    let authorizations = Authorizations::new(accounts.clone(), pending, keys.clone(), clock.clone(), public_url);
+    let authorizations = Arc::new(Authorizations::new(accounts.clone(), pending, keys.clone(), clock.clone(), public_url));
+    let links = Links::new(
+        repo::Links::new(store.clone()),
+        keys.clone(),
+        accounts.clone(),
+        authorizations.clone(),
+        installs.clone(),
+        (tasks.clone(), clock.clone()),
+    );
     let snapshots = Snapshots::new(repo::Snapshots::new(store.clone()));
     let blobs = repo::Blobs::new(store.clone());
     let cursors = PlatformCursors::new(keys.clone());
@@ -282,6 +290,7 @@ fn services(
         installs,
         accounts,
         authorizations,
+        links,
         directory,
         passthrough,
         rates,

@@ -10,6 +10,7 @@ mod door;
 mod environment;
 mod import;
 mod keys;
+mod link;
 mod log_line;
 mod log_out;
 mod serve;
@@ -28,8 +29,8 @@ use crate::config::{ConfigError, Environment, GlobalArgs, Purpose, Settings};
 const ENVIRONMENT: &str = "\
 Environment without a flag:
   ROLLCALL_ADMIN_TOKEN          The first administrator's token, 32 characters or more; required with Redis
-  ROLLCALL_URL, ROLLCALL_TOKEN  The gateway that `token`, `account`, `environment`, `keys`, `backup` and `audit` speak
-                                to, and a token of it; without them the one that runs on this store, or the store itself
+  ROLLCALL_URL, ROLLCALL_TOKEN  The gateway that `token`, `account`, `link`, `environment`, `keys`, `backup` and
+                                `audit` speak to, and a token of it; without them the one that runs on this store, or the store itself
   ROLLCALL_STORE_FILE, ROLLCALL_ADMIN_TOKEN_FILE, ROLLCALL_TOKEN_FILE
                                 A file that holds the value instead";
 
@@ -73,6 +74,8 @@ enum Command {
     Backup(backup::BackupArgs),
     /// Bring a backup back into an empty store
     Restore(backup::RestoreArgs),
+    /// A link for a customer, who connects an account on a page of the gateway
+    Link(link::LinkArgs),
     /// Tell whether keys, store, connectors and exposure are as recommended
     Doctor,
     /// Print the OpenAPI document
@@ -105,7 +108,7 @@ fn command_line() -> clap::Command {
     let told = |command: clap::Command| command.after_help(ENVIRONMENT);
     ["token", "account", "environment", "keys", "backup", "audit"]
         .iter()
-        .fold(told(Cli::command()).mut_subcommand("serve", told), |command, name| {
+        .fold(told(Cli::command()).mut_subcommand("serve", told).mut_subcommand("link", told), |command, name| {
             command.mut_subcommand(name, |command| told(command).mut_subcommands(told))
         })
 }
@@ -141,6 +144,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Keys(command) => on_runtime(keys::run(command, global)),
         Command::Backup(args) => on_runtime(backup::backup(args, global)),
         Command::Restore(args) => on_runtime(backup::restore(args, global)),
+        Command::Link(args) => on_runtime(link::run(args, global)),
         Command::Doctor => on_runtime(doctor::doctor(global)),
         Command::Openapi => print_data(crate::http::openapi::document_text().trim_end()),
         Command::Healthcheck => on_runtime(door::healthcheck(global)),

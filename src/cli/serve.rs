@@ -67,13 +67,16 @@ impl Running {
         core.services.authorizations.reached_at(&address);
         let readiness = Arc::new(Readiness::default());
         let flows = Arc::new(Flows::bounded(settings.max_in_flight, workers));
+        let address = listener.local_addr().map_err(listening)?;
+        let public_origin: Option<Arc<str>> = settings.public_url.as_ref().map(|url| url.origin().ascii_serialization().into());
         let state = State {
             services: core.services.clone(),
             guard: core.guard.clone(),
-            public_origin: settings.public_url.as_ref().map(|url| url.origin().ascii_serialization().into()),
+            own_origin: public_origin.clone().unwrap_or_else(|| own_url(settings, reachable(address)).into()),
+            public_origin,
             public_host: settings.public_host(),
             metrics,
-            metrics_open: listener.local_addr().map_err(listening)?.ip().is_loopback(),
+            metrics_open: address.ip().is_loopback(),
             readiness: readiness.clone(),
             flows: flows.clone(),
         };

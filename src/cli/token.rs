@@ -16,13 +16,14 @@ use super::{
 use crate::{config::GlobalArgs, model::Scope};
 
 /// The scopes that open something today; others are kept for features to come.
-const OFFERED: [Scope; 7] = [
+const OFFERED: [Scope; 8] = [
     Scope::DirectoryRead,
     Scope::DirectoryWrite,
     Scope::ProxyRead,
     Scope::ProxyWrite,
     Scope::AccountsRead,
     Scope::AccountsWrite,
+    Scope::LinksWrite,
     Scope::Admin,
 ];
 

@@ -368,7 +368,21 @@ impl<'p> AccessCompiler<'_, '_, 'p> {
         let expect = test.expect.iter().enumerate();
         let expect: Vec<Path> =
             expect.filter_map(|(i, text)| resource::path(self.scope, place.key("expect").index(i), text)).collect();
-        Some(TestRequest { request, expect })
+        let visible = test.visible.as_ref().and_then(|visible| self.visible(place.key("visible"), visible));
+        Some(TestRequest { request, expect, visible })
+    }
+
+    fn visible(&mut self, place: Place<'_>, visible: &file::VisibleFile) -> Option<(Path, String)> {
+        if self.scope.transport != Transport::Rest {
+            let hint = "only `rest` is tested by a request of its own".to_owned();
+            self.scope.problems.push(place.problem("this transport has a test of its own, which nothing is looked for in", hint));
+        }
+        if visible.otherwise.trim().is_empty() {
+            let hint = "say what whoever links has to do, for example `Grant Customer Access, then make a new key.`".to_owned();
+            self.scope.problems.push(place.key("else").problem("`else` says nothing", hint));
+        }
+        let path = resource::path(self.scope, place.key("path"), &visible.path)?;
+        Some((path, visible.otherwise.clone()))
     }
 
     pub(super) fn duration(&mut self, place: Place<'_>, text: &str) -> Duration {

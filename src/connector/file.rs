@@ -403,4 +403,17 @@ pub struct TestFile {
     /// Paths the answer must have.
     #[serde(default)]
     pub expect: Vec<String>,
+    /// What must be in the answer before the credential counts as linked: a key that is taken, but shows nothing, is refused.
+    pub visible: Option<VisibleFile>,
+}
+
+/// At least one record, or a sentence for whoever links.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct VisibleFile {
+    /// The path to a list in the answer, for example `data[*]`.
+    pub path: String,
+    /// What is wrong when it is empty, and what to do.
+    #[serde(rename = "else")]
+    pub otherwise: String,
 }

@@ -305,6 +305,8 @@ pub struct TestRequest {
     pub request: Option<Request>,
     /// Paths the answer must have.
     pub expect: Vec<Path>,
+    /// A list that must not be empty, and the sentence for when it is.
+    pub visible: Option<(Path, String)>,
 }
 
 /// A request of a connector file.

@@ -87,6 +87,8 @@ rights! {
     ReadAccounts = Scope::AccountsRead;
     /// `accounts:write`.
     WriteAccounts = Scope::AccountsWrite;
+    /// `links:write`.
+    WriteLinks = Scope::LinksWrite;
     /// `admin`.
     Admin = Scope::Admin;
 }

@@ -22,6 +22,7 @@ pub mod routes;
 pub mod schema;
 pub mod schema_account;
 pub mod schema_install;
+pub mod schema_link;
 pub mod schema_token;
 pub mod schema_write;
 pub mod server;
@@ -30,6 +31,7 @@ pub mod tls;
 pub mod token;
 pub mod tools;
 pub mod turn;
+pub mod ui;
 pub mod watch;
 pub mod write;
 

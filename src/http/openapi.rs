@@ -66,6 +66,12 @@ const ABOUT: &str = "Rollcall links customers' accounts at many vendors and answ
     `proxy:read`, other methods `proxy:write`. `Idempotency-Key` is ours here and does not reach the vendor; an answer of more \
     than 1 MiB cannot be kept under one. A `methodConfig` in a JSON body of a writing call may say another `method`, `path`, \
     `query`, `body` and `response_path`, which pass the same checks; anything else in it is refused.\n\n\
+    **The link page.** `POST /link-token` gives the address of a page, `GET /connect-account`, on which a customer chooses a \
+    connector and a way to connect, fills in the credential and sees that it works. The page ends at `redirect_uri`, with \
+    `result`, `integration` and `integrated_account_id` (or `error` and `error_type`) in its query, or tells the same to the \
+    window that opened or frames it, if that is of one of the registered `origins`. `/rollcall-link.js` is a module for browsers \
+    that opens it, `/rollcall-link.d.ts` its types; Truto's link SDK opens it too. `/connect/{integration}/callback` is where \
+    vendors send browsers back.\n\n\
     **Every write** takes `Idempotency-Key`, 1 to 255 printable ASCII characters of the caller's choice. \
     While the first call runs, repetitions are 409 `idempotency_in_progress`; another method, path or body under the key is 422 \
     `idempotency_key_reused`; else the first reply is given again, with `idempotent-replayed: true`. Replies that a repetition may \
@@ -82,6 +88,7 @@ const TAGS: &[(&str, &str)] = &[
     ),
     ("proxy", "A vendor's own named resources."),
     ("accounts", "Customers' accounts at vendors: linked, listed, changed, deleted."),
+    ("links", "Link tokens: customers link their accounts themselves, on a page of the gateway."),
     ("integrations", "Connectors, and what each offers; installed, enabled, shown and overridden in an environment."),
     ("environments", "The walls between tenants."),
     ("batch", "Several calls in one request."),

@@ -19,7 +19,9 @@ pub struct State {
     pub guard: Arc<Guard>,
     /// Scheme, host and port of the public address, when the operator named one: what links of ours begin with.
     pub public_origin: Option<Arc<str>>,
-    /// `host[:port]` of it; any other `Host` is refused then.
+    /// The same, or where this node listens when the operator named none: where people open our pages.
+    pub own_origin: Arc<str>,
+    /// `host[:port]` of the public address; any other `Host` is refused then.
     pub public_host: Option<String>,
     /// Renders `/metrics`; none when no recorder is installed.
     pub metrics: Option<PrometheusHandle>,

@@ -47,6 +47,10 @@ id_type! {
     /// One API token.
     TokenId
 }
+id_type! {
+    /// One link token; a keyed hash of its text, so that it is found by the text and tells nothing of it.
+    LinkId
+}
 
 /// A connector's name: lower-case letters, digits and dashes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema, schemars::JsonSchema)]

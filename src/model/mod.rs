@@ -19,7 +19,7 @@ pub use directory::{
     License, LicenseStatus, LicensedProduct, Me, Member, MemberType, NamedRef, Organization, Phone, ProductStatus, Resource,
     Role, RoleAssignment, RoleGroupType, Shape, Shaped, User, UserGroup, UserRole, UserStatus, Workspace, WorkspaceStatus,
 };
-pub use ids::{AccountId, EnvironmentId, Slug, TokenId, environment_integration_id, integration_id};
+pub use ids::{AccountId, EnvironmentId, LinkId, Slug, TokenId, environment_integration_id, integration_id};
 pub use install::{Install, SealedApp};
 pub use page::{FilterReport, Warning};
 pub use rate::{Allowance, Rate, VendorLimit};

@@ -33,6 +33,8 @@ const MAX_CONTEXT: usize = 64 * 1024;
 const OVERRIDE: &str = "unified_model_override";
 const MODEL: &str = "user-directory";
 const MAPS: &str = "unified_model_override.user-directory";
+/// How warnings begin that say that a credential is taken but shows nothing: it does not count as linked.
+const NOTHING_VISIBLE: &str = "nothing_visible";
 /// How often a write begins again because an account's state was noted meanwhile.
 const TRIES: usize = 10;
 
@@ -357,6 +359,9 @@ impl Accounts {
         let upstream = Arc::clone(&self.upstream);
         let tested = self.opened.tasks.finish(async move { upstream.test(&access).await }).await.ok_or_else(cut_short)?;
         let Tested { facts, warnings } = tested.map_err(refused)?;
+        if let Some(warning) = warnings.iter().find(|warning| warning.code.starts_with(NOTHING_VISIBLE)) {
+            return Err(Error::new(Code::CredentialRefused, &warning.message));
+        }
         account.facts = facts;
         Ok(Verified { account, wrapped_key, token, warnings })
     }
@@ -552,7 +557,8 @@ fn maps_of(kept: Option<&Account>, connector: &Connector) -> Map<String, Value> 
     kept.filter(|kept| kept.connector == connector.slug).map(|kept| kept.maps.clone()).unwrap_or_default()
 }
 
-fn field_text(name: &str, value: Value) -> Result<Option<String>> {
+/// A field as a text; none when it is null.
+pub(super) fn field_text(name: &str, value: Value) -> Result<Option<String>> {
     match value {
         Value::Null => Ok(None),
         Value::String(text) => Ok(Some(text)),
@@ -574,7 +580,8 @@ fn check_context(context: &Map<String, Value>) -> Result<()> {
     Ok(())
 }
 
-fn check_tenant(tenant_id: &str) -> Result<()> {
+/// Refuses a label that could not be shown or stored.
+pub(super) fn check_tenant(tenant_id: &str) -> Result<()> {
     if tenant_id.is_empty() || tenant_id.len() > 200 || tenant_id.chars().any(char::is_control) {
         let detail = "`tenant_id` is your own label of the end customer: 1 to 200 bytes, no control characters.";
         return Err(Error::new(Code::InvalidBody, detail).field("tenant_id"));

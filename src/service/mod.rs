@@ -22,6 +22,7 @@ pub mod idempotency;
 mod installs;
 pub mod keys;
 mod lines;
+pub mod link;
 mod members;
 mod meters;
 mod oauth_apps;
@@ -64,6 +65,7 @@ pub use idempotency::{Asked, Idempotency, IdempotencyKey, KEY_HEADER, Reply, Run
 pub use installs::{ChangeInstall, Installed, Installing, Installs, NewInstall};
 pub use keys::{KeyStatus, Keys, RootKey, Rotate, Rotated};
 pub use lines::{Lines, ListEnd};
+pub use link::Links;
 pub use oauth_apps::{AppsStamp, OAuthApp, OAuthApps, OAuthAppsError};
 pub use open::Opened;
 pub use order::Order;
@@ -95,7 +97,9 @@ pub struct Services {
     /// Linked accounts.
     pub accounts: Arc<Accounts>,
     /// Customers that are agreeing at a vendor just now.
-    pub authorizations: Authorizations,
+    pub authorizations: Arc<Authorizations>,
+    /// Link tokens.
+    pub links: Links,
     /// The unified user directory and `/proxy/{resource}`.
     pub directory: Directory,
     /// The transparent proxy.

@@ -164,6 +164,26 @@ impl SystemKeys {
         self.account_tokens.open(text, now)
     }
 
+    /// The keyed hash of a link token's bits.
+    pub fn link_hash(&self, secret: &[u8]) -> [u8; 32] {
+        mac(&self.token_hasher, b"rollcall/link-token", secret)
+    }
+
+    /// Seals what is kept of a link, or handed to the browser that opened it; `bound` says which of both, and of which link.
+    pub fn seal_link(&self, bound: &[&[u8]], plain: &[u8]) -> Vec<u8> {
+        let mut sealed = cipher::seal(&self.cursor_key, link_bound(bound).as_bytes(), plain);
+        sealed.insert(0, VERSION);
+        sealed
+    }
+
+    /// Opens what [`SystemKeys::seal_link`] sealed.
+    pub fn open_link(&self, bound: &[&[u8]], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, OpenError> {
+        match sealed {
+            [VERSION, rest @ ..] => cipher::open(&self.cursor_key, link_bound(bound).as_bytes(), rest),
+            _ => Err(OpenError::Damaged),
+        }
+    }
+
     /// Seals a cursor; `bound` is associated data.
     pub fn seal_cursor(&self, bound: &[u8], plain: &[u8]) -> Vec<u8> {
         let mut sealed = cipher::seal(&self.cursor_key, cursor_bound(bound).as_bytes(), plain);
@@ -292,6 +312,10 @@ fn authorization_bound(bound: &[u8]) -> Bound {
 
 fn reply_bound(bound: &[&[u8]]) -> Bound {
     bound.iter().fold(Bound::new("rollcall/idempotent-reply", VERSION), |all, part| all.part(part))
+}
+
+fn link_bound(bound: &[&[u8]]) -> Bound {
+    bound.iter().fold(Bound::new("rollcall/link", VERSION), |all, part| all.part(part))
 }
 
 fn log_bound(bound: &[&[u8]]) -> Bound {

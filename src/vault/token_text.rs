@@ -12,6 +12,7 @@ use super::cipher::fill_random;
 use crate::model::TokenId;
 
 const PREFIX: &str = "rck_";
+const LINK_PREFIX: &str = "lnk_";
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 /// Digits of 16, 32 and 4 bytes.
 const ID_LEN: usize = 22;
@@ -78,6 +79,37 @@ impl TokenText {
 impl fmt::Debug for TokenText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("TokenText(…)")
+    }
+}
+
+/// A link token's text: `lnk_` and 256 random bits. Its record is found by a keyed hash of these, so that no id stands in it.
+pub struct LinkText(Zeroizing<String>);
+
+impl LinkText {
+    /// A new random token, and the bits in it.
+    pub fn generate() -> (LinkText, Zeroizing<[u8; 32]>) {
+        let mut secret = Zeroizing::new([0; 32]);
+        fill_random(&mut secret[..]);
+        let mut text = Zeroizing::new(String::with_capacity(LINK_PREFIX.len() + SECRET_LEN));
+        text.push_str(LINK_PREFIX);
+        push_base62(&mut text, &secret[..], SECRET_LEN);
+        (LinkText(text), secret)
+    }
+
+    /// The bits of a text that [`LinkText::generate`] can have made.
+    pub fn parse(text: &str) -> Option<Zeroizing<[u8; 32]>> {
+        read_base62::<32>(text.strip_prefix(LINK_PREFIX).filter(|digits| digits.len() == SECRET_LEN)?)
+    }
+
+    /// The text itself, for the one answer that shows it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for LinkText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LinkText(…)")
     }
 }
 

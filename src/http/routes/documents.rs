@@ -11,7 +11,7 @@ use utoipa_swagger_ui as viewer;
 
 use crate::{
     error::{Code, Error, Origin, Row},
-    http::{Answer, openapi},
+    http::{Answer, openapi, ui::escape},
 };
 
 static OPENAPI: LazyLock<String> = LazyLock::new(openapi::document_text);
@@ -86,10 +86,6 @@ fn plain_page(title: &str, body: &str) -> HttpResponse {
         .insert_header((CONTENT_SECURITY_POLICY, PLAIN_POLICY))
         .insert_header((X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .body(page)
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 fn code_spans(text: &str) -> String {

@@ -6,6 +6,7 @@ pub mod api_token;
 pub mod audit;
 pub mod backup;
 pub mod batch;
+pub mod connect;
 pub mod custom;
 pub mod documents;
 pub mod environment;
@@ -15,6 +16,7 @@ pub mod health;
 pub mod integrated_account;
 pub mod integration;
 pub mod key;
+pub mod link_token;
 pub mod log;
 pub mod passthrough;
 pub mod proxy;
@@ -42,6 +44,7 @@ pub fn configure(config: &mut ServiceConfig) {
         unified_other::configure(config);
         proxy::configure(config);
         custom::configure(config);
+        connect::configure(config);
         config.default_service(web::to(unmatched::answer))
     });
 }
@@ -68,6 +71,7 @@ pub fn documented(config: &mut ServiceConfig) {
     config.service(integrated_account::import_integrated_account).service(integrated_account::list_integrated_accounts);
     config.service(integrated_account::get_integrated_account).service(integrated_account::change_integrated_account);
     config.service(integrated_account::delete_integrated_account).service(integrated_account::get_account_capabilities);
+    config.service(link_token::create_link_token).service(link_token::cancel_link_token);
     config.service(unified::list_users).service(unified::get_user);
     config.service(unified::list_groups).service(unified::get_group).service(unified::list_group_members);
     config.service(unified::list_roles).service(unified::get_role);

@@ -6,7 +6,7 @@ use actix_web::HttpRequest;
 
 use crate::{
     error::{Code, Error},
-    http::{Answer, openapi},
+    http::{Answer, openapi, routes::connect},
 };
 
 /// The default service.
@@ -45,7 +45,9 @@ fn methods_where(fits: impl Fn(&str) -> bool) -> BTreeSet<&'static str> {
     let fits = |(template, _): &&(String, Vec<&'static str>)| fits(template);
     let documents = ["/", "/docs", "/docs/", "/docs/{file}"].map(|path| (path.to_owned(), vec!["GET"]));
     let mut methods: BTreeSet<_> = openapi::ROUTES.iter().filter(fits).flat_map(|(_, m)| m.iter().copied()).collect();
-    methods.extend(documents.iter().filter(fits).flat_map(|(_, m)| m.iter().copied()));
+    let pages = connect::ROUTES.iter().map(|(path, methods)| ((*path).to_owned(), methods.to_vec()));
+    let shown: Vec<_> = documents.into_iter().chain(pages).collect();
+    methods.extend(shown.iter().filter(fits).flat_map(|(_, m)| m.iter().copied()));
     if methods.contains("GET") {
         methods.insert("HEAD");
     }

@@ -18,6 +18,7 @@ mod idempotency;
 mod index;
 mod installation;
 mod installs;
+mod links;
 mod log;
 mod quotas;
 mod snapshots;
@@ -36,6 +37,7 @@ pub use self::{
     idempotency::Idempotency,
     installation::{Environment, Installation, STORED_FORMAT},
     installs::Installs,
+    links::Links,
     log::{Log, PieceName},
     quotas::Quotas,
     snapshots::{CHUNK, Snapshots},
@@ -51,6 +53,7 @@ pub(super) fn in_words(name: &str) -> &'static str {
         tokens::RECORD => "The API token",
         _ if name.starts_with(installs::KIND) => "The installed connector",
         _ if name.starts_with(installation::ENVIRONMENT) => "The environment",
+        links::RECORD => "The link token",
         installation::SYSTEM_KEYS => "The set of system keys",
         _ => "The object",
     }

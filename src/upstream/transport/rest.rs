@@ -33,7 +33,12 @@ pub(crate) async fn test(context: &Context, access: &Access) -> Result<Tested, F
             return Err(Failure::BadAnswer(format!("the vendor's answer has no `{path}`")));
         }
     }
-    Ok(Tested::default())
+    match &test.visible {
+        Some((path, otherwise)) if !path.elements(&answer.body).is_ok_and(|records| !records.is_empty()) => {
+            Err(classify::answered(access, &answer, Meaning::Denied, None, Some(otherwise.clone())))
+        }
+        _ => Ok(Tested::default()),
+    }
 }
 
 /// One page.

@@ -68,6 +68,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("subtle", &["vault"]),
     ("zeroize", &["model", "vault", "upstream", "service", "config", "app", "cli"]),
     // Files of connectors.
+    ("pulldown_cmark", &["http/ui/markdown"]),
     ("rust_embed", &["connector", "http"]),
     ("schemars", &["model", "mapping", "connector", "cli"]),
     ("serde_saphyr", &["mapping", "connector", "cli"]),

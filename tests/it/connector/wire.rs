@@ -35,7 +35,7 @@ fn access(
     port: u16,
 ) -> (Access, String) {
     let mut fields = fields.clone();
-    for field in method.fields.iter().filter(|field| field.kind == FieldKind::Secret && field.required) {
+    for field in method.fields.iter().filter(|field| field.kind.is_secret() && field.required) {
         let length = field.length.unwrap_or(CANARY.len());
         fields.insert(field.name.clone(), CANARY.chars().cycle().take(length).collect());
     }

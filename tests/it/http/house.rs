@@ -19,7 +19,7 @@ use rollcall::{
     config::{Environment, GlobalArgs, Purpose, Settings},
     http::server,
     model::{EnvironmentId, Scope, Scopes, SystemClock, environment_integration_id},
-    service::{NewAccount, NewToken, Services},
+    service::{NewAccount, NewToken, Services, link::NewLink},
 };
 use serde_json::{Value, json};
 
@@ -69,6 +69,11 @@ async fn token(services: &Services, environment: EnvironmentId, scope: Scope) ->
     (text.expose().to_owned(), token.id.to_string())
 }
 
+async fn link(services: &Services, environment: EnvironmentId) -> String {
+    let new = NewLink { tenant_id: Some("acme".into()), expires_in: Some(86_400), ..NewLink::default() };
+    services.links.create(environment, new).await.unwrap().id.to_string()
+}
+
 async fn fixture(services: &Services, own: EnvironmentId, vendor: SocketAddr) -> Fixture {
     let other = EnvironmentId::generate();
     let mut scoped = BTreeMap::new();
@@ -102,6 +107,8 @@ async fn fixture(services: &Services, own: EnvironmentId, vendor: SocketAddr) ->
         user: "u1".into(),
         foreign_account,
         foreign_token,
+        link: link(services, own).await,
+        foreign_link: link(services, other).await,
         install: environment_integration_id(own, &slug).to_string(),
         foreign_install: environment_integration_id(other, &slug).to_string(),
         environment: own.to_string(),

@@ -41,6 +41,10 @@ pub struct Fixture {
     pub token: String,
     /// An API token's id in the other environment.
     pub foreign_token: String,
+    /// A link token's id in the own environment, which nobody needs.
+    pub link: String,
+    /// A link token's id in the other environment.
+    pub foreign_link: String,
     /// The connector's id in the own environment.
     pub install: String,
     /// The connector's id in the other environment.
@@ -57,6 +61,7 @@ enum Id {
     None,
     Account,
     Token,
+    Link,
     Install,
     Environment,
     /// A vendor's record; the account is in the query.
@@ -69,6 +74,7 @@ const ENTRIES: &[(&str, Id, bool, Option<&str>)] = &[
     ("DELETE /environment-integration/{id}", Id::Install, false, None),
     ("DELETE /environment/{id}", Id::Environment, false, None),
     ("DELETE /integrated-account/{id}", Id::Account, false, None),
+    ("DELETE /link-token/{id}", Id::Link, false, None),
     ("DELETE /proxy/{resource}/{id}", Id::Record, true, None),
     ("DELETE /unified/user-directory/groups/{id}", Id::Record, true, None),
     ("DELETE /unified/user-directory/groups/{id}/members/{member_id}", Id::Record, true, None),
@@ -148,6 +154,7 @@ const ENTRIES: &[(&str, Id, bool, Option<&str>)] = &[
         Some(r#"{"integrated_account_id": "x", "resources": [{"resource": "users", "method": "list"}]}"#),
     ),
     ("POST /key/rewrap", Id::None, false, Some("{}")),
+    ("POST /link-token", Id::None, false, Some(r#"{"tenant_id": ""}"#)),
     ("POST /integrated-account", Id::None, false, Some(r#"{"tenant_id": "t", "authentication_method": "bearer"}"#)),
     ("POST /integrated-account/bulk-delete", Id::Account, false, Some(r#"{"ids": ["{id}"]}"#)),
     ("POST /integrated-account/refresh-credentials", Id::Account, false, Some(r#"{"id": "{id}"}"#)),
@@ -242,6 +249,7 @@ impl Operation {
     fn own_id<'f>(&self, fixture: &'f Fixture) -> &'f str {
         match self.id {
             Id::Token => &fixture.token,
+            Id::Link => &fixture.link,
             Id::Install => &fixture.install,
             Id::Environment => &fixture.environment,
             Id::Account | Id::None | Id::Record => &fixture.account,
@@ -251,6 +259,7 @@ impl Operation {
     fn foreign_id<'f>(&self, fixture: &'f Fixture) -> &'f str {
         match self.id {
             Id::Token => &fixture.foreign_token,
+            Id::Link => &fixture.foreign_link,
             Id::Install => &fixture.foreign_install,
             Id::Environment => &fixture.foreign_environment,
             Id::Account | Id::None | Id::Record => &fixture.foreign_account,

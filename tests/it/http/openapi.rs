@@ -75,6 +75,10 @@ fn only_the_named_routes_are_described_in_text_alone() {
         "`truto_key_by`",
         "`truto_response_format`",
         "application/x-ndjson",
+        "/connect-account",
+        "/connect/{integration}/callback",
+        "/rollcall-link.js",
+        "/rollcall-link.d.ts",
     ] {
         assert!(about.contains(named), "{named}");
     }
@@ -95,6 +99,10 @@ fn only_the_named_routes_are_described_in_text_alone() {
     }
     let known = [
         "/",
+        "/connect-account",
+        "/connect-account/icon/{slug}",
+        "/connect-account/{file}",
+        "/connect/{integration}/callback",
         "/custom/{path:.*}",
         "/docs",
         "/docs/{file:.*}",
@@ -102,6 +110,8 @@ fn only_the_named_routes_are_described_in_text_alone() {
         "/proxy/{resource}",
         "/proxy/{resource}/{rest:.+}",
         "/unified/meta/{rest:.+}",
+        "/rollcall-link.d.ts",
+        "/rollcall-link.js",
         "/unified/{model}/{resource}",
         "/unified/{model}/{resource}/{integration}/meta/{method}",
         "/unified/{model}/{resource}/{method}",

@@ -10,6 +10,7 @@ DELETE /api-token/{id} Admin
 DELETE /environment-integration/{id} Admin
 DELETE /environment/{id} Admin
 DELETE /integrated-account/{id} WriteAccounts
+DELETE /link-token/{id} WriteLinks
 DELETE /proxy/{resource}/{id} WriteProxy OrAccount
 DELETE /unified/user-directory/groups/{id} WriteDirectory OrAccount
 DELETE /unified/user-directory/groups/{id}/members/{member_id} WriteDirectory OrAccount
@@ -80,6 +81,7 @@ POST /integrated-account/bulk-delete WriteAccounts
 POST /integrated-account/refresh-credentials WriteAccounts
 POST /integrated-account/token ReadAccounts
 POST /key/rewrap Admin
+POST /link-token WriteLinks
 POST /proxy/{resource} WriteProxy OrAccount
 POST /proxy/{resource}/{id} WriteProxy OrAccount
 POST /unified/user-directory/groups WriteDirectory OrAccount
@@ -153,6 +155,7 @@ fn the_document_names_the_same_rights() {
         ("ReadDirectory", Some("directory:read")),
         ("ReadProxy", Some("proxy:read")),
         ("WriteAccounts", Some("accounts:write")),
+        ("WriteLinks", Some("links:write")),
         ("WriteDirectory", Some("directory:write")),
         ("WriteProxy", Some("proxy:write")),
     ]);

@@ -8,6 +8,7 @@ mod export;
 mod idempotency;
 mod keys;
 mod oauth_apps;
+mod link;
 mod request_log;
 
 use std::{sync::Arc, time::Duration};

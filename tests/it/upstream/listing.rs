@@ -10,7 +10,7 @@ use std::{
 
 use http::{HeaderValue, Method, header};
 use rollcall::{
-    connector::{Get, PageStyle, Request, ResourceDef, Template, TestRequest, Transport},
+    connector::{Get, Meaning, PageStyle, Request, ResourceDef, Template, TestRequest, Transport},
     mapping::Path,
     model::AccountId,
     upstream::{Access, Context, Failure, HttpCall, ListAsk, Query},
@@ -312,8 +312,30 @@ async fn rest_is_tested_by_the_connectors_own_request() {
     for (path, expect, good) in [("/me", "id", true), ("/me", "roles[*]", true), ("/me", "email", false), ("/other", "id", false)]
     {
         let access = change(access(&server.base), |method| {
-            method.test = Some(TestRequest { request: Some(request(path)), expect: vec![Path::parse(expect).unwrap()] });
+            method.test =
+                Some(TestRequest { request: Some(request(path)), expect: vec![Path::parse(expect).unwrap()], visible: None });
         });
         assert_eq!(upstream_for(&server.base).test(&access).await.is_ok(), good, "{path} {expect}");
+    }
+}
+
+#[tokio::test]
+async fn a_credential_that_shows_nothing_is_refused_with_the_connectors_sentence() {
+    let sentence = "0 customers visible: grant Customer Access, then make a new key.";
+    for (answer, good) in
+        [(json!({"data": [{"id": 1}]}), true), (json!({"data": []}), false), (json!({"data": null}), false), (json!({}), false)]
+    {
+        let server = Server::start(move |_, _| reply(answer.clone()));
+        let access = change(access(&server.base), |method| {
+            let visible = Some((Path::parse("data[*]").unwrap(), sentence.to_owned()));
+            method.test = Some(TestRequest { request: Some(request("/customers")), expect: Vec::new(), visible });
+        });
+        match upstream_for(&server.base).test(&access).await {
+            Ok(_) => assert!(good),
+            Err(Failure::Answered { meaning: Meaning::Denied, message, .. }) => {
+                assert_eq!((good, message.as_deref()), (false, Some(sentence)));
+            }
+            Err(other) => panic!("{other}"),
+        }
     }
 }

@@ -12,7 +12,7 @@ use std::{
 use rollcall::{
     config::{GlobalArgs, Settings, StoreSetting},
     model::Secret,
-    vault::{AccountTokenKeys, DataKey, KeyRing, NewDataKey, SystemKeys, TokenText, Vault},
+    vault::{AccountTokenKeys, DataKey, KeyRing, LinkText, NewDataKey, SystemKeys, TokenText, Vault},
 };
 use serde_json::Value;
 
@@ -48,6 +48,7 @@ fn v_08_secret_types_cannot_be_printed_or_serialised() {
     assert_eq!(traits!(KeyRing), [false, false, true, false]);
     assert_eq!(traits!(Vault), [false, false, true, false]);
     assert_eq!(traits!(TokenText), [false, false, true, false]);
+    assert_eq!(traits!(LinkText), [false, false, true, false]);
     assert_eq!(traits!(Secret), [false, false, true, true]);
     assert_eq!(traits!(GlobalArgs), [false, false, false, true]);
     // Its Display leaves out user and password.

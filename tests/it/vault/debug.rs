@@ -2,7 +2,7 @@
 
 use rollcall::{
     model::Secret,
-    vault::{FileStamp, KeyRing, TokenText, Vault},
+    vault::{FileStamp, KeyRing, LinkText, TokenText, Vault},
 };
 
 #[test]
@@ -10,6 +10,7 @@ fn v_08_debug_shows_no_content() {
     assert_eq!(format!("{:?}", Secret::new("hunter2".into())), "Secret(…)");
     let (text, _) = TokenText::generate();
     assert_eq!(format!("{text:?}"), "TokenText(…)");
+    assert_eq!(format!("{:?}", LinkText::generate().0), "LinkText(…)");
 
     let folder = tempfile::TempDir::new().unwrap();
     let path = folder.path().join("k");

@@ -38,6 +38,8 @@ const REVIEWED: &[(&str, usize, &str)] = &[
         "the customer's answer key, into the cipher that opens the vendor's answers",
     ),
     ("src/http/routes/account_token.rs", 1, "the one answer that shows a new account token's text"),
+    ("src/http/routes/link_token.rs", 1, "the one answer that shows a new link token's text, and the address it stands in"),
+    ("src/http/routes/connect.rs", 1, "what binds a browser on its way to a vendor, into that browser's own cookie"),
     ("src/http/routes/api_token.rs", 1, "the one answer that shows a new token's text"),
     ("src/http/routes/environment.rs", 1, "the one answer that shows the text of a new environment's first token"),
     ("src/cli/serve.rs", 3, "tokens of the operator: into files of mode 0600 or once onto the terminal; and random text"),

@@ -3,7 +3,10 @@
 use std::{collections::HashSet, str::FromStr};
 
 use proptest::prelude::*;
-use rollcall::{model::TokenId, vault::TokenText};
+use rollcall::{
+    model::TokenId,
+    vault::{LinkText, TokenText},
+};
 
 #[test]
 fn g_07_a_token_has_its_form_and_reads_back() {
@@ -108,5 +111,19 @@ fn g_07_a_longer_text_of_the_same_numbers_is_no_token() {
     for at in [4, 27, 70] {
         let longer = format!("{}0{}", &FIXED[..at], &FIXED[at..]);
         assert!(TokenText::parse(&longer).is_none(), "{longer}");
+    }
+}
+
+#[test]
+fn r_13_a_link_tokens_text_reads_back_and_nothing_else_does() {
+    let (text, secret) = LinkText::generate();
+    let text = text.expose();
+    assert_eq!((&text[..4], text.len()), ("lnk_", 47));
+    assert_eq!(LinkText::parse(text).as_deref(), Some(&*secret));
+    assert_ne!(text, LinkText::generate().0.expose());
+    let (shorter, longer, other) = (&text[..46], format!("{text}0"), text.replacen("lnk_", "lnx_", 1));
+    let too_large = format!("lnk_{}", "z".repeat(43));
+    for wrong in ["", "lnk_", shorter, &longer, &other, &text[4..], &too_large, &text.replacen("lnk_", "lnk_é", 1), FIXED] {
+        assert!(LinkText::parse(wrong).is_none(), "{wrong}");
     }
 }

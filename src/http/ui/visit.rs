@@ -1,0 +1,184 @@
+//! A person's request for a page: its query, its cookies, its form, and whether the form is one of ours.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use actix_web::http::header::{CONTENT_TYPE, COOKIE, HOST, HeaderMap, ORIGIN};
+use url::form_urlencoded;
+
+use crate::{
+    error::{Code, Error, Result},
+    model::{LinkId, Slug},
+    service::link::View,
+};
+
+/// Longest value of the query that goes into the session.
+const LONGEST: usize = 64;
+/// Most connectors the page is narrowed to.
+const MOST: usize = 20;
+
+/// Names and values of a query or a form, in order.
+pub struct Pairs(Vec<(String, String)>);
+
+impl Pairs {
+    /// Reads them, whatever they are.
+    pub fn read(text: &[u8]) -> Self {
+        Self(form_urlencoded::parse(text).into_owned().collect())
+    }
+
+    /// The first value of this name.
+    pub fn one(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(given, _)| given == name).map(|(_, value)| value.as_str())
+    }
+
+    /// All of them.
+    pub fn into_inner(self) -> Vec<(String, String)> {
+        self.0
+    }
+
+    /// How the page is asked for, by the names that Truto's link SDK uses.
+    pub fn view(&self) -> View {
+        let short = |name: &str| self.one(name).filter(|value| !value.is_empty() && value.len() <= LONGEST).map(str::to_owned);
+        let is = |name: &str| self.one(name) == Some("true");
+        let integrations = self.one("integrations").unwrap_or_default().split(',').map(str::trim);
+        let integrations = integrations.filter(|name| !name.is_empty() && name.len() <= LONGEST).take(MOST);
+        View {
+            frame: is("iframe"),
+            integration: short("integration"),
+            integrations: integrations.map(str::to_owned).collect(),
+            auth_format: short("auth_format"),
+            no_back: is("no_back"),
+        }
+    }
+
+    /// The fields of a link method that stand in it, by name.
+    pub fn fields(&self) -> BTreeMap<String, String> {
+        let field = |(name, value): &(String, String)| Some((name.strip_prefix("f.")?.to_owned(), value.clone()));
+        self.0.iter().filter_map(field).collect()
+    }
+}
+
+/// A cookie of ours. Over https, and in a frame, its name keeps others from setting it; http has no such names everywhere.
+pub struct Cookie {
+    name: String,
+    frame: bool,
+    secure: bool,
+}
+
+impl Cookie {
+    /// The session of a link's page.
+    pub fn of_link(link: LinkId, origin: &str, frame: bool) -> Self {
+        Self::named(&format!("rollcall-link-{link}"), origin, frame)
+    }
+
+    /// What binds a browser that is on its way to a vendor.
+    pub fn of_vendor(connector: &Slug, origin: &str) -> Self {
+        Self::named(&format!("rollcall-authorize-{connector}"), origin, false)
+    }
+
+    fn named(name: &str, origin: &str, frame: bool) -> Self {
+        let secure = frame || origin.starts_with("https://");
+        let name = if secure { format!("__Host-{name}") } else { name.to_owned() };
+        Self { name, frame, secure }
+    }
+
+    /// Its value in a request.
+    pub fn value<'r>(&self, headers: &'r HeaderMap) -> Option<&'r str> {
+        let all = headers.get_all(COOKIE).filter_map(|value| value.to_str().ok()).flat_map(|text| text.split(';'));
+        all.filter_map(|pair| pair.trim().split_once('=')).find(|(name, _)| *name == self.name).map(|(_, value)| value)
+    }
+
+    /// The header that sets it for so long, or takes it away.
+    pub fn set(&self, value: &str, life: Duration) -> String {
+        let site = match (self.frame, self.secure) {
+            (true, _) => "; SameSite=None; Secure; Partitioned",
+            (false, true) => "; SameSite=Lax; Secure",
+            (false, false) => "; SameSite=Lax",
+        };
+        format!("{}={value}; Path=/; Max-Age={}; HttpOnly{site}", self.name, life.as_secs())
+    }
+}
+
+/// Refuses a form that another site sent. A page without referrer sends its own forms with the origin `null`; browsers then
+/// say in a header of their own where a form is from.
+pub fn check_origin(headers: &HeaderMap, public_origin: Option<&str>) -> Result<()> {
+    let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
+    let from_here = text("sec-fetch-site").is_none_or(|site| site == "same-origin");
+    let ours = match (text(ORIGIN.as_str()), public_origin) {
+        (None | Some("null"), _) => true,
+        (Some(origin), Some(public)) => origin == public,
+        (Some(origin), None) => origin.split_once("://").map(|(_, authority)| authority) == text(HOST.as_str()),
+    };
+    match from_here && ours {
+        true => Ok(()),
+        false => Err(Error::new(Code::InvalidHeader, "This form was not sent by a page of this gateway.").status(403)),
+    }
+}
+
+/// Refuses a body that is no form.
+pub fn check_form(headers: &HeaderMap) -> Result<()> {
+    let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    match kind.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
+        true => Ok(()),
+        false => Err(Error::new(Code::InvalidHeader, "The page's form is sent as `application/x-www-form-urlencoded`.")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::http::header::{HeaderName, HeaderValue};
+
+    use super::*;
+
+    fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for (name, value) in pairs {
+            map.append(HeaderName::try_from(*name).unwrap(), HeaderValue::from_str(value).unwrap());
+        }
+        map
+    }
+
+    #[test]
+    fn only_our_own_forms_are_taken() {
+        let public = Some("https://rollcall.example.com");
+        for (sent, named, taken) in [
+            (&[("sec-fetch-site", "same-origin"), ("origin", "null")][..], public, true),
+            (&[("origin", "https://rollcall.example.com")], public, true),
+            (&[], public, true),
+            (&[("origin", "https://evil.example")], public, false),
+            (&[("origin", "https://rollcall.example.com.evil.example")], public, false),
+            (&[("sec-fetch-site", "cross-site"), ("origin", "null")], public, false),
+            (&[("sec-fetch-site", "same-site")], public, false),
+            (&[("sec-fetch-site", "none")], public, false),
+            (&[("origin", "http://127.0.0.1:8080"), ("host", "127.0.0.1:8080")], None, true),
+            (&[("origin", "http://evil.example"), ("host", "127.0.0.1:8080")], None, false),
+        ] {
+            assert_eq!(check_origin(&headers(sent), named).is_ok(), taken, "{sent:?} {named:?}");
+        }
+    }
+
+    #[test]
+    fn cookies_have_their_flags() {
+        let link = LinkId::generate();
+        let life = Duration::from_secs(60);
+        let safe = Cookie::of_link(link, "https://a.example", false).set("v", life);
+        assert_eq!(safe, format!("__Host-rollcall-link-{link}=v; Path=/; Max-Age=60; HttpOnly; SameSite=Lax; Secure"));
+        let framed = Cookie::of_link(link, "http://localhost:5173", true).set("v", life);
+        assert!(framed.starts_with("__Host-") && framed.ends_with("HttpOnly; SameSite=None; Secure; Partitioned"), "{framed}");
+        let cookie = Cookie::of_link(link, "http://127.0.0.1:8080", false);
+        let sent = headers(&[("cookie", &format!("a=b; rollcall-link-{link}=mine; c=d"))]);
+        assert_eq!(cookie.value(&sent), Some("mine"));
+        assert_eq!(Cookie::of_link(LinkId::generate(), "http://127.0.0.1:8080", false).value(&sent), None);
+    }
+
+    #[test]
+    fn a_view_is_read_by_trutos_names() {
+        let pairs = Pairs::read(
+            b"integration=scim&integrations=a,%20b,,c&no_back=true&auth_format=api_key&skip_rapid_form=true&iframe=true",
+        );
+        let view = pairs.view();
+        assert_eq!((view.integration.as_deref(), view.auth_format.as_deref()), (Some("scim"), Some("api_key")));
+        assert_eq!((view.integrations, view.frame, view.no_back), (vec!["a".to_owned(), "b".into(), "c".into()], true, true));
+        assert_eq!(Pairs::read(b"iframe=1&integration=").view(), View::default());
+    }
+}

@@ -1,0 +1,227 @@
+//! One try to link by a link token. However many there are, one account comes of it: its id is chosen before the first try, a
+//! try runs under a lock with a fence, and its end is a compare-and-set.
+
+use std::{collections::BTreeMap, pin::pin, time::Duration};
+
+use futures_util::future::{Either, select};
+use serde_json::{Map, Value};
+
+use super::{Link, LinkState, Links, Session, invalid, terms::Bound};
+use crate::{
+    connector::{Connector, FieldProblem, LinkMethod},
+    error::{Code, Error, Result},
+    model::{Account, AccountId, LinkId, Slug, Warning},
+    service::{
+        NewAccount,
+        accounts::{cut_short, field_text},
+        authorize::{AuthorizeAsk, Begun, Finished},
+    },
+    store::{Hold, StoreError},
+};
+
+/// How long a link is taken after the node that tried it was lost.
+const LEASE: Duration = Duration::from_secs(15);
+/// How often a running try says that it still runs.
+const RENEWAL: Duration = Duration::from_secs(5);
+
+/// What the customer filled in. May hold secrets, therefore no `Debug`.
+pub struct Filled {
+    /// The connector.
+    pub integration: String,
+    /// The way to link.
+    pub method: String,
+    /// The fields, as they were typed.
+    pub fields: BTreeMap<String, String>,
+}
+
+/// How a try ended, when nothing failed.
+pub enum Attempt {
+    /// The account is linked, and the link used up.
+    Linked(Box<Account>, Vec<Warning>),
+    /// Fields are not as they must be; nothing was sent.
+    Fields(Vec<FieldProblem>),
+    /// The rest happens on the vendor's own pages.
+    Elsewhere(Begun),
+}
+
+/// A browser that came back from a vendor.
+pub struct Returned {
+    /// The link it went with.
+    pub link: Link,
+    /// The account, or why there is none.
+    pub outcome: Result<(Account, Vec<Warning>)>,
+}
+
+impl Links {
+    /// Tries to link what was filled in, to the end even if the browser goes away.
+    pub async fn submit(&self, session: Session, filled: Filled) -> Result<Attempt> {
+        let this = self.clone();
+        let ended = self.tasks.finish(async move { this.attempt(&session, filled).await }).await;
+        ended.unwrap_or_else(|| Err(cut_short()))
+    }
+
+    async fn attempt(&self, session: &Session, filled: Filled) -> Result<Attempt> {
+        let Some(hold) = self.records.hold(session.link, LEASE).await? else { return Err(in_use()) };
+        let ended = self.attempt_under(&hold, session, filled).await;
+        // A lock that cannot be given back ends by itself.
+        let _ = self.records.release(&hold).await;
+        ended
+    }
+
+    async fn attempt_under(&self, hold: &Hold, session: &Session, filled: Filled) -> Result<Attempt> {
+        let (link, version) = self.bind(hold, session).await?;
+        let connector = self.allowed(&link, &filled.integration)?;
+        let Some(method) = connector.method(&filled.method).cloned() else { return Err(no_such_way(&connector)) };
+        let before = self.relinked(&link).await?;
+        let given = given(&link, &method, filled.fields)?;
+        if let Err(problems) = method.resolve(&given, &|url| self.accounts.guard.names(url)) {
+            return Ok(Attempt::Fields(problems));
+        }
+        let new = new_account(&link, before, &connector, &method, given)?;
+        if method.needs_browser() {
+            let (environment, scopes) = (link.environment, link.scopes.clone());
+            let ask = AuthorizeAsk { environment, link: link.id.to_string(), new, scopes };
+            return Ok(Attempt::Elsewhere(self.authorizations.begin(ask).await?));
+        }
+        let import = self.accounts.import(link.environment, new);
+        let (account, warnings) = self.keep_holding(hold, import).await?;
+        self.settle((link, version), Some(hold), &account).await?;
+        Ok(Attempt::Linked(Box::new(account), warnings))
+    }
+
+    /// Takes the link for this session; it stays with it, whatever comes of the try.
+    async fn bind(&self, hold: &Hold, session: &Session) -> Result<(Link, u64)> {
+        let (mut link, version) = self.load(session.link).await?.ok_or_else(invalid)?;
+        self.check(&link, Some(session))?;
+        if matches!(link.state, LinkState::Bound(_)) {
+            return Ok((link, version));
+        }
+        let account = link.relinks.unwrap_or_else(AccountId::generate);
+        link.state = LinkState::Bound(Bound { session: session.id, account, frame: session.view.frame });
+        let kept = (self.seal(&link)?, version);
+        let version = self.records.update(link.id, kept, self.remaining(&link), Some(hold)).await.map_err(overtaken)?;
+        Ok((link, version))
+    }
+
+    fn allowed(&self, link: &Link, name: &str) -> Result<std::sync::Arc<Connector>> {
+        let found = self.connector(name).filter(|connector| link.allows(&connector.slug));
+        found.ok_or_else(|| Error::new(Code::InvalidBody, "This product cannot be connected by this link.").field("integration"))
+    }
+
+    async fn keep_holding<T>(&self, hold: &Hold, work: impl Future<Output = T>) -> T {
+        let renewals = async {
+            loop {
+                tokio::time::sleep(RENEWAL).await;
+                // A lease that ended is found out when the link is settled.
+                let _ = self.records.renew(hold, LEASE).await;
+            }
+        };
+        match select(pin!(work), pin!(renewals)).await {
+            Either::Left((outcome, _)) => outcome,
+            Either::Right(((), work)) => work.await,
+        }
+    }
+
+    /// Uses the link up.
+    async fn settle(&self, (mut link, version): (Link, u64), hold: Option<&Hold>, account: &Account) -> Result<Link> {
+        let Some(by) = link.bound().cloned() else { return Err(invalid()) };
+        link.state = LinkState::Used { by, integration: account.connector.clone() };
+        let kept = (self.seal(&link)?, version);
+        match self.records.end(link.id, kept, self.remaining(&link), hold).await {
+            Err(StoreError::Conflict(_) | StoreError::Fenced) => self.after_conflict(link.id, account).await,
+            done => Ok(done.map(|()| link)?),
+        }
+    }
+
+    /// Somebody was faster: another try with the same account, whose word counts, or the caller who took the link back. Then a
+    /// new account goes again.
+    async fn after_conflict(&self, id: LinkId, account: &Account) -> Result<Link> {
+        let found = self.load(id).await?;
+        if let Some((link, _)) = found
+            && matches!(link.state, LinkState::Cancelled)
+            && link.relinks.is_none()
+        {
+            self.accounts.delete(link.environment, &account.id.to_string()).await?;
+        }
+        Err(invalid())
+    }
+
+    /// Takes a browser back from a vendor's pages.
+    pub async fn finish(&self, connector: &str, query: Vec<(String, String)>, binding: Option<&str>) -> Result<Returned> {
+        let Finished { link, outcome } = self.authorizations.finish(connector, query, binding).await?;
+        let id: LinkId = link.parse().map_err(|_| invalid())?;
+        let (link, version) = self.load(id).await?.ok_or_else(invalid)?;
+        match outcome {
+            Err(error) => Ok(Returned { link, outcome: Err(error) }),
+            Ok((account, warnings)) if link.is_live(self.clock.now()) => {
+                let link = self.settle((link, version), None, &account).await?;
+                Ok(Returned { link, outcome: Ok((account, warnings)) })
+            }
+            Ok((account, _)) => {
+                self.after_conflict(id, &account).await?;
+                Err(invalid())
+            }
+        }
+    }
+}
+
+/// The method's fields: what was filled in, and what the link says over it.
+fn given(link: &Link, method: &LinkMethod, mut fields: BTreeMap<String, String>) -> Result<BTreeMap<String, String>> {
+    fields.retain(|name, value| method.field(name).is_some() && !value.trim().is_empty());
+    for (name, value) in link.context.iter().filter(|(name, _)| method.field(name).is_some()) {
+        match field_text(name, value.clone())? {
+            Some(text) => fields.insert(name.clone(), text),
+            None => fields.remove(name),
+        };
+    }
+    Ok(fields)
+}
+
+/// The account to be; one that is linked anew keeps id, label and, where it shall, context.
+fn new_account(
+    link: &Link,
+    before: Option<Account>,
+    connector: &Connector,
+    method: &LinkMethod,
+    given: BTreeMap<String, String>,
+) -> Result<NewAccount> {
+    let by = link.bound().ok_or_else(invalid)?;
+    let (tenant_id, is_sandbox, kept) = match before {
+        Some(account) => (account.tenant_id, account.is_sandbox, if link.keeps_context { account.context } else { Map::new() }),
+        None => (link.tenant_id.clone(), false, Map::new()),
+    };
+    let labels = kept.into_iter().filter(|(name, _)| method.field(name).is_none());
+    let mut context: Map<String, Value> = labels.collect();
+    context.extend(link.context.iter().map(|(name, value)| (name.clone(), value.clone())));
+    context.extend(given.into_iter().map(|(name, text)| (name, Value::String(text))));
+    Ok(NewAccount {
+        tenant_id,
+        integration: Slug::to_string(&connector.slug),
+        authentication_method: method.name.clone(),
+        context,
+        is_sandbox,
+        id: Some(by.account),
+        must_be_new: false,
+        grant: None,
+    })
+}
+
+fn no_such_way(connector: &Connector) -> Error {
+    let known: Vec<&str> = connector.methods.iter().map(|method| method.name.as_str()).collect();
+    let detail = format!("This is not a way to connect {}. There are: {}.", connector.file.title, known.join(", "));
+    Error::new(Code::InvalidBody, detail).field("method")
+}
+
+fn in_use() -> Error {
+    Error::new(
+        Code::Conflict,
+        "This link is being used at this moment. Wait until that is done, then look whether it is connected.",
+    )
+}
+
+fn overtaken(error: StoreError) -> Error {
+    match error {
+        StoreError::Conflict(_) | StoreError::Fenced => in_use().because(error),
+        error => error.into(),
+    }
+}

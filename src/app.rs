@@ -3,6 +3,7 @@
 use std::{
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
@@ -13,8 +14,8 @@ use crate::{
     connector::{Catalog, Overlay, Problem},
     model::{Clock, EnvironmentId, Scope, Scopes, Secret, Tasks},
     service::{
-        Accounts, Administrator, Directory, Idempotency, NewToken, Opened, Passthrough, PlatformCursors, Rates, RequestLog,
-        Services, Snapshots, Tokens,
+        Accounts, Administrator, Care, Directory, Events, Idempotency, NewToken, Opened, Passthrough, PlatformCursors, Rates,
+        RequestLog, Services, Snapshots, Tokens,
     },
     store::{
         Store, StoreError,
@@ -103,7 +104,18 @@ impl Core {
         let log = Arc::new(RequestLog::new(repo::Log::new(store.clone()), keys.clone(), clock.clone(), environment));
         let rates = Rates::new(store.clone(), settings.token_limit, settings.account_limit);
         let vault = Arc::new(Vault::new(ring.clone()));
-        let services = services(store, catalog, vault, guard.clone(), keys, clock, tasks.clone(), tokens, (log, rates));
+        let services = services(
+            store,
+            catalog,
+            vault,
+            guard.clone(),
+            keys,
+            clock,
+            tasks.clone(),
+            tokens,
+            (log, rates),
+            (installation, settings.probe_every),
+        );
         Ok(Core {
             services: Arc::new(services),
             guard,
@@ -199,18 +211,21 @@ fn services(
     tasks: Tasks,
     tokens: Tokens,
     (log, rates): (Arc<RequestLog>, Rates),
+    (installation, probe_every): (repo::Installation, Option<Duration>),
 ) -> Services {
     let upstream = Arc::new(Upstream::new(guard.clone(), store.clone()));
     let records = repo::Accounts::new(store.clone());
     let accounts =
         Accounts::new(records, catalog.clone(), vault, upstream.clone(), guard, clock.clone(), Opened::new(tasks.clone()));
+    let events = Arc::new(Events::new(repo::Events::new(store.clone()), clock.clone()));
+    let care = Arc::new(Care::new(accounts.clone(), events.clone(), installation, clock.clone(), probe_every));
     let snapshots = Snapshots::new(repo::Snapshots::new(store.clone()));
     let blobs = repo::Blobs::new(store.clone());
     let cursors = PlatformCursors::new(keys.clone());
     let directory = Directory::new(accounts.clone(), upstream.clone(), snapshots, blobs, keys.clone(), clock);
     let idempotency = Idempotency::new(repo::Idempotency::new(store.clone()), keys, tasks.clone());
     let passthrough = Passthrough { accounts: accounts.clone(), upstream, tasks };
-    Services { tokens, accounts, directory, passthrough, rates, idempotency, log, cursors, catalog, store }
+    Services { tokens, accounts, events, care, directory, passthrough, rates, idempotency, log, cursors, catalog, store }
 }
 
 fn guard(settings: &Settings, own: &[String]) -> Result<Guard, StartError> {

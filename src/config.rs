@@ -9,6 +9,7 @@ use std::{
     fmt,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use tracing_subscriber::EnvFilter;
@@ -142,6 +143,8 @@ pub struct Settings {
     pub token_limit: Option<Rate>,
     /// What may be asked of each account.
     pub account_limit: Option<Rate>,
+    /// How often each account is looked at without a caller; not at all when there is none.
+    pub probe_every: Option<Duration>,
     /// The log filter.
     pub log: String,
     /// The log form.
@@ -183,6 +186,7 @@ impl Settings {
             max_in_flight: layers.checked("max_in_flight", bounds::in_flight).unwrap_or(bounds::IN_FLIGHT),
             token_limit: layers.checked("token_limit", bounds::rate),
             account_limit: layers.checked("account_limit", bounds::rate),
+            probe_every: layers.checked("probe_every", bounds::probe_every).unwrap_or(Some(bounds::PROBE_EVERY)),
             log: layers.checked("log", log_filter).unwrap_or_else(|| DEFAULT_LOG.to_owned()),
             log_format: layers.checked("log_format", log_format).unwrap_or(LogFormat::Json),
             warnings: Vec::new(),

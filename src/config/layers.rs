@@ -31,7 +31,7 @@ const fn list(name: &'static str, variable: &'static str) -> Key {
 }
 
 /// Every setting of the gateway.
-const SETTINGS: [Key; 17] = [
+const SETTINGS: [Key; 18] = [
     secret("store", "ROLLCALL_STORE"),
     secret("admin_token", "ROLLCALL_ADMIN_TOKEN"),
     key("keys_file", "ROLLCALL_KEYS_FILE"),
@@ -47,6 +47,7 @@ const SETTINGS: [Key; 17] = [
     key("max_in_flight", "ROLLCALL_MAX_IN_FLIGHT"),
     key("token_limit", "ROLLCALL_TOKEN_LIMIT"),
     key("account_limit", "ROLLCALL_ACCOUNT_LIMIT"),
+    key("probe_every", "ROLLCALL_PROBE_EVERY"),
     key("log", "ROLLCALL_LOG"),
     key("log_format", "ROLLCALL_LOG_FORMAT"),
 ];

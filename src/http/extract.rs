@@ -56,6 +56,8 @@ rights! {
     ReadAccounts = Scope::AccountsRead;
     /// `accounts:write`.
     WriteAccounts = Scope::AccountsWrite;
+    /// `events:read`.
+    ReadEvents = Scope::EventsRead;
     /// `admin`.
     Admin = Scope::Admin;
 }

@@ -18,6 +18,7 @@ pub mod query;
 pub mod relay;
 pub mod routes;
 pub mod schema;
+pub mod schema_state;
 pub mod schema_write;
 pub mod server;
 pub mod state;

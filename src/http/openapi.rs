@@ -78,6 +78,7 @@ const TAGS: &[(&str, &str)] = &[
     ),
     ("proxy", "A vendor's own named resources."),
     ("accounts", "Customers' accounts at vendors: linked, listed, changed, deleted."),
+    ("events", "What happened to linked accounts in the last 30 days."),
     ("integrations", "Connectors, and what each offers."),
     ("batch", "Several calls in one request."),
     ("log", "Every request of the last 14 days, for the question why a call failed."),
@@ -121,6 +122,9 @@ const AT_VENDOR: &[(u16, &str)] = &[
     (502, "The vendor did not answer, or not in a way that can be used."),
     (504, "The vendor did not answer in time."),
 ];
+
+/// Routes without a body that ask a vendor.
+const ASKING: [&str; 2] = ["/test", "/status-refresh"];
 
 const WRITING_AT_VENDOR: &[(u16, &str)] = &[
     (409, "A call with this idempotency key is still running, or the record changed at the vendor at the same time."),
@@ -270,6 +274,9 @@ fn complete_operation(path: &str, is_write: bool, operation: &mut Operation) {
     }
     if path.contains("{") {
         problems.extend(NAMED);
+    }
+    if operation.request_body.is_none() && ASKING.iter().any(|end| path.ends_with(end)) {
+        problems.extend(AT_VENDOR.iter().filter(|(status, _)| *status >= 500));
     }
     if operation.request_body.is_some() {
         problems.extend(WITH_BODY.iter().chain(AT_VENDOR.iter().filter(|(status, _)| *status >= 500)));

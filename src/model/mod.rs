@@ -3,6 +3,7 @@
 mod account;
 mod clock;
 mod directory;
+mod event;
 mod ids;
 mod page;
 mod rate;
@@ -11,14 +12,15 @@ mod tasks;
 mod token;
 mod trace;
 
-pub use account::{Account, AccountStatus, Forbidden};
+pub use account::{Account, AccountStatus, ExpiryNotice, Forbidden};
 pub use clock::{Clock, SystemClock};
 pub use directory::{
     Activity, ActivityContext, Actor, ActorType, ActorUser, DirectoryLicense, Email, Field, Group, GroupStatus, GroupType, Kind,
     License, LicenseStatus, LicensedProduct, Me, Member, MemberType, NamedRef, Organization, Phone, ProductStatus, Resource,
     Role, RoleAssignment, RoleGroupType, Shape, Shaped, User, UserGroup, UserRole, UserStatus, Workspace, WorkspaceStatus,
 };
-pub use ids::{AccountId, EnvironmentId, Slug, TokenId, environment_integration_id, integration_id};
+pub use event::{Event, EventKind};
+pub use ids::{AccountId, EnvironmentId, EventId, Slug, TokenId, environment_integration_id, integration_id};
 pub use page::{FilterReport, Warning};
 pub use rate::{Allowance, Rate, VendorLimit};
 pub use secret::Secret;

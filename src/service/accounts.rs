@@ -12,8 +12,9 @@ use serde_json::{Map, Value};
 
 use super::{
     context::check_labels,
-    credential::{build_access, field_problems, open_fields, seal_fields, unreadable},
+    credential::{build_access, field_problems, known_expiry, open_fields, seal_fields, unreadable},
     open::Opened,
+    state::transition,
 };
 use crate::{
     connector::{Catalog, Connector, FieldKind, LinkMethod},
@@ -52,6 +53,10 @@ pub struct ChangeAccount {
     pub tenant_id: Option<String>,
     /// Fields and context, merged at the top level; `null` removes.
     pub context: Option<Map<String, Value>>,
+    /// Whether calls go through.
+    pub is_enabled: Option<bool>,
+    /// When the credential ends; none forgets it.
+    pub expires_at: Option<Option<Timestamp>>,
 }
 
 /// Filters of the account list.
@@ -96,11 +101,12 @@ pub struct Accounts {
 }
 
 /// A credential that was verified and is ready to be stored.
-struct Verified {
-    account: Account,
+pub(super) struct Verified {
+    pub(super) account: Account,
+    pub(super) access: Arc<Access>,
     wrapped_key: Vec<u8>,
     token: Option<Bytes>,
-    warnings: Vec<Warning>,
+    pub(super) warnings: Vec<Warning>,
 }
 
 /// What an account is called by its owner: changed without a look at the credential.
@@ -108,6 +114,8 @@ struct Labels {
     tenant_id: Option<String>,
     /// Merged at the top level; null removes.
     context: Map<String, Value>,
+    is_enabled: Option<bool>,
+    expires_at: Option<Option<Timestamp>>,
 }
 
 impl Accounts {
@@ -152,15 +160,20 @@ impl Accounts {
             context,
             facts: Map::new(),
             is_sandbox: new.is_sandbox,
+            is_enabled: kept.as_ref().is_none_or(|(kept, _)| kept.is_enabled),
+            data_version: kept.as_ref().map_or(0, |(kept, _)| kept.data_version),
             created_at: kept.as_ref().map_or(now, |(kept, _)| kept.created_at),
             updated_at: now,
+            ..Account::draft(environment, connector.slug.clone(), method.name.clone(), now)
         };
         let verified = self.verify(account, connector, method, &fields).await?;
-        let Verified { account, wrapped_key, token, warnings } = verified;
+        let Verified { account, wrapped_key, token, warnings, .. } = verified;
+        let events = transition(kept.as_ref().map(|(kept, version)| (kept, *version)), Some(&account), self.clock.now());
         match kept {
-            Some((_, version)) => self.records.replace_credential(&account, &wrapped_key, token, version).await?,
-            None => self.records.create(&account, &wrapped_key, token).await?,
+            Some((_, version)) => self.records.replace_credential(&account, &wrapped_key, token, version, &events).await?,
+            None => self.records.create(&account, &wrapped_key, token, &events).await?,
         };
+        self.announce(&events);
         self.opened.forget(environment, account.id).await;
         Ok((account, warnings))
     }
@@ -198,12 +211,18 @@ impl Accounts {
         let (account, version) = self.find(environment, id).await?;
         let connector = self.connector_of(&account)?;
         let method = find_method(&connector, &account.method)?;
-        let (labels, fields) = split_change(&method, change)?;
+        let (labels, fields) = split_change(&method, change, self.clock.now())?;
         if fields.is_empty() {
             return Ok((self.relabel(account, version, &labels).await?, Vec::new()));
         }
+        let is_secret = |name: &String| method.field(name).is_some_and(|field| field.kind == FieldKind::Secret);
+        let has_new_secret = fields.keys().any(is_secret);
         let fields = self.merge_fields(&account, &method, fields).await?;
         let mut next = labels.lay_over(account.clone(), self.clock.now())?;
+        if has_new_secret {
+            // The end of the old one says nothing of the new one's.
+            next.expires_at = labels.expires_at.flatten();
+        }
         next.generation += 1;
         next.status = AccountStatus::Active;
         next.last_error = None;
@@ -217,11 +236,13 @@ impl Accounts {
     async fn relabel(&self, before: Account, mut version: u64, labels: &Labels) -> Result<Account> {
         let mut now = before.clone();
         for _ in 0..TRIES {
-            let account = labels.lay_over(now, self.clock.now())?;
-            match self.records.update(&account, version).await {
+            let account = labels.lay_over(now.clone(), self.clock.now())?;
+            let events = transition(Some((&now, version)), Some(&account), account.updated_at);
+            match self.records.update(&account, version, &events).await {
                 Err(StoreError::Conflict(why)) => (now, version) = self.newer(&before, version, why).await?,
                 done => {
                     done?;
+                    self.announce(&events);
                     self.opened.forget(account.environment, account.id).await;
                     return Ok(account);
                 }
@@ -233,11 +254,17 @@ impl Accounts {
     /// Stores a new credential over the old one. What calls and background tests note about the old one's state meanwhile is
     /// no conflict: it ends with it.
     async fn replace(&self, before: &Account, mut version: u64, verified: &Verified) -> Result<()> {
+        let Verified { account, wrapped_key, token, .. } = verified;
+        let mut now = before.clone();
         for _ in 0..TRIES {
-            let Verified { account, wrapped_key, token, .. } = verified;
-            match self.records.replace_credential(account, wrapped_key, token.clone(), version).await {
-                Err(StoreError::Conflict(why)) => (_, version) = self.newer(before, version, why).await?,
-                done => return Ok(done.map(|_| ())?),
+            let events = transition(Some((&now, version)), Some(account), account.updated_at);
+            match self.records.replace_credential(account, wrapped_key, token.clone(), version, &events).await {
+                Err(StoreError::Conflict(why)) => (now, version) = self.newer(before, version, why).await?,
+                done => {
+                    done?;
+                    self.announce(&events);
+                    return Ok(());
+                }
             }
         }
         Err(busy())
@@ -253,10 +280,18 @@ impl Accounts {
 
     /// Destroys the data key, then everything else of the account.
     pub async fn delete(&self, environment: EnvironmentId, id: &str) -> Result<()> {
-        let (account, _) = self.find(environment, id).await?;
-        self.records.delete(account.id, environment).await?;
-        self.opened.forget(environment, account.id).await;
-        Ok(())
+        for _ in 0..TRIES {
+            let (account, version) = self.find(environment, id).await?;
+            let events = transition(Some((&account, version)), None, self.clock.now());
+            match self.records.delete(account.id, environment, Some(version), &events).await {
+                Err(StoreError::Conflict(_)) => {}
+                done => {
+                    self.opened.forget(environment, account.id).await;
+                    return Ok(done.map(|_| ())?);
+                }
+            }
+        }
+        Err(busy())
     }
 
     /// The account and its version, if it stands behind this wall.
@@ -296,7 +331,7 @@ impl Accounts {
     }
 
     /// Resolves the fields, asks the vendor, seals the secrets.
-    async fn verify(
+    pub(super) async fn verify(
         &self,
         mut account: Account,
         connector: Arc<Connector>,
@@ -309,15 +344,19 @@ impl Accounts {
         }
         account.fields = resolved.fields.clone();
         account.origins = resolved.origins.clone();
+        account.expires_at = account.expires_at.or_else(|| known_expiry(&resolved, self.clock.now()));
         let (key, wrapped_key) = self.vault.new_data_key(account.environment, account.id);
         account.sealed = seal_fields(&account, &key, &resolved);
         let access = build_access(&account, connector, method, resolved)?;
         let (access, token) = self.first_token(&account, &key, access).await?;
-        let upstream = Arc::clone(&self.upstream);
-        let tested = self.opened.tasks.finish(async move { upstream.test(&access).await }).await.ok_or_else(cut_short)?;
+        let (upstream, access) = (Arc::clone(&self.upstream), Arc::new(access));
+        let asked = Arc::clone(&access);
+        let tested = self.opened.tasks.finish(async move { upstream.test(&asked).await }).await.ok_or_else(cut_short)?;
         let Tested { facts, warnings } = tested.map_err(refused)?;
         account.facts = facts;
-        Ok(Verified { account, wrapped_key, token, warnings })
+        account.checked_at = Some(self.clock.now());
+        account.data_version += 1;
+        Ok(Verified { account, access, wrapped_key, token, warnings })
     }
 
     /// The stored fields with the changed ones laid over; all secrets must come along when the destination changes.
@@ -380,15 +419,19 @@ impl Labels {
             }
         }
         check_context(&account.context)?;
+        account.is_enabled = self.is_enabled.unwrap_or(account.is_enabled);
+        account.expires_at = self.expires_at.unwrap_or(account.expires_at);
         account.updated_at = now;
         Ok(account)
     }
 }
 
+/// State is what calls and looks note; its owner's own words and switches are not.
 fn is_same_but_for_state(before: &Account, now: &Account) -> bool {
-    let Account { status, updated_at, .. } = *before;
-    let (last_error, last_forbidden) = (before.last_error.clone(), before.last_forbidden.clone());
-    Account { status, updated_at, last_error, last_forbidden, ..now.clone() } == *before
+    let Account { status, updated_at, checked_at, data_version, expiry_notice, .. } = *before;
+    let (last_error, last_forbidden, facts) = (before.last_error.clone(), before.last_forbidden.clone(), before.facts.clone());
+    let state = Account { status, updated_at, checked_at, data_version, expiry_notice, ..now.clone() };
+    Account { last_error, last_forbidden, facts, ..state } == *before
 }
 
 impl ListAccounts {
@@ -405,7 +448,7 @@ fn first_generation(now: Timestamp) -> u64 {
     now.as_millisecond().unsigned_abs()
 }
 
-fn find_method(connector: &Connector, name: &str) -> Result<Arc<LinkMethod>> {
+pub(super) fn find_method(connector: &Connector, name: &str) -> Result<Arc<LinkMethod>> {
     connector.method(name).cloned().ok_or_else(|| {
         let known: Vec<&str> = connector.methods.iter().map(|m| m.name.as_str()).collect();
         let detail = format!("`{}` is not a way to link {}. There are: {}.", shorten(name), connector.slug, known.join(", "));
@@ -413,7 +456,10 @@ fn find_method(connector: &Connector, name: &str) -> Result<Arc<LinkMethod>> {
     })
 }
 
-fn split_context(method: &LinkMethod, context: Map<String, Value>) -> Result<(BTreeMap<String, String>, Map<String, Value>)> {
+pub(super) fn split_context(
+    method: &LinkMethod,
+    context: Map<String, Value>,
+) -> Result<(BTreeMap<String, String>, Map<String, Value>)> {
     check_labels(method, &context).map_err(field_problems)?;
     let mut fields = BTreeMap::new();
     let mut free = Map::new();
@@ -428,14 +474,23 @@ fn split_context(method: &LinkMethod, context: Map<String, Value>) -> Result<(BT
 }
 
 /// The labels, and the link method's fields; a field that is null is to be removed.
-fn split_change(method: &LinkMethod, change: ChangeAccount) -> Result<(Labels, BTreeMap<String, Option<String>>)> {
+fn split_change(
+    method: &LinkMethod,
+    change: ChangeAccount,
+    now: Timestamp,
+) -> Result<(Labels, BTreeMap<String, Option<String>>)> {
+    if change.expires_at.flatten().is_some_and(|end| end <= now) {
+        let detail = "`expires_at` lies in the past: it is the time to come at which the credential ends, or null.";
+        return Err(Error::new(Code::InvalidBody, detail).field("expires_at"));
+    }
     change.tenant_id.as_deref().map_or(Ok(()), check_tenant)?;
     let context = change.context.unwrap_or_default();
     check_labels(method, &context).map_err(field_problems)?;
     let (fields, context): (Map<_, _>, Map<_, _>) = context.into_iter().partition(|(name, _)| method.field(name).is_some());
     let text = |(name, value): (String, Value)| Ok((name.clone(), field_text(&name, value)?));
     let fields = fields.into_iter().map(text).collect::<Result<_>>()?;
-    Ok((Labels { tenant_id: change.tenant_id, context }, fields))
+    let ChangeAccount { tenant_id, is_enabled, expires_at, .. } = change;
+    Ok((Labels { tenant_id, context, is_enabled, expires_at }, fields))
 }
 
 fn field_text(name: &str, value: Value) -> Result<Option<String>> {

@@ -1,11 +1,15 @@
 //! The product: what the ways in call. No web server, no network client here.
 
 pub mod accounts;
+mod care;
 mod change;
+mod check;
 mod context;
 mod credential;
 pub mod cursor;
 pub mod directory;
+pub mod events;
+mod expiry;
 mod facts;
 pub mod filter;
 mod fresh;
@@ -21,6 +25,7 @@ mod renew;
 pub mod request_log;
 pub mod snapshot;
 mod source;
+mod state;
 pub mod tokens;
 mod walk;
 mod write;
@@ -30,9 +35,12 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 pub use accounts::{Accounts, ChangeAccount, Linked, ListAccounts, NewAccount};
+pub use care::Care;
 pub use change::{ChangeAsk, Doing, VendorSaid, VendorWrite};
+pub use check::{Seen, SeenCount};
 pub use cursor::PlatformCursors;
 pub use directory::{Directory, ListPage, ListQuery, OneQuery, OneRecord, ResponseFormat};
+pub use events::{Events, ListEvents};
 pub use filter::{Filter, FilterOp};
 pub use idempotency::{Asked, Idempotency, IdempotencyKey, KEY_HEADER, Reply, Run, Told};
 pub use lines::{Lines, ListEnd};
@@ -57,6 +65,10 @@ pub struct Services {
     pub tokens: Tokens,
     /// Linked accounts.
     pub accounts: Arc<Accounts>,
+    /// What happened to them.
+    pub events: Arc<Events>,
+    /// What is done for them without a caller.
+    pub care: Arc<Care>,
     /// The unified user directory and `/proxy/{resource}`.
     pub directory: Directory,
     /// The transparent proxy.

@@ -1,12 +1,14 @@
 //! Query strings: qs grammar in all its forms, and a type for each kind of call. Nothing in a query is ever ignored.
 
 mod data;
+mod event;
 mod grammar;
 mod log;
 mod platform;
 mod vendor;
 
 pub use data::{DataDelete, DataList, DataOne, ProxyList, ProxyOne};
+pub use event::EventList;
 pub use grammar::{MAX_DEPTH, MAX_PAIRS, Pair, Pairs, cut, decode_loosely};
 pub use log::LogList;
 pub use platform::{AccountList, AnyQuery, CapabilityQuery, IntegrationList, NoQuery, PlatformList, ToolQuery};

@@ -21,7 +21,7 @@ use crate::{
         },
         write::{NoBody, Write},
     },
-    model::{Account, AccountId, Warning},
+    model::{Account, AccountId, AccountStatus, Warning},
     service::{ChangeAccount, ListAccounts, NewAccount, Run, Services},
 };
 
@@ -46,14 +46,19 @@ pub async fn import_integrated_account(
 
 fn new_account(body: ImportIntegratedAccount) -> Result<NewAccount, Error> {
     let ImportIntegratedAccount { tenant_id, integration, environment_integration_id, authentication_method, context } = body;
-    let integration = match (integration, environment_integration_id) {
-        (Some(name), None) | (None, Some(name)) => name,
+    let integration = named(integration, environment_integration_id)?;
+    Ok(NewAccount { tenant_id, integration, authentication_method, context, is_sandbox: false, id: None })
+}
+
+/// The connector, by the one of both names that was given.
+pub(super) fn named(integration: Option<String>, environment_integration_id: Option<String>) -> Result<String, Error> {
+    match (integration, environment_integration_id) {
+        (Some(name), None) | (None, Some(name)) => Ok(name),
         _ => {
             let detail = "Exactly one of `integration` and `environment_integration_id` names the connector.";
-            return Err(Error::new(Code::InvalidBody, detail).field("integration"));
+            Err(Error::new(Code::InvalidBody, detail).field("integration"))
         }
-    };
-    Ok(NewAccount { tenant_id, integration, authentication_method, context, is_sandbox: false, id: None })
+    }
 }
 
 /// The linked accounts of this environment.
@@ -90,12 +95,28 @@ pub async fn change_integrated_account(
 ) -> Answer {
     let environment = caller.environment;
     let work = async move |services: Arc<Services>, body: ChangeIntegratedAccount, _: Run| {
-        let ChangeIntegratedAccount { tenant_id, context } = body;
-        let change = ChangeAccount { tenant_id, context };
-        let (account, warnings) = services.accounts.change(environment, &id, change).await?;
+        let ChangeIntegratedAccount { tenant_id, context, is_enabled, expires_at, status } = body;
+        check_status(status)?;
+        let change = ChangeAccount { tenant_id, context, is_enabled, expires_at };
+        let (mut account, warnings) = services.accounts.change(environment, &id, change).await?;
+        if status.is_some() {
+            account = services.accounts.ask_about(account).await?;
+        }
         envelope::changed(&view(&services, account, warnings))
     };
     write.answer(&caller, &state, work).await
+}
+
+/// The vendor decides about a status, not the caller.
+fn check_status(status: Option<AccountStatus>) -> Result<(), Error> {
+    match status {
+        None | Some(AccountStatus::NeedsReauth) => Ok(()),
+        Some(_) => {
+            let detail = "`status` takes `needs_reauth`, upon which the vendor is asked and the status is what it says. `is_enabled` \
+                          stops and allows calls.";
+            Err(Error::new(Code::InvalidBody, detail).field("status"))
+        }
+    }
 }
 
 /// Deletes an account and its credentials for good.
@@ -132,8 +153,10 @@ pub async fn get_account_capabilities(
     envelope::object(&capability::document(&connector, caller.environment, Some(shown), &caller.query))
 }
 
-fn view(services: &Services, account: Account, warnings: Vec<Warning>) -> IntegratedAccount {
+/// The account as it is shown.
+pub(super) fn view(services: &Services, account: Account, warnings: Vec<Warning>) -> IntegratedAccount {
     let catalog = services.catalog.load();
     let connector = catalog.get(account.connector.as_str()).cloned();
-    IntegratedAccount::view(account, connector.as_deref(), warnings)
+    let next = services.care.next_look(&account);
+    IntegratedAccount::view(account, connector.as_deref(), warnings, next)
 }

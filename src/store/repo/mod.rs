@@ -7,10 +7,12 @@
 mod accounts;
 mod blobs;
 mod buckets;
+mod events;
 mod idempotency;
 mod index;
 mod installation;
 mod log;
+mod queues;
 mod quotas;
 mod snapshots;
 mod tokens;
@@ -22,9 +24,11 @@ pub use self::{
     accounts::Accounts,
     blobs::Blobs,
     buckets::Buckets,
+    events::{EventPlace, Events},
     idempotency::Idempotency,
     installation::{Environment, Installation},
     log::{Log, PieceName},
+    queues::{Queue, Queues},
     quotas::Quotas,
     snapshots::{CHUNK, Snapshots},
     tokens::{TokenRecord, Tokens},

@@ -165,8 +165,8 @@ async fn a_conflict_says_what_was_changed_and_what_to_do() {
     let id = link(&core, &vendor).await.account.id;
     let records = repo::Accounts::new(core.services.store.clone());
     let (account, version) = records.get(id).await.unwrap().unwrap();
-    records.update(&account, version).await.unwrap();
-    let error = Error::from(records.update(&account, version).await.unwrap_err());
+    records.update(&account, version, &[]).await.unwrap();
+    let error = Error::from(records.update(&account, version, &[]).await.unwrap_err());
     assert_eq!(error.code(), Code::Conflict);
     for part in ["The account was changed", "nothing of this request was written", "Read it again"] {
         assert!(error.detail().contains(part), "{error}");
@@ -292,7 +292,7 @@ async fn v_03_a_field_changed_in_the_store_makes_the_credential_unreadable() {
     assert!(accounts.open(core.environment, &id).await.is_ok());
     let (mut changed, version) = records.get(account.id).await.unwrap().unwrap();
     changed.fields.insert("header_name".to_owned(), "x-shown-in-the-vendors-log".to_owned());
-    records.update(&changed, version).await.unwrap();
+    records.update(&changed, version, &[]).await.unwrap();
     tokio::time::sleep(Duration::from_millis(1_100)).await;
     let opened = accounts.open(core.environment, &id).await.map(|_| ()).map_err(|error| error.code());
     assert_eq!(opened, Err(Code::CredentialUnreadable));

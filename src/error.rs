@@ -177,8 +177,8 @@ pub struct VendorAnswer {
     pub headers: Vec<(String, Vec<u8>)>,
     /// The vendor's body, at most 64 KiB of it.
     pub body: Bytes,
-    /// Rights the credential lacks, where the vendor names them.
-    pub missing_scopes: Vec<String>,
+    /// Rights the credential lacks, where the vendor names them; boxed, because errors stay small.
+    pub missing_scopes: Option<Box<Vec<String>>>,
 }
 
 /// The one error of everything above floor 1.

@@ -242,8 +242,8 @@ impl Accounts {
                 Err(StoreError::Conflict(why)) => (now, version) = self.newer(&before, version, why).await?,
                 done => {
                     done?;
-                    self.announce(&events);
                     self.opened.forget(account.environment, account.id).await;
+                    self.announce(&events);
                     return Ok(account);
                 }
             }

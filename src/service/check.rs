@@ -2,13 +2,14 @@
 
 use std::{
     sync::{Arc, OnceLock},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use futures_util::{
     FutureExt,
     future::{BoxFuture, Shared, join_all},
 };
+use jiff::{SignedDuration, Timestamp};
 use moka::future::Cache;
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -20,12 +21,12 @@ use super::{
 use crate::{
     connector::{ListSource, ResourceDef},
     error::{Code, Error, Result},
-    model::{Account, AccountId, AccountStatus, EnvironmentId, Resource, Warning},
+    model::{Account, AccountId, AccountStatus, Clock, EnvironmentId, Resource, Warning},
     upstream::{Access, Failure, ListAsk, Tested, Upstream},
 };
 
 /// What one look found is what everybody gets for this long.
-const SHARED_FOR: Duration = Duration::from_secs(3);
+const SHARED_FOR: SignedDuration = SignedDuration::from_secs(3);
 /// What is counted, where the vendor lists it by a plain request.
 const COUNTED: [Resource; 3] = [Resource::User, Resource::Group, Resource::Organization];
 /// Records asked for to count them.
@@ -36,30 +37,62 @@ const COUNT_TIME: Duration = Duration::from_secs(10);
 /// A look is known at most this long, however it goes.
 const KNOWN: Duration = Duration::from_secs(600);
 
+/// An account, and the generation of its credential.
+type Looked = (AccountId, u64);
+
 /// A look for everybody who waits for it.
 #[derive(Clone)]
-struct Look {
-    outcome: Shared<BoxFuture<'static, Result<(Account, Tested)>>>,
-    ended: Arc<OnceLock<Instant>>,
+struct Look<T> {
+    outcome: Shared<BoxFuture<'static, Result<T>>>,
+    ended: Arc<OnceLock<Timestamp>>,
 }
 
-impl Look {
-    fn is_over(&self) -> bool {
-        self.ended.get().is_some_and(|ended| ended.elapsed() > SHARED_FOR)
+/// Looks under way, or ended a moment ago.
+struct Looks<T>(Cache<Looked, Look<T>>);
+
+impl<T: Clone + Send + Sync + 'static> Looks<T> {
+    fn new() -> Self {
+        Self(Cache::builder().max_capacity(100_000).time_to_live(KNOWN).build())
+    }
+
+    /// What the look finds that is under way, or ended a moment ago; another one is begun with this work.
+    async fn share(
+        &self,
+        looked: Looked,
+        clock: &Arc<dyn Clock>,
+        work: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        let now = clock.now();
+        let is_over = |look: &Look<T>| look.ended.get().is_some_and(|ended| now.duration_since(*ended).abs() > SHARED_FOR);
+        let begin = async {
+            let (ended, clock) = (Arc::new(OnceLock::new()), Arc::clone(clock));
+            let end = Arc::clone(&ended);
+            let outcome = async move {
+                let found = work.await;
+                let _ = end.set(clock.now());
+                found
+            };
+            Look { outcome: outcome.boxed().shared(), ended }
+        };
+        let look = self.0.entry(looked).or_insert_with_if(begin, is_over).await.into_value();
+        look.outcome.await
     }
 }
 
-/// Looks under way, or ended a moment ago, by account and generation of its credential.
-pub(super) struct Checks(Cache<(AccountId, u64), Look>);
+/// What this node knows of looks: whether credentials work, and what they can see.
+pub(super) struct Checks {
+    tested: Looks<(Account, Tested)>,
+    seen: Looks<Seen>,
+}
 
 impl Default for Checks {
     fn default() -> Self {
-        Self(Cache::builder().max_capacity(100_000).time_to_live(KNOWN).build())
+        Self { tested: Looks::new(), seen: Looks::new() }
     }
 }
 
 /// What a credential can see.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct Seen {
     /// What was learned about the vendor: paging style, kind of enterprise …
     pub facts: Map<String, Value>,
@@ -70,7 +103,7 @@ pub struct Seen {
 }
 
 /// How many records of a resource a credential sees.
-#[derive(Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct SeenCount {
     /// The resource.
     pub resource: &'static str,
@@ -96,8 +129,12 @@ impl Accounts {
     /// one look.
     pub async fn test(self: &Arc<Self>, environment: EnvironmentId, id: &str) -> Result<Seen> {
         let linked = self.open_enabled(environment, id).await?;
-        let (_, tested) = self.check(Arc::clone(&linked)).await?;
-        Ok(self.see(&linked.access, tested).await)
+        let (looked, accounts) = (looked(&linked), Arc::clone(self));
+        let work = async move {
+            let (_, tested) = accounts.check(Arc::clone(&linked)).await?;
+            Ok(accounts.see(&linked.access, tested).await)
+        };
+        self.opened.checks.seen.share(looked, &self.clock, self.to_its_end(work)).await
     }
 
     /// Looks at the other side now; gives the account as it is then.
@@ -117,24 +154,20 @@ impl Accounts {
         }
     }
 
-    /// One look for all who want one at the same time. It ends although they leave, because what it finds is noted.
+    /// One look for all who want one at the same time.
     pub(super) async fn check(self: &Arc<Self>, linked: Arc<Linked>) -> Result<(Account, Tested)> {
-        let key = (linked.account.id, linked.account.generation);
-        let begin = async { self.begin_check(linked) };
-        let look = self.opened.checks.0.entry(key).or_insert_with_if(begin, Look::is_over).await.into_value();
-        look.outcome.await
+        let (looked, accounts) = (looked(&linked), Arc::clone(self));
+        let work = self.to_its_end(async move { accounts.check_now(linked).await });
+        self.opened.checks.tested.share(looked, &self.clock, work).await
     }
 
-    fn begin_check(self: &Arc<Self>, linked: Arc<Linked>) -> Look {
-        let (accounts, tasks) = (Arc::clone(self), self.opened.tasks.clone());
-        let ended = Arc::new(OnceLock::new());
-        let end = Arc::clone(&ended);
-        let outcome = async move {
-            let found = tasks.finish(Box::pin(accounts.check_now(linked))).await.unwrap_or_else(|| Err(cut_short()));
-            let _ = end.set(Instant::now());
-            found
-        };
-        Look { outcome: outcome.boxed().shared(), ended }
+    /// A look ends although whoever wanted it leaves, because what it finds is noted.
+    fn to_its_end<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> BoxFuture<'static, Result<T>> {
+        let (tasks, work) = (self.opened.tasks.clone(), work.boxed());
+        async move { tasks.finish(work).await.unwrap_or_else(|| Err(cut_short())) }.boxed()
     }
 
     async fn check_now(self: Arc<Self>, linked: Arc<Linked>) -> Result<(Account, Tested)> {
@@ -196,6 +229,10 @@ impl Accounts {
         }
         Seen { facts, counts, warnings }
     }
+}
+
+fn looked(linked: &Linked) -> Looked {
+    (linked.account.id, linked.account.generation)
 }
 
 /// Whether one plain request shows the first records.

@@ -167,7 +167,10 @@ impl Accounts {
                 let forbidden = Forbidden {
                     resource: resource.to_owned(),
                     method: method.to_owned(),
-                    missing_scopes: error.vendor_answer().map(|answer| answer.missing_scopes.clone()).unwrap_or_default(),
+                    missing_scopes: error
+                        .vendor_answer()
+                        .and_then(|said| said.missing_scopes.as_deref().cloned())
+                        .unwrap_or_default(),
                     occurred_at: self.clock.now(),
                 };
                 self.update(linked, move |account| account.last_forbidden = Some(forbidden.clone())).await;

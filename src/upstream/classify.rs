@@ -92,7 +92,7 @@ pub(super) fn answered(
     };
     let mut kept = vendor_answer(access, answer);
     if meaning == Meaning::Denied {
-        kept.missing_scopes = missing_scopes(access, answer);
+        kept.missing_scopes = Some(missing_scopes(access, answer)).filter(|found| !found.is_empty()).map(Box::new);
     }
     Failure::Answered { meaning, answer: kept, wait, message }
 }
@@ -113,7 +113,7 @@ pub(super) fn vendor_answer(access: &Access, answer: &HttpAnswer) -> VendorAnswe
     let body = redaction.start(&answer.body, KEPT);
     let mut headers = useful(&answer.headers);
     headers.iter_mut().for_each(|(_, value)| *value = redaction.start(value, value.len()));
-    VendorAnswer { status: Some(answer.status), headers, body: Bytes::from(body), missing_scopes: Vec::new() }
+    VendorAnswer { status: Some(answer.status), headers, body: Bytes::from(body), missing_scopes: None }
 }
 
 fn useful(headers: &HeaderMap) -> Vec<(String, Vec<u8>)> {

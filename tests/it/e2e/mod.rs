@@ -44,6 +44,7 @@ mod redis;
 mod retries;
 pub mod scim;
 mod sdks;
+mod state;
 mod tls_door;
 pub mod vendor;
 pub mod vendor_tls;

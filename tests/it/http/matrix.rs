@@ -33,6 +33,10 @@ pub struct Fixture {
     pub token: String,
     /// An API token's id in the other environment.
     pub foreign_token: String,
+    /// An event's id in the own environment.
+    pub event: String,
+    /// An event's id in the other environment.
+    pub foreign_event: String,
     /// The connector's id in the own environment.
     pub install: String,
     /// The connector's id in the other environment.
@@ -45,6 +49,7 @@ enum Id {
     None,
     Account,
     Token,
+    Event,
     Install,
     /// A vendor's record; the account is in the query.
     Record,
@@ -65,6 +70,8 @@ const ENTRIES: &[(&str, Id, bool, Option<&str>)] = &[
     ("GET /environment-integration/{id}", Id::Install, false, None),
     ("GET /errors", Id::None, false, None),
     ("GET /errors/{code}", Id::None, false, None),
+    ("GET /event", Id::None, false, None),
+    ("GET /event/{id}", Id::Event, false, None),
     ("GET /healthz", Id::None, false, None),
     ("GET /integrated-account", Id::None, false, None),
     ("GET /integrated-account/{id}", Id::Account, false, None),
@@ -119,6 +126,9 @@ const ENTRIES: &[(&str, Id, bool, Option<&str>)] = &[
         false,
         Some(r#"{"integrated_account_id": "x", "resources": [{"resource": "users", "method": "list"}]}"#),
     ),
+    ("POST /integrated-account/test", Id::None, false, Some(r#"{"authentication_method": "bearer"}"#)),
+    ("POST /integrated-account/{id}/status-refresh", Id::Account, false, None),
+    ("POST /integrated-account/{id}/test", Id::Account, false, None),
     ("POST /integrated-account", Id::None, false, Some(r#"{"tenant_id": "t", "authentication_method": "bearer"}"#)),
 ];
 
@@ -199,6 +209,7 @@ impl Operation {
     fn own_id<'f>(&self, fixture: &'f Fixture) -> &'f str {
         match self.id {
             Id::Token => &fixture.token,
+            Id::Event => &fixture.event,
             Id::Install => &fixture.install,
             Id::Account | Id::None | Id::Record => &fixture.account,
         }
@@ -207,6 +218,7 @@ impl Operation {
     fn foreign_id<'f>(&self, fixture: &'f Fixture) -> &'f str {
         match self.id {
             Id::Token => &fixture.foreign_token,
+            Id::Event => &fixture.foreign_event,
             Id::Install => &fixture.foreign_install,
             Id::Account | Id::None | Id::Record => &fixture.foreign_account,
         }

@@ -19,6 +19,8 @@ GET /environment-integration ReadAccounts
 GET /environment-integration/{id} ReadAccounts
 GET /errors -
 GET /errors/{code} -
+GET /event ReadEvents
+GET /event/{id} ReadEvents
 GET /healthz -
 GET /integrated-account ReadAccounts
 GET /integrated-account/{id} ReadAccounts
@@ -61,6 +63,9 @@ PATCH /unified/user-directory/users/{id} WriteDirectory
 POST /api-token Admin
 POST /batch-request AnyToken
 POST /integrated-account WriteAccounts
+POST /integrated-account/test WriteAccounts
+POST /integrated-account/{id}/status-refresh WriteAccounts
+POST /integrated-account/{id}/test WriteAccounts
 POST /proxy/{resource} WriteProxy
 POST /proxy/{resource}/{id} WriteProxy
 POST /unified/user-directory/groups WriteDirectory
@@ -129,6 +134,7 @@ fn the_document_names_the_same_rights() {
         ("AnyToken", Some("any")),
         ("ReadAccounts", Some("accounts:read")),
         ("ReadDirectory", Some("directory:read")),
+        ("ReadEvents", Some("events:read")),
         ("ReadProxy", Some("proxy:read")),
         ("WriteAccounts", Some("accounts:write")),
         ("WriteDirectory", Some("directory:write")),

@@ -1,22 +1,25 @@
 //! Tests of the service side: the whole inside of the gateway, under a clock that can be moved.
 
+mod care;
+mod events;
 mod idempotency;
 mod request_log;
+mod state;
 
 use std::{sync::Arc, time::Duration};
 
 use rollcall::{
-    app::Core,
+    app::{Core, StartError},
     config::{Environment, GlobalArgs, Purpose, Settings},
     connector::Meaning,
     error::{Code, Error, VendorAnswer},
-    model::{AccountStatus, Clock, Resource, Scope, Scopes, Secret, Warning},
+    model::{AccountId, AccountStatus, Clock, Resource, Scope, Scopes, Secret, Warning},
     service::{
-        ChangeAccount, Filter, FilterOp, Linked, ListQuery, NewAccount, NewToken,
+        ChangeAccount, Filter, FilterOp, Linked, ListEvents, ListQuery, NewAccount, NewToken,
         cursor::{Cursor, Cursors, Position},
     },
     store::{
-        Batch, Expect, Key, Slot, Write,
+        Batch, Expect, Key, Slot, StoreError, Write,
         repo::{self, account_slot},
     },
     upstream::Failure,
@@ -40,15 +43,26 @@ async fn inside(vendor: &Vendor) -> (TempDir, Arc<ManualClock>, Core) {
 
 async fn inside_of(authority: String) -> (TempDir, Arc<ManualClock>, Core) {
     let folder = tempfile::tempdir().unwrap();
+    let clock = Arc::new(ManualClock::new());
+    let core = open(&folder, &clock, authority).await;
+    (folder, clock, core)
+}
+
+/// The inside on a store that may have been used before.
+async fn open(folder: &TempDir, clock: &Arc<ManualClock>, authority: String) -> Core {
     let global = GlobalArgs {
         store: Some(Secret::new(format!("embedded:{}", folder.path().join("store").display()))),
         egress_allow: Some(authority),
         ..GlobalArgs::default()
     };
     let settings = Settings::load(&global, &Environment::new(&|_| None, Vec::new()), Purpose::Tool).unwrap();
-    let clock = Arc::new(ManualClock::new());
-    let core = Core::open(&settings, clock.clone(), None, &[]).await.unwrap();
-    (folder, clock, core)
+    loop {
+        match Core::open(&settings, clock.clone(), None, &[]).await {
+            // What was there before is just being let go.
+            Err(StartError::Store(StoreError::InUse(_))) => tokio::time::sleep(Duration::from_millis(20)).await,
+            opened => return opened.unwrap_or_else(|why| panic!("{why}")),
+        }
+    }
 }
 
 /// An account at the vendor, opened.
@@ -63,6 +77,20 @@ async fn link(core: &Core, vendor: &Vendor) -> Arc<Linked> {
     };
     let (account, _) = core.services.accounts.import(core.environment, new).await.unwrap();
     core.services.accounts.open(core.environment, &account.id.to_string()).await.unwrap()
+}
+
+/// Everything that is to be told is in the log; the kinds of an account's events, the oldest first.
+async fn told(core: &Core, account: AccountId) -> Vec<String> {
+    loop {
+        assert!(core.tasks.wait(Duration::from_secs(10)).await, "something goes on for ever");
+        if core.services.care.tell(core.environment).await.unwrap() == 0 {
+            break;
+        }
+    }
+    let wanted = ListEvents { account: Some(account), ..ListEvents::default() };
+    let (events, next) = core.services.events.list(core.environment, &wanted, 5_000, None).await.unwrap();
+    assert!(next.is_none());
+    events.iter().rev().map(|event| event.kind.as_str().trim_start_matches("integrated_account:").to_owned()).collect()
 }
 
 fn answered(meaning: Meaning, status: u16) -> Failure {
@@ -145,7 +173,7 @@ async fn a_new_label_is_not_refused_because_calls_note_the_accounts_state_meanwh
     let id = linked.account.id.to_string();
     for round in 0..20 {
         let context = json!({"round": round, "old": null}).as_object().cloned();
-        let change = ChangeAccount { tenant_id: Some(format!("tenant-{round}")), context };
+        let change = ChangeAccount { tenant_id: Some(format!("tenant-{round}")), context, ..ChangeAccount::default() };
         let resource = format!("resource-{round}");
         // The note reads first and writes first: the change then stands on a version that is gone.
         let note = accounts.note_failure(&linked, &resource, "list", answered(Meaning::Denied, 403));

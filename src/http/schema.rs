@@ -177,7 +177,7 @@ pub struct ChangeIntegratedAccount {
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<Timestamp>)]
     pub expires_at: Option<Option<Timestamp>>,
-    /// Only `needs_reauth`: the vendor is asked now, and the status is what it says.
+    /// Only `needs_reauth`, and alone: the vendor is asked now, and the status is what it says.
     #[serde(default)]
     pub status: Option<AccountStatus>,
 }

@@ -133,3 +133,18 @@ impl Account {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_of_an_earlier_release_is_enabled_and_ends_never() {
+        let draft = Account::draft(EnvironmentId::generate(), "scim".parse().unwrap(), "bearer".into(), Timestamp::UNIX_EPOCH);
+        let mut stored = serde_json::to_value(&draft).unwrap();
+        for later in ["is_enabled", "expires_at", "expiry_notice", "checked_at", "data_version"] {
+            assert!(stored.as_object_mut().unwrap().remove(later).is_some(), "{later}");
+        }
+        assert_eq!(serde_json::from_value::<Account>(stored).unwrap(), draft);
+    }
+}

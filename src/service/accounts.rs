@@ -59,6 +59,13 @@ pub struct ChangeAccount {
     pub expires_at: Option<Option<Timestamp>>,
 }
 
+impl ChangeAccount {
+    /// Whether everything stays.
+    pub fn is_empty(&self) -> bool {
+        self.tenant_id.is_none() && self.context.is_none() && self.is_enabled.is_none() && self.expires_at.is_none()
+    }
+}
+
 /// Filters of the account list.
 #[derive(Debug, Default)]
 pub struct ListAccounts {

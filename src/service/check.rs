@@ -145,12 +145,10 @@ impl Accounts {
 
     /// The account as it is once its vendor was asked; what the vendor said is in its status. One whose calls are stopped is not
     /// asked about.
-    pub async fn ask_about(self: &Arc<Self>, account: Account) -> Result<Account> {
-        let (environment, id) = (account.environment, account.id.to_string());
-        match self.refresh(environment, &id).await {
-            Ok(account) => Ok(account),
-            Err(error) if error.code() == Code::AccountDisabled => Err(error),
-            Err(_) => self.get(environment, &id).await,
+    pub async fn ask_about(self: &Arc<Self>, environment: EnvironmentId, id: &str) -> Result<Account> {
+        match self.refresh(environment, id).await {
+            Err(error) if error.code() != Code::AccountDisabled => self.get(environment, id).await,
+            answer => answer,
         }
     }
 

@@ -96,27 +96,32 @@ pub async fn change_integrated_account(
     let environment = caller.environment;
     let work = async move |services: Arc<Services>, body: ChangeIntegratedAccount, _: Run| {
         let ChangeIntegratedAccount { tenant_id, context, is_enabled, expires_at, status } = body;
-        check_status(status)?;
         let change = ChangeAccount { tenant_id, context, is_enabled, expires_at };
-        let (mut account, warnings) = services.accounts.change(environment, &id, change).await?;
-        if status.is_some() {
-            account = services.accounts.ask_about(account).await?;
-        }
+        let (account, warnings) = match status {
+            None => services.accounts.change(environment, &id, change).await?,
+            Some(status) => {
+                check_status(status, &change)?;
+                (services.accounts.ask_about(environment, &id).await?, Vec::new())
+            }
+        };
         envelope::changed(&view(&services, account, warnings))
     };
     write.answer(&caller, &state, work).await
 }
 
-/// The vendor decides about a status, not the caller.
-fn check_status(status: Option<AccountStatus>) -> Result<(), Error> {
-    match status {
-        None | Some(AccountStatus::NeedsReauth) => Ok(()),
-        Some(_) => {
-            let detail = "`status` takes `needs_reauth`, upon which the vendor is asked and the status is what it says. `is_enabled` \
-                          stops and allows calls.";
-            Err(Error::new(Code::InvalidBody, detail).field("status"))
-        }
+/// The vendor decides about a status, not the caller; nothing else is changed beside the question.
+fn check_status(status: AccountStatus, change: &ChangeAccount) -> Result<(), Error> {
+    let invalid = |detail: &str| Err(Error::new(Code::InvalidBody, detail).field("status"));
+    if status != AccountStatus::NeedsReauth {
+        return invalid(
+            "`status` takes `needs_reauth`, upon which the vendor is asked and the status is what it says; `is_enabled` stops \
+             and allows calls.",
+        );
     }
+    if !change.is_empty() {
+        return invalid("`status` stands alone: it asks the vendor and changes nothing itself.");
+    }
+    Ok(())
 }
 
 /// Deletes an account and its credentials for good.

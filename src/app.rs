@@ -3,6 +3,7 @@
 use std::{
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
@@ -14,9 +15,9 @@ use crate::{
     connector::{Catalog, Overlay, Problem},
     model::{Clock, EnvironmentId, Scope, Scopes, Secret, Tasks},
     service::{
-        Accounts, Act, Administrator, AppsStamp, Audit, Authorizations, Backups, Directory, Environments, Export, Idempotency,
-        Installs, Keys, Links, ListTokens, NewToken, OAuthApps, OAuthAppsError, Opened, Passthrough, PlatformCursors, Rates, RequestLog,
-        Services, Snapshots, Tokens,
+        Accounts, Act, Administrator, AppsStamp, Audit, Authorizations, Backups, Care, Directory, Environments, Events, Export,
+        Idempotency, Installs, Keys, Links, ListTokens, NewToken, OAuthApps, OAuthAppsError, Opened, Passthrough,
+        PlatformCursors, Rates, RequestLog, Services, Snapshots, Tokens,
     },
     store::{
         Store, StoreError,
@@ -124,7 +125,16 @@ impl Core {
         let installs = Installs::new(installs, catalog.clone(), keys.clone(), clock.clone(), apps.current.clone());
         let kept = (settings.audit_life, settings.audit_passthrough);
         let audit = Audit::new(repo::Audit::new(store.clone()), keys.clone(), clock.clone(), tasks.clone(), kept);
-        let own = (tokens, log, rates, Arc::new(audit), Arc::new(installs), environment, settings.public_url.clone());
+        let own = (
+            tokens,
+            log,
+            rates,
+            Arc::new(audit),
+            Arc::new(installs),
+            environment,
+            settings.public_url.clone(),
+            settings.probe_every,
+        );
         let services = services(store, catalog, vault, guard.clone(), keys, clock, tasks.clone(), own);
         Ok(Core {
             services: Arc::new(services),
@@ -238,7 +248,7 @@ fn log(problems: &[Problem], effect: &str) {
 }
 
 /// What services are made with beside the tools.
-type Own = (Tokens, Arc<RequestLog>, Rates, Arc<Audit>, Arc<Installs>, EnvironmentId, Option<Url>);
+type Own = (Tokens, Arc<RequestLog>, Rates, Arc<Audit>, Arc<Installs>, EnvironmentId, Option<Url>, Option<Duration>);
 
 #[expect(clippy::too_many_arguments, reason = "this is where everything meets")]
 fn services(
@@ -249,7 +259,7 @@ fn services(
     keys: Arc<SystemKeys>,
     clock: Arc<dyn Clock>,
     tasks: Tasks,
-    (tokens, log, rates, audit, installs, environment, public_url): Own,
+    (tokens, log, rates, audit, installs, environment, public_url, probe_every): Own,
 ) -> Services {
     let upstream = Arc::new(Upstream::new(guard.clone(), store.clone()));
     let records = repo::Accounts::new(store.clone());
@@ -264,6 +274,8 @@ fn services(
     );
     let pending = repo::Authorizations::new(store.clone());
     let installation = repo::Installation::new(store.clone());
+    let events = Arc::new(Events::new(repo::Events::new(store.clone()), clock.clone()));
+    let care = Arc::new(Care::new(accounts.clone(), events.clone(), installation.clone(), clock.clone(), probe_every));
     let ring = Keys::new(installation, records.data_keys(), accounts.clone(), vault, clock.clone(), environment);
     let backups = Backups::new(store.clone(), clock.clone(), environment);
     let authorizations = Arc::new(Authorizations::new(accounts.clone(), pending, keys.clone(), clock.clone(), public_url));
@@ -289,6 +301,8 @@ fn services(
         environments,
         installs,
         accounts,
+        events,
+        care,
         authorizations,
         links,
         directory,

@@ -149,6 +149,8 @@ pub struct Settings {
     pub audit_life: Option<Duration>,
     /// Whether writing calls of the passthrough stand in the audit log.
     pub audit_passthrough: bool,
+    /// How often each account is looked at without a caller; not at all when there is none.
+    pub probe_every: Option<Duration>,
     /// The log filter.
     pub log: String,
     /// The log form.
@@ -193,6 +195,7 @@ impl Settings {
             account_limit: layers.checked("account_limit", bounds::rate),
             audit_life: layers.checked("audit_days", bounds::days),
             audit_passthrough: layers.checked("audit_passthrough", passing).unwrap_or(false),
+            probe_every: layers.checked("probe_every", bounds::probe_every).unwrap_or(Some(bounds::PROBE_EVERY)),
             log: layers.checked("log", log_filter).unwrap_or_else(|| DEFAULT_LOG.to_owned()),
             log_format: layers.checked("log_format", log_format).unwrap_or(LogFormat::Json),
             warnings: Vec::new(),

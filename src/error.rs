@@ -110,6 +110,8 @@ error_table! {
         "See the error of the entry named in `detail`; this one was not called.";
     ReauthRequired "reauth_required" 401 Vendor false "The vendor no longer accepts this account's credential"
         "Let the customer link the account again; its id stays. It is also tested once a minute, and comes back when the vendor accepts it.";
+    AccountDisabled "account_disabled" 403 Gateway false "Calls of this account are stopped"
+        "`PATCH /integrated-account/{id}` with `{\"is_enabled\": true}` lets them through again; credential and mappings are kept.";
     CredentialRefused "credential_refused" 422 Vendor false "The vendor refused the new credential"
         "`detail` and `raw_response` hold what the vendor said. Nothing was stored.";
     SecretsRequired "secrets_required" 422 Gateway false "A field that decides where secrets are sent was changed without them"
@@ -189,6 +191,8 @@ pub struct VendorAnswer {
     pub headers: Vec<(String, Vec<u8>)>,
     /// The vendor's body, at most 64 KiB of it.
     pub body: Bytes,
+    /// Rights the credential lacks, where the vendor names them; boxed, because errors stay small.
+    pub missing_scopes: Option<Box<Vec<String>>>,
 }
 
 /// The one error of everything above floor 1.

@@ -6,6 +6,7 @@ pub mod config;
 pub mod connector;
 pub mod error;
 pub mod http;
+pub mod jobs;
 pub mod mapping;
 pub mod model;
 pub mod sandbox;

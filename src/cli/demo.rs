@@ -115,7 +115,7 @@ async fn start(settings: &Settings, json: bool) -> Result<Running, Failure> {
         sandboxes.push((*kind, sandbox));
     }
     let egress: Vec<String> = sandboxes.iter().map(|(_, sandbox)| sandbox.addr.to_string()).collect();
-    let running = Running::start(settings, listener, None, None, &egress, workers()).await?;
+    let mut running = Running::start(settings, listener, None, None, &egress, workers()).await?;
     let (services, environment) = (&running.core.services, running.core.environment);
     let token = new_token(services, environment).await?;
     let mut accounts = Vec::new();
@@ -129,6 +129,7 @@ async fn start(settings: &Settings, json: bool) -> Result<Running, Failure> {
     } else {
         print_data(&curl_lines(services, environment, &base_url, &token, &accounts).await?)?;
     }
+    running.start_jobs();
     Ok(running)
 }
 

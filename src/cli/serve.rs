@@ -23,6 +23,7 @@ use crate::{
     app::{Core, StartError},
     config::{LogFormat, Settings, StoreSetting},
     http::{Readiness, State, flow::Flows, server, tls::Identity},
+    jobs::Jobs,
     model::{Secret, SystemClock},
     store::StoreError,
     vault::{TokenText, harden_process},
@@ -46,6 +47,7 @@ pub struct Running {
     readiness: Arc<Readiness>,
     flows: Arc<Flows>,
     identity: Option<Arc<Identity>>,
+    jobs: Option<Jobs>,
     handle: ServerHandle,
     server: actix_web::rt::task::JoinHandle<std::io::Result<()>>,
 }
@@ -83,7 +85,12 @@ impl Running {
         let server: Server = server::serve(listener, identity.as_ref(), Arc::new(state), workers).map_err(listening)?;
         let handle = server.handle();
         core.services.log.start(&core.tasks);
-        Ok(Running { core, readiness, flows, identity, handle, server: actix_web::rt::spawn(server) })
+        Ok(Running { core, readiness, flows, identity, jobs: None, handle, server: actix_web::rt::spawn(server) })
+    }
+
+    /// From now on the work that needs no caller is done, too. A command that opened the gateway for itself leaves it.
+    pub fn start_jobs(&mut self) {
+        self.jobs = Some(Jobs::start(&self.core.services, &self.core.tasks));
     }
 
     /// Keeps serving until a signal, looking at the key ring and the connectors meanwhile.
@@ -148,6 +155,7 @@ impl Running {
     pub async fn stop(self) -> Result<(), Failure> {
         let end = Instant::now() + SHUTDOWN;
         self.readiness.drain();
+        self.jobs.iter().for_each(Jobs::stop);
         self.flows.drain();
         self.flows.quiet(GRACE).await;
         let left = end.saturating_duration_since(Instant::now());
@@ -212,6 +220,7 @@ pub async fn serve(settings: Settings) -> Result<(), Failure> {
         () = signals.one() => return Ok(()),
     };
     announce(&settings, &running.core).await?;
+    running.start_jobs();
     let serve_file = ServeFile::path(&settings);
     if let Some(path) = &serve_file {
         let file = ServeFile::of(&settings, reachable(address), &run_token)?;

@@ -7,6 +7,8 @@ use crate::model::Rate;
 
 /// Requests under way at once, unless the operator says otherwise.
 pub(super) const IN_FLIGHT: usize = 4096;
+/// How often each account is looked at, unless the operator says otherwise; also the longest time.
+pub(super) const PROBE_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
 /// The longest time a limit may be over.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -39,15 +41,31 @@ pub(super) fn rate(given: &Given) -> Result<Rate, String> {
     };
     let (requests, period) = given.text().split_once('/').ok_or_else(bad)?;
     let requests = requests.trim().parse().ok().filter(|requests| (1..=10_000_000).contains(requests)).ok_or_else(bad)?;
-    let period = period.trim();
-    let (number, unit) = period.split_at(period.find(|c: char| !c.is_ascii_digit()).ok_or_else(bad)?);
+    let period = duration(period.trim()).filter(|period| !period.is_zero() && *period <= LONGEST).ok_or_else(bad)?;
+    Ok(Rate { requests, period })
+}
+
+/// `24h`, `90m`, `30s`; `0` is never.
+pub(super) fn probe_every(given: &Given) -> Result<Option<Duration>, String> {
+    let text = given.text();
+    if text == "0" {
+        return Ok(None);
+    }
+    match duration(text).filter(|every| !every.is_zero() && *every <= PROBE_EVERY) {
+        Some(every) => Ok(Some(every)),
+        None => Err(format!("`{text}` is not a time; write for example `24h`, `90m` or `30s`, at most 24h, or `0` for never")),
+    }
+}
+
+/// A number and `s`, `m` or `h`; one of them without a number.
+fn duration(text: &str) -> Option<Duration> {
+    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit())?);
     let seconds = match unit {
         "s" => 1,
         "m" => 60,
         "h" => 3_600,
-        _ => return Err(bad()),
+        _ => return None,
     };
-    let number: u64 = if number.is_empty() { 1 } else { number.parse().map_err(|_| bad())? };
-    let period = Duration::from_secs(number.saturating_mul(seconds));
-    if period.is_zero() || period > LONGEST { Err(bad()) } else { Ok(Rate { requests, period }) }
+    let number: u64 = if number.is_empty() { 1 } else { number.parse().ok()? };
+    Some(Duration::from_secs(number.saturating_mul(seconds)))
 }

@@ -31,7 +31,7 @@ const fn list(name: &'static str, variable: &'static str) -> Key {
 }
 
 /// Every setting of the gateway.
-const SETTINGS: [Key; 20] = [
+const SETTINGS: [Key; 21] = [
     secret("store", "ROLLCALL_STORE"),
     secret("admin_token", "ROLLCALL_ADMIN_TOKEN"),
     key("keys_file", "ROLLCALL_KEYS_FILE"),
@@ -50,6 +50,7 @@ const SETTINGS: [Key; 20] = [
     key("account_limit", "ROLLCALL_ACCOUNT_LIMIT"),
     key("audit_days", "ROLLCALL_AUDIT_DAYS"),
     key("audit_passthrough", "ROLLCALL_AUDIT_PASSTHROUGH"),
+    key("probe_every", "ROLLCALL_PROBE_EVERY"),
     key("log", "ROLLCALL_LOG"),
     key("log_format", "ROLLCALL_LOG_FORMAT"),
 ];

@@ -218,7 +218,7 @@ pub struct AccountCapability {
     pub status: AccountStatus,
     /// Its link method.
     pub authentication_method: String,
-    /// Always false.
+    /// Its calls are stopped (`is_enabled` of the account is false).
     pub is_blocked: bool,
     /// What is known of the account at the vendor.
     #[serde(skip)]
@@ -229,8 +229,8 @@ pub struct AccountCapability {
 impl AccountCapability {
     /// Of a stored account.
     pub fn of(account: Account) -> Self {
-        let Account { id, status, method, facts, .. } = account;
-        Self { id, status, authentication_method: method, is_blocked: false, facts }
+        let Account { id, status, method, facts, is_enabled, .. } = account;
+        Self { id, status, authentication_method: method, is_blocked: !is_enabled, facts }
     }
 
     /// Why the account's plan at the vendor does not offer a resource that its link method could read.

@@ -89,6 +89,8 @@ rights! {
     WriteAccounts = Scope::AccountsWrite;
     /// `links:write`.
     WriteLinks = Scope::LinksWrite;
+    /// `events:read`.
+    ReadEvents = Scope::EventsRead;
     /// `admin`.
     Admin = Scope::Admin;
 }

@@ -23,6 +23,7 @@ pub mod schema;
 pub mod schema_account;
 pub mod schema_install;
 pub mod schema_link;
+pub mod schema_state;
 pub mod schema_token;
 pub mod schema_write;
 pub mod server;

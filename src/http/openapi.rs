@@ -88,6 +88,7 @@ const TAGS: &[(&str, &str)] = &[
     ),
     ("proxy", "A vendor's own named resources."),
     ("accounts", "Customers' accounts at vendors: linked, listed, changed, deleted."),
+    ("events", "What happened to linked accounts in the last 30 days."),
     ("links", "Link tokens: customers link their accounts themselves, on a page of the gateway."),
     ("integrations", "Connectors, and what each offers; installed, enabled, shown and overridden in an environment."),
     ("environments", "The walls between tenants."),
@@ -139,6 +140,9 @@ const AT_VENDOR: &[(u16, &str)] = &[
     (502, "The vendor did not answer, or not in a way that can be used."),
     (504, "The vendor did not answer in time."),
 ];
+
+/// Routes without a body that ask a vendor.
+const ASKING: [&str; 2] = ["/test", "/status-refresh"];
 
 const WRITING_AT_VENDOR: &[(u16, &str)] = &[
     (409, "A call with this idempotency key is still running, or the record changed at the vendor at the same time."),
@@ -291,6 +295,9 @@ fn complete_operation(path: &str, is_write: bool, operation: &mut Operation) {
     }
     if path.contains("{") || NAMED_IN_BODY.contains(&path) {
         problems.extend(NAMED);
+    }
+    if operation.request_body.is_none() && ASKING.iter().any(|end| path.ends_with(end)) {
+        problems.extend(AT_VENDOR.iter().filter(|(status, _)| *status >= 500));
     }
     if operation.request_body.is_some() {
         problems.extend(WITH_BODY.iter().chain(AT_VENDOR.iter().filter(|(status, _)| *status >= 500)));

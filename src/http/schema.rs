@@ -147,6 +147,22 @@ pub struct ChangeIntegratedAccount {
     #[serde(default, deserialize_with = "written")]
     #[schema(value_type = Option<Map<String, Value>>)]
     pub unified_model_override: Option<Value>,
+    /// False stops all calls, runs and pushes of the account (403 `account_disabled`) on every node within a second; credential
+    /// and mappings are kept. True lets them through again without asking the vendor, who is then looked at.
+    #[serde(default)]
+    pub is_enabled: Option<bool>,
+    /// When the credential ends; `integrated_account:expiring` tells it 14, 3 and 1 days before. Null forgets it.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<Timestamp>)]
+    pub expires_at: Option<Option<Timestamp>>,
+    /// Only `needs_reauth`, and alone: the vendor is asked now, and the status is what it says.
+    #[serde(default)]
+    pub status: Option<AccountStatus>,
+}
+
+/// Tells null from what is left out.
+fn given<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Option<Timestamp>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
 }
 
 /// What stands in `context` in place of a secret.
@@ -175,6 +191,21 @@ pub struct IntegratedAccount {
     pub authentication_method: String,
     /// A stand-in vendor of this gateway.
     pub is_sandbox: bool,
+    /// Whether calls go to the vendor; false is its owner's own switch.
+    pub is_enabled: bool,
+    /// When the credential ends, where it says so itself or somebody entered it.
+    #[schema(required = true)]
+    pub expires_at: Option<Timestamp>,
+    /// Changes read at the vendor that wait to be taken over. Nothing is collected by itself yet: always 0.
+    pub pending_changes: u64,
+    /// When the gateway last looked at the other side by itself (link, test, daily look, status refresh) and was answered.
+    #[schema(required = true)]
+    pub last_synced_at: Option<Timestamp>,
+    /// When it looks again, at the latest; in the past while the vendor does not answer, null while it does not look at all.
+    #[schema(required = true)]
+    pub next_sync_at: Option<Timestamp>,
+    /// Grows whenever such a look, or a call, learned something new of the other side.
+    pub data_version: u64,
     /// Fields and context; secrets show as `***`.
     pub context: Map<String, Value>,
     /// Rules laid over the connector's maps for this account alone.
@@ -223,8 +254,14 @@ pub struct EnvironmentIntegrationRef {
 }
 
 impl IntegratedAccount {
-    /// The public view of a stored account. A connector that is gone leaves its slug as label.
-    pub fn view(account: Account, connector: Option<&crate::connector::Connector>, warnings: Vec<Warning>) -> Self {
+    /// The public view of a stored account, at which the gateway looks next at this time. A connector that is gone leaves its
+    /// slug as label.
+    pub fn view(
+        account: Account,
+        connector: Option<&crate::connector::Connector>,
+        warnings: Vec<Warning>,
+        next_sync_at: Option<Timestamp>,
+    ) -> Self {
         let mut context = account.context;
         context.extend(account.fields.into_iter().map(|(name, value)| (name, Value::String(value))));
         context.extend(account.sealed.into_keys().map(|name| (name, Value::String(REDACTED.into()))));
@@ -240,6 +277,12 @@ impl IntegratedAccount {
             last_forbidden_error: account.last_forbidden,
             authentication_method: account.method,
             is_sandbox: account.is_sandbox,
+            is_enabled: account.is_enabled,
+            expires_at: account.expires_at,
+            pending_changes: 0,
+            last_synced_at: account.checked_at,
+            next_sync_at,
+            data_version: account.data_version,
             context,
             unified_model_override: match account.maps.is_empty() {
                 true => Map::new(),

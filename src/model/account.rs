@@ -37,6 +37,15 @@ pub struct Forbidden {
     pub occurred_at: Timestamp,
 }
 
+/// That the end of a credential was announced: which end, and how long before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExpiryNotice {
+    /// The end that was announced.
+    pub expires_at: Timestamp,
+    /// At most so many days were left.
+    pub days: u8,
+}
+
 /// One customer's connection to one vendor. Secrets are in `sealed`, each bound to its place by the vault.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Account {
@@ -73,8 +82,73 @@ pub struct Account {
     pub maps: Map<String, Value>,
     /// A stand-in vendor of this gateway, not a real one.
     pub is_sandbox: bool,
+    /// Whether calls may go to the vendor. Its owner's own switch: credential, mappings and status stay.
+    #[serde(default = "enabled")]
+    pub is_enabled: bool,
+    /// When the credential ends, where it says so itself or somebody entered it.
+    #[serde(default)]
+    pub expires_at: Option<Timestamp>,
+    /// The last announcement of that end.
+    #[serde(default)]
+    pub expiry_notice: Option<ExpiryNotice>,
+    /// When the gateway last looked at the other side by itself and was answered.
+    #[serde(default)]
+    pub checked_at: Option<Timestamp>,
+    /// Grows whenever such a look, or a call, learned something new.
+    #[serde(default)]
+    pub data_version: u64,
     /// When it was first linked.
     pub created_at: Timestamp,
     /// When anything of it last changed.
     pub updated_at: Timestamp,
+}
+
+fn enabled() -> bool {
+    true
+}
+
+impl Account {
+    /// An account with nothing but its place: no tenant, no credential, nothing learned.
+    pub fn draft(environment: EnvironmentId, connector: Slug, method: String, now: Timestamp) -> Self {
+        Self {
+            id: AccountId::generate(),
+            environment,
+            tenant_id: String::new(),
+            connector,
+            method,
+            status: AccountStatus::Active,
+            last_error: None,
+            last_forbidden: None,
+            generation: 1,
+            origins: Vec::new(),
+            fields: BTreeMap::new(),
+            sealed: BTreeMap::new(),
+            context: Map::new(),
+            facts: Map::new(),
+            maps: Map::new(),
+            is_sandbox: false,
+            is_enabled: true,
+            expires_at: None,
+            expiry_notice: None,
+            checked_at: None,
+            data_version: 0,
+            created_at: now,
+            updated_at: now,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_of_an_earlier_release_is_enabled_and_ends_never() {
+        let draft = Account::draft(EnvironmentId::generate(), "scim".parse().unwrap(), "bearer".into(), Timestamp::UNIX_EPOCH);
+        let mut stored = serde_json::to_value(&draft).unwrap();
+        for later in ["is_enabled", "expires_at", "expiry_notice", "checked_at", "data_version"] {
+            assert!(stored.as_object_mut().unwrap().remove(later).is_some(), "{later}");
+        }
+        assert_eq!(serde_json::from_value::<Account>(stored).unwrap(), draft);
+    }
 }

@@ -52,6 +52,11 @@ id_type! {
     LinkId
 }
 
+id_type! {
+    /// One event, the same however often it is told.
+    EventId
+}
+
 /// A connector's name: lower-case letters, digits and dashes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema, schemars::JsonSchema)]
 #[serde(try_from = "String", into = "String")]

@@ -3,6 +3,7 @@
 mod account;
 mod clock;
 mod directory;
+mod event;
 mod ids;
 mod install;
 mod page;
@@ -12,14 +13,15 @@ mod tasks;
 mod token;
 mod trace;
 
-pub use account::{Account, AccountStatus, Forbidden};
+pub use account::{Account, AccountStatus, ExpiryNotice, Forbidden};
 pub use clock::{Clock, SystemClock};
 pub use directory::{
     Activity, ActivityContext, Actor, ActorType, ActorUser, DirectoryLicense, Email, Field, Group, GroupStatus, GroupType, Kind,
     License, LicenseStatus, LicensedProduct, Me, Member, MemberType, NamedRef, Organization, Phone, ProductStatus, Resource,
     Role, RoleAssignment, RoleGroupType, Shape, Shaped, User, UserGroup, UserRole, UserStatus, Workspace, WorkspaceStatus,
 };
-pub use ids::{AccountId, EnvironmentId, LinkId, Slug, TokenId, environment_integration_id, integration_id};
+pub use event::{Event, EventKind};
+pub use ids::{AccountId, EnvironmentId, EventId, LinkId, Slug, TokenId, environment_integration_id, integration_id};
 pub use install::{Install, SealedApp};
 pub use page::{FilterReport, Warning};
 pub use rate::{Allowance, Rate, VendorLimit};

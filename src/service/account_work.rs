@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::accounts::{Accounts, Linked, ListAccounts};
+use super::accounts::{Accounts, ListAccounts};
 use crate::{
     error::{Code, Error, Result},
     model::{AccountId, AccountStatus, EnvironmentId},
@@ -68,24 +68,12 @@ impl Accounts {
     /// Gets a new access token now, where the way to link has one, and notes an account that works again as active. Any other
     /// credential is tested at the vendor.
     pub async fn refresh_credentials(self: &Arc<Self>, environment: EnvironmentId, id: &str) -> Result<()> {
-        let linked = self.open_any(environment, id).await?;
+        let linked = self.open_enabled(environment, id).await?;
         let has_token = linked.access.renewal.is_some();
         let linked = if has_token { self.renew_now(&linked).await? } else { linked };
         if has_token && linked.account.status == AccountStatus::Active {
             return Ok(());
         }
-        self.test_credential(&linked).await
-    }
-
-    async fn test_credential(self: &Arc<Self>, linked: &Arc<Linked>) -> Result<()> {
-        match self.test_now(linked).await {
-            Err(failure) => Err(self.note_failure(linked, "credentials", "test", failure).await),
-            Ok(_) => {
-                if linked.account.status == AccountStatus::NeedsReauth {
-                    self.reactivate(linked).await;
-                }
-                Ok(())
-            }
-        }
+        self.check(linked).await.map(|_| ())
     }
 }

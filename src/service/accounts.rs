@@ -12,11 +12,12 @@ use serde_json::{Map, Value};
 
 use super::{
     context::check_labels,
-    credential::{build_access, field_problems, open_fields, seal_fields, unreadable},
+    credential::{build_access, field_problems, known_expiry, open_fields, seal_fields, unreadable},
     grant::{Granted, Tokens},
     installs::Installs,
     open::Opened,
     overrides::{changed_maps, check_maps, members},
+    state::transition,
 };
 use crate::{
     connector::{Catalog, Connector, LinkMethod, Maps, Resolved, TokenUrls},
@@ -67,6 +68,18 @@ pub struct ChangeAccount {
     pub context: Option<Map<String, Value>>,
     /// Rules over the connector's maps, `{"user-directory": {"users": {"map": {…}}}}`, merged key by key.
     pub overrides: Option<Value>,
+    /// Whether calls go through.
+    pub is_enabled: Option<bool>,
+    /// When the credential ends; none forgets it.
+    pub expires_at: Option<Option<Timestamp>>,
+}
+
+impl ChangeAccount {
+    /// Whether everything stays.
+    pub fn is_empty(&self) -> bool {
+        let switches = self.is_enabled.is_none() && self.expires_at.is_none();
+        switches && self.tenant_id.is_none() && self.context.is_none() && self.overrides.is_none()
+    }
 }
 
 /// Filters of the account list.
@@ -112,11 +125,12 @@ pub struct Accounts {
 }
 
 /// A credential that was verified and is ready to be stored.
-struct Verified {
-    account: Account,
+pub(super) struct Verified {
+    pub(super) account: Account,
+    pub(super) access: Arc<Access>,
     wrapped_key: Vec<u8>,
     token: Option<Bytes>,
-    warnings: Vec<Warning>,
+    pub(super) warnings: Vec<Warning>,
 }
 
 /// What an account is called by its owner: changed without a look at the credential.
@@ -126,6 +140,8 @@ pub(super) struct Labels {
     context: Map<String, Value>,
     /// Merged key by key, and what it must fit.
     maps: Option<(Value, Arc<LinkMethod>)>,
+    is_enabled: Option<bool>,
+    expires_at: Option<Option<Timestamp>>,
 }
 
 impl Accounts {
@@ -175,16 +191,21 @@ impl Accounts {
             facts: Map::new(),
             maps: maps_of(kept.as_ref().map(|(kept, _)| kept), &connector),
             is_sandbox: new.is_sandbox,
+            is_enabled: kept.as_ref().is_none_or(|(kept, _)| kept.is_enabled),
+            data_version: kept.as_ref().map_or(0, |(kept, _)| kept.data_version),
             created_at: kept.as_ref().map_or(now, |(kept, _)| kept.created_at),
             updated_at: now,
+            ..Account::draft(environment, connector.slug.clone(), method.name.clone(), now)
         };
         let verified = self.verify(account, connector, method, &fields, grant).await?;
-        let Verified { account, wrapped_key, token, warnings } = verified;
+        let Verified { account, wrapped_key, token, warnings, .. } = verified;
         let wrapped_key = self.wrapped_now(&account, &wrapped_key)?;
+        let events = transition(kept.as_ref().map(|(kept, version)| (kept, *version)), Some(&account), self.clock.now());
         match kept {
-            Some((_, version)) => self.records.replace_credential(&account, &wrapped_key, token, version).await?,
-            None => self.records.create(&account, &wrapped_key, token).await?,
+            Some((_, version)) => self.records.replace_credential(&account, &wrapped_key, token, version, &events).await?,
+            None => self.records.create(&account, &wrapped_key, token, &events).await?,
         };
+        self.announce(&events);
         self.opened.forget(environment, account.id).await;
         Ok((account, warnings))
     }
@@ -234,7 +255,7 @@ impl Accounts {
         let method = find_method(&connector, &account.method)?;
         let mut change = change;
         let tokens = change.context.as_mut().map_or(Ok(None), |context| Tokens::take(&method, context))?;
-        let (mut labels, fields) = split_change(&method, change)?;
+        let (mut labels, fields) = split_change(&method, change, self.clock.now())?;
         if let Some((_, over)) = &mut labels.maps {
             let connector = self.installs.connector(environment, &account.connector).await?;
             *over = find_method(&connector, &account.method)?;
@@ -243,12 +264,18 @@ impl Accounts {
             return Ok((self.relabel(account, version, &labels).await?, Vec::new()));
         }
         self.installs.connector_in_use(environment, &account.connector).await?;
+        let is_secret = |name: &String| method.field(name).is_some_and(|field| field.kind.is_secret());
+        let has_new_secret = tokens.is_some() || fields.keys().any(is_secret);
         let grant = match tokens {
             Some(tokens) => Some(Granted::Tokens(tokens)),
             None => self.kept_grant(&account, &method, &fields).await?,
         };
         let fields = self.merge_fields(&account, &method, fields).await?;
         let mut next = labels.lay_over(account.clone(), self.clock.now())?;
+        if has_new_secret {
+            // The end of the old one says nothing of the new one's.
+            next.expires_at = labels.expires_at.flatten();
+        }
         next.generation += 1;
         next.status = AccountStatus::Active;
         next.last_error = None;
@@ -262,12 +289,14 @@ impl Accounts {
     pub(super) async fn relabel(&self, before: Account, mut version: u64, labels: &Labels) -> Result<Account> {
         let mut now = before.clone();
         for _ in 0..TRIES {
-            let account = labels.lay_over(now, self.clock.now())?;
-            match self.records.update(&account, version).await {
+            let account = labels.lay_over(now.clone(), self.clock.now())?;
+            let events = transition(Some((&now, version)), Some(&account), account.updated_at);
+            match self.records.update(&account, version, &events).await {
                 Err(StoreError::Conflict(why)) => (now, version) = self.newer(&before, version, why).await?,
                 done => {
                     done?;
                     self.opened.forget(account.environment, account.id).await;
+                    self.announce(&events);
                     return Ok(account);
                 }
             }
@@ -278,12 +307,18 @@ impl Accounts {
     /// Stores a new credential over the old one. What calls and background tests note about the old one's state meanwhile is
     /// no conflict: it ends with it.
     async fn replace(&self, before: &Account, mut version: u64, verified: &Verified) -> Result<()> {
+        let Verified { account, wrapped_key, token, .. } = verified;
+        let mut now = before.clone();
         for _ in 0..TRIES {
-            let Verified { account, wrapped_key, token, .. } = verified;
             let wrapped_key = self.wrapped_now(account, wrapped_key)?;
-            match self.records.replace_credential(account, &wrapped_key, token.clone(), version).await {
-                Err(StoreError::Conflict(why)) => (_, version) = self.newer(before, version, why).await?,
-                done => return Ok(done.map(|_| ())?),
+            let events = transition(Some((&now, version)), Some(account), account.updated_at);
+            match self.records.replace_credential(account, &wrapped_key, token.clone(), version, &events).await {
+                Err(StoreError::Conflict(why)) => (now, version) = self.newer(before, version, why).await?,
+                done => {
+                    done?;
+                    self.announce(&events);
+                    return Ok(());
+                }
             }
         }
         Err(busy())
@@ -299,10 +334,18 @@ impl Accounts {
 
     /// Destroys the data key, then everything else of the account.
     pub async fn delete(&self, environment: EnvironmentId, id: &str) -> Result<()> {
-        let (account, _) = self.find(environment, id).await?;
-        self.records.delete(account.id, environment).await?;
-        self.opened.forget(environment, account.id).await;
-        Ok(())
+        for _ in 0..TRIES {
+            let (account, version) = self.find(environment, id).await?;
+            let events = transition(Some((&account, version)), None, self.clock.now());
+            match self.records.delete(account.id, environment, Some(version), &events).await {
+                Err(StoreError::Conflict(_)) => {}
+                done => {
+                    self.opened.forget(environment, account.id).await;
+                    return Ok(done.map(|_| ())?);
+                }
+            }
+        }
+        Err(busy())
     }
 
     /// The account and its version, if it stands behind this wall.
@@ -341,7 +384,7 @@ impl Accounts {
     }
 
     /// Resolves the fields, asks the vendor, seals the secrets.
-    async fn verify(
+    pub(super) async fn verify(
         &self,
         mut account: Account,
         connector: Arc<Connector>,
@@ -352,18 +395,22 @@ impl Accounts {
         let resolved = self.resolve(&method, given)?;
         account.fields = resolved.fields.clone();
         account.origins = resolved.origins.clone();
+        account.expires_at = account.expires_at.or_else(|| known_expiry(&resolved, self.clock.now()));
         let (key, wrapped_key) = self.vault.new_data_key(account.environment, account.id);
         account.sealed = seal_fields(&account, &key, &resolved);
         let access = self.with_app(build_access(&account, connector, method, resolved)?).await?;
         let (access, token) = self.first_token(&account, &key, access, grant).await?;
-        let upstream = Arc::clone(&self.upstream);
-        let tested = self.opened.tasks.finish(async move { upstream.test(&access).await }).await.ok_or_else(cut_short)?;
+        let (upstream, access) = (Arc::clone(&self.upstream), Arc::new(access));
+        let asked = Arc::clone(&access);
+        let tested = self.opened.tasks.finish(async move { upstream.test(&asked).await }).await.ok_or_else(cut_short)?;
         let Tested { facts, warnings } = tested.map_err(refused)?;
         if let Some(warning) = warnings.iter().find(|warning| warning.code.starts_with(NOTHING_VISIBLE)) {
             return Err(Error::new(Code::CredentialRefused, &warning.message));
         }
         account.facts = facts;
-        Ok(Verified { account, wrapped_key, token, warnings })
+        account.checked_at = Some(self.clock.now());
+        account.data_version += 1;
+        Ok(Verified { account, access, wrapped_key, token, warnings })
     }
 
     /// The fields, validated, and every address in them allowed.
@@ -479,16 +526,21 @@ impl Labels {
             account.maps = changed_maps(&account.maps, change, MAPS)?;
             check_maps(&account.maps, MAPS, |maps| over.check_maps(maps))?;
         }
+        account.is_enabled = self.is_enabled.unwrap_or(account.is_enabled);
+        account.expires_at = self.expires_at.unwrap_or(account.expires_at);
         account.updated_at = now;
         Ok(account)
     }
 }
 
-/// Fields of one generation are the same, whichever data key they are sealed under.
+/// State is what calls and looks note; its owner's own words and switches are not. Fields of one generation are the same,
+/// whichever data key they are sealed under.
 fn is_same_but_for_state(before: &Account, now: &Account) -> bool {
-    let Account { status, updated_at, .. } = *before;
-    let (last_error, last_forbidden, sealed) = (before.last_error.clone(), before.last_forbidden.clone(), before.sealed.clone());
-    Account { status, updated_at, last_error, last_forbidden, sealed, ..now.clone() } == *before
+    let Account { status, updated_at, checked_at, data_version, expiry_notice, .. } = *before;
+    let (last_error, last_forbidden) = (before.last_error.clone(), before.last_forbidden.clone());
+    let (facts, sealed) = (before.facts.clone(), before.sealed.clone());
+    let state = Account { status, updated_at, checked_at, data_version, expiry_notice, ..now.clone() };
+    Account { last_error, last_forbidden, facts, sealed, ..state } == *before
 }
 
 impl ListAccounts {
@@ -514,7 +566,10 @@ pub(super) fn find_method(connector: &Connector, name: &str) -> Result<Arc<LinkM
     })
 }
 
-fn split_context(method: &LinkMethod, context: Map<String, Value>) -> Result<(BTreeMap<String, String>, Map<String, Value>)> {
+pub(super) fn split_context(
+    method: &LinkMethod,
+    context: Map<String, Value>,
+) -> Result<(BTreeMap<String, String>, Map<String, Value>)> {
     check_labels(method, &context).map_err(field_problems)?;
     let mut fields = BTreeMap::new();
     let mut free = Map::new();
@@ -532,7 +587,12 @@ fn split_context(method: &LinkMethod, context: Map<String, Value>) -> Result<(BT
 pub(super) fn split_change(
     method: &Arc<LinkMethod>,
     change: ChangeAccount,
+    now: Timestamp,
 ) -> Result<(Labels, BTreeMap<String, Option<String>>)> {
+    if change.expires_at.flatten().is_some_and(|end| end <= now) {
+        let detail = "`expires_at` lies in the past: it is the time to come at which the credential ends, or null.";
+        return Err(Error::new(Code::InvalidBody, detail).field("expires_at"));
+    }
     change.tenant_id.as_deref().map_or(Ok(()), check_tenant)?;
     let context = change.context.unwrap_or_default();
     check_labels(method, &context).map_err(field_problems)?;
@@ -541,7 +601,8 @@ pub(super) fn split_change(
     let fields = fields.into_iter().map(text).collect::<Result<_>>()?;
     let maps = change.overrides.as_ref().map(directory_maps).transpose()?.flatten();
     let maps = maps.map(|maps| (maps, Arc::clone(method)));
-    Ok((Labels { tenant_id: change.tenant_id, context, maps }, fields))
+    let ChangeAccount { tenant_id, is_enabled, expires_at, .. } = change;
+    Ok((Labels { tenant_id, context, maps, is_enabled, expires_at }, fields))
 }
 
 /// The part of an account's override that is about the user directory, the one model there is.

@@ -2,7 +2,13 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use base64::{Engine, prelude::BASE64_STANDARD};
+use base64::{
+    Engine,
+    prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
+};
+use jiff::Timestamp;
+use serde::Deserialize;
+use zeroize::Zeroizing;
 
 use crate::{
     connector::{Connector, FieldProblem, LinkMethod, Resolved},
@@ -42,6 +48,24 @@ pub(super) fn reseal_fields(account: &Account, old: &DataKey, new: &DataKey) -> 
     account.sealed.iter().map(reseal).collect()
 }
 
+/// When the first of these secrets ends by its own word: many keys are signed tokens that say so. What lies in the past is the
+/// vendor's to judge.
+pub(super) fn known_expiry(resolved: &Resolved, now: Timestamp) -> Option<Timestamp> {
+    resolved.secrets.values().filter_map(|secret| end_of(secret.expose())).filter(|end| *end > now).min()
+}
+
+fn end_of(text: &str) -> Option<Timestamp> {
+    #[derive(Deserialize)]
+    struct Claims {
+        exp: i64,
+    }
+    let mut parts = text.split('.');
+    let (Some(_), Some(claims), Some(_), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else { return None };
+    let claims = Zeroizing::new(BASE64_URL_SAFE_NO_PAD.decode(claims).ok()?);
+    let Claims { exp } = serde_json::from_slice(&claims).ok()?;
+    Timestamp::from_second(exp).ok()
+}
+
 /// The place of one field of an account.
 pub(super) fn place<'a>(account: &'a Account, field: &'a str) -> Place<'a> {
     Place {
@@ -78,4 +102,21 @@ pub(super) fn field_problems(problems: Vec<FieldProblem>) -> Error {
 /// The error for a record that was moved or changed, or whose key is gone.
 pub(super) fn unreadable() -> Error {
     Error::new(Code::CredentialUnreadable, "The stored credential of this account does not open.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signed_token_says_when_it_ends() {
+        let token = |claims: &str| format!("eyJhbGciOiJSUzI1NiJ9.{}.c2lnbmF0dXJl", BASE64_URL_SAFE_NO_PAD.encode(claims));
+        let end = Timestamp::from_second(1_900_000_000).ok();
+        assert_eq!(end_of(&token(r#"{"sub": "x", "exp": 1900000000}"#)), end);
+        let odd = [token("{}"), token("no"), token(r#"{"exp": "soon"}"#), token(r#"{"exp": 1e300}"#)];
+        let more = ["", "a.b", "a.b.c.d", "a-plain-key", "..", "a.%%.c"].map(str::to_owned);
+        for text in odd.iter().chain(&more) {
+            assert_eq!(end_of(text), None, "{text}");
+        }
+    }
 }

@@ -240,7 +240,11 @@ impl Directory {
             values: BTreeMap::from([("id".to_owned(), id.to_owned())]),
             ..ListAsk::default()
         };
-        match self.upstream.get(&linked.access, def, &ask).await {
+        let answer = self.upstream.get(&linked.access, def, &ask).await;
+        if answer.is_ok() {
+            self.accounts.note_success(linked, def.resource.plural(), "get").await;
+        }
+        match answer {
             Ok(Some(record)) => Ok(record),
             Ok(None) => Err(no_record(def)),
             Err(failure) => match unsent(&failure) {

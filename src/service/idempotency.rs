@@ -437,7 +437,7 @@ impl Kept {
 
 impl Failed {
     fn of(error: &Error) -> Self {
-        let vendor = error.vendor_answer().map(|VendorAnswer { status, headers, body }| Vendor {
+        let vendor = error.vendor_answer().map(|VendorAnswer { status, headers, body, .. }| Vendor {
             status: *status,
             headers: headers.clone(),
             body: BASE64_STANDARD.encode(body),
@@ -458,7 +458,7 @@ impl Failed {
         let mut error = Error::new(code, self.detail);
         if let Some(Vendor { status, headers, body }) = self.vendor {
             let body = BASE64_STANDARD.decode(body).map_err(Error::internal)?;
-            error = error.vendor(VendorAnswer { status, headers, body: body.into() });
+            error = error.vendor(VendorAnswer { status, headers, body: body.into(), ..VendorAnswer::default() });
         }
         error = error.status(self.status);
         error = self.field.into_iter().fold(error, Error::field);

@@ -6,13 +6,17 @@ pub mod accounts;
 pub mod audit;
 pub mod authorize;
 pub mod backup;
+mod care;
 mod change;
+mod check;
 mod client;
 mod context;
 mod credential;
 pub mod cursor;
 pub mod directory;
 mod environments;
+pub mod events;
+mod expiry;
 pub mod export;
 mod facts;
 pub mod filter;
@@ -38,6 +42,7 @@ mod renew;
 pub mod request_log;
 pub mod snapshot;
 mod source;
+mod state;
 pub mod tokens;
 mod uninstall;
 mod walk;
@@ -54,10 +59,13 @@ pub use accounts::{Accounts, ChangeAccount, Linked, ListAccounts, NewAccount};
 pub use audit::{Act, Audit};
 pub use authorize::{Authorizations, AuthorizeAsk, Begun, Finished};
 pub use backup::Backups;
+pub use care::Care;
 pub use change::{ChangeAsk, Doing, VendorSaid, VendorWrite};
+pub use check::{Seen, SeenCount};
 pub use cursor::PlatformCursors;
 pub use directory::{Directory, ListPage, ListQuery, OneQuery, OneRecord, ResponseFormat};
 pub use environments::Environments;
+pub use events::{Events, ListEvents};
 pub use export::Export;
 pub use filter::{Filter, FilterOp};
 pub use grant::{Granted, Tokens as GrantedTokens};
@@ -96,6 +104,10 @@ pub struct Services {
     pub installs: Arc<Installs>,
     /// Linked accounts.
     pub accounts: Arc<Accounts>,
+    /// What happened to them.
+    pub events: Arc<Events>,
+    /// What is done for them without a caller.
+    pub care: Arc<Care>,
     /// Customers that are agreeing at a vendor just now.
     pub authorizations: Arc<Authorizations>,
     /// Link tokens.

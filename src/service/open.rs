@@ -8,15 +8,19 @@ use moka::future::Cache;
 
 use super::{
     accounts::{Accounts, Linked, method_as_laid},
+    check::Checks,
     credential::{build_access, open_fields, unreadable},
+    expiry,
     fresh::Fresh,
     renew::Renewals,
+    state::transition,
 };
 use crate::{
     connector::Connector,
     error::{Code, Error, Result},
-    model::{Account, AccountId, AccountStatus, EnvironmentId, Forbidden, Tasks},
-    upstream::{Failure, Tested, renewal::Renewal},
+    model::{Account, AccountId, AccountStatus, EnvironmentId, Event, EventKind, Forbidden, Tasks},
+    store::StoreError,
+    upstream::Failure,
 };
 
 /// A cut-off node goes on using a credential it has confirmed for this long.
@@ -26,6 +30,13 @@ const PROBE_EVERY: Duration = Duration::from_secs(60);
 
 /// What a vendor denies again and again is noted at most this often, seconds.
 const DENIED_EVERY: i64 = 60;
+/// A look that found nothing new is noted at most this often, seconds.
+const CHECKED_EVERY: i64 = 5;
+/// How often a note begins again because the record was changed meanwhile.
+const TRIES: usize = 3;
+/// How often it is tried to say that there is something to tell, and how long between two tries.
+const ANNOUNCED: usize = 5;
+const BREATH: Duration = Duration::from_secs(1);
 
 /// Shown on an account that does not open.
 const UNREADABLE: &str = "The stored credential does not open: the record was moved or changed, or its key is gone.";
@@ -41,6 +52,7 @@ const LOSSES: &str = "rollcall_store_lost_writes_total";
 pub struct Opened {
     known: Fresh<(EnvironmentId, AccountId), Linked>,
     probed: Cache<AccountId, ()>,
+    pub(super) checks: Checks,
     pub(super) renewals: Renewals,
     pub(super) tasks: Tasks,
 }
@@ -52,7 +64,8 @@ impl Opened {
         metrics::counter!(LOSSES).increment(0);
         let probed = Cache::builder().max_capacity(100_000).time_to_live(PROBE_EVERY).build();
         super::refresh::describe();
-        Self { known: Fresh::new("credential", 10_000, KEPT), probed, renewals: Renewals::default(), tasks }
+        let known = Fresh::new("credential", 10_000, KEPT);
+        Self { known, probed, checks: Checks::default(), renewals: Renewals::default(), tasks }
     }
 
     pub(super) async fn forget(&self, environment: EnvironmentId, id: AccountId) {
@@ -67,10 +80,11 @@ impl Opened {
 }
 
 impl Accounts {
-    /// Opens an account for calls; cached at most a second. `reauth_required` when the vendor no longer accepts it: then the
-    /// vendor is not touched, but asked in the background at most once a minute.
+    /// Opens an account for calls; cached at most a second. `account_disabled` when its owner stopped its calls, and
+    /// `reauth_required` when the vendor no longer accepts it: then the vendor is not touched, but asked in the background at
+    /// most once a minute.
     pub async fn open(self: &Arc<Self>, environment: EnvironmentId, id: &str) -> Result<Arc<Linked>> {
-        let linked = self.open_any(environment, id).await?;
+        let linked = self.open_enabled(environment, id).await?;
         if linked.account.status != AccountStatus::NeedsReauth {
             return match linked.access.renewal {
                 None => Ok(linked),
@@ -79,6 +93,15 @@ impl Accounts {
         }
         self.probe(environment, linked.account.id);
         Err(reauth(&linked.account))
+    }
+
+    /// The same, whatever the vendor thinks of it.
+    pub(super) async fn open_enabled(self: &Arc<Self>, environment: EnvironmentId, id: &str) -> Result<Arc<Linked>> {
+        let linked = self.open_any(environment, id).await?;
+        match linked.account.is_enabled {
+            true => Ok(linked),
+            false => Err(disabled()),
+        }
     }
 
     /// From now on calls open their accounts with the connectors as they are now.
@@ -136,11 +159,10 @@ impl Accounts {
     }
 
     /// Shows on the account why it does not open, or that it does again; best effort.
-    async fn note_reading(&self, mut account: Account, version: u64, why: Option<&str>) {
+    async fn note_reading(&self, account: Account, version: u64, why: Option<&str>) {
         if account.last_error.as_deref() != why {
-            account.last_error = why.map(str::to_owned);
-            account.updated_at = self.clock.now();
-            if let Err(error) = self.records.update(&account, version).await {
+            let noted = Account { last_error: why.map(str::to_owned), ..account.clone() };
+            if let Err(error) = self.keep((&account, version), noted).await {
                 tracing::warn!(account = %account.id, %error, "could not flag the account");
             }
         }
@@ -153,15 +175,17 @@ impl Accounts {
         let code = failure.code();
         let error = Error::from(failure);
         match code {
-            Code::ReauthRequired if is_final => self.mark_refused(linked, &error).await,
+            Code::ReauthRequired if is_final => drop(self.mark_refused(linked, &error).await),
             Code::ReauthRequired => self.doubt(linked),
             Code::VendorDenied if !is_noted(&linked.account, resource, method, self.clock.now()) => {
-                let now = self.clock.now();
                 let forbidden = Forbidden {
                     resource: resource.to_owned(),
                     method: method.to_owned(),
-                    missing_scopes: Vec::new(),
-                    occurred_at: now,
+                    missing_scopes: error
+                        .vendor_answer()
+                        .and_then(|said| said.missing_scopes.as_deref().cloned())
+                        .unwrap_or_default(),
+                    occurred_at: self.clock.now(),
                 };
                 self.update(linked, move |account| account.last_forbidden = Some(forbidden.clone())).await;
             }
@@ -170,19 +194,23 @@ impl Accounts {
         error
     }
 
-    pub(super) async fn mark_refused(&self, linked: &Linked, error: &Error) {
-        let said = error.detail().to_owned();
-        // Of many callers whom one refusal reached, the first notes it.
-        if let Ok(Some((now, _))) = self.records.get(linked.account.id).await
-            && (now.status, now.last_error.as_deref()) == (AccountStatus::NeedsReauth, Some(&said))
-        {
-            return;
+    /// A good call: what the vendor denied it before, it denies no more.
+    pub(super) async fn note_success(&self, linked: &Linked, resource: &str, method: &str) {
+        let is_of_this = |denied: &Forbidden| denied.resource == resource && denied.method == method;
+        if linked.account.last_forbidden.as_ref().is_some_and(is_of_this) {
+            let clear = |account: &mut Account| drop(account.last_forbidden.take_if(|denied| is_of_this(denied)));
+            self.update(linked, clear).await;
         }
+    }
+
+    /// Of many callers whom one refusal reached, the first notes it.
+    pub(super) async fn mark_refused(&self, linked: &Linked, error: &Error) -> Option<Account> {
+        let said = error.detail().to_owned();
         let mark = move |account: &mut Account| {
             account.status = AccountStatus::NeedsReauth;
             account.last_error = Some(said.clone());
         };
-        self.update(linked, mark).await;
+        self.update(linked, mark).await
     }
 
     /// A 401 that may have other reasons marks the account only if the connector's own test is refused too.
@@ -197,66 +225,106 @@ impl Accounts {
             if !fresh {
                 return;
             }
-            if let Ok(linked) = accounts.open_any(environment, &id.to_string()).await {
-                accounts.test_again(linked).await;
+            if let Ok(linked) = accounts.open_enabled(environment, &id.to_string()).await {
+                // What it found is noted; nobody waits for it.
+                let _ = accounts.check(linked).await;
             }
         });
     }
 
-    async fn test_again(self: &Arc<Self>, linked: Arc<Linked>) {
-        // What is left of its token may work for a while; nothing would follow it.
-        if linked.access.renewal.as_ref().is_some_and(Renewal::is_ended) {
-            return;
-        }
-        let mut tested = self.test_now(&linked).await;
-        let is_refused = tested.as_ref().is_err_and(|failure| failure.code() == Code::ReauthRequired);
-        if is_refused && self.opened.renewals.give_another_chance(&linked.access).await {
-            tested = self.test_now(&linked).await;
-        }
-        match (tested, linked.account.status) {
-            (Ok(_), AccountStatus::NeedsReauth) => self.reactivate(&linked).await,
-            (Err(failure), AccountStatus::Active) if failure.code() == Code::ReauthRequired => {
-                self.mark_refused(&linked, &Error::from(failure)).await;
-            }
-            _ => {}
-        }
+    /// Changes the stored record if it is still of the credential this call used; a newer credential wins. A change that
+    /// changes nothing writes nothing. Gives the record as it is then.
+    pub(super) async fn update(&self, linked: &Linked, change: impl Fn(&mut Account)) -> Option<Account> {
+        let kept = self.try_update(linked, change).await;
+        self.opened.forget(linked.account.environment, linked.account.id).await;
+        kept
     }
 
-    /// The vendor accepts the credential again.
-    pub(super) async fn reactivate(&self, linked: &Linked) {
-        let mark = |account: &mut Account| {
-            account.status = AccountStatus::Active;
-            account.last_error = None;
-        };
-        self.update(linked, mark).await;
-    }
-
-    pub(super) async fn test_now(self: &Arc<Self>, linked: &Arc<Linked>) -> std::result::Result<Tested, Failure> {
-        let ready = self.token_for(linked).await?;
-        self.upstream.test(&ready.access).await
-    }
-
-    /// Changes the stored record if it is still of the credential this call used; a newer credential wins.
-    async fn update(&self, linked: &Linked, change: impl Fn(&mut Account)) {
+    async fn try_update(&self, linked: &Linked, change: impl Fn(&mut Account)) -> Option<Account> {
         let id = linked.account.id;
-        for _ in 0..3 {
-            let Ok(Some((mut account, version))) = self.records.get(id).await else { return };
-            if account.generation != linked.account.generation {
-                return;
+        for _ in 0..TRIES {
+            let (before, version) = self.records.get(id).await.ok().flatten()?;
+            if before.generation != linked.account.generation {
+                return None;
             }
-            change(&mut account);
-            account.updated_at = self.clock.now();
-            match self.records.update(&account, version).await {
-                Ok(_) => break,
-                Err(crate::store::StoreError::Conflict(_)) => {}
+            let mut after = before.clone();
+            change(&mut after);
+            if is_known(&before, &after) {
+                return Some(before);
+            }
+            match self.keep((&before, version), after).await {
+                Ok(kept) => return Some(kept),
+                Err(StoreError::Conflict(_)) => {}
                 Err(error) => {
                     tracing::warn!(account = %id, %error, "could not note the account's state");
-                    break;
+                    return None;
                 }
             }
         }
-        self.opened.forget(linked.account.environment, id).await;
+        None
     }
+
+    /// Stores a record over the one it was made of, with the events of the change. The one way states change.
+    pub(super) async fn keep(&self, (before, version): (&Account, u64), mut after: Account) -> Result<Account, StoreError> {
+        let now = self.clock.now();
+        if !is_only_looked_at(before, &after) {
+            after.updated_at = now;
+        }
+        if before.facts != after.facts {
+            after.data_version += 1;
+        }
+        let events = transition(Some((before, version)), Some(&after), now);
+        self.records.update(&after, version, &events).await?;
+        self.announce(&events);
+        Ok(after)
+    }
+
+    /// Announces the end of a credential, unless somebody did; gives the account as it is then.
+    pub(super) async fn announce_end(&self, mut account: Account) -> Result<Account> {
+        for _ in 0..TRIES {
+            let Some((before, version)) = self.records.get(account.id).await? else { return Ok(account) };
+            let Some(notice) = expiry::due(&before, self.clock.now()) else { return Ok(before) };
+            let after = Account { expiry_notice: Some(notice), ..before.clone() };
+            match self.keep((&before, version), after).await {
+                Err(StoreError::Conflict(_)) => account = before,
+                kept => return Ok(kept?),
+            }
+        }
+        Ok(account)
+    }
+
+    /// Says that there is something to tell, beside the call that did it. If it cannot be said, whoever looks after the account
+    /// finds it.
+    pub(super) fn announce(&self, events: &[Event]) {
+        let Some(&Event { id, environment, account, .. }) = events.first() else { return };
+        if events.iter().any(|event| event.kind == EventKind::Enabled) {
+            self.probe(environment, account);
+        }
+        let queues = self.records.queues();
+        self.opened.tasks.spawn(async move {
+            for _ in 0..ANNOUNCED {
+                match queues.announce(environment, account, id).await {
+                    Ok(()) => return,
+                    Err(error) => tracing::debug!(%account, %error, "events are announced once more"),
+                }
+                tokio::time::sleep(BREATH).await;
+            }
+        });
+    }
+}
+
+/// Whether nothing is news but that somebody looked, and somebody did a moment ago.
+fn is_known(before: &Account, after: &Account) -> bool {
+    let is_recent = match (before.checked_at, after.checked_at) {
+        (Some(last), Some(now)) => now.duration_since(last) < SignedDuration::from_secs(CHECKED_EVERY),
+        (last, now) => last == now,
+    };
+    is_recent && is_only_looked_at(before, after)
+}
+
+/// Whether the records differ at most in when the other side was looked at.
+fn is_only_looked_at(before: &Account, after: &Account) -> bool {
+    Account { checked_at: after.checked_at, ..before.clone() } == *after
 }
 
 /// The store has an older record than it had: a fail-over lost writes that it had acknowledged.
@@ -272,7 +340,11 @@ fn was_unreadable(account: &Account, now: Timestamp) -> bool {
     is_flagged && now.duration_since(account.updated_at) > FLAGGED
 }
 
-fn reauth(account: &Account) -> Error {
+fn disabled() -> Error {
+    Error::new(Code::AccountDisabled, "Calls of this account are stopped (`is_enabled` is false); its vendor is not asked.")
+}
+
+pub(super) fn reauth(account: &Account) -> Error {
     let detail =
         account.last_error.clone().unwrap_or_else(|| "The vendor no longer accepts this account's credential.".to_owned());
     Error::new(Code::ReauthRequired, detail)

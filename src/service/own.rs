@@ -49,7 +49,7 @@ impl Accounts {
         let (account, version) = self.find(caller.environment, &id).await?;
         let method = find_method(self.connector_of(&account)?.as_ref(), &account.method)?;
         let change = ChangeAccount { context: Some(context), ..ChangeAccount::default() };
-        let (labels, fields) = split_change(&method, change)?;
+        let (labels, fields) = split_change(&method, change, self.clock.now())?;
         match fields.keys().next() {
             None => self.relabel(account, version, &labels).await,
             Some(name) => {

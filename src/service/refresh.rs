@@ -78,7 +78,7 @@ pub(super) fn describe() {
 
 impl Accounts {
     /// Gets new tokens with the refresh token, under the right to do so, and keeps them before anybody uses them.
-    pub(super) async fn refresh(self: &Arc<Self>, linked: &Linked, hold: &mut Hold) -> Result<()> {
+    pub(super) async fn use_refresh_token(self: &Arc<Self>, linked: &Linked, hold: &mut Hold) -> Result<()> {
         let Some(refresh) = linked.access.refresh_token() else { return Err(token::over().into()) };
         let id = linked.account.id;
         let (_, _, version) = stale_of(&linked.access);
@@ -121,7 +121,7 @@ impl Accounts {
     async fn end(self: &Arc<Self>, linked: &Linked, hold: &mut Hold, error: Error) -> Result<()> {
         if let Some(token) = self.token_of(&linked.account, &linked.data_key).await? {
             let last = Token { refresh: None, ended: true, ..token };
-            self.keep(linked, &last, None, hold).await?;
+            self.keep_pair(linked, &last, None, hold).await?;
         }
         self.mark_refused(linked, &error).await;
         Err(error)
@@ -132,12 +132,12 @@ impl Accounts {
         let is_new = token.refresh.as_ref().is_some_and(|new| old.is_none_or(|old| old.expose() != new.expose()));
         let previous = old.filter(|_| is_new).map(|old| seal_previous(&linked.account, &linked.data_key, old));
         let token = Token { refresh: token.refresh.or_else(|| old.cloned()), ..token };
-        self.keep(linked, &token, previous, hold).await
+        self.keep_pair(linked, &token, previous, hold).await
     }
 
     /// Keeps a token whatever the store does meanwhile: it may be the only one that is good. One that somebody else replaced, or
     /// whose account was deleted or linked anew, is dropped.
-    async fn keep(&self, linked: &Linked, token: &Token, previous: Option<Bytes>, hold: &mut Hold) -> Result<()> {
+    async fn keep_pair(&self, linked: &Linked, token: &Token, previous: Option<Bytes>, hold: &mut Hold) -> Result<()> {
         let (id, begun) = (linked.account.id, Instant::now());
         let (_, _, before) = stale_of(&linked.access);
         let new = Renewed { token: seal(&linked.account, &linked.data_key, token)?, previous, before };

@@ -338,7 +338,7 @@ impl Accounts {
             return Ok(linked);
         }
         if linked.access.method.needs_browser() {
-            self.refresh(&linked, hold).await?;
+            self.use_refresh_token(&linked, hold).await?;
             return self.read_anew(environment, stale.0).await;
         }
         let token = self.upstream.token(&linked.access, self.clock.now()).await?;

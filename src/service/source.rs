@@ -222,6 +222,10 @@ impl<'a> Source<'a> {
         self.directory.accounts.note_failure(self.linked, self.read.resource.plural(), "list", failure).await
     }
 
+    async fn note_good(&self) {
+        self.directory.accounts.note_success(self.linked, self.read.resource.plural(), "list").await;
+    }
+
     async fn page(&self, next: Option<String>, skip: usize, limit: usize) -> Result<Batch> {
         if self.list.report.is_some() {
             return Box::pin(self.report(next, skip, limit)).await;
@@ -241,6 +245,7 @@ impl<'a> Source<'a> {
                 None => return Err(self.note(failure).await),
             },
         };
+        self.note_good().await;
         self.directory.meters.page(self.connector(), self.read.resource, page.records.ranges.len());
         if matches!(self.list.page, PageStyle::None) && page.records.ranges.len() > limit && self.having.is_none() {
             return self.keep_whole(page).await;
@@ -283,6 +288,7 @@ impl<'a> Source<'a> {
                 return Err(self.note(failure).await);
             }
         };
+        self.note_good().await;
         for (name, value) in &page.facts {
             self.directory.accounts.note_fact(self.linked, name, value).await;
         }
@@ -341,6 +347,7 @@ impl<'a> Source<'a> {
             Ok(visit) => visit,
             Err(failure) => return Err(self.note(failure).await),
         };
+        self.note_good().await;
         let by_company = visit.company.as_ref().map(|company| format!("company/{}", company.id));
         let names: Vec<&str> = [Some(name), by_company.as_deref()].into_iter().flatten().collect();
         let manifest = self.directory.snapshots.keep(self.linked, visit, &names, &mark).await?;

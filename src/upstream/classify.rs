@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, header};
 
-use super::{Access, Failure, HttpAnswer, limits, redact::Redaction};
+use super::{Access, Failure, HttpAnswer, limits, redact::Redaction, scopes};
 use crate::{
     connector::{ErrorRule, Meaning, TextTest},
     error::VendorAnswer,
@@ -90,7 +90,21 @@ pub(super) fn answered(
             .or_else(|| limits::wait_in_text(&answer.body)),
         _ => None,
     };
-    Failure::Answered { meaning, answer: vendor_answer(access, answer), wait, message }
+    let mut kept = vendor_answer(access, answer);
+    if meaning == Meaning::Denied {
+        kept.missing_scopes = Some(missing_scopes(access, answer)).filter(|found| !found.is_empty()).map(Box::new);
+    }
+    Failure::Answered { meaning, answer: kept, wait, message }
+}
+
+/// The rights a refusal names, but for what the vendor wrote back of the credential.
+fn missing_scopes(access: &Access, answer: &HttpAnswer) -> Vec<String> {
+    let mut found = scopes::missing(&answer.headers, &answer.body);
+    if !found.is_empty() {
+        let redaction = Redaction::of(access);
+        found.retain(|scope| redaction.start(scope.as_bytes(), scope.len()) == scope.as_bytes());
+    }
+    found
 }
 
 /// What is kept of an answer beside an error: no secret of the account, even if the vendor wrote it back.
@@ -99,7 +113,7 @@ pub(super) fn vendor_answer(access: &Access, answer: &HttpAnswer) -> VendorAnswe
     let body = redaction.start(&answer.body, KEPT);
     let mut headers = useful(&answer.headers);
     headers.iter_mut().for_each(|(_, value)| *value = redaction.start(value, value.len()));
-    VendorAnswer { status: Some(answer.status), headers, body: Bytes::from(body) }
+    VendorAnswer { status: Some(answer.status), headers, body: Bytes::from(body), missing_scopes: None }
 }
 
 fn useful(headers: &HeaderMap) -> Vec<(String, Vec<u8>)> {

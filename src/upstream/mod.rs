@@ -24,6 +24,7 @@ pub mod rate;
 mod redact;
 pub mod renewal;
 mod report;
+mod scopes;
 mod send;
 mod tls;
 pub mod token;
@@ -279,7 +280,7 @@ pub struct Visit {
 }
 
 /// What verifying a credential taught.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Tested {
     /// Kept with the account.
     pub facts: Map<String, Value>,

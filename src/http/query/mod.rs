@@ -2,6 +2,7 @@
 
 mod audit;
 mod data;
+mod event;
 mod grammar;
 mod log;
 mod platform;
@@ -9,6 +10,7 @@ mod vendor;
 
 pub use audit::{AuditList, AuditPlace, ExportQuery};
 pub use data::{DataDelete, DataList, DataOne, ProxyList, ProxyOne};
+pub use event::EventList;
 pub use grammar::{MAX_DEPTH, MAX_PAIRS, Pair, Pairs, cut, decode_loosely};
 pub use log::LogList;
 pub use platform::{

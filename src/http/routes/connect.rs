@@ -17,7 +17,7 @@ use url::Url;
 
 use super::unmatched;
 use crate::{
-    connector::{Connector, FieldKind, FieldProblem, LinkMethod},
+    connector::{Connector, FieldProblem, LinkMethod},
     error::{Code, Error, Result},
     http::{
         Answer, Problem, State,

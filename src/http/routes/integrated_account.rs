@@ -21,7 +21,7 @@ use crate::{
         },
         write::{NoBody, Write},
     },
-    model::{Account, AccountId, Install, Warning},
+    model::{Account, AccountId, AccountStatus, Install, Warning},
     service::{ChangeAccount, ListAccounts, NewAccount, Run, Services},
 };
 
@@ -51,16 +51,9 @@ fn new_account(body: ImportIntegratedAccount, run: Run) -> Result<NewAccount, Er
         let detail = "`id` takes a UUID, for example `018f2b6e-7c1a-7d5e-9a3b-5c0f4e2d1a00`; without it one is made.";
         id.parse().map_err(|_| Error::new(Code::InvalidBody, detail).field("id"))
     })?;
-    let integration = match (integration, environment_integration_id) {
-        (Some(name), None) | (None, Some(name)) => name,
-        _ => {
-            let detail = "Exactly one of `integration` and `environment_integration_id` names the connector.";
-            return Err(Error::new(Code::InvalidBody, detail).field("integration"));
-        }
-    };
     Ok(NewAccount {
         tenant_id,
-        integration,
+        integration: named(integration, environment_integration_id)?,
         authentication_method,
         context,
         is_sandbox: false,
@@ -68,6 +61,17 @@ fn new_account(body: ImportIntegratedAccount, run: Run) -> Result<NewAccount, Er
         must_be_new: !run.again,
         grant: None,
     })
+}
+
+/// The connector, by the one of both names that was given.
+pub(super) fn named(integration: Option<String>, environment_integration_id: Option<String>) -> Result<String, Error> {
+    match (integration, environment_integration_id) {
+        (Some(name), None) | (None, Some(name)) => Ok(name),
+        _ => {
+            let detail = "Exactly one of `integration` and `environment_integration_id` names the connector.";
+            Err(Error::new(Code::InvalidBody, detail).field("integration"))
+        }
+    }
 }
 
 /// The linked accounts of this environment.
@@ -109,12 +113,34 @@ pub async fn change_integrated_account(
 ) -> Answer {
     let environment = caller.environment;
     let work = async move |services: Arc<Services>, body: ChangeIntegratedAccount, _: Run| {
-        let ChangeIntegratedAccount { tenant_id, context, unified_model_override: overrides } = body;
-        let change = ChangeAccount { tenant_id, context, overrides };
-        let (account, warnings) = services.accounts.change(environment, &id, change).await?;
+        let ChangeIntegratedAccount { tenant_id, context, unified_model_override: overrides, is_enabled, expires_at, status } =
+            body;
+        let change = ChangeAccount { tenant_id, context, overrides, is_enabled, expires_at };
+        let (account, warnings) = match status {
+            None => services.accounts.change(environment, &id, change).await?,
+            Some(status) => {
+                check_status(status, &change)?;
+                (services.accounts.ask_about(environment, &id).await?, Vec::new())
+            }
+        };
         envelope::changed(&view(&services, account, warnings).await?)
     };
     write.answer(&caller, &state, work).await
+}
+
+/// The vendor decides about a status, not the caller; nothing else is changed beside the question.
+fn check_status(status: AccountStatus, change: &ChangeAccount) -> Result<(), Error> {
+    let invalid = |detail: &str| Err(Error::new(Code::InvalidBody, detail).field("status"));
+    if status != AccountStatus::NeedsReauth {
+        return invalid(
+            "`status` takes `needs_reauth`, upon which the vendor is asked and the status is what it says; `is_enabled` stops \
+             and allows calls.",
+        );
+    }
+    if !change.is_empty() {
+        return invalid("`status` stands alone: it asks the vendor and changes nothing itself.");
+    }
+    Ok(())
 }
 
 /// Deletes an account and its credentials for good.
@@ -160,5 +186,6 @@ pub(super) async fn view(services: &Services, account: Account, warnings: Vec<Wa
 fn plain_view(services: &Services, account: Account, warnings: Vec<Warning>) -> IntegratedAccount {
     let catalog = services.catalog.load();
     let connector = catalog.get(account.connector.as_str()).cloned();
-    IntegratedAccount::view(account, connector.as_deref(), warnings)
+    let next = services.care.next_look(&account);
+    IntegratedAccount::view(account, connector.as_deref(), warnings, next)
 }

@@ -30,7 +30,7 @@ use crate::{
     error::{Code, Error, Result},
     mapping::{Options, Roots, not_shown},
     model::{Resource, Warning},
-    upstream::{Failure, WriteAsk, WriteVerb, Written},
+    upstream::{Failure, Said, WriteAsk, WriteVerb, Written},
 };
 
 /// A vendor that answers a read from a copy may need this long to show what it has just taken.
@@ -254,7 +254,12 @@ impl Work<'_> {
             }
         };
         match self.directory.write_to_end(self.linked, work).await? {
-            Ok(written) => Ok(written),
+            Ok(written) => {
+                if matches!(written.said, Said::Done(_)) {
+                    self.directory.accounts.note_success(self.linked, self.def.resource.plural(), verb.word()).await;
+                }
+                Ok(written)
+            }
             Err(failure) => Err(self.refused(verb, failure).await),
         }
     }

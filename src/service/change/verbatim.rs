@@ -78,7 +78,10 @@ impl Directory {
         let doing_there = doing.clone();
         let work = async move { send(&upstream, &access, resource, &doing_there, sending).await };
         match self.write_to_end(linked, work).await? {
-            Ok(said) => Ok(said),
+            Ok(said) => {
+                self.accounts.note_success(linked, def.resource.plural(), doing.word()).await;
+                Ok(said)
+            }
             Err(NoAnswer::Unconfirmed(failure)) => Err(not_confirmed(failure)),
             Err(NoAnswer::Failed(failure)) => Err(self.not_written(linked, def, &doing, failure).await),
         }

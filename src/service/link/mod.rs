@@ -224,7 +224,8 @@ impl Links {
         let wanted = |Installed { connector, install, .. }: &Installed| {
             let slug = connector.slug.as_str();
             let narrowed = view.integrations.is_empty() || view.integrations.iter().any(|name| name == slug);
-            let is_named = link.integrations.is_some() || view.integration.as_deref() == Some(slug) || !view.integrations.is_empty();
+            let is_named =
+                link.integrations.is_some() || view.integration.as_deref() == Some(slug) || !view.integrations.is_empty();
             link.allows(&connector.slug) && narrowed && install.is_in_use() && (install.show_in_catalog || is_named)
         };
         let installed = self.installs.list(link.environment).await?;

@@ -7,13 +7,15 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    account_slot, batch,
+    Queues, account_slot, batch,
     data_keys::{DataKeys, FORMER, KeyUse, USE},
-    decode, delete, encode, index, key, put, single,
+    decode, delete, encode,
+    events::{OUTBOX, beside},
+    index, key, put, single,
 };
 use crate::{
-    model::{Account, AccountId, EnvironmentId},
-    store::{Batch, Expect, Hold, Store, StoreError, Write},
+    model::{Account, AccountId, EnvironmentId, Event},
+    store::{Batch, Expect, Hold, Slot, Store, StoreError, Write},
 };
 
 pub(super) const RECORD: &str = "account";
@@ -71,16 +73,28 @@ impl Accounts {
         Self { store }
     }
 
-    /// Stores a new account with its wrapped data key and its access token, if it has one; an id that exists is `Conflict`.
-    /// Answers the record's version.
-    pub async fn create(&self, account: &Account, wrapped_key: &[u8], token: Option<Bytes>) -> Result<u64, StoreError> {
+    /// Queues of work, in the same store.
+    pub fn queues(&self) -> Queues {
+        Queues::new(self.store.clone())
+    }
+
+    /// Stores a new account with its wrapped data key and its access token, if it has one, and what is to be told of it; an id
+    /// that exists is `Conflict`. Answers the record's version.
+    pub async fn create(
+        &self,
+        account: &Account,
+        wrapped_key: &[u8],
+        token: Option<Bytes>,
+        events: &[Event],
+    ) -> Result<u64, StoreError> {
         let writes = [
             put(RECORD, encode(account)?, Expect::Absent),
             put(DATA_KEY, Bytes::copy_from_slice(wrapped_key), Expect::Absent),
             put(USE, encode(&unused(account))?, Expect::Any),
             Write::Check { name: SWEPT.into(), expect: Expect::Absent },
         ];
-        let writes = writes.into_iter().chain(token.map(|token| put(TOKEN, token, Expect::Any))).collect();
+        let token = token.map(|token| put(TOKEN, token, Expect::Any));
+        let writes = writes.into_iter().chain(token).chain(beside(events, 0)?).collect();
         let entry = format!("{KIND}{}", account.id);
         index::add(&*self.store, account.environment, entry.clone()).await?;
         match self.store.commit(batch(account_slot(account.id), writes)).await {
@@ -121,21 +135,24 @@ impl Accounts {
         Ok(self.store.get(&key(account_slot(account), DATA_KEY)).await?.map(|entry| entry.value))
     }
 
-    /// Replaces the record if it still has this version; `Conflict` when somebody was faster. Answers the new version.
-    pub async fn update(&self, account: &Account, expected: u64) -> Result<u64, StoreError> {
-        let writes = vec![put(RECORD, encode(account)?, Expect::Version(expected))];
+    /// Replaces the record if it still has this version, together with what is to be told of the change; `Conflict` when
+    /// somebody was faster. Answers the new version.
+    pub async fn update(&self, account: &Account, expected: u64, events: &[Event]) -> Result<u64, StoreError> {
+        let mut writes = vec![put(RECORD, encode(account)?, Expect::Version(expected))];
+        writes.extend(beside(events, expected)?);
         Ok(single(&self.store.commit(batch(account_slot(account.id), writes)).await?))
     }
 
-    /// Replaces record, data key and access token together, for a new credential.
+    /// Replaces record, data key and access token together, for a new credential, with what is to be told of it.
     pub async fn replace_credential(
         &self,
         account: &Account,
         wrapped_key: &[u8],
         token: Option<Bytes>,
         expected: u64,
+        events: &[Event],
     ) -> Result<u64, StoreError> {
-        let writes = vec![
+        let mut writes = vec![
             put(RECORD, encode(account)?, Expect::Version(expected)),
             put(DATA_KEY, Bytes::copy_from_slice(wrapped_key), Expect::Any),
             put(USE, encode(&unused(account))?, Expect::Any),
@@ -144,6 +161,7 @@ impl Accounts {
             delete(INTENT),
             delete(PREVIOUS),
         ];
+        writes.extend(beside(events, expected)?);
         Ok(single(&self.store.commit(batch(account_slot(account.id), writes)).await?))
     }
 
@@ -219,22 +237,52 @@ impl Accounts {
     }
 
     /// Destroys record and data key in one step, after which nothing sealed for the account can be read, then everything
-    /// else of it, then its entry in the list. False when there was no such account; what an interrupted call left is
-    /// removed all the same.
-    pub async fn delete(&self, account: AccountId, environment: EnvironmentId) -> Result<bool, StoreError> {
+    /// else of it but what is to be told of that, then its entry in the list. With `expected` the record must have that
+    /// version. False when there was no such account; what an interrupted call left is removed all the same.
+    pub async fn delete(
+        &self,
+        account: AccountId,
+        environment: EnvironmentId,
+        expected: Option<u64>,
+        events: &[Event],
+    ) -> Result<bool, StoreError> {
         let slot = account_slot(account);
         let existed = self.version_of(account).await?.is_some();
-        self.store.commit(batch(slot.clone(), vec![delete(RECORD), delete(DATA_KEY), delete(FORMER)])).await?;
-        loop {
-            let left = self.store.scan(&slot, "", None, ERASE).await?;
-            if left.is_empty() {
-                break;
-            }
-            let writes = left.into_iter().map(|(name, _)| delete(name)).collect();
-            self.store.commit(batch(slot.clone(), writes)).await?;
+        let record = Write::Delete { name: RECORD.into(), expect: expected.map_or(Expect::Any, Expect::Version) };
+        let mut writes = vec![record, delete(DATA_KEY), delete(FORMER)];
+        writes.extend(beside(events, expected.unwrap_or_default())?);
+        self.store.commit(batch(slot.clone(), writes)).await?;
+        // Whoever has no record any more is found by its entry in the list only: that goes last.
+        for event in events {
+            self.queues().announce(environment, account, event.id).await?;
         }
+        self.erase(&slot).await?;
         index::remove(&*self.store, environment, format!("{KIND}{account}")).await?;
         Ok(existed)
+    }
+
+    async fn erase(&self, slot: &Slot) -> Result<(), StoreError> {
+        let mut after: Option<String> = None;
+        loop {
+            let found = self.store.scan(slot, "", after.as_deref(), ERASE).await?;
+            let Some(last) = found.last().map(|(name, _)| name.clone()) else { return Ok(()) };
+            let ours = found.into_iter().filter(|(name, _)| !name.starts_with(OUTBOX));
+            let writes: Vec<Write> = ours.map(|(name, _)| delete(name)).collect();
+            match writes.is_empty() {
+                true => after = Some(last),
+                false => self.store.commit(batch(slot.clone(), writes)).await.map(|_| ())?,
+            }
+        }
+    }
+
+    /// Ids in the list of the environment after one of them, whether there is an account or not; the second value goes on.
+    pub async fn ids(
+        &self,
+        environment: EnvironmentId,
+        after: Option<String>,
+        limit: usize,
+    ) -> Result<(Vec<AccountId>, Option<String>), StoreError> {
+        index::ids::<AccountId>(&*self.store, environment, KIND, after, limit).await
     }
 
     /// Up to `limit` accounts of the environment after one of them, in id order.

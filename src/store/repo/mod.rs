@@ -14,12 +14,14 @@ pub mod backup;
 mod blobs;
 mod buckets;
 mod data_keys;
+mod events;
 mod idempotency;
 mod index;
 mod installation;
 mod installs;
 mod links;
 mod log;
+mod queues;
 mod quotas;
 mod snapshots;
 mod tokens;
@@ -34,11 +36,13 @@ pub use self::{
     blobs::Blobs,
     buckets::Buckets,
     data_keys::{DataKeys, KeyUse, NewKey},
+    events::{EventPlace, Events},
     idempotency::Idempotency,
     installation::{Environment, Installation, STORED_FORMAT},
     installs::Installs,
     links::Links,
     log::{Log, PieceName},
+    queues::{Queue, Queues},
     quotas::Quotas,
     snapshots::{CHUNK, Snapshots},
     tokens::{TokenRecord, Tokens},

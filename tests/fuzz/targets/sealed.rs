@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use rollcall::{
     connector::Catalog,
-    model::{Account, AccountId, AccountStatus, EnvironmentId},
+    model::{Account, AccountId, EnvironmentId},
     service::{
         Linked, PlatformCursors,
         cursor::{Cursor, Cursors, MAX_LOST, Position},
@@ -62,25 +62,13 @@ fn linked(data_key: DataKey) -> Linked {
     let given =
         [("url", "https://vendor.example"), ("api_key", "secret")].map(|(name, value)| (name.to_owned(), value.to_owned()));
     let resolved = method.resolve(&given.into(), &|_| false).expect("fields in order");
+    let begun = jiff::Timestamp::UNIX_EPOCH;
     let account = Account {
         id: ACCOUNT,
-        environment: ENVIRONMENT,
         tenant_id: "acme".to_owned(),
-        connector: connector.slug.clone(),
-        method: method.name.clone(),
-        status: AccountStatus::Active,
-        last_error: None,
-        last_forbidden: None,
-        generation: 1,
         origins: resolved.origins.clone(),
         fields: resolved.fields.clone(),
-        sealed: BTreeMap::new(),
-        context: Default::default(),
-        facts: Default::default(),
-        maps: Default::default(),
-        is_sandbox: false,
-        created_at: jiff::Timestamp::UNIX_EPOCH,
-        updated_at: jiff::Timestamp::UNIX_EPOCH,
+        ..Account::draft(ENVIRONMENT, connector.slug.clone(), method.name.clone(), begun)
     };
     let access = Access::new(ACCOUNT, ENVIRONMENT, connector, method, 1, resolved, Default::default());
     let access = Arc::new(access.unwrap_or_else(|problem| panic!("{}", problem.message)));

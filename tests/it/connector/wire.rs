@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use bytes::Bytes;
 use rollcall::{
-    connector::{FieldKind, Get, LinkMethod, ListSource, PageStyle, ResourceDef, Transport, fixture},
+    connector::{Get, LinkMethod, ListSource, PageStyle, ResourceDef, Transport, fixture},
     error::{Code, Error},
     model::{AccountId, EnvironmentId},
     store::{Batch, Claimed, Entry, Health, Hold, Key, Lasting, Settle, Slot, Spent, Store, StoreError},

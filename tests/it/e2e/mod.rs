@@ -61,6 +61,7 @@ mod retries;
 mod rotating;
 pub mod scim;
 mod sdks;
+mod state;
 mod tls_door;
 pub mod vendor;
 pub mod vendor_tls;

@@ -19,7 +19,7 @@ use rollcall::{
     config::{Environment, GlobalArgs, Purpose, Settings},
     http::server,
     model::{EnvironmentId, Scope, Scopes, SystemClock, environment_integration_id},
-    service::{NewAccount, NewToken, Services, link::NewLink},
+    service::{ListEvents, NewAccount, NewToken, Services, link::NewLink},
 };
 use serde_json::{Value, json};
 
@@ -109,10 +109,24 @@ async fn fixture(services: &Services, own: EnvironmentId, vendor: SocketAddr) ->
         foreign_token,
         link: link(services, own).await,
         foreign_link: link(services, other).await,
+        event: event(services, own).await,
+        foreign_event: event(services, other).await,
         install: environment_integration_id(own, &slug).to_string(),
         foreign_install: environment_integration_id(other, &slug).to_string(),
         environment: own.to_string(),
         foreign_environment: other.to_string(),
+    }
+}
+
+/// The newest event of an environment, once it is in the log.
+async fn event(services: &Services, environment: EnvironmentId) -> String {
+    loop {
+        services.care.tell(environment).await.unwrap();
+        let (found, _) = services.events.list(environment, &ListEvents::default(), 1, None).await.unwrap();
+        if let Some(event) = found.first() {
+            return event.id.to_string();
+        }
+        actix_web::rt::time::sleep(Duration::from_millis(20)).await;
     }
 }
 

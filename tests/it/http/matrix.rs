@@ -45,6 +45,10 @@ pub struct Fixture {
     pub link: String,
     /// A link token's id in the other environment.
     pub foreign_link: String,
+    /// An event's id in the own environment.
+    pub event: String,
+    /// An event's id in the other environment.
+    pub foreign_event: String,
     /// The connector's id in the own environment.
     pub install: String,
     /// The connector's id in the other environment.
@@ -62,6 +66,7 @@ enum Id {
     Account,
     Token,
     Link,
+    Event,
     Install,
     Environment,
     /// A vendor's record; the account is in the query.
@@ -92,6 +97,8 @@ const ENTRIES: &[(&str, Id, bool, Option<&str>)] = &[
     ("GET /errors", Id::None, false, None),
     ("GET /errors/{code}", Id::None, false, None),
     ("GET /export", Id::None, false, None),
+    ("GET /event", Id::None, false, None),
+    ("GET /event/{id}", Id::Event, false, None),
     ("GET /healthz", Id::None, false, None),
     ("GET /integrated-account", Id::None, false, None),
     ("GET /integrated-account/me", Id::None, false, None),
@@ -155,6 +162,9 @@ const ENTRIES: &[(&str, Id, bool, Option<&str>)] = &[
     ),
     ("POST /key/rewrap", Id::None, false, Some("{}")),
     ("POST /link-token", Id::None, false, Some(r#"{"tenant_id": ""}"#)),
+    ("POST /integrated-account/test", Id::None, false, Some(r#"{"authentication_method": "bearer"}"#)),
+    ("POST /integrated-account/{id}/status-refresh", Id::Account, false, None),
+    ("POST /integrated-account/{id}/test", Id::Account, false, None),
     ("POST /integrated-account", Id::None, false, Some(r#"{"tenant_id": "t", "authentication_method": "bearer"}"#)),
     ("POST /integrated-account/bulk-delete", Id::Account, false, Some(r#"{"ids": ["{id}"]}"#)),
     ("POST /integrated-account/refresh-credentials", Id::Account, false, Some(r#"{"id": "{id}"}"#)),
@@ -250,6 +260,7 @@ impl Operation {
         match self.id {
             Id::Token => &fixture.token,
             Id::Link => &fixture.link,
+            Id::Event => &fixture.event,
             Id::Install => &fixture.install,
             Id::Environment => &fixture.environment,
             Id::Account | Id::None | Id::Record => &fixture.account,
@@ -260,6 +271,7 @@ impl Operation {
         match self.id {
             Id::Token => &fixture.foreign_token,
             Id::Link => &fixture.foreign_link,
+            Id::Event => &fixture.foreign_event,
             Id::Install => &fixture.foreign_install,
             Id::Environment => &fixture.foreign_environment,
             Id::Account | Id::None | Id::Record => &fixture.foreign_account,

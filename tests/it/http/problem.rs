@@ -16,7 +16,7 @@ fn answer(error: Error) -> (u16, HeaderMap, Value) {
 }
 
 fn vendor(status: u16, body: &str) -> VendorAnswer {
-    VendorAnswer { status: Some(status), headers: Vec::new(), body: Bytes::copy_from_slice(body.as_bytes()) }
+    VendorAnswer { status: Some(status), body: Bytes::copy_from_slice(body.as_bytes()), ..VendorAnswer::default() }
 }
 
 #[test]

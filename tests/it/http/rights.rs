@@ -28,6 +28,8 @@ GET /environment/{id} AnyToken
 GET /errors -
 GET /errors/{code} -
 GET /export Admin
+GET /event ReadEvents
+GET /event/{id} ReadEvents
 GET /healthz -
 GET /integrated-account ReadAccounts
 GET /integrated-account/me ReadAccounts OnlyAccount
@@ -79,7 +81,10 @@ POST /environment-integration Admin
 POST /integrated-account WriteAccounts
 POST /integrated-account/bulk-delete WriteAccounts
 POST /integrated-account/refresh-credentials WriteAccounts
+POST /integrated-account/test WriteAccounts
 POST /integrated-account/token ReadAccounts
+POST /integrated-account/{id}/status-refresh WriteAccounts
+POST /integrated-account/{id}/test WriteAccounts
 POST /key/rewrap Admin
 POST /link-token WriteLinks
 POST /proxy/{resource} WriteProxy OrAccount
@@ -153,6 +158,7 @@ fn the_document_names_the_same_rights() {
         ("AnyToken", Some("any")),
         ("ReadAccounts", Some("accounts:read")),
         ("ReadDirectory", Some("directory:read")),
+        ("ReadEvents", Some("events:read")),
         ("ReadProxy", Some("proxy:read")),
         ("WriteAccounts", Some("accounts:write")),
         ("WriteLinks", Some("links:write")),

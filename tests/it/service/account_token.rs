@@ -73,6 +73,8 @@ async fn an_account_token_ends_with_its_maker_and_with_its_account() {
         context: vendor.context().as_object().unwrap().clone(),
         is_sandbox: false,
         id: Some(id),
+        must_be_new: false,
+        grant: None,
     };
     accounts.import(core.environment, again).await.unwrap();
     for error in [accounts.open_for(&holder, &id.to_string()).await.err(), accounts.own(&holder).await.err()] {

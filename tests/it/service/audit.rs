@@ -18,7 +18,7 @@ use rollcall::{
     http::{Readiness, State, flow::Flows, server},
     model::{AccountId, EnvironmentId, Scope, Scopes},
     service::{
-        Act, Audit, NewToken, Services,
+        Act, Audit, ListTokens, NewToken, Services,
         audit::{AuditEntry, AuditOutcome, AuditProblem, Ended, VerifyPlace, WantedEntries},
     },
     store::{
@@ -477,6 +477,7 @@ impl Desk {
             services: services.clone(),
             guard,
             public_origin: None,
+            own_origin: base.as_str().into(),
             public_host: None,
             metrics: None,
             metrics_open: false,
@@ -502,7 +503,7 @@ impl Desk {
     }
 
     async fn tokens(&self) -> usize {
-        self.services.tokens.list(self.environment, 100, None).await.unwrap().0.len()
+        self.services.tokens.list(self.environment, ListTokens { limit: 100, ..ListTokens::default() }).await.unwrap().0.len()
     }
 }
 
@@ -513,7 +514,9 @@ async fn v_09_nothing_is_done_that_cannot_be_noted() {
     let (tokens, asked) = (desk.tokens().await, vendor.asked());
     let account = format!("/integrated-account/{}", desk.account);
     let users = format!("/unified/user-directory/users?integrated_account_id={}", desk.account);
-    let spare = desk.services.tokens.list(desk.environment, 1, None).await.unwrap().0[0].id;
+    let spare = desk.services.tokens.list(desk.environment, ListTokens { limit: 1, ..ListTokens::default() }).await.unwrap().0[0]
+        .token
+        .id;
     desk.refuse(EVERYTHING);
     for (method, path, body) in [
         ("POST", "/api-token", Some(json!({"name": "x", "scopes": ["accounts:read"]}))),

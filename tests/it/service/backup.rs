@@ -27,7 +27,13 @@ use super::inside;
 use crate::e2e::vendor::Vendor;
 
 fn administrator(environment: EnvironmentId) -> Caller {
-    Caller { environment, token: TokenId::generate(), actor: "operator".to_owned(), scopes: Scopes([Scope::Admin].into()) }
+    Caller {
+        environment,
+        token: TokenId::generate(),
+        actor: "operator".to_owned(),
+        scopes: Scopes([Scope::Admin].into()),
+        bound: None,
+    }
 }
 
 fn wanted(vendor: &Vendor, id: Option<AccountId>) -> NewAccount {
@@ -172,7 +178,7 @@ async fn an_id_that_is_taken_looks_the_same_on_both_sides_of_the_wall() {
     let records = repo::Accounts::new(core.services.store.clone());
     let mut record = records.get(foreign).await.unwrap().unwrap().0;
     record.environment = core.environment;
-    assert!(matches!(records.create(&record, b"key", None).await, Err(StoreError::Conflict(_))));
+    assert!(matches!(records.create(&record, b"key", None, &[]).await, Err(StoreError::Conflict(_))));
     assert!(!records.listed(core.environment, foreign).await.unwrap());
     assert!(records.listed(elsewhere, foreign).await.unwrap());
 }

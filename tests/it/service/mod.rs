@@ -4,27 +4,30 @@ mod account_token;
 mod audit;
 mod authorize;
 mod backup;
+mod care;
+mod events;
 mod export;
 mod idempotency;
 mod keys;
-mod oauth_apps;
 mod link;
+mod oauth_apps;
 mod request_log;
+mod state;
 
 use std::{sync::Arc, time::Duration};
 
 use rollcall::{
-    app::Core,
+    app::{Core, StartError},
     config::{Environment, GlobalArgs, Purpose, Settings},
     connector::Meaning,
     error::{Code, Error, VendorAnswer},
-    model::{AccountStatus, Clock, Resource, Scope, Scopes, Secret, Warning},
+    model::{AccountId, AccountStatus, Clock, Resource, Scope, Scopes, Secret, Warning},
     service::{
-        ChangeAccount, Filter, FilterOp, Linked, ListQuery, NewAccount, NewToken,
+        ChangeAccount, Filter, FilterOp, Linked, ListEvents, ListQuery, NewAccount, NewToken,
         cursor::{Cursor, Cursors, Position},
     },
     store::{
-        Batch, Expect, Key, Slot, Write,
+        Batch, Expect, Key, Slot, StoreError, Write,
         repo::{self, account_slot},
     },
     upstream::Failure,
@@ -48,15 +51,26 @@ async fn inside(vendor: &Vendor) -> (TempDir, Arc<ManualClock>, Core) {
 
 async fn inside_of(authority: String) -> (TempDir, Arc<ManualClock>, Core) {
     let folder = tempfile::tempdir().unwrap();
+    let clock = Arc::new(ManualClock::new());
+    let core = open(&folder, &clock, authority).await;
+    (folder, clock, core)
+}
+
+/// The inside on a store that may have been used before.
+async fn open(folder: &TempDir, clock: &Arc<ManualClock>, authority: String) -> Core {
     let global = GlobalArgs {
         store: Some(Secret::new(format!("embedded:{}", folder.path().join("store").display()))),
         egress_allow: Some(authority),
         ..GlobalArgs::default()
     };
     let settings = Settings::load(&global, &Environment::new(&|_| None, Vec::new()), Purpose::Tool).unwrap();
-    let clock = Arc::new(ManualClock::new());
-    let core = Core::open(&settings, clock.clone(), None, &[]).await.unwrap();
-    (folder, clock, core)
+    loop {
+        match Core::open(&settings, clock.clone(), None, &[]).await {
+            // What was there before is just being let go.
+            Err(StartError::Store(StoreError::InUse(_))) => tokio::time::sleep(Duration::from_millis(20)).await,
+            opened => return opened.unwrap_or_else(|why| panic!("{why}")),
+        }
+    }
 }
 
 /// An account at the vendor, opened.
@@ -73,6 +87,20 @@ async fn link(core: &Core, vendor: &Vendor) -> Arc<Linked> {
     };
     let (account, _) = core.services.accounts.import(core.environment, new).await.unwrap();
     core.services.accounts.open(core.environment, &account.id.to_string()).await.unwrap()
+}
+
+/// Everything that is to be told is in the log; the kinds of an account's events, the oldest first.
+async fn told(core: &Core, account: AccountId) -> Vec<String> {
+    loop {
+        assert!(core.tasks.wait(Duration::from_secs(10)).await, "something goes on for ever");
+        if core.services.care.tell(core.environment).await.unwrap() == 0 {
+            break;
+        }
+    }
+    let wanted = ListEvents { account: Some(account), ..ListEvents::default() };
+    let (events, next) = core.services.events.list(core.environment, &wanted, 5_000, None).await.unwrap();
+    assert!(next.is_none());
+    events.iter().rev().map(|event| event.kind.as_str().trim_start_matches("integrated_account:").to_owned()).collect()
 }
 
 fn answered(meaning: Meaning, status: u16) -> Failure {
@@ -175,8 +203,8 @@ async fn a_conflict_says_what_was_changed_and_what_to_do() {
     let id = link(&core, &vendor).await.account.id;
     let records = repo::Accounts::new(core.services.store.clone());
     let (account, version) = records.get(id).await.unwrap().unwrap();
-    records.update(&account, version).await.unwrap();
-    let error = Error::from(records.update(&account, version).await.unwrap_err());
+    records.update(&account, version, &[]).await.unwrap();
+    let error = Error::from(records.update(&account, version, &[]).await.unwrap_err());
     assert_eq!(error.code(), Code::Conflict);
     for part in ["The account was changed", "nothing of this request was written", "Read it again"] {
         assert!(error.detail().contains(part), "{error}");
@@ -306,7 +334,7 @@ async fn v_03_a_field_changed_in_the_store_makes_the_credential_unreadable() {
     assert!(accounts.open(core.environment, &id).await.is_ok());
     let (mut changed, version) = records.get(account.id).await.unwrap().unwrap();
     changed.fields.insert("header_name".to_owned(), "x-shown-in-the-vendors-log".to_owned());
-    records.update(&changed, version).await.unwrap();
+    records.update(&changed, version, &[]).await.unwrap();
     tokio::time::sleep(Duration::from_millis(1_100)).await;
     let opened = accounts.open(core.environment, &id).await.map(|_| ()).map_err(|error| error.code());
     assert_eq!(opened, Err(Code::CredentialUnreadable));

@@ -26,24 +26,10 @@ fn now() -> Timestamp {
 
 fn account(environment: EnvironmentId) -> Account {
     Account {
-        id: AccountId::generate(),
-        environment,
         tenant_id: "acme".into(),
-        connector: "keeper".parse().unwrap(),
-        method: "scim".into(),
-        status: AccountStatus::Active,
-        last_error: None,
-        last_forbidden: None,
-        generation: 1,
         origins: vec!["https://example.com".into()],
-        fields: BTreeMap::new(),
         sealed: BTreeMap::from([("token".into(), "c2VhbGVk".into())]),
-        context: serde_json::Map::new(),
-        facts: serde_json::Map::new(),
-        maps: serde_json::Map::new(),
-        is_sandbox: false,
-        created_at: now(),
-        updated_at: now(),
+        ..Account::draft(environment, "keeper".parse().unwrap(), "scim".into(), now())
     }
 }
 
@@ -81,19 +67,19 @@ async fn accounts_are_made_changed_and_read() {
     for stand in stands().await {
         let (accounts, environment) = (Accounts::new(stand.store.clone()), EnvironmentId::generate());
         let mut one = account(environment);
-        let version = accounts.create(&one, b"wrapped", None).await.unwrap();
+        let version = accounts.create(&one, b"wrapped", None, &[]).await.unwrap();
         assert_eq!(accounts.get(one.id).await.unwrap(), Some((one.clone(), version)));
         assert_eq!(accounts.data_key(one.id).await.unwrap().unwrap(), Bytes::from("wrapped"));
-        assert!(matches!(accounts.create(&one, b"other", None).await, Err(StoreError::Conflict(_))));
+        assert!(matches!(accounts.create(&one, b"other", None, &[]).await, Err(StoreError::Conflict(_))));
         one.status = AccountStatus::NeedsReauth;
-        let next = accounts.update(&one, version).await.unwrap();
+        let next = accounts.update(&one, version, &[]).await.unwrap();
         assert!(next > version);
         assert_eq!(accounts.version_of(one.id).await.unwrap(), Some(next));
-        assert!(matches!(accounts.update(&one, version).await, Err(StoreError::Conflict(_))));
+        assert!(matches!(accounts.update(&one, version, &[]).await, Err(StoreError::Conflict(_))));
         one.generation = 2;
-        assert!(matches!(accounts.replace_credential(&one, b"new", None, version).await, Err(StoreError::Conflict(_))));
+        assert!(matches!(accounts.replace_credential(&one, b"new", None, version, &[]).await, Err(StoreError::Conflict(_))));
         assert_eq!(accounts.data_key(one.id).await.unwrap().unwrap(), Bytes::from("wrapped"), "all or nothing");
-        accounts.replace_credential(&one, b"new", None, next).await.unwrap();
+        accounts.replace_credential(&one, b"new", None, next, &[]).await.unwrap();
         assert_eq!(accounts.data_key(one.id).await.unwrap().unwrap(), Bytes::from("new"));
         assert_eq!(accounts.get(AccountId::generate()).await.unwrap(), None);
     }
@@ -106,10 +92,10 @@ async fn accounts_are_listed_per_environment_in_id_order() {
         let mut expected = Vec::new();
         for _ in 0..7 {
             let one = account(environment);
-            accounts.create(&one, b"k", None).await.unwrap();
+            accounts.create(&one, b"k", None, &[]).await.unwrap();
             expected.push(one.id);
         }
-        accounts.create(&account(EnvironmentId::generate()), b"k", None).await.unwrap();
+        accounts.create(&account(EnvironmentId::generate()), b"k", None, &[]).await.unwrap();
         expected.sort();
         let (mut found, mut after) = (Vec::new(), None);
         loop {
@@ -129,13 +115,13 @@ async fn dangling_entries_are_passed_over_and_swept_and_no_account_hides() {
         let (dangling, real) = (account(environment), account(environment));
         let entry = put(&format!("account/{}", dangling.id), "");
         stand.store.commit(Batch { slot: environment_slot(environment), fence: None, writes: vec![entry] }).await.unwrap();
-        accounts.create(&real, b"k", None).await.unwrap();
+        accounts.create(&real, b"k", None, &[]).await.unwrap();
         assert_eq!(accounts.list(environment, None, 1).await.unwrap(), std::slice::from_ref(&real));
         assert_eq!(accounts.sweep_index(environment).await.unwrap(), 1);
         assert_eq!(accounts.sweep_index(environment).await.unwrap(), 0);
         assert_eq!(names(&*stand.store, environment_slot(environment)).await, [format!("account/{}", real.id)]);
         // A create whose entry was swept must not end as an account that no list shows.
-        assert!(matches!(accounts.create(&dangling, b"k", None).await, Err(StoreError::Conflict(_))));
+        assert!(matches!(accounts.create(&dangling, b"k", None, &[]).await, Err(StoreError::Conflict(_))));
         assert_eq!(accounts.get(dangling.id).await.unwrap(), None);
     }
 }
@@ -145,15 +131,15 @@ async fn a_deleted_account_leaves_nothing() {
     for stand in stands().await {
         let (accounts, environment) = (Accounts::new(stand.store.clone()), EnvironmentId::generate());
         let one = account(environment);
-        accounts.create(&one, b"k", None).await.unwrap();
+        accounts.create(&one, b"k", None, &[]).await.unwrap();
         let chunks = vec![Bytes::from(vec![7; 1000]); 40];
         let hour = Duration::from_secs(3600);
         Snapshots::new(stand.store.clone()).put(one.id, "s", b"m", chunks, hour).await.unwrap();
         Blobs::new(stand.store.clone()).put(one.id, "c", Bytes::from("x")).await.unwrap();
-        assert!(accounts.delete(one.id, environment).await.unwrap());
+        assert!(accounts.delete(one.id, environment, None, &[]).await.unwrap());
         assert_eq!(names(&*stand.store, account_slot(one.id)).await, Vec::<String>::new());
         assert_eq!(names(&*stand.store, environment_slot(environment)).await, Vec::<String>::new());
-        assert!(!accounts.delete(one.id, environment).await.unwrap());
+        assert!(!accounts.delete(one.id, environment, None, &[]).await.unwrap());
     }
 }
 

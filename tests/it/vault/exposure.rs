@@ -16,7 +16,7 @@ const REVIEWED: &[(&str, usize, &str)] = &[
     ("src/app.rs", 1, "the store's address is read into host, user and password, which is a secret again"),
     ("src/store/redis/node.rs", 1, "Redis' password goes into the client's login and to that server"),
     ("src/service/accounts.rs", 1, "a kept secret joins the changed fields to be verified"),
-    ("src/service/credential.rs", 1, "a given secret is sealed"),
+    ("src/service/credential.rs", 2, "a given secret is sealed; and looked at for the end that it names itself, in wiped memory"),
     ("src/service/renew.rs", 1, "an access token is sealed, in memory that is wiped"),
     ("src/service/oauth_apps.rs", 1, "the form of a client's secret in the operator's file is checked; messages never quote it"),
     ("src/service/open.rs", 1, "opened secrets join the stored fields for resolving, which wraps them again"),

@@ -151,6 +151,21 @@ fn every_setting_can_be_given_in_every_layer() {
 }
 
 #[test]
+fn how_often_accounts_are_looked_at() {
+    let every = |text: &str| machine().set("ROLLCALL_PROBE_EVERY", text).settings().probe_every.map(|every| every.as_secs());
+    assert_eq!(machine().settings().probe_every.map(|every| every.as_secs()), Some(24 * 3600));
+    assert_eq!(["24h", "90m", "30s", "h", "0"].map(every), [Some(86_400), Some(5_400), Some(30), Some(3_600), None]);
+    for odd in ["25h", "0s", "0h", "1d", "24", "-1h", "often", "1.5h", " "] {
+        machine().set("ROLLCALL_PROBE_EVERY", odd).mistake(&[
+            "variable ROLLCALL_PROBE_EVERY: `",
+            "is not a time",
+            "`24h`",
+            "`0` for never",
+        ]);
+    }
+}
+
+#[test]
 fn a_misspelt_variable_is_named_beside_the_mistake_it_may_be_the_cause_of() {
     let text = machine().set("ROLLCALL_LISTN", "x").set("ROLLCALL_LOG", "a=b=c").load().err().unwrap().to_string();
     assert!(text.starts_with("the settings have a mistake:\n  - variable ROLLCALL_LOG: is not a log filter"), "{text}");

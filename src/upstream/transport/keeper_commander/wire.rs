@@ -221,7 +221,7 @@ impl Done {
     /// The vendor's words as they are shown to callers.
     pub fn answer(&self) -> VendorAnswer {
         let body = self.redaction.start(&self.body, KEPT).into();
-        VendorAnswer { status: Some(self.status), headers: Vec::new(), body }
+        VendorAnswer { status: Some(self.status), body, ..VendorAnswer::default() }
     }
 }
 

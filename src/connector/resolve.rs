@@ -105,10 +105,12 @@ impl LinkMethod {
     fn token_urls(&self, fields: &Fields, loose: Loose<'_>) -> Result<Option<TokenUrls>, FieldProblem> {
         let Some(token) = &self.token else { return Ok(None) };
         let address = |template: &Template| self.address(template, fields, loose);
+        let is_given = |template: &&Template| template.names().all(|name| fields.contains_key(name));
         Ok(Some(TokenUrls {
             token: address(&token.url)?,
             authorize: token.authorize.as_ref().map(|authorize| address(&authorize.url)).transpose()?,
-            revoke: token.revoke.as_ref().map(address).transpose()?,
+            // A customer may leave out where tokens are taken back.
+            revoke: token.revoke.as_ref().filter(|revoke| is_given(revoke)).map(address).transpose()?,
         }))
     }
 

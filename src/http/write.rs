@@ -147,12 +147,15 @@ impl<B: WriteBody> Write<B> {
         let key = key?;
         let noted = act::of_write(&request, caller, &raw)?;
         let needs_an_end = noted.as_ref().is_some_and(Noted::needs_an_end);
-        let work = async move |run: Run| match noted {
-            Some(noted) => noted.around(Arc::clone(&services), run, work(services, body, run)).await,
-            None => work(services, body, run).await,
+        let work = async move |run: Run| {
+            let work = Box::pin(work(Arc::clone(&services), body, run));
+            match noted {
+                Some(noted) => noted.around(services, run, work).await,
+                None => work.await,
+            }
         };
         let Some(key) = key else {
-            let work = work(Run::only());
+            let work = Box::pin(work(Run::only()));
             let outcome = if needs_an_end { state.services.audit.to_end(work).await } else { work.await };
             return told(outcome, Told::First);
         };

@@ -6,25 +6,25 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use super::{
     context::check_labels,
-    credential::{build_access, field_problems, known_expiry, open_fields, seal_fields, unreadable},
+    credential::{field_problems, open_fields, unreadable},
     grant::{Granted, Tokens},
     installs::Installs,
     open::Opened,
     overrides::{changed_maps, check_maps, members},
     state::transition,
+    verify::Verified,
 };
 use crate::{
-    connector::{Catalog, Connector, LinkMethod, Maps, Resolved, TokenUrls},
+    connector::{Catalog, Connector, LinkMethod, Maps},
     error::{Code, Error, Result},
     model::{Account, AccountId, AccountStatus, Clock, EnvironmentId, Secret, Slug, Warning},
     store::{StoreError, repo},
-    upstream::{Access, Failure, Guard, Tested, Upstream},
+    upstream::{Access, Guard, Upstream},
     vault::{DataKey, Vault},
 };
 
@@ -34,8 +34,6 @@ const MAX_CONTEXT: usize = 64 * 1024;
 const OVERRIDE: &str = "unified_model_override";
 const MODEL: &str = "user-directory";
 const MAPS: &str = "unified_model_override.user-directory";
-/// How warnings begin that say that a credential is taken but shows nothing: it does not count as linked.
-const NOTHING_VISIBLE: &str = "nothing_visible";
 /// How often a write begins again because an account's state was noted meanwhile.
 const TRIES: usize = 10;
 
@@ -124,15 +122,6 @@ pub struct Accounts {
     pub(super) me: Weak<Accounts>,
 }
 
-/// A credential that was verified and is ready to be stored.
-pub(super) struct Verified {
-    pub(super) account: Account,
-    pub(super) access: Arc<Access>,
-    wrapped_key: Vec<u8>,
-    token: Option<Bytes>,
-    pub(super) warnings: Vec<Warning>,
-}
-
 /// What an account is called by its owner: changed without a look at the credential.
 pub(super) struct Labels {
     tenant_id: Option<String>,
@@ -197,7 +186,7 @@ impl Accounts {
             updated_at: now,
             ..Account::draft(environment, connector.slug.clone(), method.name.clone(), now)
         };
-        let verified = self.verify(account, connector, method, &fields, grant).await?;
+        let verified = Box::pin(self.verify(account, connector, method, &fields, grant)).await?;
         let Verified { account, wrapped_key, token, warnings, .. } = verified;
         let wrapped_key = self.wrapped_now(&account, &wrapped_key)?;
         let events = transition(kept.as_ref().map(|(kept, version)| (kept, *version)), Some(&account), self.clock.now());
@@ -279,7 +268,7 @@ impl Accounts {
         next.generation += 1;
         next.status = AccountStatus::Active;
         next.last_error = None;
-        let verified = self.verify(next, connector, method, &fields, grant).await?;
+        let verified = Box::pin(self.verify(next, connector, method, &fields, grant)).await?;
         self.replace(&account, version, &verified).await?;
         self.opened.forget(environment, verified.account.id).await;
         Ok((verified.account, verified.warnings))
@@ -332,15 +321,19 @@ impl Accounts {
         }
     }
 
-    /// Destroys the data key, then everything else of the account.
+    /// Destroys the data key, then everything else of the account; what the vendor granted is given back to it.
     pub async fn delete(&self, environment: EnvironmentId, id: &str) -> Result<()> {
         for _ in 0..TRIES {
             let (account, version) = self.find(environment, id).await?;
             let events = transition(Some((&account, version)), None, self.clock.now());
+            let granted = self.granted_by_vendor(&account).await;
             match self.records.delete(account.id, environment, Some(version), &events).await {
                 Err(StoreError::Conflict(_)) => {}
                 done => {
                     self.opened.forget(environment, account.id).await;
+                    if let (Ok(_), Some(granted)) = (&done, granted) {
+                        self.give_back(granted);
+                    }
                     return Ok(done.map(|_| ())?);
                 }
             }
@@ -381,116 +374,6 @@ impl Accounts {
         }
         let method = method_as_laid(&connector, account)?;
         Ok(Arc::new(connector.with_method(&method)))
-    }
-
-    /// Resolves the fields, asks the vendor, seals the secrets.
-    pub(super) async fn verify(
-        &self,
-        mut account: Account,
-        connector: Arc<Connector>,
-        method: Arc<LinkMethod>,
-        given: &BTreeMap<String, String>,
-        grant: Option<Granted>,
-    ) -> Result<Verified> {
-        let resolved = self.resolve(&method, given)?;
-        account.fields = resolved.fields.clone();
-        account.origins = resolved.origins.clone();
-        account.expires_at = account.expires_at.or_else(|| known_expiry(&resolved, self.clock.now()));
-        let (key, wrapped_key) = self.vault.new_data_key(account.environment, account.id);
-        account.sealed = seal_fields(&account, &key, &resolved);
-        let access = self.with_app(build_access(&account, connector, method, resolved)?).await?;
-        let (access, token) = self.first_token(&account, &key, access, grant).await?;
-        let (upstream, access) = (Arc::clone(&self.upstream), Arc::new(access));
-        let asked = Arc::clone(&access);
-        let tested = self.opened.tasks.finish(async move { upstream.test(&asked).await }).await.ok_or_else(cut_short)?;
-        let Tested { facts, warnings } = tested.map_err(refused)?;
-        if let Some(warning) = warnings.iter().find(|warning| warning.code.starts_with(NOTHING_VISIBLE)) {
-            return Err(Error::new(Code::CredentialRefused, &warning.message));
-        }
-        account.facts = facts;
-        account.checked_at = Some(self.clock.now());
-        account.data_version += 1;
-        Ok(Verified { account, access, wrapped_key, token, warnings })
-    }
-
-    /// The fields, validated, and every address in them allowed.
-    fn resolve(&self, method: &LinkMethod, given: &BTreeMap<String, String>) -> Result<Resolved> {
-        let resolved = method.resolve(given, &|url| self.guard.names(url)).map_err(field_problems)?;
-        for url in resolved.hosts.iter().chain([&resolved.base]).chain(resolved.token_urls.iter().flat_map(TokenUrls::all)) {
-            self.guard.check(url).map_err(|why| Error::new(Code::EgressRefused, why))?;
-        }
-        Ok(resolved)
-    }
-
-    /// The credential of an account that is not linked yet, for the customer's way to the vendor; nothing is asked.
-    pub(super) async fn unlinked(&self, environment: EnvironmentId, new: &NewAccount) -> Result<Access> {
-        check_tenant(&new.tenant_id)?;
-        let connector = self.connector(environment, &new.integration)?;
-        self.installs.connector_in_use(environment, &connector.slug).await?;
-        let method = find_method(&connector, &new.authentication_method)?;
-        let (fields, context) = split_context(&method, new.context.clone())?;
-        check_context(&context)?;
-        let resolved = self.resolve(&method, &fields)?;
-        let (id, slug) = (new.id.unwrap_or_else(AccountId::generate), connector.slug.clone());
-        let access = Access::new(id, environment, connector, method, 0, resolved, Map::new());
-        let access = access.map_err(|problem| field_problems(vec![problem]))?;
-        match access.method.needs_browser() {
-            true => self.with_app(access).await,
-            false => Err(Error::internal(format!("{slug} is linked without a browser by this method"))),
-        }
-    }
-
-    /// What the customer agreed to goes on, unless it would go to another server.
-    async fn kept_grant(
-        &self,
-        account: &Account,
-        method: &LinkMethod,
-        changed: &BTreeMap<String, Option<String>>,
-    ) -> Result<Option<Granted>> {
-        if !method.needs_browser() {
-            return Ok(None);
-        }
-        if let Some(name) = changed.keys().find(|name| method.decides_destination(name)) {
-            let detail = "A change of the address needs the customer's agreement again: link the account anew.";
-            return Err(Error::new(Code::SecretsRequired, detail).field(format!("context.{name}")));
-        }
-        let key = self.data_key(account).await?;
-        Ok(self.token_of(account, &key).await?.map(Granted::Kept))
-    }
-
-    /// The stored fields with the changed ones laid over; all secrets must come along when the destination changes.
-    async fn merge_fields(
-        &self,
-        account: &Account,
-        method: &LinkMethod,
-        changed: BTreeMap<String, Option<String>>,
-    ) -> Result<BTreeMap<String, String>> {
-        let secrets: Vec<&str> = method.fields.iter().filter(|f| f.kind.is_secret()).map(|f| f.name.as_str()).collect();
-        let moved = changed.iter().any(|(name, value)| {
-            method.decides_destination(name) && value.as_deref() != account.fields.get(name).map(String::as_str)
-        });
-        let absent: Vec<&str> =
-            secrets.iter().copied().filter(|name| account.sealed.contains_key(*name) && !changed.contains_key(*name)).collect();
-        if moved && !absent.is_empty() {
-            let detail = format!(
-                "A change of the address, or of whom its server is trusted by, needs all secrets again; missing: {}.",
-                absent.join(", ")
-            );
-            return Err(Error::new(Code::SecretsRequired, detail).field(absent[0]));
-        }
-        let mut fields = account.fields.clone();
-        if !absent.is_empty() {
-            for (name, secret) in self.unseal(account).await? {
-                fields.insert(name, secret.expose().to_owned());
-            }
-        }
-        for (name, value) in changed {
-            match value {
-                Some(value) => fields.insert(name, value),
-                None => fields.remove(&name),
-            };
-        }
-        Ok(fields)
     }
 
     /// The account's data key.
@@ -632,7 +515,7 @@ pub(super) fn field_text(name: &str, value: Value) -> Result<Option<String>> {
 }
 
 /// A context grows with every change; the record that holds it is read at every call.
-fn check_context(context: &Map<String, Value>) -> Result<()> {
+pub(super) fn check_context(context: &Map<String, Value>) -> Result<()> {
     let length = serde_json::to_string(context).map_or(usize::MAX, |text| text.len());
     if length > MAX_CONTEXT {
         let detail = format!("`context` holds at most {MAX_CONTEXT} bytes of JSON beside the link fields, not {length}.");
@@ -648,25 +531,6 @@ pub(super) fn check_tenant(tenant_id: &str) -> Result<()> {
         return Err(Error::new(Code::InvalidBody, detail).field("tenant_id"));
     }
     Ok(())
-}
-
-/// A credential that does not verify is the caller's to mend: 422 with what the vendor said; silence stays 502/504.
-pub(super) fn refused(failure: Failure) -> Error {
-    match failure {
-        Failure::Answered { answer, message, wait, meaning } if !is_passing(meaning) => {
-            let said = message.unwrap_or_else(|| format!("The vendor answered {}.", answer.status.unwrap_or_default()));
-            let error = Error::new(Code::CredentialRefused, said).vendor(answer);
-            wait.into_iter().fold(error, Error::retry_after)
-        }
-        Failure::Distrusted { field, .. } => {
-            Error::new(Code::InvalidField, failure.to_string()).field(format!("context.{field}"))
-        }
-        other => other.into(),
-    }
-}
-
-fn is_passing(meaning: crate::connector::Meaning) -> bool {
-    matches!(meaning, crate::connector::Meaning::RateLimited | crate::connector::Meaning::NotReady)
 }
 
 /// The way an account is linked, with its own rules laid over those of its environment.

@@ -124,7 +124,7 @@ impl Accounts {
         let grant = Tokens::take(&method, &mut context)?.map(Granted::Tokens);
         let (fields, _) = split_context(&method, context)?;
         let draft = Account::draft(environment, connector.slug.clone(), method.name.clone(), self.clock.now());
-        let verified = self.verify(draft, connector, method, &fields, grant).await?;
+        let verified = Box::pin(self.verify(draft, connector, method, &fields, grant)).await?;
         let tested = Tested { facts: verified.account.facts, warnings: verified.warnings };
         Ok(self.see(&verified.access, tested).await)
     }

@@ -4,10 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{
-    accounts::{Accounts, refused},
-    credential::field_problems,
-};
+use super::{accounts::Accounts, credential::field_problems, verify::refused};
 use crate::{
     connector::{FieldProblem, LinkMethod},
     error::{Code, Error, Result},

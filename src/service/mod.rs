@@ -21,6 +21,7 @@ pub mod export;
 mod facts;
 pub mod filter;
 mod fresh;
+mod give_back;
 mod grant;
 pub mod idempotency;
 mod installs;
@@ -45,6 +46,7 @@ mod source;
 mod state;
 pub mod tokens;
 mod uninstall;
+mod verify;
 mod walk;
 mod write;
 

@@ -23,9 +23,10 @@ use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
 use super::{
-    accounts::{Accounts, Linked, cut_short, refused},
+    accounts::{Accounts, Linked, cut_short},
     credential::{field_problems, place},
     grant::{Granted, needs_browser},
+    verify::refused,
 };
 use crate::{
     connector::ACCESS_TOKEN,
@@ -240,9 +241,9 @@ impl Accounts {
         }
         let now = self.clock.now();
         let token = match grant {
-            Some(grant) => self.granted(&access, grant, now).await?,
+            Some(grant) => Box::pin(self.granted(&access, grant, now)).await?,
             None if access.method.needs_browser() => return Err(needs_browser(&access.method)),
-            None => self.upstream.token(&access, now).await.map_err(refused)?,
+            None => Box::pin(self.upstream.token(&access, now)).await.map_err(refused)?,
         };
         let sealed = seal(account, key, &token)?;
         // Nobody renews what is not linked yet.
@@ -338,7 +339,7 @@ impl Accounts {
             return Ok(linked);
         }
         if linked.access.method.needs_browser() {
-            self.use_refresh_token(&linked, hold).await?;
+            Box::pin(self.use_refresh_token(&linked, hold)).await?;
             return self.read_anew(environment, stale.0).await;
         }
         let token = self.upstream.token(&linked.access, self.clock.now()).await?;

@@ -408,6 +408,50 @@ async fn r_11_what_is_deleted_or_linked_anew_during_a_refresh_stays_so() {
     }
 }
 
+/// The vendor rotates and says nothing: the old token is tried again, which a strict vendor takes for theft.
+#[tokio::test]
+async fn an_answer_that_never_came_is_why_an_account_must_be_linked_again() {
+    let vendor = Rotating::start(Rotation::Strict, 0..5);
+    let gateway = Gateway::start(&Kept::embedded(), &vendor.vendor.authority());
+    let account = gateway.link("scim", METHOD, vendor.grant(0, 3600)).await;
+    vendor.end_access();
+    vendor.set_mood(Some(Mood::Silence));
+    assert_eq!(users(&gateway, &account).await.status, 502);
+    assert_eq!(status(&gateway, &account).await["status"], "active", "nobody knows yet");
+    vendor.set_mood(None);
+    assert!(settled(&gateway, &account, Instant::now() + Duration::from_secs(30)).await, "the grant is over");
+    assert_eq!(vendor.of(0).shown, [1, 1]);
+}
+
+#[tokio::test]
+async fn a_04_a_deleted_accounts_token_is_given_back_to_the_vendor() {
+    let vendor = Rotating::start(Rotation::Strict, 0..5);
+    let gateway = Gateway::start(&Kept::embedded(), &vendor.vendor.authority());
+    let with_revocation = |number: u64| {
+        let mut context = vendor.grant(number, 3600);
+        context["revoke_url"] = json!(vendor.vendor.at("/revoke"));
+        context
+    };
+    let plain = gateway.link("scim", METHOD, vendor.grant(0, 3600)).await;
+    let mut kept = Vec::new();
+    for number in 1..4 {
+        kept.push(gateway.link("scim", METHOD, with_revocation(number)).await);
+    }
+    vendor.end_access();
+    assert_eq!(users(&gateway, &kept[1]).await.status, 200);
+    for account in [&plain, &kept[0], &kept[1]] {
+        assert_eq!(gateway.call("DELETE", &format!("/integrated-account/{account}"), None).await.status, 200);
+    }
+    let end = Instant::now() + Duration::from_secs(5);
+    while vendor.revocations().len() < 2 && Instant::now() < end {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let mut revoked = vendor.revocations();
+    revoked.sort();
+    assert_eq!(revoked, ["refresh-1-1", "refresh-2-2"], "the newest of each, and of nobody else");
+    assert_eq!(users(&gateway, &kept[2]).await.status, 200);
+}
+
 /// The store goes away between the vendor's answer and the save: the new token is held until it is back.
 #[tokio::test]
 async fn a_token_outlives_an_outage_of_the_store() {

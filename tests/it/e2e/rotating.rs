@@ -34,8 +34,8 @@ pub enum Rotation {
 pub enum Mood {
     /// These bytes, with the end of the connection.
     Answer(Vec<u8>),
-    /// Nothing, and the end of the connection after a while; the tokens are rotated all the same.
-    Silence(Duration),
+    /// Nothing, and the end of the connection; the tokens are rotated all the same.
+    Silence,
 }
 
 /// One customer's agreement.
@@ -200,8 +200,8 @@ fn given(world: &mut World, asked: &Asked) -> Act {
         grant.current += 1;
         grant.rotated = Some(Instant::now());
     }
-    if let Some(Mood::Silence(time)) = mood {
-        return Act::Pieces(vec![Vec::new()], time);
+    if let Some(Mood::Silence) = mood {
+        return Act::End(Vec::new());
     }
     let of = asked_grant(asked);
     let mut reply = json!({"access_token": format!("access-{of}-{}", grant.given), "token_type": "bearer"});

@@ -15,9 +15,16 @@ const REVIEWED: &[(&str, usize, &str)] = &[
     ("src/config/layers.rs", 1, "checks of a setting's form; messages never quote the settings that may be secret"),
     ("src/app.rs", 1, "the store's address is read into host, user and password, which is a secret again"),
     ("src/store/redis/node.rs", 1, "Redis' password goes into the client's login and to that server"),
-    ("src/service/accounts.rs", 1, "a kept secret joins the changed fields to be verified"),
+    ("src/service/verify.rs", 1, "a kept secret joins the changed fields to be verified"),
+    (
+        "src/service/authorize.rs",
+        5,
+        "a verifier is kept sealed to its state; state and the browser's binding are hashed for comparing",
+    ),
+    ("src/service/grant.rs", 1, "the form of a token that a caller brings is checked; messages never quote it"),
+    ("src/service/refresh.rs", 3, "a refresh token is compared with the one before it, sealed, and opened"),
     ("src/service/credential.rs", 2, "a given secret is sealed; and looked at for the end that it names itself, in wiped memory"),
-    ("src/service/renew.rs", 1, "an access token is sealed, in memory that is wiped"),
+    ("src/service/renew.rs", 2, "an access token and its refresh token are sealed, in memory that is wiped"),
     ("src/service/oauth_apps.rs", 1, "the form of a client's secret in the operator's file is checked; messages never quote it"),
     ("src/service/open.rs", 1, "opened secrets join the stored fields for resolving, which wraps them again"),
     (

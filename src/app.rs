@@ -1,24 +1,21 @@
 //! Wiring: from settings to a running gateway, and to its end.
 
+mod services;
+
 use std::{
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
 use arc_swap::ArcSwap;
 use metrics::Unit;
-use url::Url;
 
+use self::services::Tools;
 use crate::{
     config::{Settings, StoreSetting},
     connector::{Catalog, Overlay, Problem},
     model::{Clock, EnvironmentId, Scope, Scopes, Secret, Tasks},
-    service::{
-        Accounts, Act, Administrator, AppsStamp, Audit, Authorizations, Backups, Care, Directory, Environments, Events, Export,
-        Idempotency, Installs, Keys, Links, ListTokens, NewToken, OAuthApps, OAuthAppsError, Opened, Passthrough,
-        PlatformCursors, Rates, RequestLog, Services, Snapshots, Tokens,
-    },
+    service::{Act, Administrator, AppsStamp, ListTokens, NewToken, OAuthApps, OAuthAppsError, Services},
     store::{
         Store, StoreError,
         embedded::Embedded,
@@ -26,7 +23,7 @@ use crate::{
         redis::{Redis, RedisUrl},
         repo,
     },
-    upstream::{Allow, Guard, Upstream},
+    upstream::{Allow, Guard},
     vault::{FileStamp, KeyRing, RingError, SystemKeys, SystemKeysError, TokenText, Vault},
 };
 
@@ -115,27 +112,10 @@ impl Core {
         let ring = Arc::new(ArcSwap::from_pointee(ring));
         let tasks = Tasks::default();
         let administrators = [settings.admin_token.as_ref(), run_token].into_iter().flatten();
-        let administrators: Vec<_> = administrators.map(|text| Administrator::new(&keys, text, environment)).collect();
-        let records = repo::Tokens::new(store.clone());
-        let tokens = Tokens::new(records, keys.clone(), clock.clone(), tasks.clone(), administrators);
-        let log = Arc::new(RequestLog::new(repo::Log::new(store.clone()), keys.clone(), clock.clone(), environment));
-        let rates = Rates::new(store.clone(), settings.token_limit, settings.account_limit);
+        let administrators = administrators.map(|text| Administrator::new(&keys, text, environment)).collect();
         let vault = Arc::new(Vault::new(ring.clone()));
-        let installs = repo::Installs::new(store.clone());
-        let installs = Installs::new(installs, catalog.clone(), keys.clone(), clock.clone(), apps.current.clone());
-        let kept = (settings.audit_life, settings.audit_passthrough);
-        let audit = Audit::new(repo::Audit::new(store.clone()), keys.clone(), clock.clone(), tasks.clone(), kept);
-        let own = (
-            tokens,
-            log,
-            rates,
-            Arc::new(audit),
-            Arc::new(installs),
-            environment,
-            settings.public_url.clone(),
-            settings.probe_every,
-        );
-        let services = services(store, catalog, vault, guard.clone(), keys, clock, tasks.clone(), own);
+        let tools = Tools { store, catalog, vault, guard: guard.clone(), keys, clock, tasks: tasks.clone(), environment };
+        let services = tools.services(settings, administrators, apps.current.clone());
         Ok(Core {
             services: Arc::new(services),
             guard,
@@ -244,79 +224,6 @@ fn begin_with(catalog: &Catalog) {
 fn log(problems: &[Problem], effect: &str) {
     for problem in problems {
         tracing::error!(hint = problem.hint.as_deref(), effect, "mistake in the connectors' overlay: {problem}");
-    }
-}
-
-/// What services are made with beside the tools.
-type Own = (Tokens, Arc<RequestLog>, Rates, Arc<Audit>, Arc<Installs>, EnvironmentId, Option<Url>, Option<Duration>);
-
-#[expect(clippy::too_many_arguments, reason = "this is where everything meets")]
-fn services(
-    store: Arc<dyn Store>,
-    catalog: Arc<ArcSwap<Catalog>>,
-    vault: Arc<Vault>,
-    guard: Arc<Guard>,
-    keys: Arc<SystemKeys>,
-    clock: Arc<dyn Clock>,
-    tasks: Tasks,
-    (tokens, log, rates, audit, installs, environment, public_url, probe_every): Own,
-) -> Services {
-    let upstream = Arc::new(Upstream::new(guard.clone(), store.clone()));
-    let records = repo::Accounts::new(store.clone());
-    let accounts = Accounts::new(
-        records.clone(),
-        installs.clone(),
-        vault.clone(),
-        upstream.clone(),
-        guard,
-        clock.clone(),
-        Opened::new(tasks.clone()),
-    );
-    let pending = repo::Authorizations::new(store.clone());
-    let installation = repo::Installation::new(store.clone());
-    let events = Arc::new(Events::new(repo::Events::new(store.clone()), clock.clone()));
-    let care = Arc::new(Care::new(accounts.clone(), events.clone(), installation.clone(), clock.clone(), probe_every));
-    let ring = Keys::new(installation, records.data_keys(), accounts.clone(), vault, clock.clone(), environment);
-    let backups = Backups::new(store.clone(), clock.clone(), environment);
-    let authorizations = Arc::new(Authorizations::new(accounts.clone(), pending, keys.clone(), clock.clone(), public_url));
-    let links = Links::new(
-        repo::Links::new(store.clone()),
-        keys.clone(),
-        accounts.clone(),
-        authorizations.clone(),
-        installs.clone(),
-        (tasks.clone(), clock.clone()),
-    );
-    let snapshots = Snapshots::new(repo::Snapshots::new(store.clone()));
-    let blobs = repo::Blobs::new(store.clone());
-    let cursors = PlatformCursors::new(keys.clone());
-    let walls = (repo::Installation::new(store.clone()), repo::Tokens::new(store.clone()));
-    let environments = Environments::new(walls.0, records, walls.1, installs.clone(), clock.clone(), environment);
-    let directory = Directory::new(accounts.clone(), upstream.clone(), snapshots, blobs, keys.clone(), clock.clone());
-    let export = Export::new(accounts.clone(), repo::Snapshots::new(store.clone()), log.clone(), audit.clone(), clock);
-    let idempotency = Idempotency::new(repo::Idempotency::new(store.clone()), keys, tasks.clone());
-    let passthrough = Passthrough { accounts: accounts.clone(), upstream, tasks };
-    Services {
-        tokens,
-        environments,
-        installs,
-        accounts,
-        events,
-        care,
-        authorizations,
-        links,
-        directory,
-        passthrough,
-        rates,
-        idempotency,
-        log,
-        audit,
-        export,
-        keys: ring,
-        backups,
-        cursors,
-        catalog,
-        store,
     }
 }
 

@@ -16,7 +16,7 @@ use super::{
 use crate::{config::GlobalArgs, model::Scope};
 
 /// The scopes that open something today; others are kept for features to come.
-const OFFERED: [Scope; 8] = [
+const OFFERED: [Scope; 9] = [
     Scope::DirectoryRead,
     Scope::DirectoryWrite,
     Scope::ProxyRead,
@@ -24,6 +24,7 @@ const OFFERED: [Scope; 8] = [
     Scope::AccountsRead,
     Scope::AccountsWrite,
     Scope::LinksWrite,
+    Scope::EventsRead,
     Scope::Admin,
 ];
 

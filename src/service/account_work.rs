@@ -74,6 +74,6 @@ impl Accounts {
         if has_token && linked.account.status == AccountStatus::Active {
             return Ok(());
         }
-        self.check(linked).await.map(|_| ())
+        self.check_anew(linked).await.map(|_| ())
     }
 }

@@ -45,12 +45,17 @@ pub struct Begun {
     pub binding: Secret,
 }
 
-/// What came back.
-pub struct Finished {
+/// A browser that came back as it was sent. Holds secrets, therefore no `Debug`.
+pub struct CameBack {
+    pending: Pending,
+    answer: VendorsAnswer,
+}
+
+impl CameBack {
     /// The link session it belongs to.
-    pub link: String,
-    /// The account, or why there is none.
-    pub outcome: Result<(Account, Vec<Warning>)>,
+    pub fn link(&self) -> &str {
+        &self.pending.link
+    }
 }
 
 /// Customers that are agreeing at a vendor just now.
@@ -133,9 +138,10 @@ impl Authorizations {
         Ok(Begun { url, binding })
     }
 
-    /// Ends the way. An error is one that belongs to no link session: `state` unknown, used, of another browser or connector.
-    pub async fn finish(&self, connector: &str, query: Vec<(String, String)>, binding: Option<&str>) -> Result<Finished> {
-        let answer = CameBack::read(query)?;
+    /// Takes a browser back, once. An error is one that belongs to no link session: `state` unknown, used, of another browser or
+    /// connector.
+    pub async fn take_back(&self, connector: &str, query: Vec<(String, String)>, binding: Option<&str>) -> Result<CameBack> {
+        let answer = VendorsAnswer::read(query)?;
         let sealed = self.records.take(&name_of(&answer.state)).await?.ok_or_else(stray)?;
         let plain =
             self.keys.open_authorization(answer.state.expose().as_bytes(), &sealed).map_err(|why| stray().because(why))?;
@@ -144,11 +150,12 @@ impl Authorizations {
         if !is_its_browser || pending.connector != connector || self.clock.now() >= pending.ends_at {
             return Err(stray());
         }
-        let link = pending.link.clone();
-        Ok(Finished { link, outcome: self.link(pending, answer).await })
+        Ok(CameBack { pending, answer })
     }
 
-    async fn link(&self, pending: Pending, answer: CameBack) -> Result<(Account, Vec<Warning>)> {
+    /// Links what the customer agreed to.
+    pub async fn link(&self, came_back: CameBack) -> Result<(Account, Vec<Warning>)> {
+        let CameBack { pending, answer } = came_back;
         let redirect_url = self.redirect_url(&pending.connector)?;
         let mut new = NewAccount {
             tenant_id: pending.tenant_id,
@@ -168,18 +175,18 @@ impl Authorizations {
         }
         let code = answer.code?;
         new.grant = Some(Granted::Code(CodeGrant { code, verifier: Secret::new(pending.verifier), redirect_url }));
-        self.accounts.import(pending.environment, new).await
+        Box::pin(self.accounts.import(pending.environment, new)).await
     }
 }
 
 /// What the vendor gave the browser to bring back. Holds secrets, therefore no `Debug`.
-struct CameBack {
+struct VendorsAnswer {
     state: Secret,
     issuer: Option<String>,
     code: Result<Secret>,
 }
 
-impl CameBack {
+impl VendorsAnswer {
     fn read(query: Vec<(String, String)>) -> Result<Self> {
         let one = |name: &str| {
             let mut values = query.iter().filter(|(given, _)| given == name).map(|(_, value)| value.as_str());

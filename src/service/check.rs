@@ -163,6 +163,12 @@ impl Accounts {
         self.opened.checks.tested.share(looked, &self.clock, work).await
     }
 
+    /// A look of one's own, whatever others saw a moment ago.
+    pub(super) async fn check_anew(self: &Arc<Self>, linked: Arc<Linked>) -> Result<(Account, Tested)> {
+        let accounts = Arc::clone(self);
+        self.to_its_end(async move { accounts.check_now(linked).await }).await
+    }
+
     /// A look ends although whoever wanted it leaves, because what it finds is noted.
     fn to_its_end<T: Send + 'static>(
         &self,

@@ -1,7 +1,6 @@
 //! Everything that is kept of one customer, but for credentials, as lines: for whoever asks what we know of them.
-//!
-//! [`MAP`] is the data map: a row for every repository of the store. A new one fails a test until it has its row, which says by which
-//! kind of line its records are exported, or why they are not.
+
+mod map;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -11,116 +10,19 @@ use serde::Serialize;
 use serde_json::{Value, json, value::RawValue};
 use uuid::Uuid;
 
+use map::{ACCOUNT, ENTRY, EVENT, REQUEST, SNAPSHOT};
+pub use map::{Kept, MAP};
+
 use super::{
-    Accounts, Audit, Filter, FilterOp, ListAccounts, RequestLog,
+    Accounts, Audit, Events, Filter, FilterOp, ListAccounts, ListEvents, RequestLog,
     request_log::{self, LogLine, Place, Wanted},
 };
 use crate::{
     error::Result,
     model::{Account, AccountId, Clock, EnvironmentId},
-    store::repo,
+    store::repo::{self, EventPlace},
 };
 
-/// A kind of record that is kept.
-#[derive(Debug)]
-pub struct Kept {
-    /// The repository, by its file in `store/repo`.
-    pub repo: &'static str,
-    /// What it holds.
-    pub what: &'static str,
-    /// For how long.
-    pub life: &'static str,
-    /// The kind of its lines in an export; none where it holds nothing of a customer that could be shown.
-    pub kind: Option<&'static str>,
-    /// Why it is not exported, or what of it is not.
-    pub why: &'static str,
-}
-
-/// What is kept, where, how long, and what of it is exported.
-pub const MAP: &[Kept] = &[
-    Kept {
-        repo: "accounts",
-        what: "linked accounts: label, context, link fields, state; sealed secrets, access token, wrapped data key",
-        life: "until the account is deleted",
-        kind: Some(ACCOUNT),
-        why: "without credentials",
-    },
-    Kept {
-        repo: "snapshots",
-        what: "what a vendor without paging said in one visit, sealed",
-        life: "1 hour after its last use",
-        kind: Some(SNAPSHOT),
-        why: "that it is there, and since when; its records are the vendor's, read them by their lists",
-    },
-    Kept {
-        repo: "log",
-        what: "a line for each request, sealed: token name, label, account, route, statuses, durations",
-        life: "14 days",
-        kind: Some(REQUEST),
-        why: "of the customer's accounts and label",
-    },
-    Kept {
-        repo: "audit",
-        what: "an entry for each action: token name, account, ids of ours, other ids and labels as keyed hashes",
-        life: "for ever, or `ROLLCALL_AUDIT_DAYS`",
-        kind: Some(ENTRY),
-        why: "of the customer's accounts and label",
-    },
-    Kept {
-        repo: "blobs",
-        what: "where a long walk of a list goes on, sealed",
-        life: "24 hours",
-        kind: None,
-        why: "opaque to us",
-    },
-    Kept {
-        repo: "idempotency",
-        what: "replies of writes, sealed to the token that asked; their keys as keyed hashes",
-        life: "24 hours",
-        kind: None,
-        why: "they may show a new secret, and open only to the request they answer",
-    },
-    Kept {
-        repo: "quotas",
-        what: "what a vendor said of its rate limit",
-        life: "until the limit's window ends",
-        kind: None,
-        why: "counts of calls, nothing of people",
-    },
-    Kept {
-        repo: "buckets",
-        what: "calls of each token and account, where the operator limits them",
-        life: "the limit's time",
-        kind: None,
-        why: "counts of calls, nothing of people",
-    },
-    Kept {
-        repo: "tokens",
-        what: "API tokens: name, scopes, keyed hash",
-        life: "until revoked",
-        kind: None,
-        why: "they are the operator's, of no customer",
-    },
-    Kept {
-        repo: "installation",
-        what: "environments and sealed system keys",
-        life: "for ever",
-        kind: None,
-        why: "they are the operator's, of no customer",
-    },
-    Kept {
-        repo: "index",
-        what: "the ids of accounts and tokens of an environment",
-        life: "as long as what they name",
-        kind: None,
-        why: "what they name is exported",
-    },
-];
-
-const ACCOUNT: &str = "account";
-const SNAPSHOT: &str = "snapshot";
-const REQUEST: &str = "request";
-const ENTRY: &str = "audit_entry";
 /// What stands in records only sealed.
 const SEALED: &str = "sealed";
 /// Records read for one piece.
@@ -134,6 +36,7 @@ pub struct Export {
     snapshots: repo::Snapshots,
     log: Arc<RequestLog>,
     audit: Arc<Audit>,
+    events: Arc<Events>,
     clock: Arc<dyn Clock>,
 }
 
@@ -152,6 +55,7 @@ enum Step {
     Begin,
     Accounts(Option<AccountId>),
     Snapshots(usize),
+    Events(Option<EventPlace>),
     Requests(Search),
     Entries(u64),
     End,
@@ -178,10 +82,10 @@ impl Export {
         accounts: Arc<Accounts>,
         snapshots: repo::Snapshots,
         log: Arc<RequestLog>,
-        audit: Arc<Audit>,
+        (audit, events): (Arc<Audit>, Arc<Events>),
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { accounts, snapshots, log, audit, clock }
+        Self { accounts, snapshots, log, audit, events, clock }
     }
 
     /// Begins with the customer of this label.
@@ -203,6 +107,7 @@ impl Export {
             }
             Step::Accounts(after) => self.put_accounts(walk, after, &mut lines).await?,
             Step::Snapshots(at) => self.put_snapshots(walk, at, &mut lines).await?,
+            Step::Events(after) => self.put_events(walk, after, &mut lines).await?,
             Step::Requests(search) => self.put_requests(walk, search, &mut lines).await?,
             Step::Entries(after) => self.put_entries(walk, after, &mut lines).await?,
             Step::End => return Ok(None),
@@ -223,7 +128,7 @@ impl Export {
     }
 
     async fn put_snapshots(&self, walk: &mut Walk, at: usize, lines: &mut Vec<u8>) -> Result<Step> {
-        let Some(account) = walk.accounts.get(at).copied() else { return Ok(Step::Requests(Search::default())) };
+        let Some(account) = walk.accounts.get(at).copied() else { return Ok(Step::Events(None)) };
         let mut after = None::<String>;
         loop {
             let names = self.snapshots.names(account, after.as_deref(), PAGE).await?;
@@ -236,6 +141,17 @@ impl Export {
                 return Ok(Step::Snapshots(at + 1));
             }
         }
+    }
+
+    /// Those told of its accounts, under whatever label, and those told under its label of accounts that are gone.
+    async fn put_events(&self, walk: &mut Walk, after: Option<EventPlace>, lines: &mut Vec<u8>) -> Result<Step> {
+        let (events, next) = self.events.list(walk.environment, &ListEvents::default(), PAGE, after).await?;
+        for event in events {
+            if event.tenant_id == walk.tenant || walk.accounts.contains(&event.account) {
+                walk.put(lines, EVENT, &event);
+            }
+        }
+        Ok(next.map_or_else(|| Step::Requests(Search::default()), |next| Step::Events(Some(next))))
     }
 
     async fn put_requests(&self, walk: &mut Walk, search: Search, lines: &mut Vec<u8>) -> Result<Step> {

@@ -59,7 +59,7 @@ pub use account_token::MadeAccountToken;
 pub use account_work::DeleteAccounts;
 pub use accounts::{Accounts, ChangeAccount, Linked, ListAccounts, NewAccount};
 pub use audit::{Act, Audit};
-pub use authorize::{Authorizations, AuthorizeAsk, Begun, Finished};
+pub use authorize::{Authorizations, AuthorizeAsk, Begun, CameBack};
 pub use backup::Backups;
 pub use care::Care;
 pub use change::{ChangeAsk, Doing, VendorSaid, VendorWrite};

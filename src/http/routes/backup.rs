@@ -21,7 +21,7 @@ use crate::{
 /// last one is `end`, or the backup is not whole. `rollcall backup` makes files of it. For administrators of the environment
 /// `default` alone.
 #[utoipa::path(tag = "backup", security(("bearer" = ["admin"])), responses(
-    (status = 200, description = "Lines of JSON.", body = String, content_type = "application/x-ndjson")
+    (status = 200, description = "Lines of JSON (`application/x-ndjson`).")
 ))]
 #[get("/backup")]
 pub async fn read_backup(caller: Caller<Admin>, request: HttpRequest, state: Data<State>) -> Answer {

@@ -39,7 +39,7 @@ impl Pieces for Walk {
 /// the kinds, then accounts, snapshots, requests and audit entries, at last `end`, which counts them and says whether that is
 /// everything. The call itself stands in the audit log.
 #[utoipa::path(tag = "audit", security(("bearer" = ["admin"])), params(ExportParams), responses(
-    (status = 200, description = "Lines.", body = String, content_type = "application/x-ndjson")
+    (status = 200, description = "Lines of JSON (`application/x-ndjson`).")
 ))]
 #[get("/export")]
 pub async fn export_tenant(caller: Caller<Admin, ExportQuery>, request: HttpRequest, state: Data<State>) -> Answer {

@@ -14,7 +14,8 @@ use crate::{
     service::{
         NewAccount,
         accounts::{cut_short, field_text},
-        authorize::{AuthorizeAsk, Begun, Finished},
+        audit::Act,
+        authorize::{AuthorizeAsk, Begun, CameBack},
     },
     store::{Hold, StoreError},
 };
@@ -23,6 +24,9 @@ use crate::{
 const LEASE: Duration = Duration::from_secs(15);
 /// How often a running try says that it still runs.
 const RENEWAL: Duration = Duration::from_secs(5);
+
+/// Who links, in the audit log.
+const LINKED_BY: &str = "a customer's link";
 
 /// What the customer filled in. May hold secrets, therefore no `Debug`.
 pub struct Filled {
@@ -83,7 +87,7 @@ impl Links {
             let ask = AuthorizeAsk { environment, link: link.id.to_string(), new, scopes };
             return Ok(Attempt::Elsewhere(self.authorizations.begin(ask).await?));
         }
-        let import = self.accounts.import(link.environment, new);
+        let import = self.noted(&link, Box::pin(self.accounts.import(link.environment, new)));
         let (account, warnings) = self.keep_holding(hold, import).await?;
         self.settle((link, version), Some(hold), &account).await?;
         Ok(Attempt::Linked(Box::new(account), warnings))
@@ -146,22 +150,48 @@ impl Links {
         Err(invalid())
     }
 
-    /// Takes a browser back from a vendor's pages.
+    /// Takes a browser back from a vendor's pages, and links what was agreed to there, to the end even if the browser goes away.
     pub async fn finish(&self, connector: &str, query: Vec<(String, String)>, binding: Option<&str>) -> Result<Returned> {
-        let Finished { link, outcome } = self.authorizations.finish(connector, query, binding).await?;
-        let id: LinkId = link.parse().map_err(|_| invalid())?;
-        let (link, version) = self.load(id).await?.ok_or_else(invalid)?;
-        match outcome {
-            Err(error) => Ok(Returned { link, outcome: Err(error) }),
-            Ok((account, warnings)) if link.is_live(self.clock.now()) => {
-                let link = self.settle((link, version), None, &account).await?;
-                Ok(Returned { link, outcome: Ok((account, warnings)) })
+        let came_back = self.authorizations.take_back(connector, query, binding).await?;
+        let id: LinkId = came_back.link().parse().map_err(|_| invalid())?;
+        let this = self.clone();
+        let ended = self.tasks.finish(async move { this.finish_once(id, came_back).await }).await;
+        ended.unwrap_or_else(|| Err(cut_short()))
+    }
+
+    async fn finish_once(&self, id: LinkId, came_back: CameBack) -> Result<Returned> {
+        let Some(hold) = self.records.hold(id, LEASE).await? else { return Err(in_use()) };
+        let ended = self.finish_under(&hold, id, came_back).await;
+        // A lock that cannot be given back ends by itself.
+        let _ = self.records.release(&hold).await;
+        ended
+    }
+
+    async fn finish_under(&self, hold: &Hold, id: LinkId, came_back: CameBack) -> Result<Returned> {
+        let (link, version) = self.load(id).await?.filter(|(link, _)| link.is_live(self.clock.now())).ok_or_else(invalid)?;
+        let linking = self.noted(&link, Box::pin(self.authorizations.link(came_back)));
+        let outcome = match self.keep_holding(hold, linking).await {
+            Ok((account, warnings)) => {
+                let link = self.settle((link, version), Some(hold), &account).await?;
+                return Ok(Returned { link, outcome: Ok((account, warnings)) });
             }
-            Ok((account, _)) => {
-                self.after_conflict(id, &account).await?;
-                Err(invalid())
-            }
-        }
+            Err(error) => Err(error),
+        };
+        Ok(Returned { link, outcome })
+    }
+
+    /// In the audit log the customer, whom no token names, stands as the link.
+    async fn noted<T>(&self, link: &Link, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let account = link.bound().map(|by| by.account);
+        let act = Act {
+            actor: LINKED_BY.to_owned(),
+            target_kind: Some("integrated_account".to_owned()),
+            target_id: account.map(|id| id.to_string()),
+            account,
+            tenant: Some(link.tenant_id.clone()),
+            ..Act::of_gateway(link.environment, "integrated_account.link")
+        };
+        self.audit.around(act, true, work).await
     }
 }
 

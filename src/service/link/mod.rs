@@ -18,7 +18,7 @@ pub use self::{
     attempt::{Attempt, Filled, Returned},
     terms::{Bound, DEFAULT_LIFE, LONGEST_LIFE, Link, LinkState, NewLink, Session, View},
 };
-use super::{Accounts, Installed, Installs, authorize::Authorizations};
+use super::{Accounts, Audit, Installed, Installs, authorize::Authorizations};
 use crate::{
     connector::Connector,
     error::{Code, Error, Result},
@@ -53,6 +53,7 @@ pub struct Links {
     accounts: Arc<Accounts>,
     authorizations: Arc<Authorizations>,
     installs: Arc<Installs>,
+    audit: Arc<Audit>,
     tasks: Tasks,
     clock: Arc<dyn Clock>,
 }
@@ -64,10 +65,10 @@ impl Links {
         keys: Arc<SystemKeys>,
         accounts: Arc<Accounts>,
         authorizations: Arc<Authorizations>,
-        installs: Arc<Installs>,
+        (installs, audit): (Arc<Installs>, Arc<Audit>),
         (tasks, clock): (Tasks, Arc<dyn Clock>),
     ) -> Self {
-        Self { records, keys, accounts, authorizations, installs, tasks, clock }
+        Self { records, keys, accounts, authorizations, installs, audit, tasks, clock }
     }
 
     /// Makes a link token.

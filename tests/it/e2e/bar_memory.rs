@@ -61,7 +61,7 @@ async fn v_07_secrets_leave_memory() {
         for account in &accounts {
             for path in [
                 format!("/unified/user-directory/users?integrated_account_id={account}"),
-                format!("/proxy/users?integrated_account_id={account}"),
+                format!("/proxy/Users?integrated_account_id={account}"),
                 format!("/custom/Users?integrated_account_id={account}"),
                 format!("/passthrough/{account}/Users"),
             ] {

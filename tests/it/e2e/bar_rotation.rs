@@ -322,6 +322,7 @@ async fn keys_commands_refuse_what_would_lose_data() {
         assert_eq!(nothing(args).0, Some(2), "{args:?}");
     }
     let gateway = Gateway::start(&kept, "");
+    assert_eq!(gateway.get("/healthz").await.status, 200, "its key ring is made");
     let (code, _, said) = keys(&kept, &gateway, &["retire", "k7"]).await;
     assert!(code == Some(1) && said.contains("has no key `k7`"), "{said}");
     let (code, _, said) = keys(&kept, &gateway, &["promote", "k7"]).await;

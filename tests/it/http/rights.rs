@@ -20,16 +20,16 @@ GET /api-token Admin
 GET /api-token/{id} Admin
 GET /audit Admin
 GET /audit/verify Admin
-GET /environment AnyToken
 GET /backup Admin
+GET /environment AnyToken
 GET /environment-integration ReadAccounts
 GET /environment-integration/{id} ReadAccounts
 GET /environment/{id} AnyToken
 GET /errors -
 GET /errors/{code} -
-GET /export Admin
 GET /event ReadEvents
 GET /event/{id} ReadEvents
+GET /export Admin
 GET /healthz -
 GET /integrated-account ReadAccounts
 GET /integrated-account/me ReadAccounts OnlyAccount

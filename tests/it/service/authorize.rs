@@ -68,9 +68,10 @@ impl Stand {
         query: Vec<(String, String)>,
         binding: Option<&Secret>,
     ) -> Result<Result<(Account, Vec<Warning>), Error>, Error> {
-        let finished = self.core.services.authorizations.finish(connector, query, binding.map(Secret::expose)).await?;
-        assert_eq!(finished.link, "the-link");
-        Ok(finished.outcome)
+        let authorizations = &self.core.services.authorizations;
+        let came_back = authorizations.take_back(connector, query, binding.map(Secret::expose)).await?;
+        assert_eq!(came_back.link(), "the-link");
+        Ok(authorizations.link(came_back).await)
     }
 
     async fn count(&self) -> usize {

@@ -1,7 +1,7 @@
 //! The real binary as a process of its own, on either store, and a small client for it.
 
 use std::{
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Read, Write},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
@@ -155,6 +155,9 @@ impl Gateway {
             assert!(ended.is_none() && Instant::now() < end, "the gateway did not come up ({ended:?}):\n{}", self.said());
             thread::sleep(Duration::from_millis(20));
         }
+        if self.base.starts_with("http://") {
+            wait_for_an_answer(port);
+        }
     }
 
     /// Everything it wrote to the standard error.
@@ -272,6 +275,17 @@ impl Gateway {
         }
         false
     }
+}
+
+/// It listens a moment before it answers: store, key ring and connectors are opened in between.
+fn wait_for_an_answer(port: u16) {
+    let asked = std::net::TcpStream::connect(("127.0.0.1", port)).and_then(|mut stream| {
+        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n")?;
+        stream.read(&mut [0])
+    });
+    // One that ends meanwhile says so itself.
+    let _ = asked;
 }
 
 impl Drop for Gateway {

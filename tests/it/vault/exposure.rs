@@ -38,7 +38,18 @@ const REVIEWED: &[(&str, usize, &str)] = &[
     ("src/upstream/passthrough_target.rs", 1, "a query credential goes into the target of the vendor's request"),
     ("src/upstream/redact.rs", 9, "the texts that are cut out of a vendor's answer before it is shown"),
     ("src/upstream/query.rs", 1, "a query credential goes into the address of the vendor's request"),
-    ("src/upstream/token.rs", 3, "the client's id, secret and scopes go into the form or the header for the token endpoint"),
+    (
+        "src/upstream/token.rs",
+        13,
+        "the client's id, secret and scopes, codes, verifiers, refresh tokens, assertions and logins go into the form or the header for \
+         the token endpoint",
+    ),
+    ("src/upstream/token/assertion.rs", 6, "the private key goes into the signer, what is signed into claims and header"),
+    (
+        "src/upstream/token/authorize.rs",
+        5,
+        "the client's id, the state and the challenge of the verifier go into the vendor's address",
+    ),
     (
         "src/upstream/transport/keeper_commander/wire.rs",
         1,

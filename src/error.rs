@@ -133,7 +133,7 @@ error_table! {
     AuthorizationRefused "authorization_refused" 422 Gateway false "The customer's way to the vendor and back did not end in an agreement"
         "`detail` says why. Nothing was stored; open the link again.";
     OauthAppMissing "oauth_app_missing" 422 Gateway false "The way to link needs an OAuth app, and none is registered"
-        "Register one with the vendor, with the redirect address that `/integration/{slug}` shows, and name it in `ROLLCALL_OAUTH_APPS_FILE`.";
+        "Register one with the vendor, with the redirect address whose path `/integration/{slug}/capabilities` shows, and name it in `ROLLCALL_OAUTH_APPS_FILE`.";
     NameTaken "name_taken" 422 Gateway false "Another object has this name already"
         "`field` holds the name; choose another one.";
     StillInUse "still_in_use" 422 Gateway false "Something else depends on the object"

@@ -13,7 +13,7 @@ pub use refusal::{allowed_at, allowed_at_proxy, require, require_method, require
 
 use super::query::CapabilityQuery;
 use crate::{
-    connector::{Connector, FieldKind, Level, LinkMethod, Method, ResourceDef, file::FieldFile},
+    connector::{Connector, FieldKind, Level, LinkMethod, Method, ResourceDef, Template, file::FieldFile},
     model::{Account, AccountId, AccountStatus, EnvironmentId, Field, Resource},
     service::filter::filterable,
 };
@@ -207,6 +207,22 @@ pub struct LinkCapability {
     pub one_of: Vec<Vec<String>>,
     /// Unified resources it offers.
     pub resources: Vec<String>,
+    /// The customer agrees to it in the browser; what must be registered with the vendor for that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub consent: Option<ConsentCapability>,
+}
+
+/// What a way to link by consent needs at the vendor.
+#[derive(Serialize, ToSchema)]
+pub struct ConsentCapability {
+    /// The redirect address to be registered: the gateway's public address, and this path.
+    pub redirect_path: String,
+    /// The operator must have registered an OAuth app; else the customer fills in one of his own.
+    pub needs_oauth_app: bool,
+    /// The scopes asked for, where a link token names no others; names in braces are fields.
+    #[schema(required = true)]
+    pub scopes: Option<String>,
 }
 
 /// The account that was asked about.
@@ -267,7 +283,7 @@ pub fn document(
             fields: methods.iter().flat_map(|m| &m.fields).map(field).collect(),
             documentation_link: connector.file.docs_url.clone(),
         },
-        link_methods: connector.methods.iter().map(|m| link(m)).collect(),
+        link_methods: connector.methods.iter().map(|m| link(connector, m)).collect(),
         account,
     }
 }
@@ -278,7 +294,7 @@ struct Offered<'a> {
     lacking: BTreeMap<Resource, String>,
 }
 
-fn link(method: &LinkMethod) -> LinkCapability {
+fn link(connector: &Connector, method: &LinkMethod) -> LinkCapability {
     LinkCapability {
         method: method.name.clone(),
         title: method.title.clone(),
@@ -287,6 +303,11 @@ fn link(method: &LinkMethod) -> LinkCapability {
         fields: method.fields.iter().map(field).collect(),
         one_of: method.one_of.clone(),
         resources: Resource::ALL.iter().filter(|r| !verbs(method, **r).is_empty()).map(|r| r.plural().to_owned()).collect(),
+        consent: method.needs_browser().then(|| ConsentCapability {
+            redirect_path: format!("/connect/{}/callback", connector.slug),
+            needs_oauth_app: method.needs_oauth_app(),
+            scopes: method.token.as_ref().and_then(|token| token.scope.as_ref()).map(Template::text),
+        }),
     }
 }
 

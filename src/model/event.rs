@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::{Account, AccountId, EnvironmentId, EventId, Slug};
 
 macro_rules! kinds {
-    ($($variant:ident $text:literal $doc:literal;)*) => {
+    ($($variant:ident $text:tt $doc:literal;)*) => {
         /// What happened.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
         pub enum EventKind { $(#[doc = $doc] #[serde(rename = $text)] $variant),* }

@@ -67,10 +67,13 @@ pub struct AuditVerified {
 #[allow(dead_code, reason = "for the document only; `query` reads what callers send")]
 pub struct AuditParams {
     /// Only actions by tokens of this name.
+    #[param(min_length = 1)]
     actor: Option<String>,
     /// Only this action, for example `integrated_account.delete`.
+    #[param(min_length = 1)]
     action: Option<String>,
     /// Only actions done to the object of this id, ours or a vendor's, or to one whose hash this is.
+    #[param(min_length = 1)]
     target_id: Option<String>,
     /// Only actions done to this account or through it.
     #[param(value_type = Option<uuid::Uuid>)]

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Slots in which everything ends by itself: there is nothing to be read, and much to be passed.
-const ENDING: [&str; 2] = ["log:", "idempotency:"];
+const ENDING: [&str; 4] = ["log:", "idempotency:", "link:", "authorization:"];
 const LISTS: &str = "env:";
 const TOKEN: &str = "token:";
 

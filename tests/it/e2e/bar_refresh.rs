@@ -352,6 +352,35 @@ async fn r_09_odd_lives_make_no_loop() {
     }
 }
 
+/// Two nodes whose clocks are two days apart share a token: each believes the one that got it, neither asks in circles.
+#[tokio::test]
+async fn r_09_clocks_that_differ_make_no_loop() {
+    let vendor = Rotating::start(Rotation::Strict, 0..5);
+    vendor.set_life(json!(if long() { 60 } else { 20 }));
+    let kept = Kept::redis();
+    let library = std::fs::read_dir("/usr/lib").unwrap().flatten();
+    let library = library.map(|folder| folder.path().join("faketime/libfaketimeMT.so.1")).find(|file| file.exists());
+    let library = library.expect("faketime is installed by tests/run");
+    let at = |shift: &'static str| {
+        let faked = [("LD_PRELOAD", library.to_str().unwrap()), ("FAKETIME", shift), ("FAKETIME_DONT_FAKE_MONOTONIC", "1")];
+        Gateway::start_with(&kept, &vendor.vendor.authority(), &faked)
+    };
+    let nodes = [at("+24h"), at("-24h")];
+    let account = nodes[0].link("scim", METHOD, vendor.grant(0, 3600)).await;
+    vendor.end_access();
+    let (begun, length) = (Instant::now(), Duration::from_secs(if long() { 240 } else { 12 }));
+    while begun.elapsed() < length {
+        for node in &nodes {
+            let reply = users(node, &account).await;
+            assert_eq!(reply.status, 200, "{}", reply.text());
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let grant = vendor.of(0);
+    let most = 4 + 2 * length.as_secs() as usize / 60;
+    assert!(grant.shown.len() <= most && !grant.revoked, "{} refreshes within {length:?}", grant.shown.len());
+}
+
 #[tokio::test]
 async fn r_10_one_refresh_and_one_replay_after_a_401() {
     let vendor = Rotating::start(Rotation::Strict, 0..5);

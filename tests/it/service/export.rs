@@ -13,7 +13,7 @@ fn a_05_every_repository_has_its_row_in_the_data_map() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store/repo");
     let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let repos: BTreeSet<String> = files.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned()).collect();
-    let rows: Vec<&str> = MAP.iter().map(|kept| kept.repo).chain(["mod"]).collect();
+    let rows: Vec<&str> = MAP.iter().map(|kept| kept.repo).chain(["mod", "backup"]).collect();
     assert_eq!(rows.iter().map(|row| (*row).to_owned()).collect::<BTreeSet<_>>(), repos, "a kind of record has no row");
     assert_eq!(rows.len(), repos.len(), "a row twice");
     let kinds: BTreeSet<_> = MAP.iter().filter_map(|kept| kept.kind).collect();

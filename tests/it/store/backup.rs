@@ -12,8 +12,12 @@ use rollcall::{
 /// ever is taken; what has a list of its own is left out when the list does not show it; what only ends by itself is not read.
 const KINDS: &[(&str, &str)] = &[
     ("account_id", "taken where its list shows it; its data key apart"),
+    ("audit:", "taken"),
+    ("authorization:", "ends by itself"),
     ("env:", "taken before everything that it lists"),
+    ("events:", "taken"),
     ("idempotency:", "ends by itself"),
+    ("link:", "ends by itself"),
     ("log:", "ends by itself"),
     ("rollcall", "taken; the system keys apart"),
     ("token:", "taken where its list shows it"),
@@ -33,7 +37,7 @@ fn a_backup_knows_every_kind_of_slot() {
         for found in made.captures_iter(&text) {
             let kind = found.get(1).or(found.get(2)).unwrap().as_str();
             kinds.insert(match kind {
-                "SLOT" => "rollcall".to_owned(),
+                "SLOT" | "SLOT)" => "rollcall".to_owned(),
                 kind if kind.starts_with("account") => "account_id".to_owned(),
                 kind => kind.to_owned(),
             });

@@ -194,7 +194,7 @@ async fn a_link_spends_the_refresh_token_last() {
         body
     };
     for (changes, code) in [
-        (json!({"id": taken}), 409),
+        (json!({"id": taken}), 422),
         (json!({"tenant_id": ""}), 400),
         (json!({"context.base_url": "no address"}), 422),
         (json!({"context.base_url": "http://127.0.0.1:9/scim"}), 422),
@@ -210,7 +210,7 @@ async fn a_link_spends_the_refresh_token_last() {
     let (one, other) = tokio::join!(import(), import());
     let mut codes = [one.status, other.status];
     codes.sort_unstable();
-    assert_eq!(codes, [201, 409], "{}\n{}", one.text(), other.text());
+    assert_eq!(codes, [201, 422], "{}\n{}", one.text(), other.text());
     let grant = vendor.of(0);
     assert_eq!((grant.shown.as_slice(), grant.revoked), (&[1][..], false));
 }

@@ -13,6 +13,7 @@ pub mod gate;
 mod limits;
 pub mod lines;
 pub mod openapi;
+mod own_head;
 pub mod pieces;
 mod plain;
 pub mod problem;

@@ -8,7 +8,7 @@ use std::{
 
 use actix_http::{HttpService, Request, error::DispatchError};
 use actix_server::{GracefulShutdownSignal, Server};
-use actix_service::{IntoServiceFactory, ServiceFactory, ServiceFactoryExt, fn_service, map_config};
+use actix_service::{IntoServiceFactory, Service, ServiceFactory, ServiceFactoryExt, apply_fn_factory, fn_service, map_config};
 use actix_tls::accept::{
     TlsError,
     rustls_0_23::{Acceptor, TlsStream},
@@ -28,7 +28,7 @@ use tokio::{
 };
 use utoipa_actix_web::service_config::ServiceConfig;
 
-use super::{State, batch::Inner, flow::Flows, gate::Gate, routes, tls::Identity, turn::InTurn, watch};
+use super::{State, batch::Inner, flow::Flows, gate::Gate, own_head::detach, routes, tls::Identity, turn::InTurn, watch};
 use crate::upstream::passthrough::Pool;
 
 /// A request's head must be here by then.
@@ -169,7 +169,11 @@ where
         + 'static,
     B: MessageBody + 'static,
 {
-    let app = app().into_factory().map_err(|error: actix_web::Error| error.error_response());
+    let app = apply_fn_factory(app(), |mut request: Request, app: &S::Service| {
+        detach(request.head_mut());
+        app.call(request)
+    });
+    let app = app.map_err(|error: actix_web::Error| error.error_response());
     HttpService::build()
         .graceful_shutdown_signal(move || {
             let stopping = stopping.clone();

@@ -35,7 +35,7 @@ const OVERRIDE: &str = "unified_model_override";
 const MODEL: &str = "user-directory";
 const MAPS: &str = "unified_model_override.user-directory";
 /// How often a write begins again because an account's state was noted meanwhile.
-const TRIES: usize = 10;
+pub(super) const TRIES: usize = 10;
 
 /// `POST /integrated-account`. May hold secrets, therefore no `Debug`.
 pub struct NewAccount {
@@ -128,9 +128,9 @@ pub(super) struct Labels {
     /// Merged at the top level; null removes.
     context: Map<String, Value>,
     /// Merged key by key, and what it must fit.
-    maps: Option<(Value, Arc<LinkMethod>)>,
+    pub(super) maps: Option<(Value, Arc<LinkMethod>)>,
     is_enabled: Option<bool>,
-    expires_at: Option<Option<Timestamp>>,
+    pub(super) expires_at: Option<Option<Timestamp>>,
 }
 
 impl Accounts {
@@ -149,20 +149,40 @@ impl Accounts {
     }
 
     /// Verifies the credential at the vendor, then stores it; nothing is stored when it is refused.
-    pub async fn import(&self, environment: EnvironmentId, new: NewAccount) -> Result<(Account, Vec<Warning>)> {
+    pub async fn import(&self, environment: EnvironmentId, mut new: NewAccount) -> Result<(Account, Vec<Warning>)> {
         check_tenant(&new.tenant_id)?;
         let connector = self.connector(environment, &new.integration)?;
         self.installs.connector_in_use(environment, &connector.slug).await?;
         let method = find_method(&connector, &new.authentication_method)?;
-        let mut context = new.context;
-        let grant = match new.grant {
-            Some(grant) => Some(grant),
-            None => Tokens::take(&method, &mut context)?.map(Granted::Tokens),
-        };
-        let (fields, context) = split_context(&method, context)?;
-        check_context(&context)?;
+        if new.grant.is_none() {
+            new.grant = Tokens::take(&method, &mut new.context)?.map(Granted::Tokens);
+        }
+        let id = *new.id.get_or_insert_with(AccountId::generate);
+        if !spends(&new, self.clock.now()) {
+            return self.import_by(environment, new, connector, method).await;
+        }
+        // Of imports under one id, one uses the refresh token up; the next finds its account.
+        let hold = self.hold_token(id).await?;
+        let imported = self.while_held(&hold, Box::pin(self.import_by(environment, new, connector, method))).await;
+        self.let_go(id, &hold).await;
+        imported
+    }
+
+    async fn import_by(
+        &self,
+        environment: EnvironmentId,
+        new: NewAccount,
+        connector: Arc<Connector>,
+        method: Arc<LinkMethod>,
+    ) -> Result<(Account, Vec<Warning>)> {
         let now = self.clock.now();
         let kept = self.kept(environment, new.id, new.must_be_new).await?;
+        if let Some((account, _)) = kept.as_ref().filter(|_| spends(&new, now)) {
+            // A run before this one linked it, and used the refresh token that this one brings.
+            return Ok((account.clone(), Vec::new()));
+        }
+        let (fields, context) = split_context(&method, new.context)?;
+        check_context(&context)?;
         let account = Account {
             id: new.id.unwrap_or_else(AccountId::generate),
             environment,
@@ -186,17 +206,23 @@ impl Accounts {
             updated_at: now,
             ..Account::draft(environment, connector.slug.clone(), method.name.clone(), now)
         };
-        let verified = Box::pin(self.verify(account, connector, method, &fields, grant)).await?;
-        let Verified { account, wrapped_key, token, warnings, .. } = verified;
-        let wrapped_key = self.wrapped_now(&account, &wrapped_key)?;
-        let events = transition(kept.as_ref().map(|(kept, version)| (kept, *version)), Some(&account), self.clock.now());
+        let verified = Box::pin(self.verify(account, connector, method, &fields, new.grant)).await?;
         match kept {
-            Some((_, version)) => self.records.replace_credential(&account, &wrapped_key, token, version, &events).await?,
-            None => self.records.create(&account, &wrapped_key, token, &events).await?,
-        };
+            Some((before, version)) => self.replace(&before, version, &verified).await?,
+            None => self.create(&verified).await?,
+        }
+        self.opened.forget(environment, verified.account.id).await;
+        Ok((verified.account, verified.warnings))
+    }
+
+    async fn create(&self, verified: &Verified) -> Result<()> {
+        let Verified { account, wrapped_key, token, .. } = verified;
+        let wrapped_key = self.wrapped_now(account, wrapped_key)?;
+        let token = token.as_ref().map(|token| token.sealed.clone());
+        let events = transition(None, Some(account), self.clock.now());
+        self.records.create(account, &wrapped_key, token, &events).await?;
         self.announce(&events);
-        self.opened.forget(environment, account.id).await;
-        Ok((account, warnings))
+        Ok(())
     }
 
     /// The account to be linked anew, if one has the new one's id. What stands in another environment looks like one that may
@@ -237,43 +263,6 @@ impl Accounts {
         }
     }
 
-    /// Changes label, context or credential; a changed credential is verified first.
-    pub async fn change(&self, environment: EnvironmentId, id: &str, change: ChangeAccount) -> Result<(Account, Vec<Warning>)> {
-        let (account, version) = self.find(environment, id).await?;
-        let connector = self.connector_of(&account)?;
-        let method = find_method(&connector, &account.method)?;
-        let mut change = change;
-        let tokens = change.context.as_mut().map_or(Ok(None), |context| Tokens::take(&method, context))?;
-        let (mut labels, fields) = split_change(&method, change, self.clock.now())?;
-        if let Some((_, over)) = &mut labels.maps {
-            let connector = self.installs.connector(environment, &account.connector).await?;
-            *over = find_method(&connector, &account.method)?;
-        }
-        if fields.is_empty() && tokens.is_none() {
-            return Ok((self.relabel(account, version, &labels).await?, Vec::new()));
-        }
-        self.installs.connector_in_use(environment, &account.connector).await?;
-        let is_secret = |name: &String| method.field(name).is_some_and(|field| field.kind.is_secret());
-        let has_new_secret = tokens.is_some() || fields.keys().any(is_secret);
-        let grant = match tokens {
-            Some(tokens) => Some(Granted::Tokens(tokens)),
-            None => self.kept_grant(&account, &method, &fields).await?,
-        };
-        let fields = self.merge_fields(&account, &method, fields).await?;
-        let mut next = labels.lay_over(account.clone(), self.clock.now())?;
-        if has_new_secret {
-            // The end of the old one says nothing of the new one's.
-            next.expires_at = labels.expires_at.flatten();
-        }
-        next.generation += 1;
-        next.status = AccountStatus::Active;
-        next.last_error = None;
-        let verified = Box::pin(self.verify(next, connector, method, &fields, grant)).await?;
-        self.replace(&account, version, &verified).await?;
-        self.opened.forget(environment, verified.account.id).await;
-        Ok((verified.account, verified.warnings))
-    }
-
     /// Stores new labels, whatever calls and background tests note about the account's state meanwhile.
     pub(super) async fn relabel(&self, before: Account, mut version: u64, labels: &Labels) -> Result<Account> {
         let mut now = before.clone();
@@ -293,28 +282,8 @@ impl Accounts {
         Err(busy())
     }
 
-    /// Stores a new credential over the old one. What calls and background tests note about the old one's state meanwhile is
-    /// no conflict: it ends with it.
-    async fn replace(&self, before: &Account, mut version: u64, verified: &Verified) -> Result<()> {
-        let Verified { account, wrapped_key, token, .. } = verified;
-        let mut now = before.clone();
-        for _ in 0..TRIES {
-            let wrapped_key = self.wrapped_now(account, wrapped_key)?;
-            let events = transition(Some((&now, version)), Some(account), account.updated_at);
-            match self.records.replace_credential(account, &wrapped_key, token.clone(), version, &events).await {
-                Err(StoreError::Conflict(why)) => (now, version) = self.newer(before, version, why).await?,
-                done => {
-                    done?;
-                    self.announce(&events);
-                    return Ok(());
-                }
-            }
-        }
-        Err(busy())
-    }
-
     /// After a conflict: the record as it is now, unless more of it than the account's state has changed.
-    async fn newer(&self, before: &Account, version: u64, conflict: String) -> Result<(Account, u64)> {
+    pub(super) async fn newer(&self, before: &Account, version: u64, conflict: String) -> Result<(Account, u64)> {
         match self.records.get(before.id).await? {
             Some((now, newer)) if newer != version && is_same_but_for_state(before, &now) => Ok((now, newer)),
             _ => Err(StoreError::Conflict(conflict).into()),
@@ -326,13 +295,13 @@ impl Accounts {
         for _ in 0..TRIES {
             let (account, version) = self.find(environment, id).await?;
             let events = transition(Some((&account, version)), None, self.clock.now());
-            let granted = self.granted_by_vendor(&account).await;
+            let granted = self.granted_by_vendor(&account, version).await;
             match self.records.delete(account.id, environment, Some(version), &events).await {
                 Err(StoreError::Conflict(_)) => {}
                 done => {
                     self.opened.forget(environment, account.id).await;
                     if let (Ok(_), Some(granted)) = (&done, granted) {
-                        self.give_back(granted);
+                        self.give_all_back(granted);
                     }
                     return Ok(done.map(|_| ())?);
                 }
@@ -394,7 +363,7 @@ impl Accounts {
 }
 
 impl Labels {
-    fn lay_over(&self, mut account: Account, now: Timestamp) -> Result<Account> {
+    pub(super) fn lay_over(&self, mut account: Account, now: Timestamp) -> Result<Account> {
         if let Some(tenant_id) = &self.tenant_id {
             account.tenant_id.clone_from(tenant_id);
         }
@@ -496,6 +465,11 @@ fn directory_maps(overrides: &Value) -> Result<Option<Value>> {
     }
 }
 
+/// Whether to link the account uses up a refresh token that its caller brings.
+fn spends(new: &NewAccount, now: Timestamp) -> bool {
+    matches!(&new.grant, Some(Granted::Tokens(tokens)) if tokens.must_refresh(now))
+}
+
 /// The rules of an account that is linked anew stay while its connector does.
 fn maps_of(kept: Option<&Account>, connector: &Connector) -> Map<String, Value> {
     kept.filter(|kept| kept.connector == connector.slug).map(|kept| kept.maps.clone()).unwrap_or_default()
@@ -562,7 +536,7 @@ fn id_taken() -> Error {
     Error::new(Code::IdTaken, "An account with this `id` exists already; nothing was changed.").field("id")
 }
 
-fn busy() -> Error {
+pub(super) fn busy() -> Error {
     Error::new(Code::Busy, "The state of this account changes all the time; nothing was written. Send the request again.")
 }
 

@@ -121,7 +121,8 @@ impl Accounts {
         let connector = self.connector(environment, &new.integration)?;
         let method = find_method(&connector, &new.authentication_method)?;
         let mut context = new.context;
-        let grant = Tokens::take(&method, &mut context)?.map(Granted::Tokens);
+        let tokens = Tokens::take(&method, &mut context)?;
+        let grant = tokens.map(|tokens| tokens.for_trial(self.clock.now())).transpose()?.map(Granted::Tokens);
         let (fields, _) = split_context(&method, context)?;
         let draft = Account::draft(environment, connector.slug.clone(), method.name.clone(), self.clock.now());
         let verified = Box::pin(self.verify(draft, connector, method, &fields, grant)).await?;

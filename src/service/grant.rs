@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{accounts::Accounts, credential::field_problems, verify::refused};
+use super::{accounts::Accounts, credential::field_problems, renew::Over, replace::KeptGrant, verify::refused};
 use crate::{
     connector::{FieldProblem, LinkMethod},
     error::{Code, Error, Result},
@@ -22,7 +22,7 @@ pub enum Granted {
     /// A caller has tokens of another system's link.
     Tokens(Tokens),
     /// The account's own, while its other fields change.
-    Kept(Token),
+    Kept(Box<KeptGrant>),
 }
 
 /// `context.oauth.token`. Holds secrets, therefore no `Debug`.
@@ -62,6 +62,28 @@ impl Tokens {
         }
     }
 
+    /// The tokens, if the access token among them can be tried as it is. Nothing is stored of a trial: the refresh token, which
+    /// most vendors take once, would be spent for nothing, and stays where it is.
+    pub(super) fn for_trial(self, now: Timestamp) -> Result<Tokens> {
+        match self.is_good(now) {
+            true => Ok(Tokens { refresh_token: None, ..self }),
+            false => Err(invalid(
+                "holds no access token that is still good; to try the refresh token would spend it and keep nothing of what comes \
+                 of it: link the account by it",
+            )),
+        }
+    }
+
+    /// Whether linking by them uses the refresh token up.
+    pub(super) fn must_refresh(&self, now: Timestamp) -> bool {
+        self.refresh_token.is_some() && !self.is_good(now)
+    }
+
+    /// Whether there is an access token that says nothing of an end, or of one to come.
+    fn is_good(&self, now: Timestamp) -> bool {
+        self.access_token.is_some() && self.ends(now).is_none_or(|end| end > now)
+    }
+
     fn ends(&self, now: Timestamp) -> Option<Timestamp> {
         let life = self.expires_in.filter(|seconds| seconds.is_finite()).map(|seconds| SignedDuration::from_secs(seconds as i64));
         self.expires_at.or_else(|| life.and_then(|life| now.checked_add(life).ok()))
@@ -69,24 +91,33 @@ impl Tokens {
 }
 
 impl Accounts {
-    /// The tokens of a grant. Tokens from elsewhere are used as they are while they are good: a refresh would end them there.
-    pub(super) async fn granted(&self, access: &Access, grant: Granted, now: Timestamp) -> Result<Token> {
-        let tokens = match grant {
-            Granted::Code(code) => return self.upstream.token_for(access, &code, now).await.map_err(refused),
-            Granted::Kept(token) => return Ok(token),
-            Granted::Tokens(tokens) => tokens,
-        };
-        let expires_at = tokens.ends(now);
-        let is_good = expires_at.is_none_or(|end| end > now);
-        match (tokens.access_token, tokens.refresh_token) {
-            (Some(secret), refresh) if is_good || refresh.is_none() => {
-                Ok(Token { secret, refresh, issued_at: now, expires_at, version: 0, ended: false, unproven: false })
+    /// The token of a grant. Tokens from elsewhere are used as they are while they are good: a refresh would end them there.
+    pub(super) async fn granted(&self, access: &Access, grant: Granted, now: Timestamp) -> Result<(Token, Option<Over>)> {
+        match grant {
+            Granted::Code(code) => Ok((self.upstream.token_for(access, &code, now).await.map_err(refused)?, None)),
+            Granted::Tokens(tokens) => Ok((self.brought(access, tokens, now).await?, None)),
+            Granted::Kept(kept) => {
+                let (token, hold) = self.good_for(access, *kept).await?;
+                let over = (token.version, hold);
+                Ok((token, Some(over)))
             }
-            (_, Some(refresh)) => {
+        }
+    }
+
+    async fn brought(&self, access: &Access, tokens: Tokens, now: Timestamp) -> Result<Token> {
+        let (expires_at, must_refresh) = (tokens.ends(now), tokens.must_refresh(now));
+        match (tokens.access_token, tokens.refresh_token) {
+            (_, Some(refresh)) if must_refresh => {
                 let token = self.upstream.refresh(access, &refresh, now).await.map_err(refused)?;
                 Ok(Token { refresh: token.refresh.or(Some(refresh)), ..token })
             }
-            (_, None) => Err(invalid("takes `access_token`, `refresh_token` or both")),
+            (Some(_), None) if expires_at.is_some_and(|end| end <= now) => {
+                Err(invalid("holds an access token that has ended, and no refresh token"))
+            }
+            (Some(secret), refresh) => {
+                Ok(Token { secret, refresh, issued_at: now, expires_at, version: 0, ended: false, unproven: false })
+            }
+            (None, _) => Err(invalid("takes `access_token`, `refresh_token` or both")),
         }
     }
 }

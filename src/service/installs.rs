@@ -192,13 +192,25 @@ impl Installs {
 
     /// Takes a connector away: nothing can be linked or called, and what was laid over it is gone, secrets included.
     pub(super) async fn take_away(&self, environment: EnvironmentId, connector: &Arc<Connector>) -> Result<()> {
+        let end = |install: &mut Install| {
+            (install.oauth_app, install.maps) = (None, serde_json::Map::new());
+            (install.is_enabled, install.uninstalled_at) = (false, Some(self.clock.now()));
+        };
+        self.alter(environment, connector, end).await
+    }
+
+    /// Nothing can be linked or called from now on; what is laid over it stays.
+    pub(super) async fn switch_off(&self, environment: EnvironmentId, connector: &Arc<Connector>) -> Result<()> {
+        self.alter(environment, connector, |install| install.is_enabled = false).await
+    }
+
+    async fn alter(&self, environment: EnvironmentId, connector: &Arc<Connector>, how: impl Fn(&mut Install)) -> Result<()> {
         for _ in 0..TRIES {
             let known = self.records.get(environment, &connector.slug).await?;
             let version = known.as_ref().map(|(_, version)| *version);
             let mut install = self.installed(environment, connector, known.map(|(install, _)| install)).install;
-            let now = self.clock.now();
-            (install.oauth_app, install.maps) = (None, serde_json::Map::new());
-            (install.is_enabled, install.uninstalled_at, install.updated_at) = (false, Some(now), now);
+            how(&mut install);
+            install.updated_at = self.clock.now();
             if self.stored(&install, version).await? {
                 return Ok(());
             }

@@ -40,6 +40,7 @@ pub mod rates;
 mod refresh;
 mod rekey;
 mod renew;
+mod replace;
 pub mod request_log;
 pub mod snapshot;
 mod source;

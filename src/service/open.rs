@@ -126,7 +126,13 @@ impl Accounts {
         {
             return Ok(kept);
         }
-        let decoded = self.decode(account.clone(), version, connector).await;
+        let decoded = self.decode(account.clone(), version, Arc::clone(&connector)).await;
+        let (account, version, decoded) = match decoded {
+            Err(error) if error.code() == Code::CredentialUnreadable => {
+                self.decode_anew((account, version), connector, error).await?
+            }
+            decoded => (account, version, decoded),
+        };
         match &decoded {
             Err(error) if error.code() == Code::CredentialUnreadable => {
                 let why = if self.lacks_root_key(&account).await { NO_ROOT_KEY } else { UNREADABLE };
@@ -138,7 +144,26 @@ impl Accounts {
         decoded.map(Arc::new)
     }
 
-    async fn decode(&self, account: Account, version: u64, connector: Arc<Connector>) -> Result<Linked> {
+    /// A record that was linked anew between the reads of its parts does not open; what is there now does.
+    async fn decode_anew(
+        &self,
+        (before, version): (Account, u64),
+        connector: Arc<Connector>,
+        error: Error,
+    ) -> Result<(Account, u64, Result<Linked>)> {
+        let (now, newer) = self.find(before.environment, &before.id.to_string()).await?;
+        if (newer, &now.connector) == (version, &before.connector) {
+            return Ok((before, version, Err(error)));
+        }
+        let connector = match now.connector == before.connector {
+            true => connector,
+            false => self.installs.connector_in_use(now.environment, &now.connector).await?,
+        };
+        let decoded = self.decode(now.clone(), newer, connector).await;
+        Ok((now, newer, decoded))
+    }
+
+    pub(super) async fn decode(&self, account: Account, version: u64, connector: Arc<Connector>) -> Result<Linked> {
         let method = method_as_laid(&connector, &account)?;
         if method.fields.iter().any(|field| field.kind.is_secret() && account.fields.contains_key(&field.name)) {
             return Err(unreadable().because("a secret field stands in the clear"));

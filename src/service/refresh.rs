@@ -18,11 +18,12 @@ use super::{
     accounts::Accounts,
     credential::place,
     renew::{seal, stale_of},
+    state::transition,
 };
 use crate::{
     connector::Meaning,
     error::{Code, Error, Result},
-    model::{Account, Secret},
+    model::{Account, AccountStatus, Secret},
     store::{
         Hold, StoreError,
         repo::{Renewed, TokenIntent},
@@ -45,8 +46,43 @@ const TRIES: usize = 10;
 
 const WINDOW: &str = "rollcall_token_save_duration_seconds";
 
+/// What a try with a refresh token leaves to be kept.
+enum Kept<'k> {
+    /// New tokens.
+    Renewed(&'k Renewed),
+    /// The end of the grant: what is left of the token, with the version it takes the place of, and why.
+    Ended { last: Option<(Bytes, u64)>, why: &'k str },
+}
+
+impl Kept<'_> {
+    fn before(&self) -> Option<u64> {
+        match self {
+            Kept::Renewed(new) => Some(new.before),
+            Kept::Ended { last, .. } => last.as_ref().map(|(_, before)| *before),
+        }
+    }
+}
+
+/// How keeping it ended.
+enum Persisted {
+    /// It is kept.
+    Done,
+    /// There is another token, or another credential, by now.
+    Overtaken,
+    /// There is no such account any more.
+    Gone,
+}
+
+/// What can be done after a commit that failed.
+enum Chance {
+    /// Another try, with the record in this version.
+    At(u64),
+    /// Nothing.
+    Over(Persisted),
+}
+
 /// How a try with a refresh token ended.
-enum Outcome {
+pub(super) enum Outcome {
     /// There are new tokens.
     Token(Box<Token>),
     /// The vendor ended the grant.
@@ -58,7 +94,7 @@ enum Outcome {
 }
 
 impl Outcome {
-    fn of(asked: std::result::Result<Token, Failure>) -> Self {
+    pub(super) fn of(asked: std::result::Result<Token, Failure>) -> Self {
         match asked {
             Ok(token) => Outcome::Token(Box::new(token)),
             Err(failure @ Failure::Answered { meaning: Meaning::Reauth, .. }) => Outcome::Ended(failure),
@@ -78,7 +114,7 @@ pub(super) fn describe() {
 
 impl Accounts {
     /// Gets new tokens with the refresh token, under the right to do so, and keeps them before anybody uses them.
-    pub(super) async fn use_refresh_token(self: &Arc<Self>, linked: &Linked, hold: &mut Hold) -> Result<()> {
+    pub(super) async fn use_refresh_token(&self, linked: &Linked, hold: &mut Hold) -> Result<()> {
         let Some(refresh) = linked.access.refresh_token() else { return Err(token::over().into()) };
         let id = linked.account.id;
         let (_, _, version) = stale_of(&linked.access);
@@ -104,7 +140,7 @@ impl Accounts {
     }
 
     /// The refresh token is over. The one before it is tried once where the last access token has never worked.
-    async fn ended(self: &Arc<Self>, linked: &Linked, hold: &mut Hold, failure: Failure, in_doubt: bool) -> Result<()> {
+    async fn ended(&self, linked: &Linked, hold: &mut Hold, failure: Failure, in_doubt: bool) -> Result<()> {
         let id = linked.account.id;
         if let Some(previous) = self.previous(linked).await? {
             self.records.drop_previous(id, stale_of(&linked.access).2).await?;
@@ -117,17 +153,23 @@ impl Accounts {
         self.end(linked, hold, error).await
     }
 
-    /// From now on only a new link helps: what is left of the token is kept without its refresh token, and the account shows why.
-    async fn end(self: &Arc<Self>, linked: &Linked, hold: &mut Hold, error: Error) -> Result<()> {
-        if let Some(token) = self.token_of(&linked.account, &linked.data_key).await? {
-            let last = Token { refresh: None, ended: true, ..token };
-            self.keep_pair(linked, &last, None, hold).await?;
+    /// From now on only a new link helps: what is left of the token is kept without its refresh token, and with it the account
+    /// that shows why.
+    async fn end(&self, linked: &Linked, hold: &mut Hold, error: Error) -> Result<()> {
+        let last = match self.token_of(&linked.account, &linked.data_key).await? {
+            Some(token) => {
+                let token = Token { refresh: None, ended: true, ..token };
+                Some((seal(&linked.account, &linked.data_key, &token)?, token.version))
+            }
+            None => None,
+        };
+        match self.persist(linked, hold, Kept::Ended { last, why: error.detail() }).await? {
+            Persisted::Overtaken => Err(Error::new(Code::Busy, "The account was given new tokens meanwhile.").retry_after(1)),
+            Persisted::Done | Persisted::Gone => Err(error),
         }
-        self.mark_refused(linked, &error).await;
-        Err(error)
     }
 
-    async fn keep_renewed(self: &Arc<Self>, linked: &Linked, token: Token, hold: &mut Hold) -> Result<()> {
+    pub(super) async fn keep_renewed(&self, linked: &Linked, token: Token, hold: &mut Hold) -> Result<()> {
         let old = linked.access.refresh_token();
         let is_new = token.refresh.as_ref().is_some_and(|new| old.is_none_or(|old| old.expose() != new.expose()));
         let previous = old.filter(|_| is_new).map(|old| seal_previous(&linked.account, &linked.data_key, old));
@@ -136,23 +178,33 @@ impl Accounts {
     }
 
     /// Keeps a token whatever the store does meanwhile: it may be the only one that is good. One that somebody else replaced, or
-    /// whose account was deleted or linked anew, is dropped.
+    /// whose account was linked anew, is dropped; that of an account which is gone goes back to the vendor.
     async fn keep_pair(&self, linked: &Linked, token: &Token, previous: Option<Bytes>, hold: &mut Hold) -> Result<()> {
+        let begun = Instant::now();
+        let new =
+            Renewed { token: seal(&linked.account, &linked.data_key, token)?, previous, before: stale_of(&linked.access).2 };
+        match self.persist(linked, hold, Kept::Renewed(&new)).await? {
+            Persisted::Done => metrics::histogram!(WINDOW).record(begun.elapsed()),
+            Persisted::Overtaken => {}
+            Persisted::Gone => {
+                let newest = token.refresh.as_ref().unwrap_or(&token.secret);
+                self.give_back(Arc::clone(&linked.access), newest.clone());
+            }
+        }
+        Ok(())
+    }
+
+    async fn persist(&self, linked: &Linked, hold: &mut Hold, kept: Kept<'_>) -> Result<Persisted> {
         let (id, begun) = (linked.account.id, Instant::now());
-        let (_, _, before) = stale_of(&linked.access);
-        let new = Renewed { token: seal(&linked.account, &linked.data_key, token)?, previous, before };
         let (mut record, mut pause) = (linked.version, PAUSE);
         loop {
-            let failed = match self.records.put_renewed(id, &new, record, hold).await {
-                Ok(()) => {
-                    metrics::histogram!(WINDOW).record(begun.elapsed());
-                    return Ok(());
-                }
+            let failed = match self.put(linked, &kept, record, hold).await {
+                Ok(()) => return Ok(Persisted::Done),
                 Err(failed) => failed,
             };
-            match self.may_still_keep(linked, before, hold, &failed).await {
-                Ok(Some(version)) => record = version,
-                Ok(None) => return Ok(()),
+            match self.may_still_keep(linked, &kept, hold, &failed).await {
+                Ok(Chance::At(version)) => record = version,
+                Ok(Chance::Over(how)) => return Ok(how),
                 Err(error) if begun.elapsed() > HELD => return Err(error),
                 Err(error) => {
                     tracing::error!(account = %id, %error, "a new token is held in memory until the store takes it");
@@ -163,22 +215,44 @@ impl Accounts {
         }
     }
 
-    /// After a commit that failed: the record's version to try with, or none where there is nothing more to keep.
-    async fn may_still_keep(&self, linked: &Linked, before: u64, hold: &mut Hold, failed: &StoreError) -> Result<Option<u64>> {
-        let id = linked.account.id;
-        let Some((now, version)) = self.records.get(id).await?.filter(|(now, _)| now.generation == linked.account.generation)
-        else {
-            return Ok(None);
+    async fn put(&self, linked: &Linked, kept: &Kept<'_>, record: u64, hold: &Hold) -> std::result::Result<(), StoreError> {
+        let (last, why) = match kept {
+            Kept::Renewed(new) => return self.records.put_renewed(linked.account.id, new, record, hold).await,
+            Kept::Ended { last, why } => (last, *why),
         };
-        let is_ours = self.records.token_intent(id).await?.is_some_and(|intent| intent.fence == hold.fence);
-        let in_force = self.records.token(now.id).await?.map(|(_, version)| version);
-        if !is_ours || in_force != Some(before) {
-            return Ok(None);
+        let is_ours = |now: &(Account, u64)| now.0.generation == linked.account.generation;
+        let conflict = || StoreError::Conflict("account".to_owned());
+        let (before, version) = self.records.get(linked.account.id).await?.filter(is_ours).ok_or_else(conflict)?;
+        let now = self.clock.now();
+        let (status, last_error) = (AccountStatus::NeedsReauth, Some(why.to_owned()));
+        let after = Account { status, last_error, updated_at: now, ..before.clone() };
+        let events = transition(Some((&before, version)), Some(&after), now);
+        let last = last.as_ref().map(|(token, before)| (token, *before));
+        self.records.put_ended(&after, last, version, &events, hold).await?;
+        self.announce(&events);
+        self.opened.forget(after.environment, after.id).await;
+        Ok(())
+    }
+
+    /// After a commit that failed: the record's version to try with, or why there is nothing more to keep.
+    async fn may_still_keep(&self, linked: &Linked, kept: &Kept<'_>, hold: &mut Hold, failed: &StoreError) -> Result<Chance> {
+        let id = linked.account.id;
+        let Some((now, version)) = self.records.get(id).await? else { return Ok(Chance::Over(Persisted::Gone)) };
+        let is_fenced = matches!(failed, StoreError::Fenced);
+        let is_ours = match kept {
+            // Without a try of one's own there is no intent of one's own.
+            Kept::Ended { .. } if !is_fenced => true,
+            _ => self.records.token_intent(id).await?.is_some_and(|intent| intent.fence == hold.fence),
+        };
+        let in_force = self.records.token(id).await?.map(|(_, version)| version);
+        let is_replaced = kept.before().is_some_and(|before| in_force != Some(before));
+        if now.generation != linked.account.generation || !is_ours || is_replaced {
+            return Ok(Chance::Over(Persisted::Overtaken));
         }
-        if matches!(failed, StoreError::Fenced) || !self.records.keep_hold(hold).await? {
+        if is_fenced || !self.records.keep_hold(hold).await? {
             self.hold_again(linked, hold).await?;
         }
-        Ok(Some(version))
+        Ok(Chance::At(version))
     }
 
     /// The right was lost while the store was away: it is taken again, and the intent with it, unless another node has it.
@@ -196,7 +270,7 @@ impl Accounts {
     }
 
     /// Keeps an intent unless the account was deleted or linked anew meanwhile.
-    async fn note_intent(&self, linked: &Linked, intent: &TokenIntent, hold: &Hold) -> Result<()> {
+    pub(super) async fn note_intent(&self, linked: &Linked, intent: &TokenIntent, hold: &Hold) -> Result<()> {
         let (id, mut version) = (linked.account.id, linked.version);
         for _ in 0..TRIES {
             match self.records.put_intent(id, intent, version, hold).await {

@@ -148,6 +148,16 @@ fn back_off(failures: u32, asked: Option<u64>, account: AccountId) -> Duration {
     (grown + spread).min(LONGEST_BACK_OFF).max(asked.min(LONGEST_WAIT))
 }
 
+/// The token that a credential begins with.
+pub(super) struct FirstToken {
+    pub(super) sealed: Bytes,
+    /// Where the account's own goes on.
+    pub(super) over: Option<Over>,
+}
+
+/// The version that an account's own token is kept under, and the right to it.
+pub(super) type Over = (u64, Hold);
+
 /// A token as it is sealed.
 #[derive(Serialize, Deserialize)]
 struct Kept<'a> {
@@ -235,20 +245,20 @@ impl Accounts {
         key: &DataKey,
         access: Access,
         grant: Option<Granted>,
-    ) -> Result<(Access, Option<Bytes>)> {
+    ) -> Result<(Access, Option<FirstToken>)> {
         if access.renewal.is_none() {
             return Ok((access, None));
         }
         let now = self.clock.now();
-        let token = match grant {
+        let (token, over) = match grant {
             Some(grant) => Box::pin(self.granted(&access, grant, now)).await?,
             None if access.method.needs_browser() => return Err(needs_browser(&access.method)),
-            None => Box::pin(self.upstream.token(&access, now)).await.map_err(refused)?,
+            None => (Box::pin(self.upstream.token(&access, now)).await.map_err(refused)?, None),
         };
         let sealed = seal(account, key, &token)?;
         // Nobody renews what is not linked yet.
         let access = access.with_token(token, Weak::<Accounts>::new()).map_err(|problem| field_problems(vec![problem]))?;
-        Ok((access, Some(sealed)))
+        Ok((access, Some(FirstToken { sealed, over })))
     }
 
     /// The credential with the token that is kept. One that does not open is of an earlier credential, and is as good as none.
@@ -300,14 +310,19 @@ impl Accounts {
         let mut hold = self.hold_token(stale.0).await?;
         let held = hold.clone();
         let outcome = self.while_held(&held, self.get_token_under(&mut hold, environment, stale)).await;
-        if let Err(error) = self.records.release_token(&hold).await {
-            tracing::warn!(account = %stale.0, %error, "the right to get a token was not given back; it ends by itself");
-        }
+        self.let_go(stale.0, &hold).await;
         outcome
     }
 
+    /// Gives the right to a token back.
+    pub(super) async fn let_go(&self, account: AccountId, hold: &Hold) {
+        if let Err(error) = self.records.release_token(hold).await {
+            tracing::warn!(%account, %error, "the right to get a token was not given back; it ends by itself");
+        }
+    }
+
     /// Prolongs the right to a token while it is used, but not for ever.
-    async fn while_held<T>(&self, hold: &Hold, work: impl Future<Output = T>) -> T {
+    pub(super) async fn while_held<T>(&self, hold: &Hold, work: impl Future<Output = T>) -> T {
         let (begun, mut work) = (Instant::now(), pin!(work));
         loop {
             match tokio::time::timeout(TOKEN_LEASE / 3, &mut work).await {
@@ -318,7 +333,7 @@ impl Accounts {
         }
     }
 
-    async fn hold_token(&self, account: AccountId) -> Result<Hold> {
+    pub(super) async fn hold_token(&self, account: AccountId) -> Result<Hold> {
         let until = Instant::now() + PATIENCE;
         loop {
             if let Some(hold) = self.records.hold_token(account).await? {
@@ -363,7 +378,10 @@ impl Accounts {
                 Err(StoreError::Conflict(_)) => match self.records.get(id).await? {
                     Some((now, newer)) if now.generation == linked.account.generation => version = newer,
                     Some(_) => return Ok(()),
-                    None => return Err(Error::not_found()),
+                    None => {
+                        self.give_back(Arc::clone(&linked.access), token.secret.clone());
+                        return Err(Error::not_found());
+                    }
                 },
                 // Another node had the right in the end, and keeps a token of its own.
                 Err(StoreError::Fenced) => return Ok(()),

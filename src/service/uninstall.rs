@@ -26,11 +26,25 @@ impl Accounts {
             );
             return Err(Error::new(Code::StillInUse, detail).field("delete_accounts"));
         }
-        // From now on nothing is linked any more, so that the accounts come to an end.
+        // From now on nothing is linked any more, so that the accounts come to an end. What was laid over the connector goes last:
+        // with its client the vendor takes back what it granted them.
+        if with_accounts && !accounts.is_empty() {
+            self.installs.switch_off(environment, &connector).await?;
+            self.reopen();
+            self.delete_linked(environment, &connector.slug).await?;
+        }
         self.installs.take_away(environment, &connector).await?;
         self.reopen();
-        let mut left = accounts;
-        while with_accounts && !left.is_empty() {
+        // Somebody may have switched it on meanwhile.
+        if with_accounts { self.delete_linked(environment, &connector.slug).await } else { Ok(()) }
+    }
+
+    async fn delete_linked(&self, environment: EnvironmentId, connector: &Slug) -> Result<()> {
+        loop {
+            let left = self.linked_by(environment, connector).await?;
+            if left.is_empty() {
+                return Ok(());
+            }
             let delete = |account: AccountId| async move {
                 match self.delete(environment, &account.to_string()).await {
                     Err(error) if error.code() != Code::NotFound => Err(error),
@@ -38,9 +52,7 @@ impl Accounts {
                 }
             };
             stream::iter(left).map(delete).buffer_unordered(TOGETHER).try_collect::<()>().await?;
-            left = self.linked_by(environment, &connector.slug).await?;
         }
-        Ok(())
     }
 
     async fn linked_by(&self, environment: EnvironmentId, connector: &Slug) -> Result<Vec<AccountId>> {

@@ -2,7 +2,6 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use bytes::Bytes;
 use serde_json::Map;
 
 use super::{
@@ -10,6 +9,7 @@ use super::{
     accounts::{Accounts, check_context, check_tenant, cut_short, find_method, split_context},
     credential::{build_access, field_problems, known_expiry, seal_fields},
     grant::Granted,
+    renew::FirstToken,
 };
 use crate::{
     connector::{Connector, LinkMethod, Meaning, Resolved, TokenUrls},
@@ -26,7 +26,7 @@ pub(super) struct Verified {
     pub(super) account: Account,
     pub(super) access: Arc<Access>,
     pub(super) wrapped_key: Vec<u8>,
-    pub(super) token: Option<Bytes>,
+    pub(super) token: Option<FirstToken>,
     pub(super) warnings: Vec<Warning>,
 }
 
@@ -86,24 +86,6 @@ impl Accounts {
             true => self.with_app(access).await,
             false => Err(Error::internal(format!("{slug} is linked without a browser by this method"))),
         }
-    }
-
-    /// What the customer agreed to goes on, unless it would go to another server.
-    pub(super) async fn kept_grant(
-        &self,
-        account: &Account,
-        method: &LinkMethod,
-        changed: &BTreeMap<String, Option<String>>,
-    ) -> Result<Option<Granted>> {
-        if !method.needs_browser() {
-            return Ok(None);
-        }
-        if let Some(name) = changed.keys().find(|name| method.decides_destination(name)) {
-            let detail = "A change of the address needs the customer's agreement again: link the account anew.";
-            return Err(Error::new(Code::SecretsRequired, detail).field(format!("context.{name}")));
-        }
-        let key = self.data_key(account).await?;
-        Ok(self.token_of(account, &key).await?.map(Granted::Kept))
     }
 
     /// The stored fields with the changed ones laid over; all secrets must come along when the destination changes.

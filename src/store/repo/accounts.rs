@@ -61,6 +61,16 @@ pub struct Renewed {
     pub before: u64,
 }
 
+/// A token that goes over to its account's new credential, sealed for that.
+pub struct Carried<'h> {
+    /// The token.
+    pub token: Bytes,
+    /// The version it was read at: one that was renewed meanwhile is another.
+    pub version: u64,
+    /// The right to the account's tokens.
+    pub hold: &'h Hold,
+}
+
 /// The linked accounts of all environments.
 #[derive(Clone)]
 pub struct Accounts {
@@ -152,17 +162,25 @@ impl Accounts {
         expected: u64,
         events: &[Event],
     ) -> Result<u64, StoreError> {
-        let mut writes = vec![
-            put(RECORD, encode(account)?, Expect::Version(expected)),
-            put(DATA_KEY, Bytes::copy_from_slice(wrapped_key), Expect::Any),
-            put(USE, encode(&unused(account))?, Expect::Any),
-            delete(FORMER),
-            token.map_or_else(|| delete(TOKEN), |token| put(TOKEN, token, Expect::Any)),
-            delete(INTENT),
-            delete(PREVIOUS),
-        ];
-        writes.extend(beside(events, expected)?);
+        let token = token.map_or_else(|| delete(TOKEN), |token| put(TOKEN, token, Expect::Any));
+        let writes = new_credential(account, wrapped_key, token, expected, events)?;
         Ok(single(&self.store.commit(batch(account_slot(account.id), writes)).await?))
+    }
+
+    /// The same for a credential that keeps its access token: `Conflict`, too, when there is another token by now, and `Fenced`
+    /// when the right to it was lost.
+    pub async fn replace_around_token(
+        &self,
+        account: &Account,
+        wrapped_key: &[u8],
+        carried: Carried<'_>,
+        expected: u64,
+        events: &[Event],
+    ) -> Result<u64, StoreError> {
+        let token = put(TOKEN, carried.token, Expect::Version(carried.version));
+        let writes = new_credential(account, wrapped_key, token, expected, events)?;
+        let batch = Batch { fence: Some(carried.hold.clone()), ..batch(account_slot(account.id), writes) };
+        Ok(single(&self.store.commit(batch).await?))
     }
 
     /// The sealed access token and its version.
@@ -218,6 +236,22 @@ impl Accounts {
             delete(INTENT),
         ];
         self.commit_under(hold, account, writes).await
+    }
+
+    /// Keeps what is left of a token that the vendor ended, and the account that shows it, with what is to be told of that: all
+    /// of it or nothing, under the right to the token, if the account still has this version.
+    pub async fn put_ended(
+        &self,
+        account: &Account,
+        last: Option<(&Bytes, u64)>,
+        expected: u64,
+        events: &[Event],
+        hold: &Hold,
+    ) -> Result<(), StoreError> {
+        let mut writes = vec![put(RECORD, encode(account)?, Expect::Version(expected)), delete(PREVIOUS), delete(INTENT)];
+        writes.extend(last.map(|(token, before)| put(TOKEN, token.clone(), Expect::Version(before))));
+        writes.extend(beside(events, expected)?);
+        self.commit_under(hold, account.id, writes).await
     }
 
     /// The refresh token before the one in force, sealed, while the new access token has not worked yet.
@@ -328,6 +362,27 @@ impl Accounts {
             Err(error) => Err(error),
         }
     }
+}
+
+/// Record, data key and token of a new credential, with what is to be told of it; nothing of the one before stays.
+fn new_credential(
+    account: &Account,
+    wrapped_key: &[u8],
+    token: Write,
+    expected: u64,
+    events: &[Event],
+) -> Result<Vec<Write>, StoreError> {
+    let mut writes = vec![
+        put(RECORD, encode(account)?, Expect::Version(expected)),
+        put(DATA_KEY, Bytes::copy_from_slice(wrapped_key), Expect::Any),
+        put(USE, encode(&unused(account))?, Expect::Any),
+        delete(FORMER),
+        token,
+        delete(INTENT),
+        delete(PREVIOUS),
+    ];
+    writes.extend(beside(events, expected)?);
+    Ok(writes)
 }
 
 /// Of the data key that comes with a new credential.

@@ -30,7 +30,7 @@ use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 
 pub use self::{
-    accounts::{Accounts, Renewed, TOKEN_LEASE, TokenIntent},
+    accounts::{Accounts, Carried, Renewed, TOKEN_LEASE, TokenIntent},
     audit::{Append, Audit},
     authorizations::Authorizations,
     blobs::Blobs,

@@ -1,6 +1,13 @@
 //! V-07: a minute after the last call nothing of a customer's credential is left in the process, and the root key is there once.
 
-use std::{process::Command, time::Duration};
+use std::{
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use memchr::memmem;
@@ -12,6 +19,12 @@ use crate::support::gateway::{ADMIN, Gateway, Kept, client};
 const KEY: &str = "cnry-bearer-W7hT2qLzX9vB4nM1";
 const CLIENT_SECRET: &str = "cnry-client-secret-R5yU8iO0pA3s";
 const ACCESS_TOKEN: &str = "cnry-access-token-D6fG1hJ4kL7z";
+/// What a customer's consent brought, and what took its place.
+const FIRST_ACCESS: &str = "cnry-first-access-Q2wE9rT4yU6i";
+const FIRST_REFRESH: &str = "cnry-first-refresh-N8bV3cX1zL5k";
+const NEXT_ACCESS: &str = "cnry-next-access-J7hG2fD9sA4p";
+const NEXT_REFRESH: &str = "cnry-next-refresh-M3nB6vC0xZ8l";
+const ALL: [&str; 7] = [KEY, CLIENT_SECRET, ACCESS_TOKEN, FIRST_ACCESS, FIRST_REFRESH, NEXT_ACCESS, NEXT_REFRESH];
 
 /// The process's memory, written by `gcore`. Only root may look into it.
 fn memory(pid: u32) -> Vec<u8> {
@@ -33,8 +46,18 @@ fn hits(memory: &[u8], text: &[u8]) -> usize {
 
 #[tokio::test]
 async fn v_07_secrets_leave_memory() {
-    let vendor = Vendor::start(|asked| match asked.path() {
+    let over = Arc::new(AtomicBool::new(false));
+    let ended = over.clone();
+    let vendor = Vendor::start(move |asked| match asked.path() {
+        "/token" if asked.body.starts_with(b"grant_type=refresh_token") => {
+            let next =
+                json!({"access_token": NEXT_ACCESS, "refresh_token": NEXT_REFRESH, "token_type": "Bearer", "expires_in": 3600});
+            json_answer(200, &next)
+        }
         "/token" => json_answer(200, &json!({"access_token": ACCESS_TOKEN, "token_type": "Bearer", "expires_in": 3600})),
+        _ if ended.load(Ordering::SeqCst) && asked.header("authorization").ends_with(FIRST_ACCESS) => {
+            json_answer(401, &json!({}))
+        }
         _ => scim(asked, 3),
     });
     let kept = Kept::embedded();
@@ -48,6 +71,12 @@ async fn v_07_secrets_leave_memory() {
             "oauth2_client_credentials",
             json!({"base_url": vendor.at("/scim"), "token_url": vendor.at("/token"), "client_id": "me", "client_secret": CLIENT_SECRET}),
         ),
+        (
+            "oauth2",
+            json!({"base_url": vendor.at("/scim"), "authorize_url": vendor.at("/auth"), "token_url": vendor.at("/token"),
+                "client_id": "me", "client_secret": CLIENT_SECRET,
+                "oauth": {"token": {"access_token": FIRST_ACCESS, "refresh_token": FIRST_REFRESH, "expires_in": 3600}}}),
+        ),
     ] {
         let body = json!({"tenant_id": "acme", "integration": "scim", "authentication_method": method, "context": context});
         let asked = caller.post(format!("{}/integrated-account", gateway.base)).bearer_auth(ADMIN);
@@ -57,7 +86,9 @@ async fn v_07_secrets_leave_memory() {
         accounts.push(account["id"].as_str().unwrap().to_owned());
     }
     drop(caller);
-    for _ in 0..20 {
+    for turn in 0..20 {
+        // In the midst of it one access token ends, and its refresh token brings the next.
+        over.store(turn >= 10, Ordering::SeqCst);
         for account in &accounts {
             for path in [
                 format!("/unified/user-directory/users?integrated_account_id={account}"),
@@ -71,14 +102,14 @@ async fn v_07_secrets_leave_memory() {
         }
     }
     let warm = memory(gateway.pid);
-    for secret in [KEY, CLIENT_SECRET, ACCESS_TOKEN] {
+    for secret in ALL.iter().filter(|secret| **secret != FIRST_ACCESS) {
         assert!(hits(&warm, secret.as_bytes()) > 0, "the search finds what is there: {secret}");
     }
     drop(warm);
     // The bar's own time; nothing is awaited but that it passes.
     tokio::time::sleep(Duration::from_secs(61)).await;
     let idle = memory(gateway.pid);
-    for secret in [KEY, CLIENT_SECRET, ACCESS_TOKEN] {
+    for secret in ALL {
         assert_eq!(hits(&idle, secret.as_bytes()), 0, "{secret}");
     }
     let ring: serde_json::Value = serde_json::from_slice(&std::fs::read(kept.folder().join("store.keys")).unwrap()).unwrap();

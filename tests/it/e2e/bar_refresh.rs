@@ -120,13 +120,33 @@ async fn crash(kept: Kept, rotation: Rotation, accounts: u64, after: Duration) {
     let gateway = Gateway::start(&kept, &vendor.vendor.authority());
     let end = Instant::now() + Duration::from_secs(60);
     let settled = linked.iter().map(|account| settled(&gateway, account, end));
-    let lost = join_all(settled).await.into_iter().filter(|lost| *lost).count();
+    let settled = join_all(settled).await;
+    let lost = settled.iter().filter(|lost| **lost).count();
     println!("{rotation:?}, killed {after:?} after the first: {begun} of {accounts} begun, {lost} lost");
     assert!(begun > 0 && lost <= begun, "{begun} begun, {lost} lost");
     assert!(rotation == Rotation::Strict || lost == 0, "{rotation:?}: {lost} accounts are lost");
     for grant in vendor.all().iter().filter(|_| rotation != Rotation::Never) {
         let old = grant.shown.iter().filter(|shown| **shown == 1).count();
         assert!(old <= 2, "the old refresh token is tried once more at most: {grant:?}");
+    }
+    for ((account, is_lost), grant) in linked.iter().zip(settled).zip(vendor.all()) {
+        // Whoever was killed after the commit has the token that came; the old one is shown again where it was before.
+        assert!(!is_lost || grant.shown == [1, 1], "lost although its token was kept: {grant:?}");
+        let told = ends_told(&gateway, account, usize::from(is_lost)).await;
+        assert_eq!(told, usize::from(is_lost), "{rotation:?}: each loss is told once, and nothing else");
+    }
+}
+
+/// How often the end of an account's credential was told, once it was told so often at least.
+async fn ends_told(gateway: &Gateway, account: &str, at_least: usize) -> usize {
+    let end = Instant::now() + Duration::from_secs(20);
+    loop {
+        let events = gateway.walk(&format!("/event?integrated_account_id={account}&limit=1000")).await;
+        let told = events.iter().filter(|event| event["event"] == "integrated_account:authentication_error").count();
+        if told >= at_least || Instant::now() >= end {
+            return told;
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
 
@@ -273,6 +293,7 @@ async fn r_07_transient_is_not_terminal() {
     let over = gateway.link("scim", METHOD, vendor.grant(0, 2)).await;
     let good = gateway.link("scim", METHOD, vendor.grant(1, 3600)).await;
     tokio::time::sleep(Duration::from_millis(2_100)).await;
+    times_out(&gateway, &vendor, &over, &good).await;
     let html = b"<html>busy</html>";
     let moods = [
         answer(500, &[], b"{}"),
@@ -304,6 +325,26 @@ async fn r_07_transient_is_not_terminal() {
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     assert!(!vendor.of(0).revoked);
+}
+
+/// The token endpoint takes what it is asked and says nothing for longer than it may.
+async fn times_out(gateway: &Gateway, vendor: &Rotating, over: &str, good: &str) {
+    vendor.set_mood(Some(Mood::Late(Duration::from_secs(25))));
+    let (begun, late) = (Instant::now(), users(gateway, over));
+    let meanwhile = async {
+        let mut served = 0;
+        while begun.elapsed() < Duration::from_secs(15) {
+            assert_eq!(users(gateway, good).await.status, 200, "with a good access token all goes on");
+            assert_eq!(status(gateway, over).await["status"], "active");
+            served += 1;
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+        served
+    };
+    let (reply, served) = tokio::join!(late, meanwhile);
+    assert!(matches!(reply.status, 502 | 504), "{}", reply.text());
+    assert!(begun.elapsed() > Duration::from_secs(15) && begun.elapsed() < Duration::from_secs(25), "{:?}", begun.elapsed());
+    assert!(served > 20 && vendor.of(0).shown == [1], "{served} good calls, one try");
 }
 
 #[tokio::test]

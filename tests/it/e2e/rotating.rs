@@ -36,6 +36,8 @@ pub enum Mood {
     Answer(Vec<u8>),
     /// Nothing, and the end of the connection; the tokens are rotated all the same.
     Silence,
+    /// Nothing for so long, then the end of the connection; the tokens stay.
+    Late(Duration),
 }
 
 /// One customer's agreement.
@@ -62,6 +64,8 @@ struct World {
     mood: Option<Mood>,
     grants: BTreeMap<u64, Grant>,
     revocations: Vec<String>,
+    /// Every call is refused, whatever its token.
+    refuses: bool,
 }
 
 /// The vendor.
@@ -73,7 +77,8 @@ pub struct Rotating {
 impl Rotating {
     /// Its token endpoint takes a random time of `latency` milliseconds.
     pub fn start(rotation: Rotation, latency: Range<u64>) -> Rotating {
-        let world = World { rotation, latency, life: json!(3600), mood: None, grants: BTreeMap::new(), revocations: Vec::new() };
+        let (grants, revocations) = (BTreeMap::new(), Vec::new());
+        let world = World { rotation, latency, life: json!(3600), mood: None, grants, revocations, refuses: false };
         let world = Arc::new(Mutex::new(world));
         let state = world.clone();
         let vendor = Vendor::start(move |asked| match asked.path() {
@@ -126,6 +131,11 @@ impl Rotating {
         });
     }
 
+    /// Whether every call is refused, whatever its token; the token endpoint goes on.
+    pub fn refuse_calls(&self, refuses: bool) {
+        self.world().refuses = refuses;
+    }
+
     pub fn set_mood(&self, mood: Option<Mood>) {
         self.world().mood = mood;
     }
@@ -155,6 +165,9 @@ fn numbers(text: &str, kind: &str) -> Option<(u64, u64)> {
 }
 
 fn takes(world: &World, asked: &Asked) -> bool {
+    if world.refuses {
+        return false;
+    }
     let token = asked.header("authorization").strip_prefix("Bearer ").and_then(|text| numbers(text, "access"));
     token
         .and_then(|(grant, number)| Some((world.grants.get(&grant)?, number)))
@@ -172,6 +185,10 @@ fn token(world: &Mutex<World>, asked: &Asked) -> Act {
     thread::sleep(half);
     let act = given(&mut world.lock().unwrap(), asked);
     thread::sleep(half);
+    let mood = world.lock().unwrap().mood.clone();
+    if let Some(Mood::Late(length)) = mood {
+        thread::sleep(length);
+    }
     act
 }
 
@@ -187,8 +204,10 @@ fn given(world: &mut World, asked: &Asked) -> Act {
         return refusal();
     };
     grant.shown.push(number);
-    if let Some(Mood::Answer(bytes)) = mood {
-        return Act::End(bytes);
+    match &mood {
+        Some(Mood::Answer(bytes)) => return Act::End(bytes.clone()),
+        Some(Mood::Late(_)) => return Act::End(Vec::new()),
+        Some(Mood::Silence) | None => {}
     }
     let patient = rotation == Rotation::Grace && grant.rotated.is_some_and(|rotated| rotated.elapsed() < GRACE);
     if grant.revoked || (number != grant.current && !patient) {

@@ -1,0 +1,206 @@
+//! Changes of a linked account: its labels, and its credential in the place of the one before.
+//!
+//! A method that needs a browser keeps what the customer agreed to while its other fields change. That goes on under the right
+//! to the account's tokens, from the moment its token is read until it is kept again: a refresh token that another node uses
+//! meanwhile would come back spent.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::{
+    ChangeAccount, Linked,
+    accounts::{Accounts, Labels, TRIES, busy, find_method, split_change},
+    grant::{Granted, Tokens, needs_browser},
+    open::reauth,
+    refresh::Outcome,
+    state::transition,
+    verify::{Verified, refused},
+};
+use crate::{
+    connector::{Connector, LinkMethod},
+    error::{Code, Error, Result},
+    model::{Account, AccountStatus, EnvironmentId, Event, Warning},
+    store::{
+        Hold, StoreError,
+        repo::{Carried, TokenIntent},
+    },
+    upstream::{Access, Age, Token},
+};
+
+/// What an account's customer agreed to, with the right to its tokens. Holds secrets, therefore no `Debug`.
+pub struct KeptGrant {
+    /// The account as it is, with its token.
+    linked: Arc<Linked>,
+    hold: Hold,
+}
+
+/// A change of a credential.
+struct Change {
+    connector: Arc<Connector>,
+    method: Arc<LinkMethod>,
+    labels: Labels,
+    fields: BTreeMap<String, Option<String>>,
+    tokens: Option<Tokens>,
+}
+
+impl Accounts {
+    /// Changes label, context or credential; a changed credential is verified first.
+    pub async fn change(&self, environment: EnvironmentId, id: &str, change: ChangeAccount) -> Result<(Account, Vec<Warning>)> {
+        let (account, version) = self.find(environment, id).await?;
+        let connector = self.connector_of(&account)?;
+        let method = find_method(&connector, &account.method)?;
+        let mut change = change;
+        let tokens = change.context.as_mut().map_or(Ok(None), |context| Tokens::take(&method, context))?;
+        let (mut labels, fields) = split_change(&method, change, self.clock.now())?;
+        if let Some((_, over)) = &mut labels.maps {
+            let connector = self.installs.connector(environment, &account.connector).await?;
+            *over = find_method(&connector, &account.method)?;
+        }
+        if fields.is_empty() && tokens.is_none() {
+            return Ok((self.relabel(account, version, &labels).await?, Vec::new()));
+        }
+        self.installs.connector_in_use(environment, &account.connector).await?;
+        let change = Change { connector, method, labels, fields, tokens };
+        if change.method.needs_browser() && change.tokens.is_none() {
+            return Box::pin(self.change_around_grant(&account, change)).await;
+        }
+        let grant = change.tokens.map(Granted::Tokens);
+        Box::pin(self.change_credential((account, version), Change { tokens: None, ..change }, grant)).await
+    }
+
+    /// What the customer agreed to goes on, unless it would go to another server.
+    async fn change_around_grant(&self, account: &Account, change: Change) -> Result<(Account, Vec<Warning>)> {
+        if let Some(name) = change.fields.keys().find(|name| change.method.decides_destination(name)) {
+            let detail = "A change of the address needs the customer's agreement again: link the account anew.";
+            return Err(Error::new(Code::SecretsRequired, detail).field(format!("context.{name}")));
+        }
+        let hold = self.hold_token(account.id).await?;
+        let changed = self.while_held(&hold, Box::pin(self.change_under(&hold, account, change))).await;
+        self.let_go(account.id, &hold).await;
+        changed
+    }
+
+    async fn change_under(&self, hold: &Hold, before: &Account, change: Change) -> Result<(Account, Vec<Warning>)> {
+        let mut hold = hold.clone();
+        let linked = self.load_with_token(before, &mut hold).await?;
+        let record = (linked.account.clone(), linked.version);
+        let grant = Granted::Kept(Box::new(KeptGrant { linked, hold }));
+        self.change_credential(record, change, Some(grant)).await
+    }
+
+    /// The account as it is kept now, with a token that is surely its own: a refresh whose end nobody knows is settled first.
+    async fn load_with_token(&self, before: &Account, hold: &mut Hold) -> Result<Arc<Linked>> {
+        let linked = self.load_same(before).await?;
+        let (id, version) = (linked.account.id, linked.access.renewal.as_ref().and_then(|renewal| renewal.version()));
+        let intent = self.records.token_intent(id).await?.filter(|intent| Some(intent.version) == version);
+        if intent.is_none() {
+            return Ok(linked);
+        }
+        self.use_refresh_token(&linked, hold).await?;
+        self.load_same(before).await
+    }
+
+    async fn load_same(&self, before: &Account) -> Result<Arc<Linked>> {
+        let linked = self.load(before.environment, &before.id.to_string(), None).await?;
+        let renewal = linked.access.renewal.as_ref();
+        match renewal {
+            _ if linked.account.generation != before.generation => {
+                Err(Error::new(Code::Conflict, "The account was linked anew meanwhile; nothing of this request was written."))
+            }
+            Some(renewal) if renewal.is_ended() => Err(reauth(&linked.account)),
+            Some(renewal) if renewal.version().is_some() => Ok(linked),
+            _ => Err(needs_browser(&linked.access.method)),
+        }
+    }
+
+    async fn change_credential(
+        &self,
+        (account, version): (Account, u64),
+        change: Change,
+        grant: Option<Granted>,
+    ) -> Result<(Account, Vec<Warning>)> {
+        let Change { connector, method, labels, fields, .. } = change;
+        let is_secret = |name: &String| method.field(name).is_some_and(|field| field.kind.is_secret());
+        let has_new_secret = matches!(grant, Some(Granted::Tokens(_))) || fields.keys().any(is_secret);
+        let fields = self.merge_fields(&account, &method, fields).await?;
+        let mut next = labels.lay_over(account.clone(), self.clock.now())?;
+        if has_new_secret {
+            // The end of the old one says nothing of the new one's.
+            next.expires_at = labels.expires_at.flatten();
+        }
+        next.generation += 1;
+        next.status = AccountStatus::Active;
+        next.last_error = None;
+        let verified = Box::pin(self.verify(next, connector, method, &fields, grant)).await?;
+        self.replace(&account, version, &verified).await?;
+        self.opened.forget(verified.account.environment, verified.account.id).await;
+        Ok((verified.account, verified.warnings))
+    }
+
+    /// Stores a new credential over the old one. What calls and background tests note about the old one's state meanwhile is
+    /// no conflict: it ends with it.
+    pub(super) async fn replace(&self, before: &Account, mut version: u64, verified: &Verified) -> Result<()> {
+        let mut now = before.clone();
+        for _ in 0..TRIES {
+            let events = transition(Some((&now, version)), Some(&verified.account), verified.account.updated_at);
+            match self.put_credential(verified, version, &events).await? {
+                Err(StoreError::Conflict(why)) => (now, version) = self.newer(before, version, why).await?,
+                done => {
+                    done?;
+                    self.announce(&events);
+                    return Ok(());
+                }
+            }
+        }
+        Err(busy())
+    }
+
+    async fn put_credential(
+        &self,
+        verified: &Verified,
+        version: u64,
+        events: &[Event],
+    ) -> Result<std::result::Result<u64, StoreError>> {
+        let Verified { account, wrapped_key, token, .. } = verified;
+        let wrapped_key = self.wrapped_now(account, wrapped_key)?;
+        let sealed = token.as_ref().map(|token| token.sealed.clone());
+        let over = token.as_ref().and_then(|token| token.over.as_ref());
+        Ok(match (sealed, over) {
+            (Some(token), Some((read_at, hold))) => {
+                let carried = Carried { token, version: *read_at, hold };
+                self.records.replace_around_token(account, &wrapped_key, carried, version, events).await
+            }
+            (token, _) => self.records.replace_credential(account, &wrapped_key, token, version, events).await,
+        })
+    }
+
+    /// The token of a kept grant, good for a while: one that is over is renewed with the changed fields, and kept with those
+    /// before, so that it is not lost if they are not taken. Gives the right to it along.
+    pub(super) async fn good_for(&self, access: &Access, kept: KeptGrant) -> Result<(Token, Hold)> {
+        let KeptGrant { linked, mut hold } = kept;
+        if linked.access.age(self.clock.now()) == Age::Over {
+            self.renew_with(access, &linked, &mut hold).await?;
+        }
+        let token = self.token_of(&linked.account, &linked.data_key).await?;
+        Ok((token.ok_or_else(|| needs_browser(&access.method))?, hold))
+    }
+
+    async fn renew_with(&self, access: &Access, linked: &Linked, hold: &mut Hold) -> Result<()> {
+        let Some(refresh) = linked.access.refresh_token() else { return Err(reauth(&linked.account)) };
+        let (id, now) = (linked.account.id, self.clock.now());
+        let version = linked.access.renewal.as_ref().and_then(|renewal| renewal.version()).unwrap_or_default();
+        let intent = TokenIntent { version, fence: hold.fence, begun_at: now, recovering: false, unanswered: false };
+        self.note_intent(linked, &intent, hold).await?;
+        match Outcome::of(self.upstream.refresh(access, refresh, now).await) {
+            Outcome::Token(token) => self.keep_renewed(linked, *token, hold).await,
+            // A refusal may be for what was changed: it ends nothing.
+            Outcome::Ended(failure) | Outcome::Nothing(failure) => {
+                self.records.drop_intent(id, hold).await?;
+                Err(refused(failure))
+            }
+            Outcome::Unknown(failure) => {
+                self.note_intent(linked, &TokenIntent { unanswered: true, ..intent }, hold).await?;
+                Err(refused(failure))
+            }
+        }
+    }
+}

@@ -320,7 +320,15 @@ async fn bad_words_are_named() {
         assert_eq!(gateway.call("PATCH", &path, Some(&body)).await.code(), "invalid_body", "{body}");
     }
     assert_eq!(gateway.get(&path).await.text(), before, "something was changed");
-    for (query, field) in [("event=account:created", "event"), ("since=yesterday", "since"), ("kind=x", "kind")] {
+    for (query, field) in [
+        ("event=account:created", "event"),
+        ("event=", "event"),
+        ("since=yesterday", "since"),
+        ("since=", "since"),
+        ("integrated_account_id=", "integrated_account_id"),
+        ("tenant_id", "tenant_id"),
+        ("kind=x", "kind"),
+    ] {
         names(&gateway.get(&format!("/event?{query}")).await, 400, "invalid_parameter", field);
     }
     assert_eq!(gateway.walk("/event?integrated_account_id=nonsense").await, Vec::<Value>::new());

@@ -2,8 +2,8 @@ use proptest::prelude::*;
 use rollcall::{
     error::{Code, Error},
     http::query::{
-        AccountList, CapabilityQuery, DataList, DataOne, EventList, IntegrationList, MAX_DEPTH, MAX_PAIRS, NoQuery, Pairs, PlatformList,
-        ProxyList, ProxyOne, Query,
+        AccountList, CapabilityQuery, DataList, DataOne, EventList, IntegrationList, MAX_DEPTH, MAX_PAIRS, NoQuery, Pairs,
+        PlatformList, ProxyList, ProxyOne, Query,
     },
     service::{Filter, FilterOp, ListQuery, Order, ResponseFormat},
 };

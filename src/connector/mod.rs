@@ -1,7 +1,6 @@
 //! A vendor is data: the files of `connectors/<slug>/`, checked and compiled once. Pure: no network, no clock.
 
 mod access;
-pub mod capabilities;
 pub mod catalog;
 pub mod check;
 mod compile;
@@ -35,7 +34,6 @@ use std::{
 use bytes::Bytes;
 use uuid::Uuid;
 
-pub use capabilities::{Capabilities, capabilities};
 pub use catalog::{Catalog, Problem};
 pub use file::{BodyForm, ClientAuth, FieldFile, FieldKind, Grant, Level, Meaning, Per, SignedBy, Transport};
 pub use method::{Method, Methods};

@@ -30,7 +30,8 @@ pub enum Verb {
 }
 
 impl Verb {
-    const fn word(self) -> &'static str {
+    /// Its name in documents.
+    pub const fn word(self) -> &'static str {
         match self {
             Verb::List => "list",
             Verb::Get => "get",

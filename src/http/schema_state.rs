@@ -63,6 +63,7 @@ pub struct EventParams {
     /// Only events of this account, also of one that is gone.
     pub integrated_account_id: Option<Uuid>,
     /// Only events of accounts that had this label.
+    #[param(min_length = 1)]
     pub tenant_id: Option<String>,
     /// Only what happened then or later.
     pub since: Option<jiff::Timestamp>,

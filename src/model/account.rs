@@ -8,17 +8,19 @@ use serde_json::{Map, Value};
 
 use super::{AccountId, EnvironmentId, Slug};
 
-/// The life of an account; exactly Truto's five words.
+/// The life of an account; exactly Truto's five words. An account is stored once its vendor has taken the credential: it is
+/// `active`, or `needs_reauth` after the vendor refused it. What fails before is answered to whoever links, and nothing is
+/// stored, so that no account is `connecting`, `post_install_error` or `validation_error`, and filters by these find nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AccountStatus {
-    /// Credentials are being verified.
+    /// The credential is being verified. Never stored here.
     Connecting,
     /// Calls go through.
     Active,
-    /// A step after linking failed.
+    /// A step after linking failed. Never stored here: linking has no steps behind it.
     PostInstallError,
-    /// Verification after linking failed.
+    /// Verification after linking failed. Never stored here: it comes before.
     ValidationError,
     /// The vendor refuses the credential; only a new link helps.
     NeedsReauth,

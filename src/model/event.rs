@@ -11,7 +11,8 @@ use super::{Account, AccountId, EnvironmentId, EventId, Slug};
 
 macro_rules! kinds {
     ($($variant:ident $text:tt $doc:literal;)*) => {
-        /// What happened.
+        /// What happened. `integrated_account:post_install_error` and `integrated_account:validation_error` are Truto's words for
+        /// accounts that are stored before they are verified; here none is, and they are never told.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
         pub enum EventKind { $(#[doc = $doc] #[serde(rename = $text)] $variant),* }
 
@@ -39,8 +40,8 @@ kinds! {
     Active "integrated_account:active" "Calls go through, after a link or a changed credential.";
     Reactivated "integrated_account:reactivated" "The vendor accepts a credential again that it had refused.";
     AuthenticationError "integrated_account:authentication_error" "The vendor refuses the credential; told once until that ends.";
-    PostInstallError "integrated_account:post_install_error" "A step after linking failed.";
-    ValidationError "integrated_account:validation_error" "Verification after linking failed.";
+    PostInstallError "integrated_account:post_install_error" "A step after linking failed; never told here, where linking has none.";
+    ValidationError "integrated_account:validation_error" "Verification after linking failed; never told here, where it comes before.";
     Expiring "integrated_account:expiring" "The credential ends soon: 14, 3 or 1 days before.";
     Disabled "integrated_account:disabled" "Calls were stopped.";
     Enabled "integrated_account:enabled" "Calls may go through again.";

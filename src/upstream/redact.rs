@@ -30,19 +30,21 @@ impl Forms {
         self.add(&URL_SAFE_NO_PAD.encode(text));
     }
 
-    fn add_all(&mut self, access: &Access) {
-        for secret in access.secrets.values() {
-            let text = secret.expose();
-            self.add(text);
-            self.add(&query::encode(text));
-            self.add(&form_encoded(text));
-            self.add_encoded(text);
-            if let Ok(json) = serde_json::to_string(text) {
-                let json = json.trim_matches('"');
-                self.add(json);
-                self.add(&json.replace('/', "\\/"));
-            }
+    fn add_secret(&mut self, secret: &Secret) {
+        let text = secret.expose();
+        self.add(text);
+        self.add(&query::encode(text));
+        self.add(&form_encoded(text));
+        self.add_encoded(text);
+        if let Ok(json) = serde_json::to_string(text) {
+            let json = json.trim_matches('"');
+            self.add(json);
+            self.add(&json.replace('/', "\\/"));
         }
+    }
+
+    fn add_all(&mut self, access: &Access) {
+        access.secrets.values().for_each(|secret| self.add_secret(secret));
         for (_, value) in access.headers.iter().filter(|(_, value)| value.is_sensitive()) {
             if let Ok(text) = value.to_str() {
                 let text = text.rsplit(' ').next().unwrap_or(text);
@@ -66,7 +68,13 @@ fn form_encoded(text: &str) -> String {
 impl Redaction {
     /// Of everything the account sends or keeps secret, and was renewed to meanwhile.
     pub(super) fn of(access: &Access) -> Self {
+        Self::with(access, &[])
+    }
+
+    /// The same and of these, which were sent beside it.
+    pub(super) fn with(access: &Access, sent: &[Secret]) -> Self {
         let mut forms = Forms(Vec::new());
+        sent.iter().for_each(|secret| forms.add_secret(secret));
         access.successors().for_each(|access| forms.add_all(access));
         let mut forms = forms.0;
         forms.sort_by_key(|form| std::cmp::Reverse(form.expose().len()));

@@ -130,7 +130,7 @@ impl Access {
     }
 
     /// The vendor took the credential.
-    pub fn worked(&self) {
+    fn worked(&self) {
         let Some(token) = self.renewal.as_ref().and_then(|renewal| renewal.token.as_ref()) else { return };
         if token.unproven.load(Ordering::Relaxed)
             && token.unproven.swap(false, Ordering::Relaxed)
@@ -153,9 +153,35 @@ impl Access {
         self.successors().last().unwrap_or(self)
     }
 
+    /// Makes a call by `first`, and once more by `again` with another token where the vendor `refuses` this one: then nothing of
+    /// the call was done. The first answer stands where another token would not help, or the call cannot be made again.
+    pub async fn exchange<A, F: Future<Output = Result<A, Failure>>>(
+        &self,
+        of: CallOf,
+        refuses: impl Fn(&Access, &A) -> bool,
+        first: impl Future<Output = Result<A, Failure>>,
+        again: impl FnOnce(Arc<Access>) -> Option<F>,
+    ) -> Result<A, Failure> {
+        let answer = first.await?;
+        if !refuses(self, &answer) {
+            self.worked();
+            return Ok(answer);
+        }
+        let Some(renewed) = self.renewed(of).await? else { return Ok(answer) };
+        let Some(second) = again(Arc::clone(&renewed)) else { return Ok(answer) };
+        // It may hold one of the account's places.
+        drop(answer);
+        let answer = second.await?;
+        match refuses(&renewed, &answer) {
+            true => renewed.refused_anew(of).await,
+            false => renewed.worked(),
+        }
+        Ok(answer)
+    }
+
     /// After a refusal: the same credential with a newer token; none where that would not help, or where the account was linked
     /// anew meanwhile: what was made for one server must not go to another, nor with another's credential.
-    pub async fn renewed(&self, of: CallOf) -> Result<Option<Arc<Access>>, Failure> {
+    async fn renewed(&self, of: CallOf) -> Result<Option<Arc<Access>>, Failure> {
         let Some((renewal, by)) = self.renewal.as_ref().and_then(|renewal| Some((renewal, renewal.by()?))) else {
             return Ok(None);
         };
@@ -170,7 +196,7 @@ impl Access {
     }
 
     /// The vendor refused this token although it was just got.
-    pub async fn refused_anew(&self, of: CallOf) {
+    async fn refused_anew(&self, of: CallOf) {
         if let Some(by) = self.renewal.as_ref().and_then(Renewal::by) {
             by.refused_anew(self, of).await;
         }

@@ -127,24 +127,15 @@ impl Sender {
         self.exchange_at(access, url, call).await
     }
 
-    /// Once more with another token where the credential has one and the vendor refuses it: then nothing of the call was done.
+    /// Once more with another token where the credential has one and the vendor refuses it.
     async fn exchange_at(&self, access: &Access, url: Url, call: HttpCall) -> Result<HttpAnswer, Failure> {
         let access = access.latest();
         if access.renewal.is_none() {
             return self.exchange_once(access, url, call).await;
         }
-        let answer = self.exchange_once(access, url.clone(), call.clone()).await?;
-        if !classify::refuses_credential(access, &answer) {
-            access.worked();
-            return Ok(answer);
-        }
-        let Some(renewed) = access.renewed(CallOf::Connector).await? else { return Ok(answer) };
-        let answer = self.exchange_once(&renewed, url, call).await?;
-        match classify::refuses_credential(&renewed, &answer) {
-            true => renewed.refused_anew(CallOf::Connector).await,
-            false => renewed.worked(),
-        }
-        Ok(answer)
+        let first = self.exchange_once(access, url.clone(), call.clone());
+        let again = |renewed: Arc<Access>| Some(async move { self.exchange_once(&renewed, url, call).await });
+        access.exchange(CallOf::Connector, classify::refuses_credential, first, again).await
     }
 
     async fn exchange_once(&self, access: &Access, url: Url, call: HttpCall) -> Result<HttpAnswer, Failure> {

@@ -1,7 +1,5 @@
 //! What calls about the audit log and about what is kept of a customer ask for.
 
-use jiff::Timestamp;
-
 use super::{Pairs, PlatformList, Query, grammar::wrong};
 use crate::{
     error::Result,
@@ -25,15 +23,15 @@ impl Query for AuditList {
 
     fn take(pairs: &mut Pairs) -> Result<Self> {
         let page = PlatformList::take(pairs)?;
-        let account = take_text(pairs, "integrated_account_id")?;
+        let account = pairs.take_text("integrated_account_id")?;
         let account = account.map(|id| id.parse().map_err(|_| wrong("integrated_account_id", "takes the id of an account")));
         let wanted = WantedEntries {
-            actor: take_text(pairs, "actor")?,
-            action: take_text(pairs, "action")?,
-            target_id: take_text(pairs, "target_id")?,
+            actor: pairs.take_text("actor")?,
+            action: pairs.take_text("action")?,
+            target_id: pairs.take_text("target_id")?,
             account: account.transpose()?,
-            since: take_time(pairs, "since")?,
-            until: take_time(pairs, "until")?,
+            since: pairs.take_time("since")?,
+            until: pairs.take_time("until")?,
         };
         let digest = digest([format!("{wanted:?}").as_str()]);
         Ok(Self { page, wanted, digest })
@@ -66,17 +64,4 @@ impl Query for ExportQuery {
         let tenant = pairs.take_one("tenant_id")?.filter(|tenant| !tenant.is_empty());
         Ok(Self { tenant: tenant.ok_or_else(|| wrong("tenant_id", "is missing: it names whose data is wanted"))? })
     }
-}
-
-fn take_text(pairs: &mut Pairs, name: &str) -> Result<Option<String>> {
-    match pairs.take_one(name)? {
-        Some(text) if text.is_empty() => Err(wrong(name, "takes a text that is not empty")),
-        text => Ok(text),
-    }
-}
-
-fn take_time(pairs: &mut Pairs, name: &str) -> Result<Option<Timestamp>> {
-    let time = pairs.take_one(name)?;
-    let parse = |text: String| text.parse().map_err(|_| wrong(name, "takes a time like `2026-01-31T12:00:00Z`"));
-    time.map(parse).transpose()
 }

@@ -2,6 +2,7 @@
 
 use std::{borrow::Cow, fmt::Write};
 
+use jiff::Timestamp;
 use percent_encoding::percent_decode_str;
 
 use crate::{
@@ -74,6 +75,20 @@ impl Pairs {
             Some(pair) if !pair.path.is_empty() => Err(wrong(name, "takes one value, without brackets")),
             pair => Ok(pair.map(|pair| pair.value)),
         }
+    }
+
+    /// A text that is not empty: an empty one would ask for nothing, or for everything.
+    pub fn take_text(&mut self, name: &str) -> Result<Option<String>> {
+        match self.take_one(name)? {
+            Some(text) if text.is_empty() => Err(wrong(name, "takes a text that is not empty")),
+            text => Ok(text),
+        }
+    }
+
+    /// A point in time.
+    pub fn take_time(&mut self, name: &str) -> Result<Option<Timestamp>> {
+        let parse = |text: String| text.parse().map_err(|_| wrong(name, "takes a time such as `2026-01-31T12:00:00Z`"));
+        self.take_one(name)?.map(parse).transpose()
     }
 
     /// A boolean parameter; false when left out.

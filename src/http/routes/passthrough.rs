@@ -87,7 +87,8 @@ async fn pass(request: HttpRequest, payload: web::Payload) -> Answer {
                 return Box::pin(forward_renewing(request, linked, outgoing, body)).await;
             }
             let again = || toward_vendor(&request, &read_call(&request).ok()?, &linked.access).ok();
-            noted(&request, pool(&request)?.send_repeatable(&linked.access, outgoing.map(|()| body), again).await)?
+            let sent = pool(&request)?.send_repeatable(&linked.access, outgoing.map(|()| body), again).await;
+            noted(&request, sent).map_err(|failure| unanswered(&request, failure))?
         }
         Look::Body(limit) => return Box::pin(forward_read(request, payload, linked, outgoing, limit)).await,
     };
@@ -95,34 +96,28 @@ async fn pass(request: HttpRequest, payload: web::Payload) -> Answer {
 }
 
 /// A call whose credential may be renewable: once more with another token where the vendor refuses it, as far as the body could
-/// be kept. The vendor did nothing the first time, so that this is no repetition to it.
+/// be kept.
 async fn forward_renewing(request: HttpRequest, linked: Arc<Linked>, outgoing: http::Request<()>, body: RequestBody) -> Answer {
-    let (pool, mut again) = (pool(&request)?, outgoing.clone());
+    let (pool, mut repeated) = (pool(&request)?, outgoing.clone());
     let (body, copy) = body.copied();
-    let sent = pool.send_repeatable(&linked.access, outgoing.map(|()| body), || Some(again.clone())).await;
-    let reply = noted(&request, sent)?;
-    if reply.status() != http::StatusCode::UNAUTHORIZED {
-        linked.access.worked();
-        return answer(&request, &linked, reply);
-    }
-    let renewed = match linked.access.renewed(CallOf::Caller).await {
-        Ok(renewed) => renewed,
-        Err(failure) => {
-            let accounts = &state(&request)?.services.accounts;
-            return Err(accounts.note_failure(&linked, "passthrough", "call", failure).await.into());
-        }
+    let send = async |access: Arc<Access>, outgoing: http::Request<()>, body: RequestBody| {
+        let repeat = || Some(outgoing.clone());
+        noted(&request, pool.send_repeatable(&access, outgoing.clone().map(|()| body), repeat).await)
     };
-    let (Some(renewed), Some(body)) = (renewed, copy.again()) else { return answer(&request, &linked, reply) };
-    drop(reply);
-    replace_credential(again.headers_mut(), &renewed);
-    let outgoing = again.clone().map(|()| body);
-    let sent = pool.send_repeatable(&renewed, outgoing, || Some(again.clone())).await;
-    let reply = noted(&request, sent)?;
-    match reply.status() {
-        http::StatusCode::UNAUTHORIZED => renewed.refused_anew(CallOf::Caller).await,
-        _ => renewed.worked(),
+    let again = |renewed: Arc<Access>| {
+        replace_credential(repeated.headers_mut(), &renewed);
+        Some(send(renewed, repeated, copy.again()?))
+    };
+    let refuses = |_: &Access, reply: &http::Response<PassthroughBody>| reply.status() == http::StatusCode::UNAUTHORIZED;
+    let first = send(Arc::clone(&linked.access), outgoing, body);
+    match linked.access.exchange(CallOf::Caller, refuses, first, again).await {
+        Ok(reply) => answer(&request, &linked, reply),
+        Err(failure @ Failure::NotRenewed(_)) => {
+            let accounts = &state(&request)?.services.accounts;
+            Err(accounts.note_failure(&linked, "passthrough", "call", failure).await.into())
+        }
+        Err(failure) => Err(unanswered(&request, failure).into()),
     }
-    answer(&request, &linked, reply)
 }
 
 /// A call whose body the proxy rules must see.
@@ -208,11 +203,11 @@ fn trailing(request: &HttpRequest, outgoing: &http::HeaderMap) -> Option<Trailin
 fn noted(
     request: &HttpRequest,
     reply: std::result::Result<http::Response<PassthroughBody>, Failure>,
-) -> Result<http::Response<PassthroughBody>> {
-    let reply = reply.map_err(|failure| unanswered(request, failure))?;
-    let vendor = (reply.status().as_u16(), reply.body().took());
-    Concerned::note(request, |concerned| concerned.vendor = Some(vendor));
-    Ok(reply)
+) -> std::result::Result<http::Response<PassthroughBody>, Failure> {
+    reply.inspect(|reply| {
+        let vendor = (reply.status().as_u16(), reply.body().took());
+        Concerned::note(request, |concerned| concerned.vendor = Some(vendor));
+    })
 }
 
 /// A call that changes something may have done so before its answer was lost, and nobody should simply send it again.

@@ -50,20 +50,12 @@ impl Sender {
         if access.renewal.is_none() {
             return self.open_once(access, call).await;
         }
-        let answer = self.open_once(access, call.clone()).await?;
-        if answer.status != 401 {
-            access.worked();
-            return Ok(answer);
-        }
-        let Some(renewed) = access.renewed(CallOf::Caller).await? else { return Ok(answer) };
-        drop(answer);
-        replace_credential(&mut call.headers, &renewed);
-        let answer = self.open_once(&renewed, call).await?;
-        match answer.status {
-            401 => renewed.refused_anew(CallOf::Caller).await,
-            _ => renewed.worked(),
-        }
-        Ok(answer)
+        let first = self.open_once(access, call.clone());
+        let again = |renewed: Arc<Access>| {
+            replace_credential(&mut call.headers, &renewed);
+            Some(async move { self.open_once(&renewed, call).await })
+        };
+        access.exchange(CallOf::Caller, |_, answer| answer.status == 401, first, again).await
     }
 
     async fn open_once(&self, access: &Arc<Access>, call: CustomCall) -> Result<CustomAnswer, Failure> {

@@ -134,13 +134,13 @@ pub(super) fn read(reply: &HttpResponse) -> Result<Given, Refused> {
 }
 
 /// Only the endpoint's own word that there may be no token ends a credential; everything else passes.
-pub(super) fn refused(access: &Access, error: Refused, answer: Option<HttpAnswer>) -> Failure {
+pub(super) fn refused(access: &Access, error: Refused, seen: Option<(HttpAnswer, Redaction)>) -> Failure {
     let error = match error {
         RequestTokenError::Request(failure) => return failure,
         RequestTokenError::ServerResponse(error) => Some(error),
         RequestTokenError::Parse(..) | RequestTokenError::Other(_) => None,
     };
-    let Some(answer) = answer else { return Failure::BadAnswer("the token endpoint gave no answer".into()) };
+    let Some((answer, redaction)) = seen else { return Failure::BadAnswer("the token endpoint gave no answer".into()) };
     let own = access.method.token.as_ref().is_some_and(|request| request.answer.error.is_some());
     let meaning = match (answer.status, &error) {
         (400..429, Some(error)) if is_final(access, error.error()) => Meaning::Reauth,
@@ -151,7 +151,7 @@ pub(super) fn refused(access: &Access, error: Refused, answer: Option<HttpAnswer
         _ => Meaning::Failed,
     };
     let said = match &error {
-        Some(error) if meaning == Meaning::Reauth || is_of_app(access, error.error()) => refusal(access, error),
+        Some(error) if meaning == Meaning::Reauth || is_of_app(access, error.error()) => refusal(access, error, &redaction),
         _ => format!("The token endpoint answered {}.", answer.status),
     };
     let failure = classify::answered(access, &answer, meaning, None, Some(said));
@@ -172,9 +172,9 @@ pub(super) fn ended(said: &str) -> Failure {
 }
 
 /// The endpoint's words, without what it writes back.
-fn refusal(access: &Access, error: &BasicErrorResponse) -> String {
+fn refusal(access: &Access, error: &BasicErrorResponse, redaction: &Redaction) -> String {
     let word = error.error().as_ref();
-    let why = error.error_description().map(|why| Redaction::of(access).start(why.as_bytes(), SHOWN));
+    let why = error.error_description().map(|why| redaction.start(why.as_bytes(), SHOWN));
     let why = why.map(|why| format!(" ({})", String::from_utf8_lossy(&why))).unwrap_or_default();
     let whom = if is_of_app(access, error.error()) { "the OAuth app registered for this connector" } else { "this client" };
     format!("The token endpoint gives {whom} no access token: {word}{why}.")

@@ -7,14 +7,19 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::{FutureExt, TryFutureExt, future::BoxFuture};
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use oauth2::{AsyncHttpClient, HttpRequest, HttpResponse};
 
 use super::answer::{Given, Refused, plain, read};
-use crate::upstream::{Access, Failure, HttpAnswer, send::Sender};
+use crate::{
+    model::Secret,
+    upstream::{Access, Failure, HttpAnswer, redact::Redaction, send::Sender},
+};
 
 /// The whole exchange.
 const DEADLINE: Duration = Duration::from_secs(20);
+/// Members of a form that are secret and no fields of the account.
+const SHOWN_ONCE: [&str; 6] = ["assertion", "client_assertion", "code", "code_verifier", "refresh_token", "token"];
 
 /// Asked once; what it answered is kept for the caller's error.
 pub(super) struct Endpoint<'e> {
@@ -22,15 +27,25 @@ pub(super) struct Endpoint<'e> {
     pub(super) access: &'e Access,
     pub(super) url: &'e url::Url,
     seen: Mutex<Option<HttpAnswer>>,
+    shown: Mutex<Vec<Secret>>,
 }
 
 impl<'e> Endpoint<'e> {
     pub(super) fn new(sender: &'e Sender, access: &'e Access, url: &'e url::Url) -> Self {
-        Self { sender, access, url, seen: Mutex::new(None) }
+        Self { sender, access, url, seen: Mutex::new(None), shown: Mutex::new(Vec::new()) }
     }
 
-    pub(super) fn seen(self) -> Option<HttpAnswer> {
-        self.seen.into_inner().unwrap_or_else(PoisonError::into_inner)
+    /// The last answer without what the endpoint was shown, and what takes that out of its words.
+    pub(super) fn seen(self) -> Option<(HttpAnswer, Redaction)> {
+        let shown = self.shown.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let redaction = Redaction::with(self.access, &shown);
+        let mut answer = self.seen.into_inner().unwrap_or_else(PoisonError::into_inner)?;
+        answer.body = redaction.start(&answer.body, answer.body.len()).into();
+        for value in answer.headers.values_mut() {
+            let plain = redaction.start(value.as_bytes(), value.len());
+            *value = HeaderValue::from_bytes(&plain).unwrap_or(HeaderValue::from_static("***"));
+        }
+        Some((answer, redaction))
     }
 
     /// A request that the library does not make, answered as it answers.
@@ -42,6 +57,9 @@ impl<'e> Endpoint<'e> {
     }
 
     pub(super) async fn send(&self, headers: HeaderMap, body: Bytes) -> Result<HttpAnswer, Failure> {
+        let members = url::form_urlencoded::parse(&body).filter(|(name, _)| SHOWN_ONCE.contains(&&**name));
+        let shown = members.map(|(_, text)| Secret::new(text.into_owned())).collect();
+        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = shown;
         self.sender.token(self.access, self.url.clone(), headers, body, DEADLINE).await
     }
 }

@@ -5,11 +5,16 @@ use std::collections::BTreeMap;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use rollcall::{
-    connector::{Catalog, RateUnit, RateWords, capabilities},
-    http::query::{
-        AccountList, DataDelete, DataList, DataOne, MAX_DEPTH, MAX_PAIRS, Pairs, ProxyList, ProxyOne, Query, ToolQuery,
+    connector::{Catalog, RateUnit, RateWords},
+    http::{
+        capability::document,
+        query::{
+            AccountList, CapabilityQuery, DataDelete, DataList, DataOne, MAX_DEPTH, MAX_PAIRS, Pairs, ProxyList, ProxyOne, Query,
+            ToolQuery,
+        },
     },
     mapping::{Options, Roots},
+    model::EnvironmentId,
     service::passthrough::arguments,
     upstream::rate,
 };
@@ -95,7 +100,8 @@ pub fn connector(data: &[u8]) -> bool {
         return false;
     };
     assert!(catalog.problems().is_empty());
-    capabilities(connector);
+    let query = CapabilityQuery { proxy: true, unified: true, ..CapabilityQuery::default() };
+    document(connector, EnvironmentId::generate(), None, &query);
     let given = BTreeMap::from([("url", "https://vendor.example"), ("api_key", "k")].map(|(n, v)| (n.to_owned(), v.to_owned())));
     for method in &connector.methods {
         if let Ok(resolved) = method.resolve(&given, &|_| false) {

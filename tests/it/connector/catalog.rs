@@ -3,9 +3,10 @@
 use std::{fs, path::Path};
 
 use rollcall::{
-    connector::{Catalog, capabilities, check, fixture},
+    connector::{Catalog, check, fixture},
     mapping::{Options, Roots},
     model::Resource,
+    service::filter::filterable,
 };
 
 use super::{connectors, copy_dir};
@@ -162,24 +163,28 @@ fn a_level_needs_its_fixtures() {
 }
 
 #[test]
-fn capabilities_say_what_there_is_and_who_filters() {
+fn resources_say_what_there_is_and_who_filters() {
     let catalog = Catalog::load(None).unwrap();
-    let scim = capabilities(catalog.get("scim").unwrap());
-    let bearer = &scim.methods[0];
-    let resource = |name: &str| bearer.resources.iter().find(|r| r.resource == name).unwrap();
-    assert_eq!(resource("users").methods, ["list", "get", "create", "update", "delete"]);
-    assert_eq!(resource("group_members").methods, ["list", "create", "delete"]);
-    assert!(resource("me").methods.is_empty() && resource("me").none.as_ref().unwrap().contains("RFC 7644"));
-    assert!(resource("roles").filters.is_empty() && resource("roles").proxy.is_none());
+    let bearer = catalog.get("scim").unwrap().method("bearer").unwrap();
+    let (users, roles) = (&bearer.resources[&Resource::User], &bearer.resources[&Resource::Role]);
+    let verbs = |resource: Resource| {
+        let def = &bearer.resources[&resource];
+        (def.list.is_some(), def.get.is_some(), def.writes.iter().flat_map(|writes| writes.offered()).collect::<Vec<_>>())
+    };
+    assert_eq!(verbs(Resource::User), (true, true, vec!["create", "update", "delete"]));
+    assert_eq!((verbs(Resource::GroupMember).0, verbs(Resource::GroupMember).2), (true, vec!["create", "delete"]));
+    assert_eq!(verbs(Resource::Me), (false, false, vec![]));
+    assert!(bearer.resources[&Resource::Me].none.as_ref().unwrap().contains("RFC 7644"));
+    assert!(roles.none.is_some() && filterable(roles).is_empty());
     let by = |name: &str| {
-        let found: Vec<_> = resource("users").filters.iter().filter(|f| f.name == name).collect();
+        let found: Vec<_> = filterable(users).into_iter().filter(|filter| filter.name == name).collect();
         assert_eq!(found.len(), 1, "{name}");
-        (found[0].evaluated_by.as_str(), found[0].needs.as_deref())
+        (found[0].evaluated_by(), users.filters.get(name).and_then(|filter| filter.needs.as_deref()))
     };
     assert_eq!(by("emails[email]"), ("vendor", Some("filter")));
     assert_eq!(by("status"), ("gateway", None));
-    assert!(resource("users").fields.contains(&"organizations".to_owned()));
-    assert!(!resource("users").fields.contains(&"licenses".to_owned()));
+    let filled: Vec<_> = users.filled().map(|field| field.name).collect();
+    assert!(filled.contains(&"organizations") && !filled.contains(&"licenses"), "{filled:?}");
     assert_eq!(
         bearer.fields.iter().map(|f| (f.name.as_str(), f.required)).collect::<Vec<_>>(),
         [("base_url", true), ("token", true), ("ca_certificate", false), ("certificate_sha256", false)]

@@ -3,8 +3,12 @@
 use std::collections::BTreeSet;
 
 use rollcall::{
-    connector::{Catalog, capabilities},
-    model::Resource,
+    connector::Catalog,
+    http::{
+        capability::{AccountCapability, Verb, document, verbs},
+        query::CapabilityQuery,
+    },
+    model::{AccountId, AccountStatus, EnvironmentId, Resource},
 };
 
 /// What Truto documents over all its connectors (<https://www.truto.one/docs/api-reference/unified-user-directory-api.md>), with
@@ -32,15 +36,22 @@ fn every_cell_is_built_or_says_why_not() {
     let catalog = Catalog::load(None).unwrap();
     let (mut built, mut none) = (0, 0);
     for connector in catalog.all() {
-        let offer = capabilities(connector);
         for method in &connector.methods {
-            let offer = offer.methods.iter().find(|m| m.method == method.name).unwrap();
+            let account = AccountCapability {
+                id: AccountId::generate(),
+                status: AccountStatus::Active,
+                authentication_method: method.name.clone(),
+                is_blocked: false,
+                facts: Default::default(),
+            };
+            let query = CapabilityQuery { proxy: true, unified: true, ..CapabilityQuery::default() };
+            let offer = document(connector, EnvironmentId::generate(), Some(account), &query);
             for resource in Resource::ALL {
                 let place = format!("{} {} {}", connector.slug, method.name, resource.plural());
                 let def = method.resources.get(resource).unwrap_or_else(|| panic!("{place}: nothing is said"));
-                let shown = offer.resources.iter().find(|r| r.resource == resource.plural()).unwrap();
+                let shown: Vec<_> = verbs(method, *resource).into_iter().map(Verb::word).collect();
                 for name in methods(*resource) {
-                    let has = shown.methods.iter().any(|known| known == name) || def.methods.offered.contains_key(*name);
+                    let has = shown.contains(name) || def.methods.offered.contains_key(*name);
                     match def.reason(name) {
                         Some(reason) => {
                             assert!(!has, "{place} {name}: built, and refused with {reason:?}");
@@ -54,12 +65,13 @@ fn every_cell_is_built_or_says_why_not() {
                     }
                 }
                 let known: BTreeSet<&str> = methods(*resource).iter().copied().collect();
-                assert!(shown.methods.iter().all(|name| known.contains(name.as_str())), "{place}: {:?}", shown.methods);
+                assert!(shown.iter().all(|name| known.contains(name)), "{place}: {shown:?}");
                 for (name, reason) in &def.methods.none {
                     assert!(has_source(reason), "{place} {name}: no source in {reason:?}");
                 }
                 if let Some(needs) = &def.needs {
                     assert!(has_source(&needs.because), "{place}: {}", needs.because);
+                    let shown = offer.unified.iter().find(|shown| shown.resource == resource.plural()).unwrap();
                     assert_eq!(shown.needs.as_deref(), Some(needs.because.as_str()));
                 }
             }

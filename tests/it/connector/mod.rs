@@ -4,6 +4,7 @@ mod bad;
 mod catalog;
 mod cells;
 pub mod contract;
+mod contributing;
 mod overlay;
 mod overrides;
 pub mod replay;

@@ -97,10 +97,10 @@ fn misbehave(mode: usize, asked: &Asked) -> Act {
 
 /// Everything callers were told.
 #[derive(Default)]
-struct Told(Vec<(String, Vec<u8>)>);
+pub(super) struct Told(pub(super) Vec<(String, Vec<u8>)>);
 
 impl Told {
-    fn keep(&mut self, what: &str, reply: &Answer) -> u16 {
+    pub(super) fn keep(&mut self, what: &str, reply: &Answer) -> u16 {
         let mut bytes = format!("{}\n", reply.status).into_bytes();
         for (name, value) in &reply.headers {
             bytes.extend_from_slice(name.as_str().as_bytes());

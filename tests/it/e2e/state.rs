@@ -22,10 +22,10 @@ use crate::{
     },
 };
 
-const NO_PROBES: (&str, &str) = ("ROLLCALL_PROBE_EVERY", "0");
+pub(super) const NO_PROBES: (&str, &str) = ("ROLLCALL_PROBE_EVERY", "0");
 
 /// The kinds of an account's events, the oldest first.
-async fn events(gateway: &Gateway, account: &str) -> Vec<String> {
+pub(super) async fn events(gateway: &Gateway, account: &str) -> Vec<String> {
     let mut events = gateway.walk(&format!("/event?integrated_account_id={account}&limit=1000")).await;
     events.reverse();
     let kind = |event: &Value| event["event"].as_str().unwrap().trim_start_matches("integrated_account:").to_owned();
@@ -33,7 +33,7 @@ async fn events(gateway: &Gateway, account: &str) -> Vec<String> {
 }
 
 /// Waits until the events are these.
-async fn until_events(gateway: &Gateway, account: &str, seconds: u64, expected: &[&str]) {
+pub(super) async fn until_events(gateway: &Gateway, account: &str, seconds: u64, expected: &[&str]) {
     let end = Instant::now() + Duration::from_secs(seconds);
     loop {
         let now = events(gateway, account).await;
@@ -261,6 +261,16 @@ async fn what_is_tried_leaves_nothing_in_the_store() {
     body["tenant_id"] = json!("acme");
     assert_eq!(gateway.call("POST", "/integrated-account/test", Some(&body)).await.code(), "invalid_body");
     assert_eq!(keys(), before, "something of it is in the store");
+    // The same where it was to be linked: an account is never stored before its vendor has taken the credential.
+    let refused = gateway.call("POST", "/integrated-account", Some(&vendor.import())).await;
+    problem(&refused, 422, "credential_refused", "vendor");
+    vendor.set(Mood::Html);
+    let unanswered = gateway.call("POST", "/integrated-account", Some(&vendor.import())).await;
+    assert!(unanswered.status >= 400, "{}", unanswered.text());
+    for status in ["connecting", "active", "post_install_error", "validation_error", "needs_reauth"] {
+        let found = gateway.get(&format!("/integrated-account?status={status}")).await;
+        assert_eq!((found.status, &found.json()["result"]), (200, &json!([])), "{status}");
+    }
     assert!(gateway.walk("/integrated-account").await.is_empty() && gateway.walk("/event").await.is_empty());
     is_sound(&gateway);
 }
@@ -320,7 +330,15 @@ async fn bad_words_are_named() {
         assert_eq!(gateway.call("PATCH", &path, Some(&body)).await.code(), "invalid_body", "{body}");
     }
     assert_eq!(gateway.get(&path).await.text(), before, "something was changed");
-    for (query, field) in [("event=account:created", "event"), ("since=yesterday", "since"), ("kind=x", "kind")] {
+    for (query, field) in [
+        ("event=account:created", "event"),
+        ("event=", "event"),
+        ("since=yesterday", "since"),
+        ("since=", "since"),
+        ("integrated_account_id=", "integrated_account_id"),
+        ("tenant_id", "tenant_id"),
+        ("kind=x", "kind"),
+    ] {
         names(&gateway.get(&format!("/event?{query}")).await, 400, "invalid_parameter", field);
     }
     assert_eq!(gateway.walk("/event?integrated_account_id=nonsense").await, Vec::<Value>::new());

@@ -2,8 +2,8 @@ use proptest::prelude::*;
 use rollcall::{
     error::{Code, Error},
     http::query::{
-        AccountList, CapabilityQuery, DataList, DataOne, IntegrationList, MAX_DEPTH, MAX_PAIRS, NoQuery, Pairs, PlatformList,
-        ProxyList, ProxyOne, Query,
+        AccountList, CapabilityQuery, DataList, DataOne, EventList, IntegrationList, MAX_DEPTH, MAX_PAIRS, NoQuery, Pairs,
+        PlatformList, ProxyList, ProxyOne, Query,
     },
     service::{Filter, FilterOp, ListQuery, Order, ResponseFormat},
 };
@@ -184,6 +184,20 @@ fn unknown_parameters_of_our_own_objects_are_named() {
     assert_eq!(read::<AccountList>("integration[name]=keeper").unwrap().wanted.integration.as_deref(), Some("keeper"));
     refusal::<AccountList>("status=sleeping");
     assert!(read::<DataOne>("envelope=true").unwrap().envelope);
+}
+
+/// What an empty value would ask for is anybody's guess.
+#[test]
+fn filters_of_events_are_not_empty() {
+    for name in ["event", "integrated_account_id", "since", "tenant_id"] {
+        for raw in [format!("{name}="), name.to_owned(), format!("limit=5&{name}=&next_cursor=")] {
+            let error = refusal::<EventList>(&raw);
+            assert_eq!((error.code(), error.field_name()), (Code::InvalidParameter, Some(name)), "{raw}");
+        }
+    }
+    assert!(read::<EventList>("integrated_account_id=nonsense").unwrap().wanted.is_none(), "that is nobody's id");
+    let wanted = read::<EventList>("next_cursor=&tenant_id=acme&since=2026-01-31T12:00:00Z").unwrap().wanted.unwrap();
+    assert!(wanted.tenant_id.as_deref() == Some("acme") && wanted.since.is_some() && wanted.account.is_none());
 }
 
 #[test]

@@ -155,8 +155,13 @@ impl Gateway {
             assert!(ended.is_none() && Instant::now() < end, "the gateway did not come up ({ended:?}):\n{}", self.said());
             thread::sleep(Duration::from_millis(20));
         }
-        if self.base.starts_with("http://") {
-            wait_for_an_answer(port);
+        // It listens a moment before it answers: store, key ring and connectors are opened in between. One that ends meanwhile,
+        // or waits for its store, says so itself.
+        while self.base.starts_with("http://") && !answers(port) && Instant::now() < end {
+            if self.child.try_wait().unwrap().is_some() || self.said().contains("waiting for it") {
+                break;
+            }
+            thread::sleep(Duration::from_millis(20));
         }
     }
 
@@ -277,15 +282,14 @@ impl Gateway {
     }
 }
 
-/// It listens a moment before it answers: store, key ring and connectors are opened in between.
-fn wait_for_an_answer(port: u16) {
+/// Whether it answers within two seconds.
+fn answers(port: u16) -> bool {
     let asked = std::net::TcpStream::connect(("127.0.0.1", port)).and_then(|mut stream| {
-        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+        stream.set_read_timeout(Some(Duration::from_secs(2)))?;
         stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n")?;
         stream.read(&mut [0])
     });
-    // One that ends meanwhile says so itself.
-    let _ = asked;
+    asked.is_ok_and(|read| read > 0)
 }
 
 impl Drop for Gateway {

@@ -114,6 +114,7 @@ EXCUSED = [
     (VALID_REFUSED, "name_taken", None, None, "Which names there are is no matter of form."),
     (VALID_REFUSED, "id_taken", None, None, "Which ids there are is no matter of form."),
     (VALID_REFUSED, "invalid_body", "older_than_days", None, "It goes with `data_keys` alone; OpenAPI has no words for that."),
+    (VALID_REFUSED, "invalid_body", "account", None, "It goes with `data_keys` alone; OpenAPI has no words for that."),
     (VALID_REFUSED, "invalid_body", "status", None, "A status is asked for alone."),
     (VALID_REFUSED, "already_exists", None, None, "The vendor has one of that name; it is no matter of form, and lasts."),
     (VALID_REFUSED, "vendor_error", None, is_the_vendors_body, "The body is the vendor's own, and it may refuse it."),

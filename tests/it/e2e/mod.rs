@@ -44,6 +44,7 @@ mod installs;
 mod link;
 mod link_addresses;
 mod link_browser;
+mod link_consent;
 mod links;
 mod lists;
 mod load;

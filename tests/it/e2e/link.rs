@@ -22,7 +22,7 @@ use crate::{
     },
 };
 
-const PAGE: &str = "/connect-account";
+pub(super) const PAGE: &str = "/connect-account";
 pub(super) const APP: &str = "https://app.example.com";
 
 /// A person's browser: it keeps cookies and follows nothing by itself.
@@ -30,7 +30,7 @@ pub(super) struct Browser<'g> {
     gateway: &'g Gateway,
     client: reqwest::Client,
     pub(super) cookies: BTreeMap<String, String>,
-    headers: Vec<(&'static str, String)>,
+    pub(super) headers: Vec<(&'static str, String)>,
 }
 
 impl<'g> Browser<'g> {
@@ -77,7 +77,7 @@ impl<'g> Browser<'g> {
     }
 
     /// Fills in the SCIM connector's bearer form.
-    async fn fill(&mut self, page: &Answer, base: &str, secret: &str) -> Answer {
+    pub(super) async fn fill(&mut self, page: &Answer, base: &str, secret: &str) -> Answer {
         let session = hidden(page, "session");
         let form = [
             ("session", session.as_str()),
@@ -115,14 +115,14 @@ pub(super) fn token(made: &Value) -> &str {
     made["link_token"].as_str().unwrap()
 }
 
-struct Stand {
+pub(super) struct Stand {
     kept: Kept,
-    vendor: Vendor,
-    gateway: Gateway,
+    pub(super) vendor: Vendor,
+    pub(super) gateway: Gateway,
 }
 
 impl Stand {
-    fn start() -> Stand {
+    pub(super) fn start() -> Stand {
         Stand::on(Kept::embedded(), &[])
     }
 
@@ -459,6 +459,42 @@ async fn a_link_token_is_asked_for_in_one_way() {
     let weak = gateway.token(&["accounts:write"]).await;
     let refused = gateway.call_as(Some(&weak), "POST", "/link-token", Some(&json!({"tenant_id": "a"}))).await;
     problem(&refused, 403, "scope_missing", "gateway");
+}
+
+/// A sandbox is what the link says; an account that is linked anew stays what it was unless the link says otherwise.
+#[tokio::test]
+async fn is_sandbox_of_a_link_is_the_accounts() {
+    let Stand { vendor, gateway, .. } = &Stand::start();
+    let mut ids = Vec::new();
+    for (said, expected) in [(Some(true), true), (Some(false), false), (None, false)] {
+        let mut body = json!({"tenant_id": "acme"});
+        said.into_iter().for_each(|said| body["is_sandbox"] = json!(said));
+        ids.push((link_by(gateway, vendor, body).await, expected));
+    }
+    let first = ids[0].0.clone();
+    for (said, expected) in [(None, true), (Some(false), false), (None, false), (Some(true), true)] {
+        for (id, expected) in &ids {
+            let account = gateway.get(&format!("/integrated-account/{id}")).await.json();
+            assert_eq!(account["is_sandbox"], json!(expected), "{account}");
+        }
+        let listed = gateway.get("/integrated-account?is_sandbox=true").await.json();
+        assert_eq!(listed["result"].as_array().unwrap().len(), ids.iter().filter(|(_, expected)| *expected).count(), "{listed}");
+        let mut body = json!({"integrated_account_id": first});
+        said.into_iter().for_each(|said| body["is_sandbox"] = json!(said));
+        assert_eq!(link_by(gateway, vendor, body).await, first);
+        ids[0].1 = expected;
+    }
+    let account = gateway.get(&format!("/integrated-account/{first}")).await.json();
+    assert_eq!(account["is_sandbox"], json!(true), "{account}");
+}
+
+/// Links by a link token that is asked for so; the account's id.
+async fn link_by(gateway: &Gateway, vendor: &Vendor, body: Value) -> String {
+    let made = make(gateway, body).await;
+    let mut browser = Browser::new(gateway);
+    let page = browser.open(token(&made), "&integration=scim&auth_format=bearer").await;
+    let done = browser.fill(&page, &vendor.base(), SECRET).await;
+    message(&done)["integrated_account_id"].as_str().unwrap().to_owned()
 }
 
 /// What the link says wins over what the page says, and is not asked for.

@@ -46,6 +46,7 @@ const CONSENT: &[&str] = &[
     "every page at 1280 dark",
     "same window, by keyboard, to the app's address",
     "without script",
+    "forms of another site",
     "truto popup, tie cut: no",
     "truto popup, tie cut: yes",
     "truto frame, tie cut: no",

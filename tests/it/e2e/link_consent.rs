@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use super::{
-    link::{APP, Browser, hidden, make, token},
+    link::{APP, Browser, PAGE, hidden, make, message, token},
     vendor::accounts,
 };
 use crate::support::{
@@ -40,8 +40,15 @@ impl Consent {
     /// Fills in what is needed to go to the vendor; gives where the browser is sent.
     async fn leave(&self, browser: &mut Browser<'_>, link_token: &str) -> url::Url {
         let page = browser.open(link_token, "&integration=scim&auth_format=oauth2").await;
-        let (session, client) = (hidden(&page, "session"), &self.peer.ready["browser"]);
-        let left = browser
+        let left = self.submit(browser, &page).await;
+        assert_eq!(left.status, 200, "{}", left.text());
+        leads_to(&left)
+    }
+
+    /// Sends the form of a page.
+    async fn submit(&self, browser: &mut Browser<'_>, page: &Answer) -> Answer {
+        let (session, client) = (hidden(page, "session"), &self.peer.ready["browser"]);
+        browser
             .post(&[
                 ("session", session.as_str()),
                 ("step", "submit"),
@@ -54,9 +61,7 @@ impl Consent {
                 ("f.client_secret", client["secret"].as_str().unwrap()),
                 ("f.scope", "openid scim.read"),
             ])
-            .await;
-        assert_eq!(left.status, 200, "{}", left.text());
-        leads_to(&left)
+            .await
     }
 
     /// Somebody agrees there; gives the target the browser comes back to.
@@ -152,4 +157,79 @@ async fn r_12_a_way_back_of_another_browser_or_link_makes_no_account() {
     browser.cookies = cookies;
     assert!(browser.get(&came).await.status >= 400);
     assert_eq!(accounts(&consent.gateway).await.len(), 0);
+}
+
+/// Whoever declines stands before the form again, with what is not secret in it; the link still works, in the same browser.
+#[tokio::test]
+async fn a_customer_who_declines_can_begin_again() {
+    let mut consent = Consent::start();
+    let made = make(&consent.gateway, json!({"tenant_id": "acme", "origins": [APP]})).await;
+    let link_token = token(&made).to_owned();
+    let (left, cookies) = {
+        let mut browser = Browser::new(&consent.gateway);
+        let left = consent.leave(&mut browser, &link_token).await;
+        (left, browser.cookies)
+    };
+    let state = left.query_pairs().find(|(name, _)| name == "state").unwrap().1.into_owned();
+    let words = "error=access_denied&error_description=The%20person%20said%20%3Cno%3E.";
+    let declined = format!("/connect/scim/callback?state={state}&{words}");
+    let page = {
+        let mut browser = Browser::new(&consent.gateway);
+        browser.cookies = cookies.clone();
+        browser.get(&declined).await
+    };
+    let text = page.text();
+    let sentence = "Access was declined on the vendor&#39;s page (The person said &lt;no&gt;).";
+    assert!(text.contains(sentence) && text.contains("<b>Nothing was connected.</b>"), "{text}");
+    assert!(text.contains(consent.peer.told("token_url")) && !text.contains("synthetic-browser-secret"), "{text}");
+    let place = format!("data-place=\"{PAGE}?link={}&amp;integration=scim&amp;method=oauth2\"", made["id"].as_str().unwrap());
+    assert!(text.contains(&place), "{text}");
+    assert_eq!(accounts(&consent.gateway).await.len(), 0);
+    let left = {
+        let mut browser = Browser::new(&consent.gateway);
+        browser.cookies = cookies.clone();
+        consent.leave(&mut browser, &link_token).await
+    };
+    assert_ne!(left.query_pairs().find(|(name, _)| name == "state").unwrap().1, state);
+    assert_eq!(accounts(&consent.gateway).await.len(), 0);
+}
+
+/// Where the vendor stands in a window of its own, the page that opened it looks how it ended: once it is over, it tells.
+#[tokio::test]
+async fn a_page_looks_how_the_vendors_window_ended() {
+    let mut consent = Consent::start();
+    let made = make(&consent.gateway, json!({"tenant_id": "acme", "origins": [APP], "is_sandbox": true})).await;
+    let mut look = Browser::new(&consent.gateway);
+    let page = look.open(token(&made), "&iframe=true&integration=scim&auth_format=oauth2").await;
+    let redirect = format!("<code>{}/connect/scim/callback</code>", consent.gateway.base);
+    assert!(page.text().contains(&redirect) && page.text().contains("those you fill in below as “Scopes”"), "{}", page.text());
+    assert!(page.text().contains("target=\"_blank\" rel=\"opener\""), "{}", page.text());
+    let session = hidden(&page, "session");
+    let form = [("session", session.as_str()), ("step", "look")];
+    assert_eq!(look.post(&form).await.status, 202);
+    let cookies = look.cookies.clone();
+    let left = {
+        let mut browser = Browser::new(&consent.gateway);
+        browser.cookies = cookies;
+        let left = consent.submit(&mut browser, &page).await;
+        (leads_to(&left), browser.cookies)
+    };
+    let came = consent.agree(&left.0);
+    let mut look = Browser::new(&consent.gateway);
+    look.cookies = left.1;
+    assert_eq!(look.post(&form).await.status, 202, "nobody has come back");
+    let back = look.get(&came).await;
+    assert!(back.status == 200 && back.text().contains(" data-relayed"), "{}", back.text());
+    let done = look.post(&form).await;
+    assert_eq!(done.status, 200, "{}", done.text());
+    let told = message(&done);
+    let id = accounts(&consent.gateway).await.remove(0);
+    assert_eq!((&told["result"], &told["integrated_account_id"]), (&json!("success"), &json!(id)));
+    assert!(!done.text().contains(" data-relayed") && done.text().contains(&format!("data-origins=\"{APP}\" data-frame")));
+    let account = consent.gateway.get(&format!("/integrated-account/{id}")).await.json();
+    assert_eq!(account["is_sandbox"], json!(true), "{account}");
+    // Somebody else's browser sees nothing of it.
+    let mut other = Browser::new(&consent.gateway);
+    let theirs = other.open(token(&made), "&iframe=true").await;
+    assert_eq!(theirs.status, 410, "{}", theirs.text());
 }

@@ -45,6 +45,7 @@ mod link;
 mod link_addresses;
 mod link_browser;
 mod link_consent;
+mod link_forgery;
 mod links;
 mod lists;
 mod load;

@@ -118,7 +118,7 @@ export async function stand({ base, port, apiToken, others = [] }) {
 
 export const outcome = (tab) => tab.evaluate(() => window.outcome);
 
-// No rule of axe is broken, nothing is wider than the window, and a picture of it is left.
+// Of a tab or a frame: no rule of axe is broken, nothing is wider than the window, and a picture of it is left.
 export async function isClean(tab, name) {
     await tab.evaluate(axe).catch(() => {});
     const found = await tab.evaluate(async () => {
@@ -127,5 +127,6 @@ export async function isClean(tab, name) {
         return { wide, violations: violations.map((one) => `${one.id}: ${one.nodes.map((node) => node.html).join(" ")}`) };
     });
     assert.deepEqual(found, { wide: false, violations: [] }, name);
-    if (shots) await tab.screenshot({ path: `${shots}/${name.replaceAll(" ", "-")}.png`, fullPage: true });
+    const shown = tab.page?.() ?? tab;
+    if (shots) await shown.screenshot({ path: `${shots}/${name.replaceAll(" ", "-")}.png`, fullPage: true });
 }

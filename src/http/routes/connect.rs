@@ -348,7 +348,8 @@ fn cancelled(opening: &Opening<'_>) -> HttpResponse {
     if let Some(answer) = sent_back(link, frame, &message) {
         return answer;
     }
-    pages::cancelled(&Ending { message: json!("closed"), origins: &link.origins, frame, ..Ending::default() })
+    let place = (!frame).then_some(link.id);
+    pages::cancelled(&Ending { message: json!("closed"), origins: &link.origins, frame, place, ..Ending::default() })
 }
 
 fn dead(link: &Link, session: &Session, error: &Error) -> HttpResponse {

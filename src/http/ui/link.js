@@ -34,8 +34,8 @@ if (message) {
         if (opener) relay("ended");
         else if (message !== "closed" || framed) tell(message);
     };
-    // What the customer should read first is not closed by whoever opened the page.
-    if (waits) addEventListener("pagehide", once);
+    // What the customer should read first is not closed by whoever opened the page; a window of its own stays by itself.
+    if (waits && !opener) addEventListener("pagehide", once);
     else once();
     if ((window.opener && !framed) || (framed && waits)) {
         close.hidden = false;

@@ -17,6 +17,10 @@ use crate::{
 const GOOD: &str = "<svg class=\"good\" viewBox=\"0 0 48 48\" width=\"48\" height=\"48\" aria-hidden=\"true\">\
     <circle cx=\"24\" cy=\"24\" r=\"22\"/><path d=\"M14 25l7 7 13-15\"/></svg>";
 
+/// Drawn beside what did not.
+const BAD: &str = "<svg class=\"good bad\" viewBox=\"0 0 48 48\" width=\"48\" height=\"48\" aria-hidden=\"true\">\
+    <circle cx=\"24\" cy=\"24\" r=\"22\"/><path d=\"M24 13v14m0 7v.5\"/></svg>";
+
 /// Where the pages are.
 pub const PLACE: &str = "/connect-account";
 
@@ -114,10 +118,11 @@ impl Opening<'_> {
         let title = "Not connected yet";
         let preset = self.session.view.integration.as_deref().unwrap_or_default();
         let body = format!(
-            "<h1>{title}</h1><p>Go on in the other window, where you sign in and agree. When that is done, look again here.</p>{}\
-             <nav>{}</nav>",
+            "<nav>{}</nav><h1>{title}</h1><p>Go on in the other window, where you sign in and agree. When that is done, look \
+             again here.</p><div class=\"acts\">{}{}</div>",
+            self.way("back", (preset, None), "← Begin again"),
             self.look("Look again"),
-            self.way("back", (preset, None), "← Begin again")
+            self.cancel()
         );
         self.page(StatusCode::ACCEPTED, title, &body).answer()
     }
@@ -221,7 +226,7 @@ impl Opening<'_> {
             fields = fields(self.link, method, given),
             cancel = self.cancel(),
             away = if method.needs_browser() { self.away() } else { String::new() },
-            kept = "What is secret is kept encrypted and is not shown again, to nobody.",
+            kept = "Secrets are kept encrypted and never shown again.",
             guide = markdown::html(&connector.guide),
         );
         let mut page = self.page(status, &title, &body);
@@ -284,21 +289,26 @@ pub fn done(
 
 /// The customer went away without connecting anything.
 pub fn cancelled(ending: &Ending<'_>) -> HttpResponse {
-    let body = "<h1>Nothing was connected</h1><p>You can close this window. The link still works.</p>";
-    ended(StatusCode::OK, ending, "Nothing was connected", body, false)
+    let title = "Nothing was connected";
+    let again = ending
+        .place
+        .map_or_else(String::new, |link| format!("<p><a class=\"quiet\" href=\"{PLACE}?link={link}\">Begin again</a></p>"));
+    let body = format!("<h1>{title}</h1><p>You can close this window. The link still works.</p>{again}");
+    ended(StatusCode::OK, ending, title, &body, false)
 }
 
 /// The link cannot be used, or not so.
 pub fn refused(status: StatusCode, ending: &Ending<'_>, why: &str) -> HttpResponse {
-    let body = format!("<h1>This does not work</h1><p role=\"alert\">{}</p>", escape(why));
-    ended(status, ending, "This does not work", &body, false)
+    let title = if status == StatusCode::GONE { "This link is over" } else { "This does not work" };
+    let body = format!("{BAD}<h1>{title}</h1><p role=\"alert\">{}</p>", escape(why));
+    ended(status, ending, title, &body, false)
 }
 
 /// The try at the vendor's pages failed; another can be made where the link's page is.
 pub fn not_returned(status: StatusCode, relayed: bool, why: &str) -> HttpResponse {
     let why = escape(why);
-    let body = format!("<h1>Nothing was connected</h1><p role=\"alert\">{why}</p><p>Try again where you began.</p>");
-    let failed = if relayed { format!(" id=\"failed\" data-why=\"{why}\"") } else { String::new() };
+    let body = format!("{BAD}<h1>Nothing was connected</h1><p role=\"alert\">{why}</p><p>Try again where you began.</p>");
+    let failed = if relayed { format!(" id=\"failed\" data-why=\"{why}\"") } else { " class=\"short\"".to_owned() };
     let close = "<button class=\"main\" id=\"close\" hidden>Close this window</button>";
     let mut page = Page::new(status, "Nothing was connected", format!("<main{failed}>{body}{close}</main>"));
     page.place = Some(PLACE.to_owned());

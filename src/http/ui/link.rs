@@ -210,10 +210,10 @@ impl Opening<'_> {
             (false, false) => "Connect",
         };
         let body = format!(
-            "{nav}{head}{way}{about}<div class=\"sides\"><div><form method=\"post\" action=\"{PLACE}\" class=\"fields\" \
+            "{nav}{head}{way}{about}<a class=\"jump\" href=\"#guide\">Where to find this</a><div class=\"sides\"><div><form method=\"post\" action=\"{PLACE}\" class=\"fields\" \
              id=\"fields\"{target}>{alert}{hidden}{registration}{fields}</form><div class=\"acts\"><button class=\"main\" \
              form=\"fields\" data-busy=\"Checking…\">{word}</button>{cancel}</div>{away}<p class=\"safe\">{kept}</p></div>\
-             <aside aria-label=\"Where to find this\">{guide}</aside></div>",
+             <aside id=\"guide\" aria-label=\"Where to find this\">{guide}</aside></div>",
             head = head(Some(connector), &title),
             alert = alert(method, given),
             hidden = [
@@ -299,7 +299,7 @@ pub fn cancelled(ending: &Ending<'_>) -> HttpResponse {
 
 /// The link cannot be used, or not so.
 pub fn refused(status: StatusCode, ending: &Ending<'_>, why: &str) -> HttpResponse {
-    let title = if status == StatusCode::GONE { "This link is over" } else { "This does not work" };
+    let title = if status == StatusCode::GONE { "This link has ended" } else { "This does not work" };
     let body = format!("{BAD}<h1>{title}</h1><p role=\"alert\">{}</p>", escape(why));
     ended(status, ending, title, &body, false)
 }

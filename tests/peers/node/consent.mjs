@@ -96,7 +96,7 @@ for (const width of [375, 1280]) {
             await go(tab);
             await atVendor(tab);
             await tab.getByRole("heading", { name: "SCIM 2.0 is connected" }).waitFor();
-            assert.ok(!/code=|state=/.test(tab.url()) && tab.url().includes(id), tab.url());
+            await tab.waitForURL(`${base}/connect-account?link=${id}`);
             await isClean(tab, `${name} 7 success`);
             await tab.reload();
             await tab.getByRole("heading", { name: "SCIM 2.0 is connected" }).waitFor();
@@ -209,6 +209,7 @@ for (const [way, [begin, framed]] of Object.entries(ways)) {
             const first = await inWindow(context, () => go(shown));
             assert.equal(await first.evaluate(() => window.parent === window), true);
             await shown.getByText("Go on in the window that opened").waitFor();
+            await isClean(framed ? tab.frames()[1] : shown, `${way} meanwhile`);
             await atVendor(first, false);
             await first.getByText("Access was declined").waitFor();
             if (cut === "no") await shown.getByText("Nothing was connected. Access was declined").waitFor();
@@ -218,7 +219,7 @@ for (const [way, [begin, framed]] of Object.entries(ways)) {
             if (cut === "yes") {
                 await second.getByRole("heading", { name: "SCIM 2.0 is connected" }).waitFor();
                 assert.equal(await second.evaluate(() => window.opener), null);
-                assert.ok(!/code=|state=/.test(second.url()), second.url());
+                await second.waitForURL(`${base}/connect-account?link=*`);
             }
             await isLinked(tab);
             // What the vendor lacks stands in its window until the customer has read it.

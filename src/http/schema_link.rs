@@ -52,7 +52,7 @@ pub struct CreateLinkToken {
     /// Accepted for Truto's clients, without effect.
     #[serde(default)]
     pub unified_model_id: Option<Vec<String>>,
-    /// Accepted for Truto's clients, without effect.
+    /// Whether the account is one to rehearse with; no when left out, or what it was when it is linked anew.
     #[serde(default)]
     pub is_sandbox: Option<bool>,
     /// Accepted for Truto's clients; the gateway's own proxy settings hold for every call.
@@ -85,6 +85,7 @@ impl From<CreateLinkToken> for NewLink {
             redirect_uri: body.redirect_uri,
             origins: body.origins.unwrap_or_default(),
             persist_previous_context: body.persist_previous_context,
+            is_sandbox: body.is_sandbox,
             expires_in: body.expires_in,
         }
     }

@@ -2,6 +2,7 @@
 //! the browser, to the connector and to the server it was sent to, and counts once.
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -31,6 +32,8 @@ pub struct AuthorizeAsk {
     pub environment: EnvironmentId,
     /// The link session it belongs to, handed back.
     pub link: String,
+    /// The browser opens a window of its own for the vendor; handed back.
+    pub apart: bool,
     /// Fields, context, and the id for a re-link.
     pub new: NewAccount,
     /// Scopes instead of the connector's.
@@ -56,6 +59,22 @@ impl CameBack {
     pub fn link(&self) -> &str {
         &self.pending.link
     }
+
+    /// Whether it is in a window of its own.
+    pub fn is_apart(&self) -> bool {
+        self.pending.apart
+    }
+
+    /// The link method it went by.
+    pub fn method(&self) -> &str {
+        &self.pending.method
+    }
+
+    /// What was filled in before it went, secrets too.
+    pub fn filled(&self) -> BTreeMap<String, String> {
+        let texts = self.pending.context.iter().filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())));
+        texts.collect()
+    }
 }
 
 /// Customers that are agreeing at a vendor just now.
@@ -72,6 +91,8 @@ pub struct Authorizations {
 struct Pending {
     environment: EnvironmentId,
     link: String,
+    #[serde(default)]
+    apart: bool,
     tenant_id: String,
     connector: String,
     method: String,
@@ -112,7 +133,7 @@ impl Authorizations {
 
     /// Checks the fields and sends the browser on its way.
     pub async fn begin(&self, ask: AuthorizeAsk) -> Result<Begun> {
-        let AuthorizeAsk { environment, link, new, scopes } = ask;
+        let AuthorizeAsk { environment, link, apart, new, scopes } = ask;
         let access = self.accounts.unlinked(environment, &new).await?;
         let (state, verifier, binding) = (random_text(), random_text(), random_text());
         let redirect_url = self.redirect_url(access.connector.slug.as_str())?;
@@ -122,6 +143,7 @@ impl Authorizations {
         let pending = Pending {
             environment,
             link,
+            apart,
             tenant_id: new.tenant_id,
             connector: access.connector.slug.to_string(),
             method: new.authentication_method,
@@ -197,19 +219,21 @@ impl VendorsAnswer {
         let (code, error, said) = (one("code")?, one("error")?, one("error_description")?);
         let code = match (code, error) {
             (Some(code), None) => Ok(Secret::new(code.to_owned())),
-            (_, Some(word)) => Err(refused(&format!("The vendor says: {}.", sentence(word, said)))),
+            (_, Some("access_denied")) => Err(refused(&format!("Access was declined on the vendor's page{}.", in_words(said)))),
+            (_, Some(word)) => Err(refused(&format!("The vendor says: {}{}.", plain(word), in_words(said)))),
             (None, None) => Err(refused("The vendor sent the browser back without a code.")),
         };
         Ok(Self { state: Secret::new(state.to_owned()), issuer: one("iss")?.map(str::to_owned), code })
     }
 }
 
-fn sentence(word: &str, said: Option<&str>) -> String {
-    let plain = |text: &str| text.chars().filter(|c| !c.is_control()).take(SHOWN).collect::<String>();
-    match said {
-        Some(said) => format!("{} ({})", plain(word), plain(said)),
-        None => plain(word),
-    }
+fn plain(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(SHOWN).collect()
+}
+
+/// The vendor's own words behind a sentence of ours.
+fn in_words(said: Option<&str>) -> String {
+    said.map_or_else(String::new, |said| format!(" ({})", plain(said).trim_end_matches('.')))
 }
 
 fn name_of(state: &Secret) -> String {

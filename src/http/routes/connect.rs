@@ -1,6 +1,6 @@
 //! The link page: shown, filled in, ended; and where vendors send browsers back. Every answer is a page, errors too.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use actix_web::{
     HttpMessage, HttpRequest, HttpResponse,
@@ -30,7 +30,7 @@ use crate::{
         },
     },
     model::{Account, Slug, Warning},
-    service::link::{Attempt, Filled, Link, Session},
+    service::link::{Attempt, Filled, Link, Links, Returned, Session},
 };
 
 /// How long a browser may be at a vendor's pages.
@@ -78,8 +78,7 @@ async fn come_back(request: HttpRequest, state: Data<State>, integration: Path<S
 fn page(request: &HttpRequest, outcome: Result<HttpResponse>) -> HttpResponse {
     outcome.unwrap_or_else(|error| {
         log(request, &error);
-        let nobody = Ending { message: Value::Null, origins: &[], frame: false, relayed: false };
-        pages::refused(status(&error), &nobody, error.detail())
+        pages::refused(status(&error), &Ending::default(), error.detail())
     })
 }
 
@@ -128,17 +127,36 @@ async fn shown_again(request: &HttpRequest, state: &State, asked: &Pairs) -> Res
     if link.id != id {
         return Err(no_cookie());
     }
-    if let Some((account, connector)) = link.used_by(session.id)
-        && let Some(connector) = links.connector(connector.as_str())
-    {
-        let message = success(&connector.slug, &account.to_string());
-        let ending = Ending { message, origins: &link.origins, frame: false, relayed: false };
+    if let Some((message, connector)) = linked_by(links, &link, &session) {
+        let ending = Ending { message, origins: &link.origins, ..Ending::default() };
         return Ok(pages::done(&ending, (&connector, None), None, &[]));
     }
     if let Err(error) = links.check(&link, Some(&session)) {
         return Ok(dead(&link, &session, &error));
     }
     step(state, &Opening { link: &link, session: &session, sealed }, asked).await
+}
+
+/// What this session linked already.
+fn linked_by(links: &Links, link: &Link, session: &Session) -> Option<(Value, Arc<Connector>)> {
+    let (account, slug) = link.used_by(session.id)?;
+    Some((success(slug, &account.to_string()), links.connector(slug.as_str())?))
+}
+
+/// Whether what began in a window of the vendor's has come to its end.
+fn looked(links: &Links, opening: &Opening<'_>) -> HttpResponse {
+    let Opening { link, session, .. } = opening;
+    let Some((message, connector)) = linked_by(links, link, session) else {
+        return match links.check(link, Some(session)) {
+            Ok(()) => opening.waiting(),
+            Err(error) => dead(link, session, &error),
+        };
+    };
+    let frame = session.view.frame;
+    sent_back(link, frame, &message).unwrap_or_else(|| {
+        let ending = Ending { message, origins: &link.origins, frame, ..Ending::default() };
+        pages::done(&ending, (&connector, None), None, &[])
+    })
 }
 
 /// The page that what was chosen leads to.
@@ -164,7 +182,8 @@ async fn step(state: &State, opening: &Opening<'_>, asked: &Pairs) -> Result<Htt
     let Some(method) = method else { return Ok(opening.ways(connector, among_others)) };
     let before =
         links.relinked(opening.link).await?.filter(|account| account.method == method.name && opening.link.keeps_context);
-    let given = Given { values: before.map(|account| account.fields).unwrap_or_default(), ..Given::default() };
+    let values = before.map(|account| account.fields).unwrap_or_default();
+    let given = Given { values, redirect_url: Some(links.redirect_url(connector)?), ..Given::default() };
     Ok(opening.form(StatusCode::OK, (connector, method), &given, among_others))
 }
 
@@ -185,8 +204,10 @@ async fn acted(request: &HttpRequest, state: &State, body: &[u8]) -> Result<Http
         return Err(no_cookie());
     }
     let opening = Opening { link: &link, session: &session, sealed };
-    if asked.one("step") == Some("cancel") {
-        return Ok(cancelled(&opening));
+    match asked.one("step") {
+        Some("cancel") => return Ok(cancelled(&opening)),
+        Some("look") => return Ok(looked(links, &opening)),
+        _ => {}
     }
     if let Err(error) = links.check(&link, Some(&session)) {
         return Ok(dead(&link, &session, &error));
@@ -201,15 +222,23 @@ async fn acted(request: &HttpRequest, state: &State, body: &[u8]) -> Result<Http
 async fn submitted(request: &HttpRequest, state: &State, opening: &Opening<'_>, asked: &Pairs) -> Result<HttpResponse> {
     let (links, session) = (&state.services.links, opening.session);
     let text = |name: &str| asked.one(name).unwrap_or_default().to_owned();
-    let filled = Filled { integration: text("integration"), method: text("method"), fields: asked.fields() };
+    let filled = Filled {
+        integration: text("integration"),
+        method: text("method"),
+        fields: asked.fields(),
+        apart: asked.one("apart").is_some(),
+    };
     let offered = links.offered(opening.link, &session.view).await?;
     let connector = offered.iter().find(|connector| connector.slug.as_str() == filled.integration);
     let Some(connector) = connector else { return Ok(not_allowed(opening.link, session, &filled.integration)) };
     let Some(method) = connector.method(&filled.method) else { return step(state, opening, asked).await };
-    let values = filled.fields.iter().filter(|(name, _)| method.field(name).is_some_and(|field| !field.kind.is_secret()));
-    let values = values.map(|(name, value)| (name.clone(), value.clone())).collect();
+    let apart = method.needs_browser() && (filled.apart || session.view.frame);
+    let (values, redirect_url) = (shown_values(method, &filled.fields), Some(links.redirect_url(connector)?));
     let again = |status, problems: &[FieldProblem], failure: Option<&str>| {
-        let given = Given { values, problems, failure, again: true };
+        if apart {
+            return pages::not_returned(status, true, &failure.map_or_else(|| pages::sentences(method, problems), str::to_owned));
+        }
+        let given = Given { values, problems, failure, again: true, redirect_url };
         opening.form(status, (connector, method), &given, offered.len() > 1 && !session.view.no_back)
     };
     match links.submit(session.clone(), filled).await {
@@ -229,6 +258,12 @@ async fn submitted(request: &HttpRequest, state: &State, opening: &Opening<'_>, 
     }
 }
 
+/// What may be shown of what was filled in.
+fn shown_values(method: &LinkMethod, filled: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let shown = filled.iter().filter(|(name, _)| method.field(name).is_some_and(|field| !field.kind.is_secret()));
+    shown.map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
 /// The field that an error names.
 fn problem_of(method: &LinkMethod, error: &Error) -> Vec<FieldProblem> {
     let named = error.field_name().and_then(|name| name.strip_prefix("context.")).filter(|name| method.field(name).is_some());
@@ -242,12 +277,11 @@ async fn came_back(request: &HttpRequest, state: &State, integration: &str) -> R
     let cookie = Cookie::of_vendor(&connector.slug, &state.own_origin);
     let query = Pairs::read(request.query_string().as_bytes()).into_inner();
     let back = links.finish(integration, query, cookie.value(request.headers())).await?;
-    let relayed = back.link.bound().is_some_and(|by| by.frame);
-    let mut answer = match back.outcome {
-        Ok((account, warnings)) => returned(&back.link, relayed, &connector, &account, &warnings),
+    let mut answer = match &back.outcome {
+        Ok((account, warnings)) => returned(&back, &connector, account, warnings),
         Err(error) => {
-            log(request, &error);
-            pages::not_returned(status(&error), (!relayed).then_some(&back.link), error.detail())
+            log(request, error);
+            not_returned(request, state, &back, (&connector, error)).await?
         }
     };
     answer.headers_mut().insert(SET_COOKIE, cookie.set("", Duration::ZERO).parse().map_err(Error::internal)?);
@@ -255,16 +289,42 @@ async fn came_back(request: &HttpRequest, state: &State, integration: &str) -> R
 }
 
 /// The end of a way through a vendor's pages.
-fn returned(link: &Link, relayed: bool, connector: &Connector, account: &Account, warnings: &[Warning]) -> HttpResponse {
+fn returned(back: &Returned, connector: &Connector, account: &Account, warnings: &[Warning]) -> HttpResponse {
+    let (link, relayed) = (&back.link, back.apart);
     let message = success(&account.connector, &account.id.to_string());
     match link.redirect_uri.as_deref().filter(|_| !relayed).and_then(|uri| with_result(uri, &message)) {
         Some(url) => pages::leading_on(&format!("{} is connected", connector.file.title), url.as_str()),
         None => {
-            let ending = Ending { message, origins: &link.origins, frame: false, relayed };
+            let ending = Ending { message, origins: &link.origins, relayed, place: Some(link.id), ..Ending::default() };
             let method = connector.method(&account.method).map(|method| &**method);
             pages::done(&ending, (connector, method), Some(account), warnings)
         }
     }
+}
+
+/// The try at the vendor's pages failed: in the window of the link's page the form stands again, with what was filled in.
+async fn not_returned(
+    request: &HttpRequest,
+    state: &State,
+    back: &Returned,
+    (connector, error): (&Connector, &Error),
+) -> Result<HttpResponse> {
+    let (links, why) = (&state.services.links, error.detail());
+    let cookie = Cookie::of_link(back.link.id, &state.own_origin, false);
+    let sealed = cookie.value(request.headers()).filter(|_| !back.apart);
+    let resumed = match sealed {
+        Some(sealed) => links.resume(sealed).await.ok().map(|(link, session)| (link, session, sealed)),
+        None => None,
+    };
+    let resumed = resumed.filter(|(link, session, _)| link.id == back.link.id && links.check(link, Some(session)).is_ok());
+    let (Some((link, session, sealed)), Some(method)) = (resumed, connector.method(&back.method)) else {
+        return Ok(pages::not_returned(status(error), back.apart, why));
+    };
+    let opening = Opening { link: &link, session: &session, sealed };
+    let among_others = links.offered(&link, &session.view).await?.len() > 1 && !session.view.no_back;
+    let (values, redirect_url) = (shown_values(method, &back.filled), Some(links.redirect_url(connector)?));
+    let given = Given { values, failure: Some(why), again: true, redirect_url, ..Given::default() };
+    Ok(opening.form(status(error), (connector, method), &given, among_others))
 }
 
 fn linked(
@@ -278,7 +338,7 @@ fn linked(
     if let Some(answer) = sent_back(link, frame, &message) {
         return answer;
     }
-    let ending = Ending { message, origins: &link.origins, frame, relayed: false };
+    let ending = Ending { message, origins: &link.origins, frame, ..Ending::default() };
     pages::done(&ending, (connector, Some(method)), Some(account), warnings)
 }
 
@@ -288,19 +348,20 @@ fn cancelled(opening: &Opening<'_>) -> HttpResponse {
     if let Some(answer) = sent_back(link, frame, &message) {
         return answer;
     }
-    pages::cancelled(&Ending { message: json!("closed"), origins: &link.origins, frame, relayed: false })
+    let place = (!frame).then_some(link.id);
+    pages::cancelled(&Ending { message: json!("closed"), origins: &link.origins, frame, place, ..Ending::default() })
 }
 
 fn dead(link: &Link, session: &Session, error: &Error) -> HttpResponse {
     let message = failure("invalid_token", error.detail(), None);
-    let ending = Ending { message, origins: &link.origins, frame: session.view.frame, relayed: false };
+    let ending = Ending { message, origins: &link.origins, frame: session.view.frame, ..Ending::default() };
     pages::refused(status(error), &ending, error.detail())
 }
 
 fn not_allowed(link: &Link, session: &Session, integration: &str) -> HttpResponse {
     let why = "This product cannot be connected by this link.";
     let message = failure("invalid_integration", why, Some(integration));
-    let ending = Ending { message, origins: &link.origins, frame: session.view.frame, relayed: false };
+    let ending = Ending { message, origins: &link.origins, frame: session.view.frame, ..Ending::default() };
     pages::refused(StatusCode::BAD_REQUEST, &ending, why)
 }
 

@@ -4,8 +4,9 @@ const main = document.querySelector("main");
 const framed = window.parent !== window;
 const origins = (main.dataset.origins || "").split(" ").filter(Boolean);
 
-// The link token does not stay in the address.
+// The link token does not stay in the address, and neither does what a vendor sent along.
 if (location.search.includes("link_token")) history.replaceState(null, "", location.pathname);
+else if (location.pathname.endsWith("/callback")) history.replaceState(null, "", document.body.dataset.place || "/connect-account");
 
 // Each message goes to one exact origin, and to registered ones alone.
 function tell(message) {
@@ -17,32 +18,77 @@ function tell(message) {
     }
 }
 
+// A word to the page of ours that opened this window for a vendor. It goes to our own origin, and says nothing but that.
+const opener = "relayed" in main.dataset || main.id === "failed" ? window.opener : null;
+const relay = (word) => opener && opener.postMessage({ rollcall: word }, location.origin);
+
+const close = document.getElementById("close");
 const ended = document.getElementById("ended");
 const message = ended && JSON.parse(ended.dataset.message);
 if (message) {
-    const close = document.getElementById("close");
-    const relayed = "relayed" in ended.dataset && window.opener;
+    const waits = "waits" in ended.dataset;
     let told = false;
     const once = () => {
         if (told) return;
         told = true;
-        if (relayed) window.opener.postMessage({ rollcall: message }, location.origin);
+        if (opener) relay("ended");
         else if (message !== "closed" || framed) tell(message);
     };
-    // What the customer should read first is not closed by whoever opened the page.
-    if ("waits" in ended.dataset) addEventListener("pagehide", once);
+    // What the customer should read first is not closed by whoever opened the page; a window of its own stays by itself.
+    if (waits && !opener) addEventListener("pagehide", once);
     else once();
-    if (relayed || (window.opener && !framed) || (framed && "waits" in ended.dataset)) {
+    if ((window.opener && !framed) || (framed && waits)) {
         close.hidden = false;
         close.addEventListener("click", () => { once(); if (!framed) window.close(); });
     }
-    if (message === "closed" && !framed && (window.opener || relayed)) window.close();
-} else if (framed) {
-    // A window of our own that the vendor's pages were shown in came to its end.
+    if (opener && !waits) window.close();
+    if (message === "closed" && !framed && window.opener) window.close();
+} else if (opener) {
+    relay(main.dataset.why);
+    close.hidden = false;
+    close.addEventListener("click", () => window.close());
+}
+
+// Vendors refuse frames, and may cut the tie to whoever opened their window: they get a window of their own wherever somebody
+// waits for the result. This page looks whether it came to an end, and sooner when that window says so.
+const away = document.getElementById("away");
+const apart = away && (framed || (window.opener && origins.length > 0));
+const look = document.querySelector("#look");
+const looking = document.getElementById("looking");
+const EVERY = 2000;
+let until = 0;
+let gone = false;
+
+function goOn() {
+    if (gone) return;
+    gone = true;
+    look.submit();
+}
+
+async function watch() {
+    const body = new URLSearchParams(new FormData(look));
+    const answer = await fetch(look.action, { method: "POST", body, redirect: "manual" }).catch(() => null);
+    const isOver = answer && (answer.type === "opaqueredirect" || answer.status === 200 || answer.status === 410);
+    if (isOver) goOn();
+    else if (Date.now() < until) setTimeout(watch, EVERY);
+}
+
+function leave() {
+    away.classList.remove("bad");
+    away.textContent = away.dataset.said;
+    looking.hidden = false;
+    const isWatched = Date.now() < until;
+    until = Date.now() + 600_000;
+    if (!isWatched) setTimeout(watch, EVERY);
+}
+
+if (apart) {
+    looking.hidden = true;
     addEventListener("message", (event) => {
-        if (event.origin === location.origin && event.source !== window.parent && event.data && event.data.rollcall) {
-            tell(event.data.rollcall);
-        }
+        if (event.origin !== location.origin || event.source === window.parent || !event.data || !event.data.rollcall) return;
+        if (event.data.rollcall === "ended") return goOn();
+        away.classList.add("bad");
+        away.textContent = `Nothing was connected. ${event.data.rollcall}`;
     });
 }
 
@@ -63,9 +109,14 @@ if (search) {
 
 const form = document.querySelector("form.fields");
 if (form) {
-    const button = form.querySelector("button");
+    const button = document.querySelector("button[form=fields]");
     const word = button.textContent;
     form.noValidate = true;
+    if (apart) {
+        form.target = "_blank";
+        form.setAttribute("rel", "opener");
+        form.append(Object.assign(document.createElement("input"), { type: "hidden", name: "apart", value: "yes" }));
+    }
     const inputs = [...form.querySelectorAll("input[name^='f.'],select,textarea")];
     const check = (input) => {
         const { validity } = input;
@@ -91,7 +142,7 @@ if (form) {
             wrong[0].focus();
             return;
         }
-        if (form.target) return;
+        if (apart) return leave();
         button.disabled = true;
         button.textContent = button.dataset.busy;
     });

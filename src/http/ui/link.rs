@@ -4,14 +4,22 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use actix_web::{HttpResponse, http::StatusCode};
 use serde_json::Value;
-use url::form_urlencoded;
+use url::{Url, form_urlencoded};
 
 use super::{Page, escape, markdown, words};
 use crate::{
     connector::{Connector, FieldFile, FieldKind, FieldProblem, LinkMethod},
-    model::{Account, Warning},
+    model::{Account, LinkId, Warning},
     service::link::{Link, Session},
 };
+
+/// Drawn beside what went well.
+const GOOD: &str = "<svg class=\"good\" viewBox=\"0 0 48 48\" width=\"48\" height=\"48\" aria-hidden=\"true\">\
+    <circle cx=\"24\" cy=\"24\" r=\"22\"/><path d=\"M14 25l7 7 13-15\"/></svg>";
+
+/// Drawn beside what did not.
+const BAD: &str = "<svg class=\"good bad\" viewBox=\"0 0 48 48\" width=\"48\" height=\"48\" aria-hidden=\"true\">\
+    <circle cx=\"24\" cy=\"24\" r=\"22\"/><path d=\"M24 13v14m0 7v.5\"/></svg>";
 
 /// Where the pages are.
 pub const PLACE: &str = "/connect-account";
@@ -37,9 +45,12 @@ pub struct Given<'a> {
     pub failure: Option<&'a str>,
     /// It was tried.
     pub again: bool,
+    /// Where the vendor sends browsers back to.
+    pub redirect_url: Option<Url>,
 }
 
 /// How a link ended, for whoever opened it: what is told, and to whom.
+#[derive(Default)]
 pub struct Ending<'a> {
     /// Truto's message, or the word `closed`.
     pub message: Value,
@@ -47,14 +58,16 @@ pub struct Ending<'a> {
     pub origins: &'a [String],
     /// The page stands in a frame.
     pub frame: bool,
-    /// The browser was in a window of its own, opened by a frame of ours, which hands the message on.
+    /// The browser was at the vendor in a window of its own; the page that opened it looks for itself, and tells.
     pub relayed: bool,
+    /// The link whose page stands in the address when a vendor sent the browser here, in place of what it sent along.
+    pub place: Option<LinkId>,
 }
 
 impl Opening<'_> {
     fn page<'p>(&'p self, status: StatusCode, title: &'p str, body: &str) -> Page<'p> {
         let (frame, origins) = (self.session.view.frame, escape(&self.link.origins.join(" ")));
-        let marks = if frame { format!(" data-frame data-origins=\"{origins}\"") } else { String::new() };
+        let marks = format!("{} data-origins=\"{origins}\"", if frame { " data-frame" } else { "" });
         let mut page = Page::new(status, title, format!("<main{marks}>{body}</main>"));
         if frame {
             page.framed_by = &self.link.origins;
@@ -81,10 +94,37 @@ impl Opening<'_> {
                 hidden_field("integration", integration)
             );
         }
+        format!("<a class=\"{class}\" href=\"{}\">{content}</a>", self.place(to))
+    }
+
+    /// The address of another page of the link, escaped.
+    fn place(&self, (integration, method): (&str, Option<&str>)) -> String {
         let mut query = form_urlencoded::Serializer::new(String::new());
         query.append_pair("link", &self.link.id.to_string()).append_pair("integration", integration);
         method.map(|method| query.append_pair("method", method));
-        format!("<a class=\"{class}\" href=\"{PLACE}?{}\">{content}</a>", escape(&query.finish()))
+        escape(&format!("{PLACE}?{}", query.finish()))
+    }
+
+    /// A look whether what began in another window came to its end.
+    fn look(&self, word: &str) -> String {
+        format!(
+            "<form method=\"post\" action=\"{PLACE}\" id=\"look\">{}<button class=\"quiet\">{word}</button></form>",
+            self.hidden("look")
+        )
+    }
+
+    /// Nothing came of it as yet.
+    pub fn waiting(&self) -> HttpResponse {
+        let title = "Not connected yet";
+        let preset = self.session.view.integration.as_deref().unwrap_or_default();
+        let body = format!(
+            "<nav>{}</nav><h1>{title}</h1><p>Go on in the other window, where you sign in and agree. When that is done, look \
+             again here.</p><div class=\"acts\">{}{}</div>",
+            self.way("back", (preset, None), "← Begin again"),
+            self.look("Look again"),
+            self.cancel()
+        );
+        self.page(StatusCode::ACCEPTED, title, &body).answer()
     }
 
     fn cancel(&self) -> String {
@@ -111,9 +151,10 @@ impl Opening<'_> {
             cards.push_str(&format!("<li data-words=\"{}\">{way}</li>", escape(&found_by)));
         }
         let body = format!(
-            "<h1>Choose what to connect</h1><div class=\"search\" hidden><label for=\"search\">Search</label>\
+            "{}<div class=\"search\" hidden><label for=\"search\">Search</label>\
              <input id=\"search\" type=\"search\" autocomplete=\"off\"></div>\
-             <p id=\"found\" class=\"unseen\" role=\"status\"></p><ul class=\"cards\">{cards}</ul>{}",
+             <p id=\"found\" class=\"unseen\" role=\"status\"></p><ul class=\"cards\">{cards}</ul><div class=\"acts\">{}</div>",
+            head(None, "Choose what to connect"),
             self.cancel()
         );
         self.page(StatusCode::OK, "Choose what to connect", &body).answer()
@@ -130,10 +171,9 @@ impl Opening<'_> {
         }
         let title = format!("Connect {}", connector.file.title);
         let body = format!(
-            "{}<h1>{}{}</h1><p>Choose the way that fits.</p><ul class=\"cards\">{cards}</ul>{}",
+            "{}{}<p>Choose the way that fits.</p><ul class=\"cards\">{cards}</ul><div class=\"acts\">{}</div>",
             self.back(among_others),
-            icon(connector),
-            escape(&title),
+            head(Some(connector), &title),
             self.cancel()
         );
         self.page(StatusCode::OK, &title, &body).answer()
@@ -162,18 +202,19 @@ impl Opening<'_> {
         let about = method.description.as_deref().map_or_else(String::new, |text| format!("<p>{}</p>", escape(text)));
         let way =
             if connector.methods.len() > 1 { format!("<p class=\"way\">{}</p>", escape(&method.title)) } else { String::new() };
-        let elsewhere = method.needs_browser() && self.session.view.frame;
-        let (target, word) = match (elsewhere, given.again) {
-            (true, _) => (" target=\"_blank\" rel=\"opener\"", "Continue"),
-            (false, true) => ("", "Check again"),
-            (false, false) => ("", if method.needs_browser() { "Continue" } else { "Connect" }),
+        let frame = self.session.view.frame;
+        let target = if method.needs_browser() && frame { " target=\"_blank\" rel=\"opener\"" } else { "" };
+        let word = match (method.needs_browser(), given.again) {
+            (true, _) => "Continue",
+            (false, true) => "Check again",
+            (false, false) => "Connect",
         };
         let body = format!(
-            "{nav}<h1>{icon}{title}</h1>{way}{about}<div class=\"sides\"><div><form method=\"post\" action=\"{PLACE}\" \
-             class=\"fields\"{target}>{alert}{hidden}{fields}<button class=\"main\" data-busy=\"Checking…\">{word}</button></form>\
-             {cancel}</div><aside aria-label=\"Where to find this\">{guide}</aside></div>",
-            icon = icon(connector),
-            title = escape(&title),
+            "{nav}{head}{way}{about}<a class=\"jump\" href=\"#guide\">Where to find this</a><div class=\"sides\"><div><form method=\"post\" action=\"{PLACE}\" class=\"fields\" \
+             id=\"fields\"{target}>{alert}{hidden}{registration}{fields}</form><div class=\"acts\"><button class=\"main\" \
+             form=\"fields\" data-busy=\"Checking…\">{word}</button>{cancel}</div>{away}<p class=\"safe\">{kept}</p></div>\
+             <aside id=\"guide\" aria-label=\"Where to find this\">{guide}</aside></div>",
+            head = head(Some(connector), &title),
             alert = alert(method, given),
             hidden = [
                 self.hidden("submit"),
@@ -181,12 +222,45 @@ impl Opening<'_> {
                 hidden_field("method", &method.name)
             ]
             .concat(),
+            registration = registration(self.link, method, given.redirect_url.as_ref()),
             fields = fields(self.link, method, given),
             cancel = self.cancel(),
+            away = if method.needs_browser() { self.away() } else { String::new() },
+            kept = "Secrets are kept encrypted and never shown again.",
             guide = markdown::html(&connector.guide),
         );
-        self.page(status, &title, &body).answer()
+        let mut page = self.page(status, &title, &body);
+        page.place = Some(self.place((connector.slug.as_str(), Some(&method.name))));
+        page.answer()
     }
+
+    /// What stands here while the vendor's pages are open in another window; scripts look by themselves.
+    fn away(&self) -> String {
+        let said = "Go on in the window that opened. This page goes on by itself when you have agreed there.";
+        let hidden = if self.session.view.frame { "" } else { " hidden" };
+        format!(
+            "<p class=\"note\" id=\"away\" role=\"status\" data-said=\"{said}\"></p><div id=\"looking\"{hidden}>{}</div>",
+            self.look("I have agreed in the other window")
+        )
+    }
+}
+
+/// What is said to somebody who registers a client of their own with the vendor: where it sends browsers back to, and scopes.
+fn registration(link: &Link, method: &LinkMethod, redirect_url: Option<&Url>) -> String {
+    let Some(url) = redirect_url.filter(|_| method.needs_browser() && !method.needs_oauth_app()) else { return String::new() };
+    let scope = method.token.as_ref().and_then(|token| token.scope.as_ref());
+    let filled_in = scope.and_then(|scope| method.field(scope.names().next()?));
+    let scopes = match (&link.scopes, scope, filled_in) {
+        (Some(scopes), _, _) => format!("<code>{}</code>", escape(&scopes.join(" "))),
+        (None, _, Some(field)) => format!("those you fill in below as “{}”", escape(&field.title)),
+        (None, Some(scope), None) => format!("<code>{}</code>", escape(&scope.text())),
+        (None, None, None) => "none".to_owned(),
+    };
+    format!(
+        "<div class=\"note\"><p>First register an OAuth client with the vendor:</p><dl><div><dt>Redirect address, exactly</dt>\
+         <dd><code>{}</code></dd></div><div><dt>Scopes</dt><dd>{scopes}</dd></div></dl></div>",
+        escape(url.as_str())
+    )
 }
 
 /// It works: what was connected, and what it shows.
@@ -206,33 +280,39 @@ pub fn done(
         .filter(|(field, _)| !words::is_about_trust(field))
         .map(|(field, value)| format!("<div><dt>{}</dt><dd>{}</dd></div>", escape(&field.title), escape(value)))
         .collect();
+    let facts = if facts.is_empty() { facts } else { format!("<dl>{facts}</dl>") };
     let told: String = warnings.iter().map(|warning| format!("<li>{}</li>", escape(&warning.message))).collect();
     let told = if told.is_empty() { told } else { format!("<h2>Good to know</h2><ul class=\"warnings\">{told}</ul>") };
-    let body =
-        format!("<h1>{}{}</h1>{sees}<dl>{facts}</dl>{told}<p>You can close this window.</p>", icon(connector), escape(&title));
+    let body = format!("{GOOD}{}{sees}{facts}{told}<p>You can close this window.</p>", head(Some(connector), &title));
     ended(StatusCode::OK, ending, &title, &body, !warnings.is_empty())
 }
 
 /// The customer went away without connecting anything.
 pub fn cancelled(ending: &Ending<'_>) -> HttpResponse {
-    let body = "<h1>Nothing was connected</h1><p>You can close this window. The link still works.</p>";
-    ended(StatusCode::OK, ending, "Nothing was connected", body, false)
+    let title = "Nothing was connected";
+    let again = ending
+        .place
+        .map_or_else(String::new, |link| format!("<p><a class=\"quiet\" href=\"{PLACE}?link={link}\">Begin again</a></p>"));
+    let body = format!("<h1>{title}</h1><p>You can close this window. The link still works.</p>{again}");
+    ended(StatusCode::OK, ending, title, &body, false)
 }
 
 /// The link cannot be used, or not so.
 pub fn refused(status: StatusCode, ending: &Ending<'_>, why: &str) -> HttpResponse {
-    let body = format!("<h1>This does not work</h1><p role=\"alert\">{}</p>", escape(why));
-    ended(status, ending, "This does not work", &body, false)
+    let title = if status == StatusCode::GONE { "This link has ended" } else { "This does not work" };
+    let body = format!("{BAD}<h1>{title}</h1><p role=\"alert\">{}</p>", escape(why));
+    ended(status, ending, title, &body, false)
 }
 
-/// The try at the vendor's pages failed; another can be made, from here where this window has the link's page.
-pub fn not_returned(status: StatusCode, link: Option<&Link>, why: &str) -> HttpResponse {
-    let again = match link {
-        Some(link) => format!("<p><a class=\"main\" href=\"{PLACE}?link={}\">Try again</a></p>", link.id),
-        None => "<p>Close this window, and try again where you began.</p>".to_owned(),
-    };
-    let body = format!("<main><h1>Nothing was connected</h1><p role=\"alert\">{}</p>{again}</main>", escape(why));
-    Page::new(status, "Nothing was connected", body).answer()
+/// The try at the vendor's pages failed; another can be made where the link's page is.
+pub fn not_returned(status: StatusCode, relayed: bool, why: &str) -> HttpResponse {
+    let why = escape(why);
+    let body = format!("{BAD}<h1>Nothing was connected</h1><p role=\"alert\">{why}</p><p>Try again where you began.</p>");
+    let failed = if relayed { format!(" id=\"failed\" data-why=\"{why}\"") } else { " class=\"short\"".to_owned() };
+    let close = "<button class=\"main\" id=\"close\" hidden>Close this window</button>";
+    let mut page = Page::new(status, "Nothing was connected", format!("<main{failed}>{body}{close}</main>"));
+    page.place = Some(PLACE.to_owned());
+    page.answer()
 }
 
 fn ended(status: StatusCode, ending: &Ending<'_>, title: &str, body: &str, waits: bool) -> HttpResponse {
@@ -248,6 +328,7 @@ fn ended(status: StatusCode, ending: &Ending<'_>, title: &str, body: &str, waits
     if ending.frame {
         page.framed_by = ending.origins;
     }
+    page.place = ending.place.map(|link| format!("{PLACE}?link={link}"));
     page.answer()
 }
 
@@ -258,7 +339,10 @@ pub fn leading_on(title: &str, address: &str) -> HttpResponse {
     let mut page = Page::new(
         StatusCode::OK,
         title,
-        format!("<main><h1>{shown}</h1><p><a class=\"main\" href=\"{address}\">Continue</a></p></main>"),
+        format!(
+            "<main class=\"short\"><h1>{shown}</h1><p>One moment, please.</p><p><a class=\"main\" href=\"{address}\">Continue</a></p>\
+             </main>"
+        ),
     );
     page.head = format!("<meta http-equiv=\"refresh\" content=\"0; url={address}\">");
     page.answer()
@@ -266,6 +350,11 @@ pub fn leading_on(title: &str, address: &str) -> HttpResponse {
 
 fn origin_of(address: &str) -> Option<String> {
     url::Url::parse(address).ok().map(|url| url.origin().ascii_serialization())
+}
+
+/// The heading of a page, and whose it is.
+fn head(connector: Option<&Connector>, title: &str) -> String {
+    format!("<h1>{}{}</h1>", connector.map_or_else(String::new, icon), escape(title))
 }
 
 fn icon(connector: &Connector) -> String {
@@ -288,6 +377,13 @@ fn alert(method: &LinkMethod, given: &Given<'_>) -> String {
     let secrets = method.fields.iter().any(|field| field.kind.is_secret());
     let again = if secrets { " What is secret is not kept on this page: fill it in again." } else { "" };
     format!("<div class=\"alert\" role=\"alert\" tabindex=\"-1\"><p><b>Nothing was connected.</b> {why}</p><p>{again}</p></div>")
+}
+
+/// What is wrong with fields, for a window in which they do not stand.
+pub fn sentences(method: &LinkMethod, problems: &[FieldProblem]) -> String {
+    let title = |name: &str| method.field(name).map_or_else(|| name.to_owned(), |field| field.title.clone());
+    let sentence = |wrong: &FieldProblem| format!("{} {}.", title(&wrong.field), wrong.message.trim_end_matches('.'));
+    problems.iter().map(sentence).collect::<Vec<_>>().join(" ")
 }
 
 /// The fields that the link leaves open: those of which one group is needed together, those that few need in a fold.

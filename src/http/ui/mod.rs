@@ -63,23 +63,26 @@ pub struct Page<'a> {
     pub leads_to: Option<String>,
     /// What goes into the head beside the rest, escaped.
     pub head: String,
+    /// What stands in the address in place of what a vendor sent a browser here with, escaped.
+    pub place: Option<String>,
 }
 
 impl<'a> Page<'a> {
     /// A page nobody may frame.
     pub fn new(status: StatusCode, title: &'a str, body: String) -> Self {
-        Self { status, title, body, framed_by: &[], leads_to: None, head: String::new() }
+        Self { status, title, body, framed_by: &[], leads_to: None, head: String::new(), place: None }
     }
 
     /// The answer that shows it.
     pub fn answer(self) -> HttpResponse {
-        let Self { status, title, body, head, .. } = &self;
+        let Self { status, title, body, head, place, .. } = &self;
+        let place = place.as_ref().map_or_else(String::new, |place| format!(" data-place=\"{place}\""));
         let (title, version) = (escape(title), &*VERSION);
         let text = format!(
             "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title>\
              <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><meta name=\"robots\" content=\"noindex\">\
              <link rel=\"icon\" href=\"data:,\"><link rel=\"stylesheet\" href=\"/connect-account/link.css?v={version}\">\
-             <script defer src=\"/connect-account/link.js?v={version}\"></script>{head}</head><body>{body}</body></html>"
+             <script defer src=\"/connect-account/link.js?v={version}\"></script>{head}</head><body{place}>{body}</body></html>"
         );
         let mut answer = HttpResponse::build(*status);
         answer.insert_header((CONTENT_SECURITY_POLICY, self.policy()));
@@ -91,8 +94,8 @@ impl<'a> Page<'a> {
         let framed_by = if self.framed_by.is_empty() { "'none'".to_owned() } else { self.framed_by.join(" ") };
         let leads_to = self.leads_to.as_ref().map_or_else(String::new, |origin| format!(" {origin}"));
         format!(
-            "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; form-action 'self'{leads_to}; \
-             base-uri 'none'; frame-ancestors {framed_by}"
+            "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
+             form-action 'self'{leads_to}; base-uri 'none'; frame-ancestors {framed_by}"
         )
     }
 }

@@ -36,6 +36,8 @@ pub struct Filled {
     pub method: String,
     /// The fields, as they were typed.
     pub fields: BTreeMap<String, String>,
+    /// The vendor's pages are shown in a window of their own, beside the link's page.
+    pub apart: bool,
 }
 
 /// How a try ended, when nothing failed.
@@ -48,10 +50,16 @@ pub enum Attempt {
     Elsewhere(Begun),
 }
 
-/// A browser that came back from a vendor.
+/// A browser that came back from a vendor. May hold secrets, therefore no `Debug`.
 pub struct Returned {
     /// The link it went with.
     pub link: Link,
+    /// The window is the vendor's own; the link's page stands in another.
+    pub apart: bool,
+    /// The way to link.
+    pub method: String,
+    /// What was filled in before, secrets too.
+    pub filled: BTreeMap<String, String>,
     /// The account, or why there is none.
     pub outcome: Result<(Account, Vec<Warning>)>,
 }
@@ -84,7 +92,8 @@ impl Links {
         let new = new_account(&link, before, &connector, &method, given)?;
         if method.needs_browser() {
             let (environment, scopes) = (link.environment, link.scopes.clone());
-            let ask = AuthorizeAsk { environment, link: link.id.to_string(), new, scopes };
+            let apart = filled.apart || session.view.frame;
+            let ask = AuthorizeAsk { environment, link: link.id.to_string(), apart, new, scopes };
             return Ok(Attempt::Elsewhere(self.authorizations.begin(ask).await?));
         }
         let import = self.noted(&link, Box::pin(self.accounts.import(link.environment, new)));
@@ -101,7 +110,7 @@ impl Links {
             return Ok((link, version));
         }
         let account = link.relinks.unwrap_or_else(AccountId::generate);
-        link.state = LinkState::Bound(Bound { session: session.id, account, frame: session.view.frame });
+        link.state = LinkState::Bound(Bound { session: session.id, account });
         let kept = (self.seal(&link)?, version);
         let version = self.records.update(link.id, kept, self.remaining(&link), Some(hold)).await.map_err(overtaken)?;
         Ok((link, version))
@@ -169,15 +178,13 @@ impl Links {
 
     async fn finish_under(&self, hold: &Hold, id: LinkId, came_back: CameBack) -> Result<Returned> {
         let (link, version) = self.load(id).await?.filter(|(link, _)| link.is_live(self.clock.now())).ok_or_else(invalid)?;
+        let (apart, method, filled) = (came_back.is_apart(), came_back.method().to_owned(), came_back.filled());
         let linking = self.noted(&link, Box::pin(self.authorizations.link(came_back)));
-        let outcome = match self.keep_holding(hold, linking).await {
-            Ok((account, warnings)) => {
-                let link = self.settle((link, version), Some(hold), &account).await?;
-                return Ok(Returned { link, outcome: Ok((account, warnings)) });
-            }
-            Err(error) => Err(error),
+        let (link, outcome) = match self.keep_holding(hold, linking).await {
+            Ok((account, warnings)) => (self.settle((link, version), Some(hold), &account).await?, Ok((account, warnings))),
+            Err(error) => (link, Err(error)),
         };
-        Ok(Returned { link, outcome })
+        Ok(Returned { link, apart, method, filled, outcome })
     }
 
     /// In the audit log the customer, whom no token names, stands as the link.
@@ -217,8 +224,12 @@ fn new_account(
 ) -> Result<NewAccount> {
     let by = link.bound().ok_or_else(invalid)?;
     let (tenant_id, is_sandbox, kept) = match before {
-        Some(account) => (account.tenant_id, account.is_sandbox, if link.keeps_context { account.context } else { Map::new() }),
-        None => (link.tenant_id.clone(), false, Map::new()),
+        Some(account) => (
+            account.tenant_id,
+            link.is_sandbox.unwrap_or(account.is_sandbox),
+            if link.keeps_context { account.context } else { Map::new() },
+        ),
+        None => (link.tenant_id.clone(), link.is_sandbox.unwrap_or_default(), Map::new()),
     };
     let labels = kept.into_iter().filter(|(name, _)| method.field(name).is_none());
     let mut context: Map<String, Value> = labels.collect();

@@ -12,6 +12,7 @@ use base64::{
 };
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
+use url::Url;
 use uuid::Uuid;
 
 pub use self::{
@@ -92,6 +93,7 @@ impl Links {
             redirect_uri: new.redirect_uri,
             origins: new.origins,
             keeps_context: new.persist_previous_context.unwrap_or(true),
+            is_sandbox: new.is_sandbox,
             expires_at,
             state: LinkState::Open,
         };
@@ -233,6 +235,11 @@ impl Links {
         let mut offered: Vec<_> = installed.into_iter().filter(wanted).map(|installed| installed.connector).collect();
         offered.sort_by_key(|connector| connector.file.title.to_lowercase());
         Ok(offered)
+    }
+
+    /// Where the connector's vendor sends browsers back to, to be registered there.
+    pub fn redirect_url(&self, connector: &Connector) -> Result<Url> {
+        self.authorizations.redirect_url(connector.slug.as_str())
     }
 
     /// A connector that is loaded, whether or not a link allows it.

@@ -39,6 +39,8 @@ pub struct NewLink {
     pub origins: Vec<String>,
     /// Whether the context the account has stays; yes when left out.
     pub persist_previous_context: Option<bool>,
+    /// Whether the account is one to rehearse with.
+    pub is_sandbox: Option<bool>,
     /// Seconds.
     pub expires_in: Option<i64>,
 }
@@ -74,6 +76,9 @@ pub struct Link {
     pub origins: Vec<String>,
     /// Whether the context the account has stays.
     pub keeps_context: bool,
+    /// Whether the account is one to rehearse with; what it was, or not, when nothing is said.
+    #[serde(default)]
+    pub is_sandbox: Option<bool>,
     /// When it ends by itself.
     pub expires_at: Timestamp,
     /// Where in its life it is.
@@ -107,9 +112,6 @@ pub struct Bound {
     pub session: Uuid,
     /// The account to be.
     pub account: AccountId,
-    /// The page stands in a frame.
-    #[serde(default)]
-    pub frame: bool,
 }
 
 /// One opening of the page: sealed, in a cookie and in the page's forms.

@@ -3,6 +3,7 @@
 mod bad;
 mod catalog;
 mod cells;
+mod consent;
 pub mod contract;
 mod contributing;
 mod overlay;

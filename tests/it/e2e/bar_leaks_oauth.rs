@@ -16,7 +16,8 @@ use super::{
     bar_canaries::{Canaries, Canary, files, occurs},
     bar_leaks::Told,
     bar_vendor::{Act, Asked, Vendor, answer, json_answer, scim},
-    link::{Browser, hidden, leads_to, make, token},
+    link::{Browser, hidden, make, token},
+    link_consent::leads_to,
     vendor::overlay,
 };
 use crate::support::gateway::{ADMIN, Gateway, Kept};

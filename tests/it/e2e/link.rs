@@ -1,7 +1,7 @@
 //! The link page as browsers see it, without one: what is asked, answered, refused, and what comes of it. Bars R-13 and R-14,
 //! and the link page's part of G-12.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
@@ -19,19 +19,18 @@ use crate::{
     support::{
         gateway::{ADMIN, Answer, Gateway, Kept, client, command},
         long,
-        peers::{self, Peer},
     },
 };
 
-const PAGE: &str = "/connect-account";
-const APP: &str = "https://app.example.com";
+pub(super) const PAGE: &str = "/connect-account";
+pub(super) const APP: &str = "https://app.example.com";
 
 /// A person's browser: it keeps cookies and follows nothing by itself.
 pub(super) struct Browser<'g> {
     gateway: &'g Gateway,
     client: reqwest::Client,
-    cookies: BTreeMap<String, String>,
-    headers: Vec<(&'static str, String)>,
+    pub(super) cookies: BTreeMap<String, String>,
+    pub(super) headers: Vec<(&'static str, String)>,
 }
 
 impl<'g> Browser<'g> {
@@ -78,7 +77,7 @@ impl<'g> Browser<'g> {
     }
 
     /// Fills in the SCIM connector's bearer form.
-    async fn fill(&mut self, page: &Answer, base: &str, secret: &str) -> Answer {
+    pub(super) async fn fill(&mut self, page: &Answer, base: &str, secret: &str) -> Answer {
         let session = hidden(page, "session");
         let form = [
             ("session", session.as_str()),
@@ -100,7 +99,7 @@ pub(super) fn hidden(page: &Answer, name: &str) -> String {
 }
 
 /// What the page's script tells whoever opened it.
-fn message(page: &Answer) -> Value {
+pub(super) fn message(page: &Answer) -> Value {
     let text = page.text();
     let rest = text.split("data-message=\"").nth(1).unwrap_or_else(|| panic!("no message in {text}"));
     serde_json::from_str(&rest.split('"').next().unwrap().replace("&quot;", "\"").replace("&#39;", "'")).unwrap()
@@ -116,14 +115,14 @@ pub(super) fn token(made: &Value) -> &str {
     made["link_token"].as_str().unwrap()
 }
 
-struct Stand {
+pub(super) struct Stand {
     kept: Kept,
-    vendor: Vendor,
-    gateway: Gateway,
+    pub(super) vendor: Vendor,
+    pub(super) gateway: Gateway,
 }
 
 impl Stand {
-    fn start() -> Stand {
+    pub(super) fn start() -> Stand {
         Stand::on(Kept::embedded(), &[])
     }
 
@@ -348,8 +347,8 @@ async fn g_12_pages_are_framed_and_sent_by_those_alone_who_may() {
     for (answer, ancestors) in [(&page, "'none'"), (&framed, "https://app.example.com http://localhost:5173")] {
         assert_eq!(answer.status, 200, "{}", answer.text());
         let policy = answer.header("content-security-policy").unwrap();
-        let expected = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; form-action 'self'; \
-            base-uri 'none'; frame-ancestors ";
+        let expected = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
+            form-action 'self'; base-uri 'none'; frame-ancestors ";
         assert_eq!(policy, format!("{expected}{ancestors}"));
         assert_eq!(answer.header("cache-control"), Some("no-store"));
         assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
@@ -462,6 +461,42 @@ async fn a_link_token_is_asked_for_in_one_way() {
     problem(&refused, 403, "scope_missing", "gateway");
 }
 
+/// A sandbox is what the link says; an account that is linked anew stays what it was unless the link says otherwise.
+#[tokio::test]
+async fn is_sandbox_of_a_link_is_the_accounts() {
+    let Stand { vendor, gateway, .. } = &Stand::start();
+    let mut ids = Vec::new();
+    for (said, expected) in [(Some(true), true), (Some(false), false), (None, false)] {
+        let mut body = json!({"tenant_id": "acme"});
+        said.into_iter().for_each(|said| body["is_sandbox"] = json!(said));
+        ids.push((link_by(gateway, vendor, body).await, expected));
+    }
+    let first = ids[0].0.clone();
+    for (said, expected) in [(None, true), (Some(false), false), (None, false), (Some(true), true)] {
+        for (id, expected) in &ids {
+            let account = gateway.get(&format!("/integrated-account/{id}")).await.json();
+            assert_eq!(account["is_sandbox"], json!(expected), "{account}");
+        }
+        let listed = gateway.get("/integrated-account?is_sandbox=true").await.json();
+        assert_eq!(listed["result"].as_array().unwrap().len(), ids.iter().filter(|(_, expected)| *expected).count(), "{listed}");
+        let mut body = json!({"integrated_account_id": first});
+        said.into_iter().for_each(|said| body["is_sandbox"] = json!(said));
+        assert_eq!(link_by(gateway, vendor, body).await, first);
+        ids[0].1 = expected;
+    }
+    let account = gateway.get(&format!("/integrated-account/{first}")).await.json();
+    assert_eq!(account["is_sandbox"], json!(true), "{account}");
+}
+
+/// Links by a link token that is asked for so; the account's id.
+async fn link_by(gateway: &Gateway, vendor: &Vendor, body: Value) -> String {
+    let made = make(gateway, body).await;
+    let mut browser = Browser::new(gateway);
+    let page = browser.open(token(&made), "&integration=scim&auth_format=bearer").await;
+    let done = browser.fill(&page, &vendor.base(), SECRET).await;
+    message(&done)["integrated_account_id"].as_str().unwrap().to_owned()
+}
+
 /// What the link says wins over what the page says, and is not asked for.
 #[tokio::test]
 async fn what_the_link_says_is_not_the_customers_to_change() {
@@ -493,6 +528,17 @@ async fn a_vendor_that_fails_leaves_the_link_as_it_was() {
     is_sound(gateway);
 }
 
+/// A folder of connectors with one whose credentials must show something, else they are refused with the sentence.
+pub(super) fn with_a_test_of_what_is_visible(kept: &Kept, sentence: &str) -> PathBuf {
+    let dir = kept.folder().join("connectors");
+    copy_dir(&crate::connector::connectors().join("_template"), &dir.join("my-vendor"));
+    let file = dir.join("my-vendor/connector.yaml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let test = format!("test: {{ request: GET /me, expect: [id], visible: {{ path: \"data[*]\", else: \"{sentence}\" }} }}");
+    std::fs::write(&file, text.replace("test: { request: GET /me, expect: [id] }", &test)).unwrap();
+    dir
+}
+
 /// A credential that is taken but shows nothing is not linked, by the page and by the API, until it shows something.
 #[tokio::test]
 async fn a_credential_that_shows_nothing_is_not_linked() {
@@ -502,13 +548,7 @@ async fn a_credential_that_shows_nothing_is_not_linked() {
         _ => Reply::json(200, r#"{"id": 1, "data": []}"#),
     });
     let kept = Kept::embedded();
-    let folder = kept.folder().join("connectors").join("my-vendor");
-    copy_dir(&crate::connector::connectors().join("_template"), &folder);
-    let file = folder.join("connector.yaml");
-    let text = std::fs::read_to_string(&file).unwrap();
-    let test = format!("test: {{ request: GET /me, expect: [id], visible: {{ path: \"data[*]\", else: \"{sentence}\" }} }}");
-    std::fs::write(&file, text.replace("test: { request: GET /me, expect: [id] }", &test)).unwrap();
-    let dir = kept.folder().join("connectors");
+    let dir = with_a_test_of_what_is_visible(&kept, sentence);
     let authority = format!("127.0.0.1:{}", vendor.port);
     let gateway = &Gateway::start_with(&kept, &authority, &[("ROLLCALL_CONNECTORS_DIR", dir.to_str().unwrap())]);
     let url = format!("http://{authority}");
@@ -618,145 +658,4 @@ async fn the_command_prints_the_address_of_a_gateway_that_runs() {
     let mut alone = command(&["link", "--tenant", "acme"]);
     let (code, _, err) = run(alone.envs(kept.settings()).current_dir(kept.folder()));
     assert!(code == Some(1) && err.contains("rollcall serve"), "{err}");
-}
-
-/// Where a page leads on to.
-pub(super) fn leads_to(page: &Answer) -> url::Url {
-    let text = page.text();
-    let rest = text.split("http-equiv=\"refresh\" content=\"").nth(1).unwrap_or_else(|| panic!("leads nowhere: {text}"));
-    let place = rest.split('"').next().unwrap().split_once("url=").unwrap().1.replace("&amp;", "&");
-    url::Url::parse(&place).unwrap()
-}
-
-/// The real npm `oidc-provider` stands for the vendor.
-struct Consent {
-    peer: Peer,
-    gateway: Gateway,
-    _kept: Kept,
-}
-
-impl Consent {
-    fn start() -> Consent {
-        let peer = peers::oidc(600);
-        let authority = peer.base().trim_start_matches("http://").split('/').next().unwrap().to_owned();
-        let kept = Kept::embedded();
-        let gateway = Gateway::start(&kept, &authority);
-        Consent { peer, gateway, _kept: kept }
-    }
-
-    /// Fills in what is needed to go to the vendor; gives where the browser is sent.
-    async fn leave(&self, browser: &mut Browser<'_>, link_token: &str) -> url::Url {
-        let page = browser.open(link_token, "&integration=scim&auth_format=oauth2").await;
-        let (session, client) = (hidden(&page, "session"), &self.peer.ready["browser"]);
-        let left = browser
-            .post(&[
-                ("session", session.as_str()),
-                ("step", "submit"),
-                ("integration", "scim"),
-                ("method", "oauth2"),
-                ("f.base_url", self.peer.base()),
-                ("f.authorize_url", self.peer.told("authorize_url")),
-                ("f.token_url", self.peer.told("token_url")),
-                ("f.client_id", client["id"].as_str().unwrap()),
-                ("f.client_secret", client["secret"].as_str().unwrap()),
-                ("f.scope", "openid scim.read"),
-            ])
-            .await;
-        assert_eq!(left.status, 200, "{}", left.text());
-        leads_to(&left)
-    }
-
-    /// Somebody agrees there; gives the target the browser comes back to.
-    fn agree(&mut self, at: &url::Url) -> String {
-        let said = self.peer.order(&json!({"agree": at.as_str()}));
-        let came = said["came"].as_str().unwrap();
-        came.strip_prefix(&self.gateway.base).unwrap_or_else(|| panic!("{came} is not the gateway's")).to_owned()
-    }
-}
-
-#[tokio::test]
-async fn a_customer_agrees_at_the_vendor_and_comes_back() {
-    let mut consent = Consent::start();
-    let redirect = format!("{APP}/linked");
-    let made = make(&consent.gateway, json!({"tenant_id": "acme", "redirect_uri": redirect, "context": {"plan": "gold"}})).await;
-    let link_token = token(&made).to_owned();
-    let (left, cookies) = {
-        let mut browser = Browser::new(&consent.gateway);
-        let left = consent.leave(&mut browser, &link_token).await;
-        (left, browser.cookies)
-    };
-    assert!(!left.as_str().contains(&link_token));
-    let came = consent.agree(&left);
-    assert!(came.starts_with("/connect/scim/callback?"), "{came}");
-    // Whoever sees the address without being that browser gets nothing, and uses nothing up that the browser needs.
-    let mut browser = Browser::new(&consent.gateway);
-    browser.cookies = cookies;
-    let back = browser.get(&came).await;
-    assert_eq!(back.status, 200, "{}", back.text());
-    let place = leads_to(&back);
-    let told: BTreeMap<_, _> = place.query_pairs().into_owned().collect();
-    assert!(place.as_str().starts_with(&redirect), "{place}");
-    assert_eq!((told["result"].as_str(), told["integration"].as_str()), ("success", "scim"), "{told:?}");
-    let id = &told["integrated_account_id"];
-    let account = consent.gateway.get(&format!("/integrated-account/{id}")).await.json();
-    assert_eq!(
-        (&account["status"], &account["tenant_id"], &account["context"]["plan"]),
-        (&json!("active"), &json!("acme"), &json!("gold"))
-    );
-    let users = consent.gateway.get(&format!("/unified/user-directory/users?integrated_account_id={id}")).await;
-    assert_eq!(users.json()["result"].as_array().map(Vec::len), Some(3), "{}", users.text());
-    // Once more, by the same browser: nothing comes of it.
-    let again = browser.get(&came).await;
-    assert!(again.status >= 400, "{}", again.text());
-    let closed = browser.open(&link_token, "").await;
-    assert_eq!(closed.status, 410, "the link is used up");
-    assert_eq!(accounts(&consent.gateway).await.len(), 1);
-    let noted = consent.gateway.get("/audit?action=integrated_account.link").await.json();
-    assert_eq!(noted["result"].as_array().map(Vec::len), Some(1), "{noted}");
-    assert_eq!((&noted["result"][0]["outcome"], &noted["result"][0]["target_id"]), (&json!("done"), &json!(id)), "{noted}");
-    let said = consent.gateway.said();
-    for secret in [link_token.as_str(), "code=", "synthetic-browser-secret"] {
-        assert!(!said.contains(secret), "{secret} is logged");
-    }
-}
-
-#[tokio::test]
-async fn r_12_a_way_back_of_another_browser_or_link_makes_no_account() {
-    let mut consent = Consent::start();
-    let mut tokens = Vec::new();
-    for _ in 0..3 {
-        tokens.push(make(&consent.gateway, json!({"tenant_id": "acme"})).await);
-    }
-    let mut ways = Vec::new();
-    for made in &tokens {
-        let mut browser = Browser::new(&consent.gateway);
-        let left = consent.leave(&mut browser, token(made)).await;
-        ways.push((left, browser.cookies));
-    }
-    let came: Vec<String> = ways.iter().map(|(left, _)| consent.agree(left)).collect();
-    let with = async |cookies: BTreeMap<String, String>, target: &str| {
-        let mut browser = Browser::new(&consent.gateway);
-        browser.cookies = cookies;
-        browser.get(target).await
-    };
-    assert!(with(BTreeMap::new(), &came[0]).await.status >= 400, "no cookie");
-    assert!(with(ways[2].1.clone(), &came[1]).await.status >= 400, "another link's browser");
-    assert!(
-        with(ways[2].1.clone(), &came[2].replace("/connect/scim/", "/connect/keeper/")).await.status >= 400,
-        "another connector"
-    );
-    assert!(with(ways[2].1.clone(), &came[2].replace("iss=http", "iss=https")).await.status >= 400, "another server");
-    assert_eq!(accounts(&consent.gateway).await.len(), 0);
-    // A link that was taken back while its customer was at the vendor.
-    let made = make(&consent.gateway, json!({"tenant_id": "acme"})).await;
-    let mut browser = Browser::new(&consent.gateway);
-    let left = consent.leave(&mut browser, token(&made)).await;
-    let cookies = browser.cookies;
-    let came = consent.agree(&left);
-    let path = format!("/link-token/{}", made["id"].as_str().unwrap());
-    assert_eq!(consent.gateway.call("DELETE", &path, None).await.status, 200);
-    let mut browser = Browser::new(&consent.gateway);
-    browser.cookies = cookies;
-    assert!(browser.get(&came).await.status >= 400);
-    assert_eq!(accounts(&consent.gateway).await.len(), 0);
 }

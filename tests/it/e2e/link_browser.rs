@@ -1,14 +1,23 @@
 //! The link page in a real browser: by form, by keyboard, without script, in windows and frames, opened by Truto's SDK, by
-//! ours, and by strangers. The script is `tests/peers/node/link.mjs`.
+//! ours, and by strangers; and from there through a vendor's consent pages and back. The scripts are `tests/peers/node/link.mjs`
+//! and `consent.mjs`. Pictures of every page are left in the target folder's `tmp/link-pages`.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fs, path::PathBuf, process::Command};
 
 use rollcall::sandbox::keeper_commander::API_KEY;
 use serde_json::Value;
 
-use crate::support::{demo::Demo, gateway::client, peers};
+use super::link::with_a_test_of_what_is_visible;
+use crate::{
+    connector::replay::{Replay, Reply},
+    support::{
+        demo::Demo,
+        gateway::{ADMIN, Gateway, Kept, client},
+        peers,
+    },
+};
 
-/// What the script does, in its order.
+/// What `link.mjs` does.
 const CHECKS: &[&str] = &[
     "form at 375 light",
     "form at 375 dark",
@@ -29,6 +38,49 @@ const CHECKS: &[&str] = &[
     "hostile frame",
 ];
 
+/// What `consent.mjs` does; each way into it with a vendor that leaves the windows tied, and with one that cuts the tie.
+const CONSENT: &[&str] = &[
+    "every page at 375 light",
+    "every page at 375 dark",
+    "every page at 1280 light",
+    "every page at 1280 dark",
+    "same window, by keyboard, to the app's address",
+    "without script",
+    "forms of another site",
+    "truto popup, tie cut: no",
+    "truto popup, tie cut: yes",
+    "truto frame, tie cut: no",
+    "truto frame, tie cut: yes",
+    "rollcall popup, tie cut: no",
+    "rollcall popup, tie cut: yes",
+    "rollcall frame, tie cut: no",
+    "rollcall frame, tie cut: yes",
+];
+
+/// Looks at thirteen pages, at two widths, light and dark.
+const PICTURES: usize = 4 * 13;
+
+fn pictures() -> PathBuf {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("link-pages");
+    fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+/// Runs a script to its end; what it did, and the link tokens it made.
+fn run(script: &mut Command) -> (BTreeSet<String>, Vec<String>) {
+    let ended = script.env("LINK_SHOTS", pictures()).output().unwrap();
+    let (out, err) = (String::from_utf8_lossy(&ended.stdout), String::from_utf8_lossy(&ended.stderr));
+    assert!(ended.status.success(), "{out}{err}");
+    eprint!("{err}");
+    let said: Value = serde_json::from_str(out.trim()).unwrap_or_else(|why| panic!("{why}: {out}{err}"));
+    let texts = |name: &str| said[name].as_array().unwrap().iter().map(|text| text.as_str().unwrap().to_owned());
+    (texts("passed").collect(), texts("tokens").collect())
+}
+
+fn all(checks: &[&str]) -> BTreeSet<String> {
+    checks.iter().map(|name| (*name).to_owned()).collect()
+}
+
 #[tokio::test]
 async fn r_14_g_12_the_page_holds_in_a_browser() {
     let demo = Demo::start();
@@ -36,18 +88,34 @@ async fn r_14_g_12_the_page_holds_in_a_browser() {
     let shown = client().get(account).bearer_auth(demo.token()).send().await.unwrap().bytes().await.unwrap();
     let shown: Value = serde_json::from_slice(&shown).unwrap();
     let service = shown["context"]["service_url"].as_str().unwrap();
-    let mut script = peers::node("link");
-    let ended = script.args([demo.base(), demo.token(), service, API_KEY]).output().unwrap();
-    let (out, err) = (String::from_utf8_lossy(&ended.stdout), String::from_utf8_lossy(&ended.stderr));
-    assert!(ended.status.success(), "{out}{err}");
-    let said: Value = serde_json::from_str(out.trim()).unwrap_or_else(|why| panic!("{why}: {out}{err}"));
-    let passed: BTreeSet<&str> = said["passed"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
-    assert_eq!(passed, CHECKS.iter().copied().collect());
-    let tokens = said["tokens"].as_array().unwrap();
-    assert!(tokens.len() >= CHECKS.len() - 2, "{said}");
+    let (passed, tokens) = run(peers::node("link").args([demo.base(), demo.token(), service, API_KEY]));
+    assert_eq!(passed, all(CHECKS));
+    assert!(tokens.len() >= CHECKS.len() - 2, "{tokens:?}");
     let log = demo.said();
-    for token in tokens {
-        assert!(!log.contains(token.as_str().unwrap()), "a link token is in the log");
-    }
+    assert!(tokens.iter().all(|token| !log.contains(token)), "a link token is in the log");
     assert!(!log.contains("panicked") && !log.contains(API_KEY), "{log}");
+}
+
+#[test]
+fn g_12_a_customer_agrees_at_the_vendor_in_a_browser() {
+    let vendor = peers::oidc(600);
+    let authority = vendor.base().trim_start_matches("http://").split('/').next().unwrap();
+    let blind = Replay::start(|_| Reply::json(200, r#"{"id": 1, "data": []}"#));
+    let kept = Kept::embedded();
+    let connectors = with_a_test_of_what_is_visible(&kept, "0 customers visible: grant Customer Access, then make a new key.");
+    let settings = [("ROLLCALL_PUBLIC_URL", "http://localhost:5173"), ("ROLLCALL_CONNECTORS_DIR", connectors.to_str().unwrap())];
+    let gateway = Gateway::start_with(&kept, &format!("{authority},127.0.0.1:{}", blind.port), &settings);
+    let port = gateway.base.rsplit(':').next().unwrap();
+    let blind = format!("http://127.0.0.1:{}", blind.port);
+    let mut script = peers::node_with("consent", "link");
+    let (passed, tokens) = run(script.args([port, ADMIN, &vendor.ready.to_string(), &blind]));
+    assert_eq!(passed, all(CONSENT));
+    let names = fs::read_dir(pictures()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert_eq!(names.filter(|name| name.starts_with("every-page-at-")).count(), PICTURES);
+    let log = gateway.said();
+    let secret = vendor.ready["browser"]["secret"].as_str().unwrap();
+    for hidden in tokens.iter().map(String::as_str).chain([secret, "code="]) {
+        assert!(!log.contains(hidden), "{hidden} is in the log");
+    }
+    assert!(!log.contains("panicked"), "{log}");
 }

@@ -47,6 +47,8 @@ mod kept_grants;
 mod link;
 mod link_addresses;
 mod link_browser;
+mod link_consent;
+mod link_forgery;
 mod links;
 mod lists;
 mod load;

@@ -45,7 +45,8 @@ impl Stand {
             must_be_new: false,
             grant: None,
         };
-        let ask = AuthorizeAsk { environment: self.core.environment, link: "the-link".to_owned(), new, scopes: None };
+        let ask =
+            AuthorizeAsk { environment: self.core.environment, link: "the-link".to_owned(), apart: false, new, scopes: None };
         self.core.services.authorizations.begin(ask).await
     }
 

@@ -46,7 +46,7 @@ async fn session(core: &Core, text: &str) -> Session {
 async fn send(core: &Core, session: &Session, vendor: &Vendor, secret: &str) -> Result<String, Code> {
     let fields = [("base_url", vendor.base()), ("token", secret.to_owned())];
     let fields: BTreeMap<String, String> = fields.map(|(name, value)| (name.to_owned(), value)).into();
-    let filled = Filled { integration: "scim".to_owned(), method: "bearer".to_owned(), fields };
+    let filled = Filled { integration: "scim".to_owned(), method: "bearer".to_owned(), fields, apart: false };
     match core.services.links.submit(session.clone(), filled).await {
         Ok(Attempt::Linked(account, _)) => Ok(account.id.to_string()),
         Ok(Attempt::Fields(problems)) => panic!("{problems:?}"),

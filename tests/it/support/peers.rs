@@ -114,8 +114,13 @@ pub fn scim2_server(args: &[&str]) -> Peer {
 
 /// A Node script of the peers; its packages stand in the folder of the same name.
 pub fn node(name: &str) -> Command {
+    node_with(name, name)
+}
+
+/// A Node script that has its packages from the folder of another.
+pub fn node_with(name: &str, packages: &str) -> Command {
     let folder = repository().join("tests/peers/node");
-    let modules = folder.join(name).join("node_modules");
+    let modules = folder.join(packages).join("node_modules");
     assert!(modules.is_dir(), "there is no {}: run ./tests/run once, it installs the peers", modules.display());
     let mut command = Command::new(node_binary());
     command.arg(folder.join(name).with_extension("mjs"));

@@ -1,90 +1,10 @@
 // Drives the link page in Chromium: link.mjs BASE TOKEN SERVICE_URL API_KEY. Prints one JSON line with what held; anything
-// that does not ends it with an error. With LINK_SHOTS=FOLDER pictures of the pages are left there.
-import { readFileSync } from "node:fs";
-import { createServer } from "node:http";
-import { createRequire } from "node:module";
+// that does not ends it with an error. Figures go to the standard error.
 import assert from "node:assert/strict";
+import { at, framing, isClean, outcome, stand } from "./page.mjs";
 
 const [, , base, apiToken, service, key] = process.argv;
-const require = createRequire(new URL("./link/package.json", import.meta.url));
-const { chromium } = require("playwright-core");
-const axe = readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
-const truto = readFileSync(require.resolve("@truto/truto-link-sdk"), "utf8");
-const shots = process.env.LINK_SHOTS;
-
-const page = `<!doctype html><html lang="en"><title>App</title><h1>App</h1><button id="go">Connect</button>
-<script type="module">
-window.heard = [];
-addEventListener("message", (event) => window.heard.push(event.data));
-const settle = (promise) => promise.then((value) => ({ value }), (error) => ({ error: error.error_type ?? String(error) }));
-window.truto = async (...all) => settle((await import("/truto.js")).default(...all));
-window.ours = async (...all) => settle((await import("${base}/rollcall-link.js")).link(...all));
-document.getElementById("go").addEventListener("click", () => { window.outcome = window.start(); });
-</script>`;
-
-function site() {
-    const server = createServer((request, answer) => {
-        const isSdk = request.url === "/truto.js";
-        answer.setHeader("content-type", isSdk ? "text/javascript" : "text/html");
-        answer.end(isSdk ? truto : page);
-    });
-    return new Promise((resolve) => server.listen(0, "127.0.0.1", () => resolve(server)));
-}
-
-const app = await site();
-const evil = await site();
-const at = (server) => `http://127.0.0.1:${server.address().port}`;
-
-const made = [];
-async function linkToken(more = {}) {
-    const body = JSON.stringify({ tenant_id: "browser", origins: [at(app)], ...more });
-    const headers = { authorization: `Bearer ${apiToken}`, "content-type": "application/json" };
-    const answer = await fetch(`${base}/link-token`, { method: "POST", headers, body });
-    const said = await answer.json();
-    assert.equal(answer.status, 201, JSON.stringify(said));
-    made.push(said.link_token);
-    return said;
-}
-
-const port = new URL(base).port;
-const browser = await chromium.launch({
-    executablePath: "/usr/bin/chromium",
-    args: ["--no-sandbox", "--disable-gpu", `--host-resolver-rules=MAP localhost:5173 127.0.0.1:${port}`],
-});
-
-// A context in which nothing breaks the pages' policy, and no token goes on in a header or to another place.
-async function visit(options = {}) {
-    const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, ...options });
-    context.setDefaultTimeout(20_000);
-    context.wrong = [];
-    context.on("console", (line) => {
-        if (/Content Security Policy|Refused to/.test(line.text())) context.wrong.push(line.text());
-    });
-    context.on("weberror", (error) => context.wrong.push(String(error.error())));
-    context.on("request", (request) => {
-        const { referer = "" } = request.headers();
-        if (made.some((token) => referer.includes(token))) context.wrong.push(`referer of ${request.url()}`);
-        const own = [base, at(app), at(evil), "http://localhost:5173", "data:", "about:", "blob:"];
-        if (!own.some((place) => request.url().startsWith(place))) context.wrong.push(`asked for ${request.url()}`);
-    });
-    return context;
-}
-
-async function leave(context) {
-    assert.deepEqual(context.wrong, []);
-    await context.close();
-}
-
-async function isClean(tab, name) {
-    await tab.evaluate(axe).catch(() => {});
-    const found = await tab.evaluate(async () => {
-        const wide = document.documentElement.scrollWidth > document.documentElement.clientWidth;
-        const { violations } = await window.axe.run(document);
-        return { wide, violations: violations.map((one) => `${one.id}: ${one.nodes.map((node) => node.html).join(" ")}`) };
-    });
-    assert.deepEqual(found, { wide: false, violations: [] }, name);
-    if (shots) await tab.screenshot({ path: `${shots}/${name.replaceAll(" ", "-")}.png`, fullPage: true });
-}
+const { app, evil, call, linkToken, visit, leave, start, end } = await stand({ base, port: new URL(base).port, apiToken });
 
 async function fillIn(tab, secret = key) {
     await tab.getByLabel("Service address").fill(service);
@@ -201,18 +121,8 @@ checks["first paint and weight"] = async () => {
     });
     assert.ok(weight > 5_000 && weight < 60_000, `${weight} bytes`);
     await leave(context);
+    return `first contentful paint after ${best.toFixed(1)} ms (bound 100), ${weight} bytes in all (bound 60000)`;
 };
-
-// A page of the app whose button starts something; what comes of it.
-async function start(context, code, argument, origin = at(app)) {
-    const tab = await context.newPage();
-    await tab.goto(origin);
-    await tab.waitForFunction(() => window.ours);
-    await tab.evaluate(([text, value]) => { window.start = () => new Function("value", `return ${text}`)(value); }, [code, argument]);
-    return tab;
-}
-
-const outcome = (tab) => tab.evaluate(() => window.outcome);
 
 function isLinked(said) {
     assert.equal(said.value?.integration, "keeper", JSON.stringify(said));
@@ -253,7 +163,7 @@ checks["truto same window"] = async () => {
 checks["truto frame"] = async () => {
     const context = await visit();
     const { link_token } = await linkToken();
-    const value = [link_token, { ...scheme, baseUrl: "http://localhost:5173" }];
+    const value = [link_token, { ...scheme, baseUrl: framing }];
     const tab = await start(context, "window.truto(value[0], value[1])", value);
     await tab.click("#go");
     await fillIn(tab.frameLocator("#truto-link-iframe"));
@@ -299,8 +209,7 @@ checks.closed = async () => {
 checks["used token"] = async () => {
     const context = await visit();
     const { link_token, id } = await linkToken();
-    const headers = { authorization: `Bearer ${apiToken}` };
-    assert.equal((await fetch(`${base}/link-token/${id}`, { method: "DELETE", headers })).status, 200);
+    assert.equal((await call("DELETE", `/link-token/${id}`)).status, 200);
     for (const mode of ["iframe", "popup"]) {
         const tab = await start(context, "window.ours(value[0], value[1])", [link_token, { mode }]);
         await tab.click("#go");
@@ -338,18 +247,4 @@ checks["hostile frame"] = async () => {
     await leave(context);
 };
 
-const passed = [];
-for (const [name, check] of Object.entries(checks)) {
-    try {
-        await check(name);
-    } catch (error) {
-        console.error(`${name}: ${error.stack}`);
-        process.exit(1);
-    }
-    passed.push(name);
-}
-console.log(JSON.stringify({ passed, tokens: made }));
-await browser.close();
-app.close();
-evil.close();
-process.exit(0);
+await end(checks);

@@ -2,6 +2,7 @@
 // Prints one JSON line when it listens, and one for each line of orders; ends with its stdin.
 // Orders: {"revoke": true} takes back every access token given so far, {"forget": true} the client itself, {} only counts;
 // {"agree": URL} goes the way of a browser: signs in, agrees, and says where it is sent back to.
+// After PUT /apart/yes its pages cut the tie to the window that opened theirs (COOP), until PUT /apart/no.
 import { generateKeyPairSync } from "node:crypto";
 import { createServer } from "node:http";
 import { createRequire } from "node:module";
@@ -18,6 +19,7 @@ const KEY = generateKeyPairSync("rsa", { modulusLength: 2048 });
 const SIGNER = { id: "rollcall-signer", key: KEY.privateKey.export({ type: "pkcs8", format: "pem" }) };
 const given = new Set();
 let known = true;
+let apart = false;
 let asked = 0;
 let ended = 0;
 const refused = [];
@@ -54,7 +56,14 @@ server.listen(0, "127.0.0.1", () => {
     provider.on("grant.revoked", () => { ended += 1; });
     const endpoint = provider.callback();
     server.on("request", async (request, response) => {
+        if (request.method === "PUT" && request.url.startsWith("/apart/")) {
+            apart = request.url.endsWith("/yes");
+            return response.end();
+        }
         if (!request.url.startsWith("/scim/")) {
+            // As vendors do: nobody frames their pages, and many cut the tie to whoever opened the window.
+            response.setHeader("x-frame-options", "DENY");
+            if (apart) response.setHeader("cross-origin-opener-policy", "same-origin");
             asked += request.url === "/token" ? 1 : 0;
             if (known) return endpoint(request, response);
             response.writeHead(401, { "content-type": "application/json" });

@@ -150,6 +150,20 @@ impl Accounts {
 
     /// Verifies the credential at the vendor, then stores it; nothing is stored when it is refused.
     pub async fn import(&self, environment: EnvironmentId, new: NewAccount) -> Result<(Account, Vec<Warning>)> {
+        self.import_over(environment, new, false).await
+    }
+
+    /// The same for an account that stands already: what was deleted stays deleted, before the vendor is asked and meanwhile.
+    pub async fn link_anew(&self, environment: EnvironmentId, new: NewAccount) -> Result<(Account, Vec<Warning>)> {
+        self.import_over(environment, new, true).await
+    }
+
+    async fn import_over(
+        &self,
+        environment: EnvironmentId,
+        new: NewAccount,
+        must_exist: bool,
+    ) -> Result<(Account, Vec<Warning>)> {
         check_tenant(&new.tenant_id)?;
         let connector = self.connector(environment, &new.integration)?;
         self.installs.connector_in_use(environment, &connector.slug).await?;
@@ -163,6 +177,10 @@ impl Accounts {
         check_context(&context)?;
         let now = self.clock.now();
         let kept = self.kept(environment, new.id, new.must_be_new).await?;
+        if must_exist && kept.is_none() {
+            return Err(Error::not_found());
+        }
+        let is_agreed = matches!(grant, Some(Granted::Code(_)));
         let account = Account {
             id: new.id.unwrap_or_else(AccountId::generate),
             environment,
@@ -187,16 +205,27 @@ impl Accounts {
             ..Account::draft(environment, connector.slug.clone(), method.name.clone(), now)
         };
         let verified = Box::pin(self.verify(account, connector, method, &fields, grant)).await?;
-        let Verified { account, wrapped_key, token, warnings, .. } = verified;
-        let wrapped_key = self.wrapped_now(&account, &wrapped_key)?;
-        let events = transition(kept.as_ref().map(|(kept, version)| (kept, *version)), Some(&account), self.clock.now());
         match kept {
-            Some((_, version)) => self.records.replace_credential(&account, &wrapped_key, token, version, &events).await?,
-            None => self.records.create(&account, &wrapped_key, token, &events).await?,
-        };
+            Some((before, version)) => {
+                let replaced = self.replace(&before, version, &verified).await;
+                if replaced.is_err() && is_agreed && matches!(self.records.get(before.id).await, Ok(None)) {
+                    self.give_back(Arc::clone(&verified.access));
+                }
+                replaced?
+            }
+            None => self.create(&verified).await?,
+        }
+        self.opened.forget(environment, verified.account.id).await;
+        Ok((verified.account, verified.warnings))
+    }
+
+    async fn create(&self, verified: &Verified) -> Result<()> {
+        let Verified { account, wrapped_key, token, .. } = verified;
+        let wrapped_key = self.wrapped_now(account, wrapped_key)?;
+        let events = transition(None, Some(account), self.clock.now());
+        self.records.create(account, &wrapped_key, token.clone(), &events).await?;
         self.announce(&events);
-        self.opened.forget(environment, account.id).await;
-        Ok((account, warnings))
+        Ok(())
     }
 
     /// The account to be linked anew, if one has the new one's id. What stands in another environment looks like one that may

@@ -87,10 +87,25 @@ impl Links {
             let ask = AuthorizeAsk { environment, link: link.id.to_string(), new, scopes };
             return Ok(Attempt::Elsewhere(self.authorizations.begin(ask).await?));
         }
-        let import = self.noted(&link, Box::pin(self.accounts.import(link.environment, new)));
-        let (account, warnings) = self.keep_holding(hold, import).await?;
+        let accounts = &self.accounts;
+        let import = async {
+            match link.relinks {
+                Some(_) => Box::pin(accounts.link_anew(link.environment, new)).await,
+                None => Box::pin(accounts.import(link.environment, new)).await,
+            }
+        };
+        let linked = self.keep_holding(hold, self.noted(&link, import)).await;
+        let (account, warnings) = self.unless_deleted(&link, linked).await?;
         self.settle((link, version), Some(hold), &account).await?;
         Ok(Attempt::Linked(Box::new(account), warnings))
+    }
+
+    /// A link to an account that was deleted meanwhile is over, whatever the try says.
+    async fn unless_deleted<T>(&self, link: &Link, linked: Result<T>) -> Result<T> {
+        if linked.is_err() {
+            self.relinked(link).await?;
+        }
+        linked
     }
 
     /// Takes the link for this session; it stays with it, whatever comes of the try.
@@ -169,8 +184,10 @@ impl Links {
 
     async fn finish_under(&self, hold: &Hold, id: LinkId, came_back: CameBack) -> Result<Returned> {
         let (link, version) = self.load(id).await?.filter(|(link, _)| link.is_live(self.clock.now())).ok_or_else(invalid)?;
-        let linking = self.noted(&link, Box::pin(self.authorizations.link(came_back)));
-        let outcome = match self.keep_holding(hold, linking).await {
+        self.relinked(&link).await?;
+        let linking = self.noted(&link, Box::pin(self.authorizations.link(came_back, link.relinks.is_some())));
+        let linked = self.keep_holding(hold, linking).await;
+        let outcome = match self.unless_deleted(&link, linked).await {
             Ok((account, warnings)) => {
                 let link = self.settle((link, version), Some(hold), &account).await?;
                 return Ok(Returned { link, outcome: Ok((account, warnings)) });

@@ -23,19 +23,19 @@ use crate::{
     },
 };
 
-const PAGE: &str = "/connect-account";
+pub const PAGE: &str = "/connect-account";
 const APP: &str = "https://app.example.com";
 
 /// A person's browser: it keeps cookies and follows nothing by itself.
-struct Browser<'g> {
+pub struct Browser<'g> {
     gateway: &'g Gateway,
     client: reqwest::Client,
-    cookies: BTreeMap<String, String>,
-    headers: Vec<(&'static str, String)>,
+    pub cookies: BTreeMap<String, String>,
+    pub headers: Vec<(&'static str, String)>,
 }
 
 impl<'g> Browser<'g> {
-    fn new(gateway: &'g Gateway) -> Self {
+    pub fn new(gateway: &'g Gateway) -> Self {
         Self { gateway, client: client(), cookies: BTreeMap::new(), headers: Vec::new() }
     }
 
@@ -55,11 +55,11 @@ impl<'g> Browser<'g> {
         answer
     }
 
-    async fn get(&mut self, target: &str) -> Answer {
+    pub async fn get(&mut self, target: &str) -> Answer {
         self.send(self.client.get(format!("{}{target}", self.gateway.base))).await
     }
 
-    async fn post(&mut self, form: &[(&str, &str)]) -> Answer {
+    pub async fn post(&mut self, form: &[(&str, &str)]) -> Answer {
         let mut body = url::form_urlencoded::Serializer::new(String::new());
         body.extend_pairs(form);
         let request = self.client.post(format!("{}{PAGE}", self.gateway.base));
@@ -67,7 +67,7 @@ impl<'g> Browser<'g> {
     }
 
     /// Opens a link and gives its first page.
-    async fn open(&mut self, token: &str, more: &str) -> Answer {
+    pub async fn open(&mut self, token: &str, more: &str) -> Answer {
         let answer = self.get(&format!("{PAGE}?link_token={token}{more}")).await;
         if answer.status != 303 {
             return answer;
@@ -93,26 +93,26 @@ impl<'g> Browser<'g> {
 }
 
 /// The value of a hidden field of a page.
-fn hidden(page: &Answer, name: &str) -> String {
+pub fn hidden(page: &Answer, name: &str) -> String {
     let text = page.text();
     let rest = text.split(&format!("name=\"{name}\" value=\"")).nth(1).unwrap_or_else(|| panic!("no `{name}` in {text}"));
     rest.split('"').next().unwrap().to_owned()
 }
 
 /// What the page's script tells whoever opened it.
-fn message(page: &Answer) -> Value {
+pub fn message(page: &Answer) -> Value {
     let text = page.text();
     let rest = text.split("data-message=\"").nth(1).unwrap_or_else(|| panic!("no message in {text}"));
     serde_json::from_str(&rest.split('"').next().unwrap().replace("&quot;", "\"").replace("&#39;", "'")).unwrap()
 }
 
-async fn make(gateway: &Gateway, body: Value) -> Value {
+pub async fn make(gateway: &Gateway, body: Value) -> Value {
     let made = gateway.call("POST", "/link-token", Some(&body)).await;
     assert_eq!(made.status, 201, "{}", made.text());
     made.json()
 }
 
-fn token(made: &Value) -> &str {
+pub fn token(made: &Value) -> &str {
     made["link_token"].as_str().unwrap()
 }
 
@@ -621,7 +621,7 @@ async fn the_command_prints_the_address_of_a_gateway_that_runs() {
 }
 
 /// Where a page leads on to.
-fn leads_to(page: &Answer) -> url::Url {
+pub fn leads_to(page: &Answer) -> url::Url {
     let text = page.text();
     let rest = text.split("http-equiv=\"refresh\" content=\"").nth(1).unwrap_or_else(|| panic!("leads nowhere: {text}"));
     let place = rest.split('"').next().unwrap().split_once("url=").unwrap().1.replace("&amp;", "&");

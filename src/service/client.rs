@@ -4,12 +4,7 @@
 //! for it. An account therefore goes on with the app it was linked with for as long as that is registered, whatever app new links
 //! use; once it is gone the account says so, and keeps its tokens in case it comes back.
 
-use super::{
-    Linked,
-    accounts::Accounts,
-    grant::Granted,
-    oauth_apps::OAuthApp,
-};
+use super::{Linked, accounts::Accounts, grant::Granted, oauth_apps::OAuthApp};
 use crate::{
     connector::LinkMethod,
     error::{Code, Error, Result},
@@ -102,5 +97,8 @@ fn gone(account: &Account) -> Error {
 }
 
 fn changed() -> Error {
-    Error::new(Code::AuthorizationRefused, "The OAuth app was taken away while the customer was at the vendor; open the link again.")
+    Error::new(
+        Code::AuthorizationRefused,
+        "The OAuth app was taken away while the customer was at the vendor; open the link again.",
+    )
 }

@@ -82,6 +82,10 @@ pub struct Account {
     /// Rules laid over the connector's maps for this account alone, as they were written, by resource.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub maps: Map<String, Value>,
+    /// The id of the OAuth app that its customer agreed to, where that is the operator's or the environment's: a refresh token is
+    /// good for that app alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oauth_client: Option<String>,
     /// A stand-in vendor of this gateway, not a real one.
     pub is_sandbox: bool,
     /// Whether calls may go to the vendor. Its owner's own switch: credential, mappings and status stay.
@@ -128,6 +132,7 @@ impl Account {
             context: Map::new(),
             facts: Map::new(),
             maps: Map::new(),
+            oauth_client: None,
             is_sandbox: false,
             is_enabled: true,
             expires_at: None,

@@ -149,7 +149,21 @@ impl Accounts {
     }
 
     /// Verifies the credential at the vendor, then stores it; nothing is stored when it is refused.
-    pub async fn import(&self, environment: EnvironmentId, mut new: NewAccount) -> Result<(Account, Vec<Warning>)> {
+    pub async fn import(&self, environment: EnvironmentId, new: NewAccount) -> Result<(Account, Vec<Warning>)> {
+        self.import_over(environment, new, false).await
+    }
+
+    /// The same for an account that stands already: what was deleted stays deleted, before the vendor is asked and meanwhile.
+    pub async fn link_anew(&self, environment: EnvironmentId, new: NewAccount) -> Result<(Account, Vec<Warning>)> {
+        self.import_over(environment, new, true).await
+    }
+
+    async fn import_over(
+        &self,
+        environment: EnvironmentId,
+        mut new: NewAccount,
+        must_exist: bool,
+    ) -> Result<(Account, Vec<Warning>)> {
         check_tenant(&new.tenant_id)?;
         let connector = self.connector(environment, &new.integration)?;
         self.installs.connector_in_use(environment, &connector.slug).await?;
@@ -159,11 +173,11 @@ impl Accounts {
         }
         let id = *new.id.get_or_insert_with(AccountId::generate);
         if !spends(&new, self.clock.now()) {
-            return self.import_by(environment, new, connector, method).await;
+            return self.import_by(environment, new, (connector, method), must_exist).await;
         }
         // Of imports under one id, one uses the refresh token up; the next finds its account.
         let hold = self.hold_token(id).await?;
-        let imported = self.while_held(&hold, Box::pin(self.import_by(environment, new, connector, method))).await;
+        let imported = self.while_held(&hold, Box::pin(self.import_by(environment, new, (connector, method), must_exist))).await;
         self.let_go(id, &hold).await;
         imported
     }
@@ -172,17 +186,21 @@ impl Accounts {
         &self,
         environment: EnvironmentId,
         new: NewAccount,
-        connector: Arc<Connector>,
-        method: Arc<LinkMethod>,
+        (connector, method): (Arc<Connector>, Arc<LinkMethod>),
+        must_exist: bool,
     ) -> Result<(Account, Vec<Warning>)> {
         let now = self.clock.now();
         let kept = self.kept(environment, new.id, new.must_be_new).await?;
+        if must_exist && kept.is_none() {
+            return Err(Error::not_found());
+        }
         if let Some((account, _)) = kept.as_ref().filter(|_| spends(&new, now)) {
             // A run before this one linked it, and used the refresh token that this one brings.
             return Ok((account.clone(), Vec::new()));
         }
         let (fields, context) = split_context(&method, new.context)?;
         check_context(&context)?;
+        let is_agreed = matches!(new.grant, Some(Granted::Code(_)));
         let account = Account {
             id: new.id.unwrap_or_else(AccountId::generate),
             environment,
@@ -208,7 +226,13 @@ impl Accounts {
         };
         let verified = Box::pin(self.verify(account, connector, method, &fields, new.grant)).await?;
         match kept {
-            Some((before, version)) => self.replace(&before, version, &verified).await?,
+            Some((before, version)) => {
+                let replaced = self.replace(&before, version, &verified).await;
+                if replaced.is_err() && is_agreed && matches!(self.records.get(before.id).await, Ok(None)) {
+                    self.give_all_back(Arc::clone(&verified.access));
+                }
+                replaced?
+            }
             None => self.create(&verified).await?,
         }
         self.opened.forget(environment, verified.account.id).await;

@@ -99,6 +99,8 @@ struct Pending {
     context: Map<String, Value>,
     is_sandbox: bool,
     id: Option<AccountId>,
+    #[serde(default)]
+    app: Option<String>,
     verifier: String,
     binding: [u8; 32],
     ends_at: Timestamp,
@@ -150,6 +152,7 @@ impl Authorizations {
             context: new.context,
             is_sandbox: new.is_sandbox,
             id: new.id,
+            app: access.app_id().map(str::to_owned),
             verifier: verifier.expose().to_owned(),
             binding: fingerprint(binding.expose().as_bytes()),
             ends_at: ends_at.map_err(Error::internal)?,
@@ -175,8 +178,8 @@ impl Authorizations {
         Ok(CameBack { pending, answer })
     }
 
-    /// Links what the customer agreed to.
-    pub async fn link(&self, came_back: CameBack) -> Result<(Account, Vec<Warning>)> {
+    /// Links what the customer agreed to; `relinks` an account that stands already, or no account.
+    pub async fn link(&self, came_back: CameBack, relinks: bool) -> Result<(Account, Vec<Warning>)> {
         let CameBack { pending, answer } = came_back;
         let redirect_url = self.redirect_url(&pending.connector)?;
         let mut new = NewAccount {
@@ -196,8 +199,12 @@ impl Authorizations {
             return Err(refused("The answer came from another server than the one the customer was sent to."));
         }
         let code = answer.code?;
-        new.grant = Some(Granted::Code(CodeGrant { code, verifier: Secret::new(pending.verifier), redirect_url }));
-        Box::pin(self.accounts.import(pending.environment, new)).await
+        let verifier = Secret::new(pending.verifier);
+        new.grant = Some(Granted::Code(CodeGrant { code, verifier, redirect_url, app: pending.app }));
+        match relinks {
+            true => Box::pin(self.accounts.link_anew(pending.environment, new)).await,
+            false => Box::pin(self.accounts.import(pending.environment, new)).await,
+        }
     }
 }
 

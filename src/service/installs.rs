@@ -299,6 +299,21 @@ impl Installs {
             None => Ok(self.apps.load().app(connector)),
         }
     }
+
+    /// The app of this id, be it the environment's own or the operator's: what was agreed to for one of them is worth nothing
+    /// with the other.
+    pub async fn oauth_app_called(
+        &self,
+        environment: EnvironmentId,
+        connector: &Slug,
+        client_id: &str,
+    ) -> Result<Option<OAuthApp>> {
+        let own = self.records.get(environment, connector).await?.and_then(|(install, _)| install.oauth_app);
+        match own.filter(|own| own.client_id == client_id) {
+            Some(sealed) => AppSeal { keys: &self.keys, environment, connector }.open(sealed).map(Some),
+            None => Ok(self.apps.load().app(connector).filter(|app| app.client_id == client_id)),
+        }
+    }
 }
 
 impl ChangeInstall {

@@ -178,7 +178,7 @@ impl Accounts {
         if resolved.origins != account.origins {
             return Err(unreadable().because("the addresses are not the ones the secrets were sealed for"));
         }
-        let access = self.with_app(build_access(&account, connector, method, resolved)?).await?;
+        let access = self.with_its_app(&account, build_access(&account, connector, method, resolved)?).await?;
         let access = self.kept_token(&account, &data_key, access).await?;
         Ok(Linked { account, version, access: Arc::new(access), data_key })
     }

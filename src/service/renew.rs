@@ -353,6 +353,7 @@ impl Accounts {
         if stale_of(&linked.access) != stale && linked.access.age(self.clock.now()) != Age::Over {
             return Ok(linked);
         }
+        self.check_app(&linked).await?;
         if linked.access.method.needs_browser() {
             Box::pin(self.use_refresh_token(&linked, hold)).await?;
             return self.read_anew(environment, stale.0).await;

@@ -46,7 +46,8 @@ impl Accounts {
         account.expires_at = account.expires_at.or_else(|| known_expiry(&resolved, self.clock.now()));
         let (key, wrapped_key) = self.vault.new_data_key(account.environment, account.id);
         account.sealed = seal_fields(&account, &key, &resolved);
-        let access = self.with_app(build_access(&account, connector, method, resolved)?).await?;
+        let access = build_access(&account, connector, method, resolved)?;
+        let access = self.with_app_of(&mut account, grant.as_ref(), access).await?;
         let (access, token) = Box::pin(self.first_token(&account, &key, access, grant)).await?;
         let (upstream, access) = (Arc::clone(&self.upstream), Arc::new(access));
         let asked = Arc::clone(&access);

@@ -163,6 +163,11 @@ impl Access {
         self
     }
 
+    /// The id of that app, if it was laid over.
+    pub fn app_id(&self) -> Option<&str> {
+        self.fields.get(APP_ID).map(String::as_str)
+    }
+
     /// The client's id as a token endpoint gets it, and its secret where it shows one.
     pub(super) fn client(&self, request: &TokenRequest) -> Result<(Secret, Option<Secret>), FieldProblem> {
         let text = |template: &Option<Template>| template.as_ref().map(|template| self.text(template)).transpose();

@@ -59,6 +59,8 @@ pub struct CodeGrant {
     pub verifier: Secret,
     /// The address it came to.
     pub redirect_url: url::Url,
+    /// The OAuth app that was agreed to, where it is one that is shared.
+    pub app: Option<String>,
 }
 
 impl Upstream {

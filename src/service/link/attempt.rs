@@ -96,10 +96,25 @@ impl Links {
             let ask = AuthorizeAsk { environment, link: link.id.to_string(), apart, new, scopes };
             return Ok(Attempt::Elsewhere(self.authorizations.begin(ask).await?));
         }
-        let import = self.noted(&link, Box::pin(self.accounts.import(link.environment, new)));
-        let (account, warnings) = self.keep_holding(hold, import).await?;
+        let accounts = &self.accounts;
+        let import = async {
+            match link.relinks {
+                Some(_) => Box::pin(accounts.link_anew(link.environment, new)).await,
+                None => Box::pin(accounts.import(link.environment, new)).await,
+            }
+        };
+        let linked = self.keep_holding(hold, self.noted(&link, import)).await;
+        let (account, warnings) = self.unless_deleted(&link, linked).await?;
         self.settle((link, version), Some(hold), &account).await?;
         Ok(Attempt::Linked(Box::new(account), warnings))
+    }
+
+    /// A link to an account that was deleted meanwhile is over, whatever the try says.
+    async fn unless_deleted<T>(&self, link: &Link, linked: Result<T>) -> Result<T> {
+        if linked.is_err() {
+            self.relinked(link).await?;
+        }
+        linked
     }
 
     /// Takes the link for this session; it stays with it, whatever comes of the try.
@@ -178,9 +193,11 @@ impl Links {
 
     async fn finish_under(&self, hold: &Hold, id: LinkId, came_back: CameBack) -> Result<Returned> {
         let (link, version) = self.load(id).await?.filter(|(link, _)| link.is_live(self.clock.now())).ok_or_else(invalid)?;
+        self.relinked(&link).await?;
         let (apart, method, filled) = (came_back.is_apart(), came_back.method().to_owned(), came_back.filled());
-        let linking = self.noted(&link, Box::pin(self.authorizations.link(came_back)));
-        let (link, outcome) = match self.keep_holding(hold, linking).await {
+        let linking = self.noted(&link, Box::pin(self.authorizations.link(came_back, link.relinks.is_some())));
+        let linked = self.keep_holding(hold, linking).await;
+        let (link, outcome) = match self.unless_deleted(&link, linked).await {
             Ok((account, warnings)) => (self.settle((link, version), Some(hold), &account).await?, Ok((account, warnings))),
             Err(error) => (link, Err(error)),
         };

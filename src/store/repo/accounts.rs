@@ -32,6 +32,8 @@ pub(super) const PREVIOUS: &str = "token-previous";
 /// for half a minute: another node must try it again before that.
 pub const TOKEN_LEASE: Duration = Duration::from_secs(15);
 const SWEPT_FOR: Duration = Duration::from_secs(300);
+/// What a sweep needs at most between its word that an id is out of its list and that being so.
+const SWEEPING: Duration = Duration::from_millis(500);
 pub(super) const KIND: &str = "account/";
 /// Values removed at once; each may be a snapshot chunk.
 const ERASE: usize = 16;
@@ -101,13 +103,24 @@ impl Accounts {
             put(RECORD, encode(account)?, Expect::Absent),
             put(DATA_KEY, Bytes::copy_from_slice(wrapped_key), Expect::Absent),
             put(USE, encode(&unused(account))?, Expect::Any),
-            Write::Check { name: SWEPT.into(), expect: Expect::Absent },
         ];
         let token = token.map(|token| put(TOKEN, token, Expect::Any));
-        let writes = writes.into_iter().chain(token).chain(beside(events, 0)?).collect();
+        let writes: Vec<Write> = writes.into_iter().chain(token).chain(beside(events, 0)?).collect();
         let entry = format!("{KIND}{}", account.id);
+        let unswept = Write::Check { name: SWEPT.into(), expect: Expect::Absent };
         index::add(&*self.store, account.environment, entry.clone()).await?;
-        match self.store.commit(batch(account_slot(account.id), writes)).await {
+        let first = batch(account_slot(account.id), writes.iter().cloned().chain([unswept]).collect());
+        let stored = match self.store.commit(first).await {
+            // A try before this one was lost halfway, and a sweep took the id out of the list. It is this one's.
+            Err(StoreError::Conflict(name)) if name == SWEPT => {
+                tokio::time::sleep(SWEEPING).await;
+                index::add(&*self.store, account.environment, entry.clone()).await?;
+                let again = batch(account_slot(account.id), writes.into_iter().chain([delete(SWEPT)]).collect());
+                self.store.commit(again).await
+            }
+            stored => stored,
+        };
+        match stored {
             // An id that is taken in another environment must not stay in this one's list.
             Err(StoreError::Conflict(name)) => {
                 if self.get(account.id).await?.is_some_and(|(there, _)| there.environment != account.environment) {
@@ -341,6 +354,9 @@ impl Accounts {
                 if self.version_of(account).await?.is_none() && self.bar(account).await? {
                     index::remove(&*self.store, environment, format!("{KIND}{account}")).await?;
                     swept += 1;
+                    if self.version_of(account).await?.is_some() {
+                        index::add(&*self.store, environment, format!("{KIND}{account}")).await?;
+                    }
                 }
             }
             after = more;

@@ -16,8 +16,7 @@ use super::{
     bar_canaries::{Canaries, Canary, files, occurs},
     bar_leaks::Told,
     bar_vendor::{Act, Asked, Vendor, answer, json_answer, scim},
-    link::{Browser, hidden, make, token},
-    link_consent::leads_to,
+    link::{Browser, hidden, leads_to, make, token},
     vendor::overlay,
 };
 use crate::support::gateway::{ADMIN, Gateway, Kept};

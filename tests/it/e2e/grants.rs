@@ -212,3 +212,76 @@ async fn a_login_of_the_vendors_own_gives_a_session() {
     assert_eq!((refused.status, refused.code().as_str()), (422, "credential_refused"), "{}", refused.text());
     assert!(refused.text().contains("bad_login"), "{}", refused.text());
 }
+
+/// What makes a process's clock wrong by so much.
+fn faked(shift: &str) -> [(&'static str, String); 3] {
+    let folders = fs::read_dir("/usr/lib").unwrap().flatten();
+    let library = folders.map(|folder| folder.path().join("faketime/libfaketimeMT.so.1")).find(|file| file.exists());
+    let library = library.expect("faketime is installed by tests/run").display().to_string();
+    [("LD_PRELOAD", library), ("FAKETIME", shift.to_owned()), ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned())]
+}
+
+/// An assertion says when it was made: whose clock is a day off gets no token, reads that, does not ask in circles, and goes on
+/// once the clock is right.
+#[tokio::test]
+async fn r_09_assertions_of_a_clock_a_day_off_are_refused_without_a_loop() {
+    let mut peer = peers::oidc(600);
+    let kept = Kept::embedded();
+    let authority = peer.base().trim_start_matches("http://").split('/').next().unwrap().to_owned();
+    let signer = peer.ready["signer"].clone();
+    let context = json!({"base_url": peer.base(), "token_url": peer.told("token_url"), "client_id": signer["id"],
+        "key_id": "k1", "private_key": signer["key"]});
+    let right = gateway(&kept, &authority);
+    let linked = link(&right, "certificate", &context).await;
+    lists(&right, &linked).await;
+    assert!(right.stop());
+    let id = linked.json()["id"].as_str().unwrap().to_owned();
+    let users = format!("/unified/user-directory/users?integrated_account_id={id}");
+    let folder = kept.folder().join("connectors");
+    for shift in ["+24h", "-24h"] {
+        let faked = faked(shift);
+        let mut settings: Vec<_> = faked.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        settings.extend([("ROLLCALL_CONNECTORS_DIR", folder.to_str().unwrap()), ("ROLLCALL_PROBE_EVERY", "0")]);
+        let wrong = Gateway::start_with(&kept, &authority, &settings);
+        let before = peer.order(&json!({"revoke": true}))["asked"].as_u64().unwrap();
+        let refused = link(&wrong, "certificate", &context).await;
+        assert_eq!((refused.status, refused.code().as_str()), (422, "credential_refused"), "{shift}: {}", refused.text());
+        assert!(refused.text().contains("invalid_client"), "{shift}: {}", refused.text());
+        for _ in 0..30 {
+            assert_eq!(wrong.get(&users).await.status, 401, "{shift}");
+        }
+        let asked = peer.order(&json!({}))["asked"].as_u64().unwrap() - before;
+        assert!(asked <= 4, "{shift}: {asked} token calls");
+        assert!(wrong.stop());
+    }
+    let right = gateway(&kept, &authority);
+    let tested = right.call("POST", &format!("/integrated-account/{id}/test"), None).await;
+    assert_eq!(tested.status, 200, "{}", tested.text());
+    assert_eq!(right.get(&users).await.status, 200);
+    assert_eq!(right.get("/integrated-account").await.json()["result"].as_array().map(Vec::len), Some(1));
+}
+
+/// What an endpoint says of the time decides nothing: a token lives as long from now as it says.
+#[tokio::test]
+async fn r_09_token_answers_dated_a_day_off_are_as_good_as_others() {
+    for date in ["Thu, 01 Jan 1970 00:00:00 GMT", "Fri, 31 Dec 2100 23:59:59 GMT", "yesterday"] {
+        let vendor = Vendor::start(move |asked| match asked.path() {
+            "/login" => {
+                let body = br#"{"data": {"session": "s-1", "ttl": 900}}"#;
+                let headers = [("content-type", "application/json"), ("date", date), ("expires", date), ("age", "86400")];
+                Act::Send(answer(200, &headers, body))
+            }
+            _ if asked.header("x-session") == "s-1" => scim(asked, 3),
+            _ => Act::Send(answer(401, &[("date", date)], b"{}")),
+        });
+        let kept = Kept::embedded();
+        let gateway = gateway(&kept, &vendor.authority());
+        let context =
+            json!({"base_url": vendor.at("/scim"), "token_url": vendor.at("/login"), "username": "ada", "password": "x"});
+        let linked = link(&gateway, "session", &context).await;
+        for _ in 0..10 {
+            lists(&gateway, &linked).await;
+        }
+        assert_eq!(vendor.asked().iter().filter(|asked| asked.path() == "/login").count(), 1, "{date}");
+    }
+}

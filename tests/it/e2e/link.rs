@@ -105,6 +105,14 @@ pub(super) fn message(page: &Answer) -> Value {
     serde_json::from_str(&rest.split('"').next().unwrap().replace("&quot;", "\"").replace("&#39;", "'")).unwrap()
 }
 
+/// Where a page leads on to.
+pub(super) fn leads_to(page: &Answer) -> url::Url {
+    let text = page.text();
+    let rest = text.split("http-equiv=\"refresh\" content=\"").nth(1).unwrap_or_else(|| panic!("leads nowhere: {text}"));
+    let place = rest.split('"').next().unwrap().split_once("url=").unwrap().1.replace("&amp;", "&");
+    url::Url::parse(&place).unwrap()
+}
+
 pub(super) async fn make(gateway: &Gateway, body: Value) -> Value {
     let made = gateway.call("POST", "/link-token", Some(&body)).await;
     assert_eq!(made.status, 201, "{}", made.text());

@@ -5,21 +5,13 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use super::{
-    link::{APP, Browser, PAGE, hidden, make, message, token},
+    link::{APP, Browser, PAGE, hidden, leads_to, make, message, token},
     vendor::accounts,
 };
 use crate::support::{
     gateway::{Answer, Gateway, Kept},
     peers::{self, Peer},
 };
-
-/// Where a page leads on to.
-pub(super) fn leads_to(page: &Answer) -> url::Url {
-    let text = page.text();
-    let rest = text.split("http-equiv=\"refresh\" content=\"").nth(1).unwrap_or_else(|| panic!("leads nowhere: {text}"));
-    let place = rest.split('"').next().unwrap().split_once("url=").unwrap().1.replace("&amp;", "&");
-    url::Url::parse(&place).unwrap()
-}
 
 /// The real npm `oidc-provider` stands for the vendor.
 struct Consent {
@@ -162,7 +154,7 @@ async fn r_12_a_way_back_of_another_browser_or_link_makes_no_account() {
 /// Whoever declines stands before the form again, with what is not secret in it; the link still works, in the same browser.
 #[tokio::test]
 async fn a_customer_who_declines_can_begin_again() {
-    let mut consent = Consent::start();
+    let consent = Consent::start();
     let made = make(&consent.gateway, json!({"tenant_id": "acme", "origins": [APP]})).await;
     let link_token = token(&made).to_owned();
     let (left, cookies) = {

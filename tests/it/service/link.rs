@@ -121,6 +121,26 @@ async fn r_13_a_lost_node_frees_its_link_and_a_repeated_end_makes_no_second_acco
     assert_eq!(accounts(&core).await, 1);
 }
 
+/// The id of a link's account is chosen before the first try. A node that was lost halfway must not cost the customer that id.
+#[tokio::test]
+async fn r_13_a_try_that_was_lost_halfway_is_swept_and_the_link_goes_on() {
+    let vendor = Vendor::start();
+    let (_folder, _clock, core) = inside(&vendor).await;
+    let (_, text) = make(&core).await;
+    let session = session(&core, &text).await;
+    assert_eq!(send(&core, &session, &vendor, "a-typo").await, Err(Code::CredentialRefused));
+    let (link, _) = core.services.links.open(&text, View::default()).await.unwrap_or_else(|error| panic!("{error}"));
+    let account = link.bound().unwrap().account;
+    // Listed, but without a record: there the node was lost.
+    let entry = Write::Put { name: format!("account/{account}"), value: Bytes::new(), ttl: None, expect: Expect::Any };
+    let slot = Slot::new(format!("env:{}", core.environment));
+    core.services.store.commit(Batch { slot, fence: None, writes: vec![entry] }).await.unwrap();
+    let records = repo::Accounts::new(core.services.store.clone());
+    assert_eq!(records.sweep_index(core.environment).await.unwrap(), 1);
+    assert_eq!(send(&core, &session, &vendor, SECRET).await, Ok(account.to_string()));
+    assert_eq!(accounts(&core).await, 1);
+}
+
 #[tokio::test]
 async fn r_13_the_first_browser_that_sends_the_form_has_the_link() {
     let vendor = Vendor::start();

@@ -120,9 +120,15 @@ async fn dangling_entries_are_passed_over_and_swept_and_no_account_hides() {
         assert_eq!(accounts.sweep_index(environment).await.unwrap(), 1);
         assert_eq!(accounts.sweep_index(environment).await.unwrap(), 0);
         assert_eq!(names(&*stand.store, environment_slot(environment)).await, [format!("account/{}", real.id)]);
-        // A create whose entry was swept must not end as an account that no list shows.
+        // A create whose entry was swept must not end as an account that no list shows, nor be refused: it is tried once more.
+        accounts.create(&dangling, b"k", None, &[]).await.unwrap();
+        let listed = accounts.list(environment, None, 10).await.unwrap();
+        assert_eq!(listed.iter().filter(|account| account.id == dangling.id).count(), 1);
+        assert_eq!((listed.len(), accounts.sweep_index(environment).await.unwrap()), (2, 0));
         assert!(matches!(accounts.create(&dangling, b"k", None, &[]).await, Err(StoreError::Conflict(_))));
-        assert_eq!(accounts.get(dangling.id).await.unwrap(), None);
+        // Nothing of the sweep stays behind.
+        assert!(accounts.delete(dangling.id, environment, None, &[]).await.unwrap());
+        assert_eq!(names(&*stand.store, account_slot(dangling.id)).await, Vec::<String>::new());
     }
 }
 

@@ -1,5 +1,6 @@
 // The certified npm library oidc-provider, and a SCIM server that takes its access tokens alone: oidc.mjs --life SECONDS
 // Prints one JSON line when it listens, and one for each line of orders; ends with its stdin.
+// `sent` in its answers are the clients and scopes that browsers came with, `used` the grants that clients came with.
 // Orders: {"revoke": true} takes back every access token given so far, {"forget": true} the client itself, {} only counts;
 // {"agree": URL} goes the way of a browser: signs in, agrees, and says where it is sent back to.
 // After PUT /apart/yes its pages cut the tie to the window that opened theirs (COOP), until PUT /apart/no.
@@ -15,6 +16,7 @@ const { Provider } = require("oidc-provider");
 
 const CLIENT = { id: "rollcall-client", secret: "synthetic:client secret/+%" };
 const BROWSER = { id: "rollcall-browser", secret: "synthetic-browser-secret" };
+const OTHER = { id: "rollcall-other-app", secret: "synthetic-other-app-secret" };
 const KEY = generateKeyPairSync("rsa", { modulusLength: 2048 });
 const SIGNER = { id: "rollcall-signer", key: KEY.privateKey.export({ type: "pkcs8", format: "pem" }) };
 const given = new Set();
@@ -23,6 +25,8 @@ let apart = false;
 let asked = 0;
 let ended = 0;
 const refused = [];
+const sent = [];
+const used = [];
 
 const server = createServer();
 server.listen(0, "127.0.0.1", () => {
@@ -37,6 +41,9 @@ server.listen(0, "127.0.0.1", () => {
             jwks: { keys: [{ ...KEY.publicKey.export({ format: "jwk" }), kid: "k1", alg: "RS256", use: "sig" }] },
         }, {
             client_id: BROWSER.id, client_secret: BROWSER.secret, grant_types: ["authorization_code", "refresh_token"],
+            redirect_uris: ["http://127.0.0.1/"], response_types: ["code"], scope: "openid scim.read scim.write",
+        }, {
+            client_id: OTHER.id, client_secret: OTHER.secret, grant_types: ["authorization_code", "refresh_token"],
             redirect_uris: ["http://127.0.0.1/"], response_types: ["code"], scope: "openid scim.read scim.write",
         }],
         scopes: ["openid", "scim.read", "scim.write"],
@@ -53,6 +60,11 @@ server.listen(0, "127.0.0.1", () => {
     provider.Client.prototype.redirectUriAllowed = () => true;
     provider.on("client_credentials.saved", (token) => given.add(token.jti));
     provider.on("access_token.saved", (token) => given.add(token.jti));
+    const exchanged = (outcome) => (ctx) => {
+        used.push(`${outcome} ${ctx.oidc.params?.grant_type} ${ctx.oidc.client?.clientId}`);
+    };
+    provider.on("grant.success", exchanged("given"));
+    provider.on("grant.error", exchanged("refused"));
     provider.on("grant.revoked", () => { ended += 1; });
     const endpoint = provider.callback();
     server.on("request", async (request, response) => {
@@ -65,6 +77,10 @@ server.listen(0, "127.0.0.1", () => {
             response.setHeader("x-frame-options", "DENY");
             if (apart) response.setHeader("cross-origin-opener-policy", "same-origin");
             asked += request.url === "/token" ? 1 : 0;
+            if (request.url.startsWith("/auth?")) {
+                const query = new URL(request.url, origin).searchParams;
+                sent.push({ client: query.get("client_id"), scope: query.get("scope") });
+            }
             if (known) return endpoint(request, response);
             response.writeHead(401, { "content-type": "application/json" });
             return response.end('{"error":"invalid_client","error_description":"client authentication failed"}');
@@ -80,7 +96,7 @@ server.listen(0, "127.0.0.1", () => {
         }
         answer(request, Buffer.concat(chunks), found.scope ?? "", response);
     });
-    console.log(JSON.stringify({ listening: `${origin}/scim/v2`, token_url: `${origin}/token`, authorize_url: `${origin}/auth`, client: CLIENT, browser: BROWSER, signer: SIGNER }));
+    console.log(JSON.stringify({ listening: `${origin}/scim/v2`, token_url: `${origin}/token`, authorize_url: `${origin}/auth`, client: CLIENT, browser: BROWSER, other: OTHER, signer: SIGNER }));
     createInterface({ input: process.stdin }).on("line", async (line) => {
         const order = JSON.parse(line);
         if (order.revoke) {
@@ -92,7 +108,7 @@ server.listen(0, "127.0.0.1", () => {
         }
         if (order.forget) known = false;
         const came = order.agree ? await agree(order.agree) : undefined;
-        console.log(JSON.stringify({ asked, given: given.size, ended, refused: refused.splice(0), came }));
+        console.log(JSON.stringify({ asked, given: given.size, ended, refused: refused.splice(0), sent: sent.splice(0), used: used.splice(0), came }));
     });
 });
 process.stdin.on("end", () => process.exit(0));

@@ -160,30 +160,25 @@ async fn a_customer_who_declines_can_begin_again() {
     let (left, cookies) = {
         let mut browser = Browser::new(&consent.gateway);
         let left = consent.leave(&mut browser, &link_token).await;
-        (left, browser.cookies)
+        let state = left.query_pairs().find(|(name, _)| name == "state").unwrap().1.into_owned();
+        let words = "error=access_denied&error_description=The%20person%20said%20%3Cno%3E.";
+        let page = browser.get(&format!("/connect/scim/callback?state={state}&{words}")).await;
+        let text = page.text();
+        let sentence = "Access was declined on the vendor&#39;s page (The person said &lt;no&gt;).";
+        assert!(text.contains(sentence) && text.contains("<b>Nothing was connected.</b>"), "{text}");
+        assert!(text.contains(consent.peer.told("token_url")) && !text.contains("synthetic-browser-secret"), "{text}");
+        let id = made["id"].as_str().unwrap();
+        assert!(text.contains(&format!("data-place=\"{PAGE}?link={id}&amp;integration=scim&amp;method=oauth2\"")), "{text}");
+        assert_eq!(accounts(&consent.gateway).await.len(), 0);
+        let again = consent.submit(&mut browser, &page).await;
+        (leads_to(&again), browser.cookies)
     };
-    let state = left.query_pairs().find(|(name, _)| name == "state").unwrap().1.into_owned();
-    let words = "error=access_denied&error_description=The%20person%20said%20%3Cno%3E.";
-    let declined = format!("/connect/scim/callback?state={state}&{words}");
-    let page = {
-        let mut browser = Browser::new(&consent.gateway);
-        browser.cookies = cookies.clone();
-        browser.get(&declined).await
-    };
-    let text = page.text();
-    let sentence = "Access was declined on the vendor&#39;s page (The person said &lt;no&gt;).";
-    assert!(text.contains(sentence) && text.contains("<b>Nothing was connected.</b>"), "{text}");
-    assert!(text.contains(consent.peer.told("token_url")) && !text.contains("synthetic-browser-secret"), "{text}");
-    let place = format!("data-place=\"{PAGE}?link={}&amp;integration=scim&amp;method=oauth2\"", made["id"].as_str().unwrap());
-    assert!(text.contains(&place), "{text}");
-    assert_eq!(accounts(&consent.gateway).await.len(), 0);
-    let left = {
-        let mut browser = Browser::new(&consent.gateway);
-        browser.cookies = cookies.clone();
-        consent.leave(&mut browser, &link_token).await
-    };
-    assert_ne!(left.query_pairs().find(|(name, _)| name == "state").unwrap().1, state);
-    assert_eq!(accounts(&consent.gateway).await.len(), 0);
+    let came = consent.agree(&left);
+    let mut browser = Browser::new(&consent.gateway);
+    browser.cookies = cookies;
+    let back = browser.get(&came).await;
+    assert_eq!(message(&back)["result"], json!("success"), "{}", back.text());
+    assert_eq!(accounts(&consent.gateway).await.len(), 1);
 }
 
 /// Where the vendor stands in a window of its own, the page that opened it looks how it ended: once it is over, it tells.

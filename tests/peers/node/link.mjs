@@ -108,20 +108,21 @@ checks["first paint and weight"] = async () => {
     const context = await visit();
     const tab = await context.newPage();
     await tab.goto((await linkToken()).link_url + preset);
-    let best = Infinity;
-    for (let round = 0; round < 8 && best >= 100; round += 1) {
+    const paints = [];
+    while (paints.length < 9) {
         await tab.reload();
         await tab.waitForFunction(() => performance.getEntriesByName("first-contentful-paint").length > 0);
-        best = Math.min(best, await tab.evaluate(() => performance.getEntriesByName("first-contentful-paint")[0].startTime));
+        paints.push(await tab.evaluate(() => performance.getEntriesByName("first-contentful-paint")[0].startTime));
     }
-    assert.ok(best < 100, `first paint after ${best} ms`);
+    const [best, , , , middle] = paints.sort((a, b) => a - b);
+    assert.ok(best < 100, `first paint after ${paints} ms`);
     const weight = await tab.evaluate(() => {
         const entries = [...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")];
         return entries.reduce((sum, entry) => sum + entry.decodedBodySize, 0);
     });
     assert.ok(weight > 5_000 && weight < 60_000, `${weight} bytes`);
     await leave(context);
-    return `first contentful paint after ${best.toFixed(1)} ms (bound 100), ${weight} bytes in all (bound 60000)`;
+    return `first contentful paint after ${best.toFixed(1)} ms, ${middle.toFixed(1)} ms in the middle of 9 (bound 100), ${weight} bytes in all (bound 60000)`;
 };
 
 function isLinked(said) {

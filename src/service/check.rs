@@ -184,11 +184,14 @@ impl Accounts {
         if linked.access.renewal.as_ref().is_some_and(Renewal::is_ended) {
             return Err(reauth(&linked.account));
         }
+        // Where it was not, the test gets a new token by itself, and one refused says enough.
+        let was_in_vain = self.opened.renewals.was_in_vain(&linked.access);
         let mut tested = self.ask(&linked).await;
         let is_refused = |tested: &std::result::Result<Tested, Failure>| {
             tested.as_ref().is_err_and(|failure| failure.code() == Code::ReauthRequired)
         };
-        if is_refused(&tested) && self.opened.renewals.give_another_chance(&linked.access).await {
+        if was_in_vain && is_refused(&tested) {
+            self.opened.renewals.give_another_chance(&linked.access).await;
             tested = self.ask(&linked).await;
         }
         match tested {

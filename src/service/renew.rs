@@ -115,9 +115,14 @@ impl Renewals {
         self.flights.run_pending_tasks().await;
     }
 
-    /// Forgets that a new token was in vain for the connector's own requests; whether it was.
-    pub(super) async fn give_another_chance(&self, access: &Access) -> bool {
-        self.in_vain.remove(&(access.account, access.generation, CallOf::Connector)).await.is_some()
+    /// Whether a new token was in vain for the connector's own requests a moment ago.
+    pub(super) fn was_in_vain(&self, access: &Access) -> bool {
+        self.in_vain.contains_key(&(access.account, access.generation, CallOf::Connector))
+    }
+
+    /// Forgets that it was.
+    pub(super) async fn give_another_chance(&self, access: &Access) {
+        self.in_vain.invalidate(&(access.account, access.generation, CallOf::Connector)).await;
     }
 
     /// A failure is what everybody gets for a while; with a success the next caller looks for himself.

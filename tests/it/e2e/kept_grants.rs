@@ -155,8 +155,9 @@ async fn a_change_does_not_hide_that_a_grant_has_ended() {
 async fn a_trial_spends_no_refresh_token() {
     let vendor = Rotating::start(Rotation::Strict, 0..5);
     let gateway = Gateway::start(&Kept::embedded(), &vendor.vendor.authority());
+    let grant = vendor.grant(0, 3600);
     let attempt = async |token: Value| {
-        let mut context = vendor.grant(0, 3600);
+        let mut context = grant.clone();
         context["oauth"] = json!({ "token": token });
         let body = json!({"integration": "scim", "authentication_method": METHOD, "context": context});
         gateway.call("POST", "/integrated-account/test", Some(&body)).await
@@ -226,7 +227,7 @@ async fn a_token_that_comes_for_a_deleted_account_is_given_back() {
         delete(&gateway, &format!("/integrated-account/{account}")).await;
     };
     let (called, ()) = tokio::join!(users(&gateway, &account), meanwhile);
-    assert_eq!(called.status, 404, "{}", called.text());
+    assert!(matches!(called.status, 401 | 404), "{}", called.text());
     assert_eq!(revocations(&vendor, 2).await, ["refresh-0-1", "refresh-0-2"], "the old one, and the one that came");
 }
 

@@ -154,7 +154,7 @@ async fn r_12_a_way_back_of_another_browser_or_link_makes_no_account() {
 /// Whoever declines stands before the form again, with what is not secret in it; the link still works, in the same browser.
 #[tokio::test]
 async fn a_customer_who_declines_can_begin_again() {
-    let consent = Consent::start();
+    let mut consent = Consent::start();
     let made = make(&consent.gateway, json!({"tenant_id": "acme", "origins": [APP]})).await;
     let link_token = token(&made).to_owned();
     let (left, cookies) = {

@@ -100,7 +100,7 @@ async fn shown(request: &HttpRequest, state: &State) -> Result<HttpResponse> {
     let (link, mut session) = links.open(text, asked.view()).await?;
     let cookie = Cookie::of_link(link.id, &state.own_origin, session.view.frame);
     links.go_on(&mut session, cookie.value(request.headers()));
-    if let Err(error) = links.check(&link, Some(&session)) {
+    if let Some(error) = links.why_over(&link, &session).await? {
         return Ok(dead(&link, &session, &error));
     }
     if asked.one("redirect_uri").is_some_and(|wanted| link.redirect_uri.as_deref() != Some(wanted)) {
@@ -135,7 +135,7 @@ async fn shown_again(request: &HttpRequest, state: &State, asked: &Pairs) -> Res
         let ending = Ending { message, origins: &link.origins, frame: false, relayed: false };
         return Ok(pages::done(&ending, (&connector, None), None, &[]));
     }
-    if let Err(error) = links.check(&link, Some(&session)) {
+    if let Some(error) = links.why_over(&link, &session).await? {
         return Ok(dead(&link, &session, &error));
     }
     step(state, &Opening { link: &link, session: &session, sealed }, asked).await
@@ -188,7 +188,7 @@ async fn acted(request: &HttpRequest, state: &State, body: &[u8]) -> Result<Http
     if asked.one("step") == Some("cancel") {
         return Ok(cancelled(&opening));
     }
-    if let Err(error) = links.check(&link, Some(&session)) {
+    if let Some(error) = links.why_over(&link, &session).await? {
         return Ok(dead(&link, &session, &error));
     }
     match asked.one("step") {

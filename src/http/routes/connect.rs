@@ -99,7 +99,7 @@ async fn shown(request: &HttpRequest, state: &State) -> Result<HttpResponse> {
     let (link, mut session) = links.open(text, asked.view()).await?;
     let cookie = Cookie::of_link(link.id, &state.own_origin, session.view.frame);
     links.go_on(&mut session, cookie.value(request.headers()));
-    if let Err(error) = links.check(&link, Some(&session)) {
+    if let Some(error) = links.why_over(&link, &session).await? {
         return Ok(dead(&link, &session, &error));
     }
     if asked.one("redirect_uri").is_some_and(|wanted| link.redirect_uri.as_deref() != Some(wanted)) {
@@ -131,7 +131,7 @@ async fn shown_again(request: &HttpRequest, state: &State, asked: &Pairs) -> Res
         let ending = Ending { message, origins: &link.origins, ..Ending::default() };
         return Ok(pages::done(&ending, (&connector, None), None, &[]));
     }
-    if let Err(error) = links.check(&link, Some(&session)) {
+    if let Some(error) = links.why_over(&link, &session).await? {
         return Ok(dead(&link, &session, &error));
     }
     step(state, &Opening { link: &link, session: &session, sealed }, asked).await
@@ -209,7 +209,7 @@ async fn acted(request: &HttpRequest, state: &State, body: &[u8]) -> Result<Http
         Some("look") => return Ok(looked(links, &opening)),
         _ => {}
     }
-    if let Err(error) = links.check(&link, Some(&session)) {
+    if let Some(error) = links.why_over(&link, &session).await? {
         return Ok(dead(&link, &session, &error));
     }
     match asked.one("step") {

@@ -205,6 +205,17 @@ impl Links {
         }
     }
 
+    /// Why no account can come of a link any more in this browser, if none can; the account that it links anew may be gone, too.
+    pub async fn why_over(&self, link: &Link, session: &Session) -> Result<Option<Error>> {
+        if let Err(error) = self.check(link, Some(session)) {
+            return Ok(Some(error));
+        }
+        match self.relinked(link).await {
+            Err(error) if error.code() == Code::InvalidToken => Ok(Some(error)),
+            found => found.map(|_| None),
+        }
+    }
+
     /// The text of an opening for its cookie and its forms.
     pub fn seal_session(&self, session: &Session) -> Result<String> {
         let plain = serde_json::to_vec(session).map_err(Error::internal)?;

@@ -196,6 +196,7 @@ impl Accounts {
         };
         self.announce(&events);
         self.opened.forget(environment, account.id).await;
+        self.refuse_late(&account).await?;
         Ok((account, warnings))
     }
 

@@ -190,20 +190,38 @@ impl Installs {
         Err(busy())
     }
 
-    /// Takes a connector away: nothing can be linked or called, and what was laid over it is gone, secrets included.
-    pub(super) async fn take_away(&self, environment: EnvironmentId, connector: &Arc<Connector>) -> Result<()> {
+    /// Takes a connector away: nothing can be linked or called, and what was laid over it is gone, secrets included. Answers what
+    /// held of it before.
+    pub(super) async fn take_away(&self, environment: EnvironmentId, connector: &Arc<Connector>) -> Result<Install> {
         for _ in 0..TRIES {
             let known = self.records.get(environment, &connector.slug).await?;
             let version = known.as_ref().map(|(_, version)| *version);
-            let mut install = self.installed(environment, connector, known.map(|(install, _)| install)).install;
+            let before = self.installed(environment, connector, known.map(|(install, _)| install)).install;
+            let mut install = before.clone();
             let now = self.clock.now();
             (install.oauth_app, install.maps) = (None, serde_json::Map::new());
             (install.is_enabled, install.uninstalled_at, install.updated_at) = (false, Some(now), now);
             if self.stored(&install, version).await? {
+                return Ok(before);
+            }
+        }
+        Err(busy())
+    }
+
+    /// Puts back what held of a connector that was taken away a moment ago, unless somebody has installed it anew.
+    pub(super) async fn give_again(&self, before: Install) -> Result<()> {
+        for _ in 0..TRIES {
+            let Some((install, version)) = self.records.get(before.environment, &before.connector).await? else { return Ok(()) };
+            if install.uninstalled_at.is_none() || self.stored(&before, Some(version)).await? {
                 return Ok(());
             }
         }
         Err(busy())
+    }
+
+    /// Whether a connector was taken away from the environment.
+    pub(super) async fn is_taken_away(&self, environment: EnvironmentId, connector: &Slug) -> Result<bool> {
+        Ok(self.records.get(environment, connector).await?.is_some_and(|(install, _)| install.uninstalled_at.is_some()))
     }
 
     /// Forgets all that an environment said, for its end.

@@ -87,9 +87,14 @@ impl Links {
             let ask = AuthorizeAsk { environment, link: link.id.to_string(), new, scopes };
             return Ok(Attempt::Elsewhere(self.authorizations.begin(ask).await?));
         }
-        let import = self.noted(&link, Box::pin(self.accounts.import(link.environment, new)));
-        let (account, warnings) = self.keep_holding(hold, import).await?;
-        self.settle((link, version), Some(hold), &account).await?;
+        let (environment, act) = (link.environment, act_of(&link));
+        // The link is used up before its entry is waited for: where that cannot be written, it is used up all the same.
+        let import = Box::pin(async {
+            let (account, warnings) = self.accounts.import(environment, new).await?;
+            self.settle((link, version), Some(hold), &account).await?;
+            Ok((account, warnings))
+        });
+        let (account, warnings) = self.keep_holding(hold, self.audit.around(act, true, import)).await?;
         Ok(Attempt::Linked(Box::new(account), warnings))
     }
 
@@ -169,29 +174,27 @@ impl Links {
 
     async fn finish_under(&self, hold: &Hold, id: LinkId, came_back: CameBack) -> Result<Returned> {
         let (link, version) = self.load(id).await?.filter(|(link, _)| link.is_live(self.clock.now())).ok_or_else(invalid)?;
-        let linking = self.noted(&link, Box::pin(self.authorizations.link(came_back)));
-        let outcome = match self.keep_holding(hold, linking).await {
-            Ok((account, warnings)) => {
-                let link = self.settle((link, version), Some(hold), &account).await?;
-                return Ok(Returned { link, outcome: Ok((account, warnings)) });
-            }
-            Err(error) => Err(error),
-        };
-        Ok(Returned { link, outcome })
+        let mut used = None;
+        let linking = Box::pin(async {
+            let (account, warnings) = self.authorizations.link(came_back).await?;
+            used = Some(self.settle((link.clone(), version), Some(hold), &account).await?);
+            Ok((account, warnings))
+        });
+        let outcome = self.keep_holding(hold, self.audit.around(act_of(&link), true, linking)).await;
+        Ok(Returned { link: used.unwrap_or(link), outcome })
     }
+}
 
-    /// In the audit log the customer, whom no token names, stands as the link.
-    async fn noted<T>(&self, link: &Link, work: impl Future<Output = Result<T>>) -> Result<T> {
-        let account = link.bound().map(|by| by.account);
-        let act = Act {
-            actor: LINKED_BY.to_owned(),
-            target_kind: Some("integrated_account".to_owned()),
-            target_id: account.map(|id| id.to_string()),
-            account,
-            tenant: Some(link.tenant_id.clone()),
-            ..Act::of_gateway(link.environment, "integrated_account.link")
-        };
-        self.audit.around(act, true, work).await
+/// In the audit log the customer, whom no token names, stands as the link.
+fn act_of(link: &Link) -> Act {
+    let account = link.bound().map(|by| by.account);
+    Act {
+        actor: LINKED_BY.to_owned(),
+        target_kind: Some("integrated_account".to_owned()),
+        target_id: account.map(|id| id.to_string()),
+        account,
+        tenant: Some(link.tenant_id.clone()),
+        ..Act::of_gateway(link.environment, "integrated_account.link")
     }
 }
 

@@ -42,6 +42,7 @@ const WORDS: &[(&str, &str)] = &[
     ("api_token.delete", "api_token.revoke"),
     ("integrated_account.create", "integrated_account.import"),
     ("integrated_account.token", "account_token.create"),
+    ("integrated_account.me", "integrated_account.change"),
 ];
 /// Verbs that make an object, whose id the run knows.
 const MAKING: &[&str] = &[".create", ".import"];

@@ -62,6 +62,8 @@ struct World {
     mood: Option<Mood>,
     grants: BTreeMap<u64, Grant>,
     revocations: Vec<String>,
+    /// How often it is too busy to take a token back.
+    too_busy: u32,
 }
 
 /// The vendor.
@@ -73,13 +75,26 @@ pub struct Rotating {
 impl Rotating {
     /// Its token endpoint takes a random time of `latency` milliseconds.
     pub fn start(rotation: Rotation, latency: Range<u64>) -> Rotating {
-        let world = World { rotation, latency, life: json!(3600), mood: None, grants: BTreeMap::new(), revocations: Vec::new() };
+        let world = World {
+            rotation,
+            latency,
+            life: json!(3600),
+            mood: None,
+            grants: BTreeMap::new(),
+            revocations: Vec::new(),
+            too_busy: 0,
+        };
         let world = Arc::new(Mutex::new(world));
         let state = world.clone();
         let vendor = Vendor::start(move |asked| match asked.path() {
             "/token" => token(&state, asked),
             "/revoke" => {
-                state.lock().unwrap().revocations.push(form(asked).remove("token").unwrap_or_default());
+                let mut world = state.lock().unwrap();
+                if world.too_busy > 0 {
+                    world.too_busy -= 1;
+                    return Act::Send(answer(503, &[], b""));
+                }
+                world.revocations.push(form(asked).remove("token").unwrap_or_default());
                 Act::Send(answer(200, &[], b""))
             }
             _ if takes(&state.lock().unwrap(), asked) => match asked.method.as_str() {
@@ -136,6 +151,11 @@ impl Rotating {
 
     pub fn set_life(&self, life: Value) {
         self.world().life = life;
+    }
+
+    /// The next so many tokens that are given back are not taken.
+    pub fn refuse_revocations(&self, count: u32) {
+        self.world().too_busy = count;
     }
 
     /// Tokens that were taken back by us.

@@ -491,7 +491,8 @@ async fn v_09_every_kind_of_action_stands_once_and_names_what_was_touched() {
             (request, action, outcome, text(entry, "target_id"), text(entry, "integrated_account_id"))
         })
         .collect();
-    (told.sort(), expected.sort());
+    told.sort();
+    expected.sort();
     for (told, expected) in told.iter().zip(&expected) {
         assert_eq!(told, expected);
     }

@@ -202,20 +202,21 @@ pub async fn restore(args: RestoreArgs, global: GlobalArgs) -> Result<(), Failur
     let store = open_store(&settings, Arc::new(SystemClock)).await?;
     let restored = checked.write(store, open(&data)?).await?;
     if global.json {
-        let Restored { accounts, left_out, unreadable } = restored;
+        let Restored { accounts, left_out, unreadable, unreadable_apps } = restored;
         return print_json(&json!({
             "store": settings.store.to_string(), "created_at": made, "accounts": accounts, "left_out": left_out,
-            "unreadable": unreadable,
+            "unreadable": unreadable, "unreadable_apps": unreadable_apps,
         }));
     }
     eprintln!("Restored {} accounts into {}, as they were at {made}.", restored.accounts, settings.store);
     tell("Left out, because their keys are not among the keys", &json!(restored.left_out));
     tell("To be linked again, because they were linked anew between data and keys", &json!(restored.unreadable));
+    tell("OAuth apps of environments to be given anew, because they do not open", &json!(restored.unreadable_apps));
     Ok(())
 }
 
-fn tell(what: &str, accounts: &Value) {
-    let ids: Vec<&str> = accounts.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+fn tell(what: &str, named: &Value) {
+    let ids: Vec<&str> = named.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     if !ids.is_empty() {
         eprintln!("{what}: {}", ids.join(", "));
     }

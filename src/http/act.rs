@@ -7,12 +7,12 @@ use actix_web::{HttpMessage, HttpRequest, http::Method};
 use serde::Deserialize;
 use url::form_urlencoded;
 
-use super::{extract::state, gate::RequestId, watch::Concerned};
+use super::{State, extract::state, gate::RequestId, watch::Concerned};
 use crate::{
     error::{Code, Result},
-    model::{AccountId, Resource},
+    model::{AccountId, Resource, environment_integration_id},
     service::{
-        Act, Caller, Run, Services,
+        Act, Caller, Deleter, Reply, Run, Services,
         audit::{AuditOutcome, Ended},
         request_log::About,
     },
@@ -42,11 +42,16 @@ const WORDS: &[(&str, &str)] = &[
     ("api_token.delete", "api_token.revoke"),
     ("integrated_account.create", "integrated_account.import"),
     ("integrated_account.token", "account_token.create"),
+    ("integrated_account.me", "integrated_account.change"),
 ];
 /// Verbs that make an object, whose id the run knows.
 const MAKING: &[&str] = &[".create", ".import"];
 const ACCOUNT: &str = "integrated_account";
 const PROXY_METHOD: &str = "proxy.method";
+const INSTALL: &str = "environment_integration.create";
+const ACCOUNT_TOKEN: &str = "account_token";
+/// What makes an object whose id comes of its secret: the answer tells it.
+const TOLD: &[&str] = &["link_token.create"];
 /// Nouns whose objects a caller makes out of others: what the calls of a batch do is noted of each.
 const UNNOTED: &[&str] = &["batch-request"];
 
@@ -127,6 +132,15 @@ struct Labelled<'b> {
     tenant_id: Option<Cow<'b, str>>,
     #[serde(borrow)]
     integrated_account_id: Option<Cow<'b, str>>,
+    /// The account that is asked for, or that the new one shall be.
+    #[serde(borrow)]
+    id: Option<Cow<'b, str>>,
+    /// The account whose data key is to be made anew.
+    #[serde(borrow)]
+    account: Option<Cow<'b, str>>,
+    /// The connector that is to be installed, by its slug or either of its ids.
+    #[serde(borrow, alias = "integration_id")]
+    integration: Option<Cow<'b, str>>,
 }
 
 /// The write of this request as the audit log has it; none where it is not noted.
@@ -143,11 +157,21 @@ pub fn of_write(request: &HttpRequest, caller: &Caller, body: &[u8]) -> Result<O
     match weight {
         Weight::Ours => {
             let said = serde_json::from_slice::<Labelled<'_>>(body).unwrap_or_default();
-            act.target_id = part("id");
             act.tenant = said.tenant_id.map(Cow::into_owned);
             let is_account = act.target_kind.as_deref() == Some(ACCOUNT);
-            let named = act.target_id.as_deref().filter(|_| is_account).or(said.integrated_account_id.as_deref());
+            act.target_id = part("id").or_else(|| {
+                let named = said.id.map(Cow::into_owned).filter(|_| is_account);
+                named
+                    .or_else(|| caller.own_account().filter(|_| is_account))
+                    .or_else(|| installed(request, &act, said.integration?))
+            });
+            let named = act.target_id.as_deref().filter(|_| is_account);
+            let named = named.or(said.integrated_account_id.as_deref()).or(said.account.as_deref());
             act.account = named.and_then(|id| id.parse().ok());
+            if act.target_kind.as_deref() == Some(ACCOUNT_TOKEN) {
+                // It is kept nowhere: what it reaches is what it is known by.
+                act.target_id = act.account.map(|account| account.to_string());
+            }
         }
         Weight::Vendors => {
             act.target_id = part("member_id").or_else(|| part("id"));
@@ -161,6 +185,34 @@ pub fn of_write(request: &HttpRequest, caller: &Caller, body: &[u8]) -> Result<O
     }
     let makes = weight == Weight::Ours && MAKING.iter().any(|verb| act.action.ends_with(verb));
     Ok(Some(Noted { act, weight, makes }))
+}
+
+/// The id of what was made, as its caller is told.
+fn id_in(reply: &Reply) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Made {
+        id: String,
+    }
+    serde_json::from_slice::<Made>(&reply.body).ok().map(|made| made.id)
+}
+
+/// The id of the connector that is to be installed, which has it before it is.
+fn installed(request: &HttpRequest, act: &Act, named: Cow<'_, str>) -> Option<String> {
+    let services = &state(request).ok()?.services;
+    let connector = services.installs.resolve(act.environment, &named).ok().filter(|_| act.action == INSTALL)?;
+    Some(environment_integration_id(act.environment, &connector.slug).to_string())
+}
+
+/// Somebody asks for everything that is kept, of every environment.
+pub fn of_backup(request: &HttpRequest, caller: &Caller) -> Act {
+    let target_kind = Some("installation".to_owned());
+    let target_id = Some(caller.environment.to_string());
+    Act { action: "backup.read".into(), target_kind, target_id, ..begin(request, caller) }
+}
+
+/// Who deletes the accounts of a request that is about several.
+pub fn deleter(request: &HttpRequest, caller: &Caller, state: &State) -> Deleter {
+    Deleter { audit: Arc::clone(&state.services.audit), act: begin(request, caller) }
 }
 
 /// Somebody asks for everything that is kept of a customer.
@@ -184,9 +236,10 @@ fn concerned(request: &HttpRequest) -> (Option<AccountId>, Option<String>) {
 
 impl Noted {
     /// Does the work of the write, noted before and entered afterwards.
-    pub async fn around<T>(self, services: Arc<Services>, run: Run, work: impl Future<Output = Result<T>>) -> Result<T> {
+    pub async fn around(self, services: Arc<Services>, run: Run, work: impl Future<Output = Result<Reply>>) -> Result<Reply> {
         let Self { mut act, weight, makes } = self;
-        if makes {
+        let is_told = TOLD.contains(&&*act.action);
+        if makes && act.target_id.is_none() && !is_told {
             act.target_id = Some(run.id.to_string());
             if act.target_kind.as_deref() == Some(ACCOUNT) {
                 act.account = Some(AccountId(run.id));
@@ -204,7 +257,8 @@ impl Noted {
             services.audit.note(act, Ended::of(&outcome));
             return outcome;
         }
-        services.audit.around(act, weight == Weight::Ours, work).await
+        let made = |reply: &Reply| if is_told { id_in(reply) } else { None };
+        services.audit.around_naming(act, weight == Weight::Ours, work, made).await
     }
 
     /// Whether the work has to end although whoever asked for it leaves, because its entry says how it ended.

@@ -67,6 +67,17 @@ impl Tasks {
         });
     }
 
+    /// Starts a task after a pause that nobody waits for: whoever stops in the midst of it leaves the task out.
+    pub fn spawn_later(&self, pause: Duration, task: impl Future<Output = ()> + Send + 'static) {
+        let tasks = self.clone();
+        #[expect(clippy::disallowed_methods, reason = "the one place")]
+        tokio::spawn(async move {
+            tokio::time::sleep(pause).await;
+            let _ends = tasks.begin();
+            task.await;
+        });
+    }
+
     fn begin(&self) -> Ends {
         self.0.count.fetch_add(1, Ordering::AcqRel);
         Ends(self.0.clone())

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::accounts::{Accounts, ListAccounts};
+use super::{
+    accounts::{Accounts, ListAccounts},
+    audit::{Act, Audit},
+};
 use crate::{
     error::{Code, Error, Result},
     model::{AccountId, AccountStatus, EnvironmentId},
@@ -20,10 +23,41 @@ pub enum DeleteAccounts {
     Tenant(String),
 }
 
+/// Who deletes accounts that a request does not name one by one: each has its own entry in the audit log.
+#[derive(Clone)]
+pub struct Deleter {
+    /// The log.
+    pub audit: Arc<Audit>,
+    /// Who does it, in which request.
+    pub act: Act,
+}
+
+impl Deleter {
+    pub(super) async fn delete(&self, accounts: &Accounts, environment: EnvironmentId, id: AccountId) -> Result<()> {
+        let text = id.to_string();
+        let tenant = accounts.get(environment, &text).await?.tenant_id;
+        let act = Act {
+            action: "integrated_account.delete".into(),
+            target_kind: Some("integrated_account".to_owned()),
+            target_id: Some(text.clone()),
+            account: Some(id),
+            tenant: Some(tenant),
+            ..self.act.clone()
+        };
+        self.audit.around(act, true, accounts.delete(environment, &text)).await
+    }
+}
+
 impl Accounts {
     /// Deletes accounts, to the end although the caller leaves. Nothing is deleted where one of them is not there, unless an
     /// earlier run of the same call may have deleted it.
-    pub async fn delete_many(self: &Arc<Self>, environment: EnvironmentId, which: DeleteAccounts, again: bool) -> Result<()> {
+    pub async fn delete_many(
+        self: &Arc<Self>,
+        environment: EnvironmentId,
+        which: DeleteAccounts,
+        again: bool,
+        by: Deleter,
+    ) -> Result<()> {
         let ids = match which {
             DeleteAccounts::Ids(ids) => self.named(environment, ids, again).await?,
             DeleteAccounts::Tenant(tenant_id) => self.of_tenant(environment, tenant_id, again).await?,
@@ -31,7 +65,7 @@ impl Accounts {
         let accounts = Arc::clone(self);
         let work = async move {
             for id in ids {
-                match accounts.delete(environment, &id.to_string()).await {
+                match by.delete(&accounts, environment, id).await {
                     // Somebody else was faster.
                     Err(error) if error.code() == Code::NotFound => {}
                     deleted => deleted?,

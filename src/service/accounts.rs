@@ -236,6 +236,7 @@ impl Accounts {
             None => self.create(&verified).await?,
         }
         self.opened.forget(environment, verified.account.id).await;
+        self.refuse_late(&verified.account).await?;
         Ok((verified.account, verified.warnings))
     }
 

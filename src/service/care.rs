@@ -205,8 +205,10 @@ impl Care {
     }
 
     async fn find_one(&self, environment: EnvironmentId, account: AccountId) -> Result<()> {
-        if self.events.has_some(account).await? {
-            self.move_out(environment, account).await?;
+        if self.events.has_some(account).await?
+            && let Err(error) = self.move_out(environment, account).await
+        {
+            tracing::error!(%account, %error, "events of an account cannot be told; the others' are");
         }
         // Accounts that were found together are not looked at together.
         let spread = self.every.unwrap_or(DAY).mul_f64((1 + account.0.as_u128() % 24) as f64 / 24.0);

@@ -1,14 +1,29 @@
 //! What a vendor granted is given back when the account is deleted (RFC 7009): nobody could use it any more, but it would live on
 //! at the vendor.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+
+use futures_util::{FutureExt, future::BoxFuture};
 
 use super::accounts::Accounts;
 use crate::{
     connector::ACCESS_TOKEN,
-    model::{Account, Secret},
-    upstream::Access,
+    model::{Account, Clock, Secret, Tasks},
+    upstream::{Access, Failure, Upstream},
 };
+
+/// Pauses before the vendor is asked again. In memory alone, and over within half a minute: what is deleted is neither stored
+/// anew nor kept at hand.
+const PAUSES: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(15)];
+
+/// A token on its way back.
+struct GivingBack {
+    granted: Arc<Access>,
+    token: Secret,
+    upstream: Arc<Upstream>,
+    clock: Arc<dyn Clock>,
+    tasks: Tasks,
+}
 
 impl Accounts {
     /// The credential, if there is something in it that the vendor takes back, whether its connector is in use or not. One that
@@ -29,14 +44,27 @@ impl Accounts {
         }
     }
 
-    /// Gives a token back beside the call, once: the account is gone whatever the vendor says.
+    /// Gives a token back beside the call; a vendor that cannot be reached is asked again a few times. The account is gone whatever
+    /// it says.
     pub(super) fn give_back(&self, granted: Arc<Access>, token: Secret) {
-        let (upstream, now) = (Arc::clone(&self.upstream), self.clock.now());
-        self.opened.tasks.spawn(async move {
-            if let Err(error) = upstream.revoke(&granted, &token, now).await {
-                let (account, connector) = (granted.account, &granted.connector.slug);
-                tracing::warn!(%account, %connector, %error, "the vendor did not take a deleted account's token back");
+        let (upstream, clock, tasks) = (Arc::clone(&self.upstream), Arc::clone(&self.clock), self.opened.tasks.clone());
+        let giving = GivingBack { granted, token, upstream, clock, tasks };
+        self.opened.tasks.spawn(giving.attempt(0));
+    }
+}
+
+impl GivingBack {
+    /// One try, and the next after a pause.
+    fn attempt(self, number: usize) -> BoxFuture<'static, ()> {
+        async move {
+            let Err(error) = self.upstream.revoke(&self.granted, &self.token, self.clock.now()).await else { return };
+            let is_final = matches!(error, Failure::BadAnswer(_) | Failure::Egress(_) | Failure::Distrusted { .. });
+            if let Some(pause) = PAUSES.get(number).filter(|_| !is_final) {
+                return self.tasks.clone().spawn_later(*pause, self.attempt(number + 1));
             }
-        });
+            let (account, connector) = (self.granted.account, &self.granted.connector.slug);
+            tracing::warn!(%account, %connector, %error, "the vendor did not take a deleted account's token back");
+        }
+        .boxed()
     }
 }

@@ -190,8 +190,9 @@ impl Installs {
         Err(busy())
     }
 
-    /// Takes a connector away: nothing can be linked or called, and what was laid over it is gone, secrets included.
-    pub(super) async fn take_away(&self, environment: EnvironmentId, connector: &Arc<Connector>) -> Result<()> {
+    /// Takes a connector away: nothing can be linked or called, and what was laid over it is gone, secrets included. Answers what
+    /// held of it before.
+    pub(super) async fn take_away(&self, environment: EnvironmentId, connector: &Arc<Connector>) -> Result<Install> {
         let end = |install: &mut Install| {
             (install.oauth_app, install.maps) = (None, serde_json::Map::new());
             (install.is_enabled, install.uninstalled_at) = (false, Some(self.clock.now()));
@@ -201,21 +202,38 @@ impl Installs {
 
     /// Nothing can be linked or called from now on; what is laid over it stays.
     pub(super) async fn switch_off(&self, environment: EnvironmentId, connector: &Arc<Connector>) -> Result<()> {
-        self.alter(environment, connector, |install| install.is_enabled = false).await
+        self.alter(environment, connector, |install| install.is_enabled = false).await.map(drop)
     }
 
-    async fn alter(&self, environment: EnvironmentId, connector: &Arc<Connector>, how: impl Fn(&mut Install)) -> Result<()> {
+    async fn alter(&self, environment: EnvironmentId, connector: &Arc<Connector>, how: impl Fn(&mut Install)) -> Result<Install> {
         for _ in 0..TRIES {
             let known = self.records.get(environment, &connector.slug).await?;
             let version = known.as_ref().map(|(_, version)| *version);
-            let mut install = self.installed(environment, connector, known.map(|(install, _)| install)).install;
+            let before = self.installed(environment, connector, known.map(|(install, _)| install)).install;
+            let mut install = before.clone();
             how(&mut install);
             install.updated_at = self.clock.now();
             if self.stored(&install, version).await? {
+                return Ok(before);
+            }
+        }
+        Err(busy())
+    }
+
+    /// Puts back what held of a connector that was taken away a moment ago, unless somebody has installed it anew.
+    pub(super) async fn give_again(&self, before: Install) -> Result<()> {
+        for _ in 0..TRIES {
+            let Some((install, version)) = self.records.get(before.environment, &before.connector).await? else { return Ok(()) };
+            if install.uninstalled_at.is_none() || self.stored(&before, Some(version)).await? {
                 return Ok(());
             }
         }
         Err(busy())
+    }
+
+    /// Whether a connector was taken away from the environment.
+    pub(super) async fn is_taken_away(&self, environment: EnvironmentId, connector: &Slug) -> Result<bool> {
+        Ok(self.records.get(environment, connector).await?.is_some_and(|(install, _)| install.uninstalled_at.is_some()))
     }
 
     /// Forgets all that an environment said, for its end.

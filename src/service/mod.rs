@@ -57,7 +57,7 @@ use arc_swap::ArcSwap;
 use jiff::Timestamp;
 
 pub use account_token::MadeAccountToken;
-pub use account_work::DeleteAccounts;
+pub use account_work::{DeleteAccounts, Deleter};
 pub use accounts::{Accounts, ChangeAccount, Linked, ListAccounts, NewAccount};
 pub use audit::{Act, Audit};
 pub use authorize::{Authorizations, AuthorizeAsk, Begun, CameBack};

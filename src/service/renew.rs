@@ -419,6 +419,11 @@ pub(super) fn seal(account: &Account, key: &DataKey, token: &Token) -> Result<By
     Ok(key.seal(place(account, ACCESS_TOKEN), &plain).into())
 }
 
+/// Whether a token that was kept opens with this key.
+pub(super) fn opens(account: &Account, key: &DataKey, sealed: &[u8]) -> bool {
+    open(account, key, sealed, 0).is_some()
+}
+
 fn open(account: &Account, key: &DataKey, sealed: &[u8], version: u64) -> Option<Token> {
     let plain = key.open(place(account, ACCESS_TOKEN), sealed).ok()?;
     let Kept { access_token, refresh_token, issued_at, expires_at, ended } = serde_json::from_slice(&plain).ok()?;

@@ -113,7 +113,8 @@ impl Upstream {
         taken(endpoint, given, now)
     }
 
-    /// Takes a token back (RFC 7009), where the vendor offers it. An endpoint that does not know it has nothing to take.
+    /// Takes a token back (RFC 7009), where the vendor offers it. An endpoint that does not know it has nothing to take; one that
+    /// cannot take it at the moment is as good as out of reach.
     pub async fn revoke(&self, access: &Access, token: &Secret, now: Timestamp) -> Result<(), Failure> {
         let (endpoint, request) = self.endpoint(access)?;
         let Some(url) = access.token_urls.as_ref().and_then(|urls| urls.revoke.as_ref()) else { return Ok(()) };
@@ -124,6 +125,7 @@ impl Upstream {
         let answer = endpoint.send(headers, written(&form)).await?;
         match answer.status {
             200..300 => Ok(()),
+            status @ (408 | 429 | 500..) => Err(Failure::Unreachable(format!("the revocation endpoint answered {status}"))),
             status => Err(Failure::BadAnswer(format!("the revocation endpoint answered {status}"))),
         }
     }

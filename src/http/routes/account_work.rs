@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use actix_web::{post, web::Data};
+use actix_web::{HttpRequest, post, web::Data};
 
 use crate::{
     error::{Code, Error, Result},
     http::{
-        Answer, State, envelope,
+        Answer, State, act, envelope,
         extract::{Caller, WriteAccounts},
         schema_account::{BulkDelete, RefreshCredentials, Success},
         write::Write,
@@ -20,10 +20,15 @@ use crate::{
 #[utoipa::path(tag = "accounts", security(("bearer" = ["accounts:write"])), request_body = BulkDelete,
     responses((status = 200, description = "The accounts are gone.", body = Success)))]
 #[post("/integrated-account/bulk-delete")]
-pub async fn delete_accounts(caller: Caller<WriteAccounts>, write: Write<BulkDelete>, state: Data<State>) -> Answer {
-    let environment = caller.environment;
+pub async fn delete_accounts(
+    caller: Caller<WriteAccounts>,
+    request: HttpRequest,
+    write: Write<BulkDelete>,
+    state: Data<State>,
+) -> Answer {
+    let (environment, by) = (caller.environment, act::deleter(&request, &caller, &state));
     let work = async move |services: Arc<Services>, body: BulkDelete, run: Run| {
-        services.accounts.delete_many(environment, which(body)?, run.again).await?;
+        services.accounts.delete_many(environment, which(body)?, run.again, by).await?;
         envelope::changed(&Success { success: true })
     };
     write.answer(&caller, &state, work).await

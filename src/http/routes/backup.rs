@@ -1,61 +1,49 @@
 //! Backups, for the operator.
 
-use std::{convert::Infallible, rc::Rc};
-
-use actix_web::{HttpMessage, HttpRequest, HttpResponse, get, web::Data};
+use actix_web::{HttpRequest, get, web::Data};
 use bytes::Bytes;
-use futures_util::stream;
+use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use crate::{
-    error::{Code, Error, Result},
+    error::Result,
     http::{
-        Answer, State,
-        extract::{Admin, Caller, state},
-        gate::{self, RequestId},
-        lines::MEDIA_TYPE,
+        Answer, State, act,
+        extract::{Admin, Caller},
+        pieces::{self, Pieces},
     },
-    service::backup::Dump,
+    service::{Services, backup::Dump},
 };
+
+/// What of a problem stands in the last line of a backup that broke off.
+#[derive(Deserialize)]
+struct Failure {
+    code: String,
+    detail: String,
+}
+
+impl Pieces for Dump {
+    async fn next(&mut self, _: &Services) -> Result<Option<Bytes>> {
+        self.read().await
+    }
+
+    fn end(&self, problem: Option<&RawValue>) -> Bytes {
+        let failure = problem.and_then(|problem| serde_json::from_str::<Failure>(problem.get()).ok());
+        let unknown = || problem.map(|_| ("internal".to_owned(), "The backup broke off.".to_owned()));
+        Dump::end(self, failure.map(|failure| (failure.code, failure.detail)).or_else(unknown))
+    }
+}
 
 /// Everything that lives for ever, of every environment, as it is stored: secrets sealed, keys wrapped. A line for each value; the
 /// last one is `end`, or the backup is not whole. `rollcall backup` makes files of it. For administrators of the environment
-/// `default` alone.
+/// `default` alone, as long as they are: it ends with their token. The call stands in the audit log.
 #[utoipa::path(tag = "backup", security(("bearer" = ["admin"])), responses(
     (status = 200, description = "Lines of JSON (`application/x-ndjson`).")
 ))]
 #[get("/backup")]
 pub async fn read_backup(caller: Caller<Admin>, request: HttpRequest, state: Data<State>) -> Answer {
-    let mut dump = state.services.backups.begin(&caller).await?;
-    let first = dump.read().await?;
-    let body = stream::unfold((first, Some(dump)), move |(ready, mut dump)| {
-        let request = request.clone();
-        async move {
-            let bytes = match ready {
-                Some(bytes) => bytes,
-                None => next(&mut dump, &request).await?,
-            };
-            Some((Ok::<_, Infallible>(bytes), (None, dump)))
-        }
-    });
-    Ok(HttpResponse::Ok().content_type(MEDIA_TYPE).streaming(body))
-}
-
-/// The next lines. After what went wrong, the last one says so.
-async fn next(dump: &mut Option<Dump>, request: &HttpRequest) -> Option<Bytes> {
-    match read(dump.as_mut()?, request).await {
-        Ok(bytes) => bytes,
-        Err(error) => {
-            *dump = None;
-            let id: Option<Rc<str>> = request.extensions().get::<RequestId>().map(|id| Rc::clone(&id.0));
-            gate::log(&error, id.as_deref().unwrap_or_default());
-            Some(Dump::broken_off(&error))
-        }
-    }
-}
-
-async fn read(dump: &mut Dump, request: &HttpRequest) -> Result<Option<Bytes>> {
-    if state(request)?.readiness.is_draining() {
-        return Err(Error::new(Code::ShuttingDown, "The gateway is being stopped before the backup has ended."));
-    }
-    dump.read().await
+    let services = &state.services;
+    let begun = services.backups.begin(&caller);
+    let dump = services.audit.around(act::of_backup(&request, &caller), true, begun).await?;
+    pieces::answer::<Admin, _>(dump, request).await
 }

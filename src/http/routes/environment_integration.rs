@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use actix_web::{
-    delete, get, patch, post,
+    HttpRequest, delete, get, patch, post,
     web::{Data, Path},
 };
 
 use crate::{
     error::{Code, Error},
     http::{
-        Answer, State,
+        Answer, State, act,
         envelope::{self, Platform},
         extract::{Admin, Caller, ReadAccounts},
         query::{PlatformList, Uninstall},
@@ -113,10 +113,12 @@ pub async fn change_environment_integration(
 pub async fn uninstall_integration(
     caller: Caller<Admin, Uninstall>,
     id: Path<String>,
+    request: HttpRequest,
     write: Write,
     state: Data<State>,
 ) -> Answer {
-    let (environment, with_accounts) = (caller.environment, caller.query.delete_accounts);
+    let environment = caller.environment;
+    let with_accounts = caller.query.delete_accounts.then(|| act::deleter(&request, &caller, &state));
     let work = async move |services: Arc<Services>, _: NoBody, _: Run| {
         services.accounts.uninstall(environment, &id, with_accounts).await?;
         envelope::deleted(&id)

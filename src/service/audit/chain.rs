@@ -1,5 +1,6 @@
 //! Writing entries: those that wait are written together behind the head, which only moves from the version that was read, so
-//! that many nodes and many callers make one row.
+//! that many nodes and many callers make one row. Whom the others were faster than several times takes the turn: until it has
+//! written, or has let a moment pass, nobody else does.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -29,8 +30,11 @@ use crate::{
 const TOGETHER: usize = 64;
 /// Writers of one environment where a store takes a while to say that it has something on disk: the next need not wait for that.
 const WRITERS: usize = 4;
-/// How long entries are tried to be written before whoever waits is told that they could not.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long entries are tried to be written before whoever waits is told that they could not: several times what a busy store
+/// takes to say that it did not answer, and less than callers wait.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// Tries that lost against others before the turn is taken.
+const UNLUCKY: u32 = 6;
 /// How long a reader waits for what this node is about to write.
 const SETTLING: Duration = Duration::from_secs(3);
 /// Ends that wait in memory for a store to come back. What is beyond them is found by its beginning.
@@ -58,6 +62,23 @@ pub(super) struct Cut {
     pub first: u64,
     /// The hash of the one before it.
     pub before: String,
+}
+
+/// What is known of the tries to write some entries.
+#[derive(Default)]
+struct Tries {
+    /// Beginnings that were found to be gone.
+    gone: HashSet<Uuid>,
+    /// Tries that others were faster than.
+    lost: u32,
+    /// The turn, while these entries have it.
+    turn: Option<u64>,
+}
+
+impl Tries {
+    fn are_unlucky(&self) -> bool {
+        self.turn.is_none() && self.lost >= UNLUCKY
+    }
 }
 
 /// The rows of all environments.
@@ -201,9 +222,9 @@ impl Chain {
 
     async fn write(&self, environment: EnvironmentId, desk: &Desk, mut items: Vec<Item>) {
         let end = Instant::now() + PATIENCE;
-        let mut gone = HashSet::new();
+        let mut tries = Tries::default();
         loop {
-            let failure = match self.try_write(environment, desk, &mut items, &mut gone).await {
+            let failure = match self.try_write(environment, desk, &mut items, &mut tries).await {
                 Ok(()) => return items.into_iter().for_each(|item| desk.finish(item, Ok(()))),
                 Err(failure) => failure,
             };
@@ -211,19 +232,19 @@ impl Chain {
             if !may_pass || Instant::now() >= end {
                 return give_up(desk, items, &failure);
             }
+            if failure.code() == Code::Conflict && tries.are_unlucky() {
+                tries.turn = self.records.take_turn(environment).await.unwrap_or_default();
+                if tries.turn.is_some() {
+                    continue;
+                }
+            }
             let pause = if failure.code() == Code::Conflict { 20 } else { 200 };
             sleep(Duration::from_millis(1 + Uuid::now_v7().as_u64_pair().1 % pause)).await;
         }
     }
 
     /// One try. What may have been written by an earlier one, and beginnings that are gone, are looked at first.
-    async fn try_write(
-        &self,
-        environment: EnvironmentId,
-        desk: &Desk,
-        items: &mut Vec<Item>,
-        gone: &mut HashSet<Uuid>,
-    ) -> Result<()> {
+    async fn try_write(&self, environment: EnvironmentId, desk: &Desk, items: &mut Vec<Item>, tries: &mut Tries) -> Result<()> {
         let (head, version) = self.head(environment).await?;
         if let Some(since) = items.iter().filter_map(|item| item.since).min()
             && since < head.number
@@ -231,22 +252,26 @@ impl Chain {
             self.drop_written(environment, (since, head.number), desk, items).await?;
         }
         for item in std::mem::take(items) {
-            match gone.contains(&item.begun.id) {
+            match tries.gone.contains(&item.begun.id) {
                 true if item.is_left => desk.finish(item, Ok(())),
                 true => items.push(Item { open: None, ..item }),
                 false => items.push(item),
             }
         }
-        gone.clear();
+        tries.gone.clear();
         if items.is_empty() {
             return Ok(());
         }
-        let append = self.append_of(environment, (head.clone(), version), items, None)?;
+        let append = Append { turn: tries.turn, ..self.append_of(environment, (head.clone(), version), items, None)? };
         match self.records.append(environment, append).await {
             Ok(()) => Ok(()),
             Err(StoreError::Conflict(name)) => {
+                tries.lost += 1;
+                if repo::Audit::is_about_turn(&name) {
+                    tries.turn = None;
+                }
                 if let Some(id) = repo::Audit::conflicting(&name) {
-                    gone.insert(id);
+                    tries.gone.insert(id);
                     items.iter_mut().for_each(|item| item.since = Some(item.since.unwrap_or(head.number)));
                 }
                 Err(StoreError::Conflict(name).into())
@@ -323,7 +348,7 @@ impl Chain {
         }
         let (bytes, _) = sealed(&self.keys, AuditMark::Head, environment, &last)?;
         let ended = items.iter().filter_map(|item| Some((item.begun.id, item.open?))).collect();
-        Ok(Append { first: head.number + 1, entries, head: bytes.into(), expected, ended, expired })
+        Ok(Append { first: head.number + 1, entries, head: bytes.into(), expected, ended, expired, turn: None })
     }
 }
 

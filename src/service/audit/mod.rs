@@ -127,9 +127,23 @@ impl Audit {
     /// Does the work of an action, from its note to its entry. With `waits` the entry of what was done is written before this
     /// answers; where it cannot be, that is the answer.
     pub async fn around<T>(&self, act: Act, waits: bool, work: impl Future<Output = Result<T>>) -> Result<T> {
+        self.around_naming(act, waits, work, |_| None).await
+    }
+
+    /// The same of work that alone knows what it made: `made` tells its id.
+    pub async fn around_naming<T>(
+        &self,
+        act: Act,
+        waits: bool,
+        work: impl Future<Output = Result<T>>,
+        made: impl FnOnce(&T) -> Option<String>,
+    ) -> Result<T> {
         let environment = act.environment;
-        let open = self.begin(act).await?;
+        let mut open = self.begin(act).await?;
         let outcome = work.await;
+        if let Some(id) = outcome.as_ref().ok().and_then(made) {
+            open.begun.target_id = Some(shown_id(&self.chain.keys, environment, &id));
+        }
         let ended = Ended::of(&outcome);
         if waits && outcome.is_ok() {
             open.end(ended).await.map_err(unended)?;

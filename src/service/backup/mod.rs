@@ -138,7 +138,6 @@ pub struct Dump {
     ready: VecDeque<Line>,
     entries: u64,
     keys: u64,
-    has_ended: bool,
 }
 
 impl Backups {
@@ -163,12 +162,12 @@ impl Backups {
             installation: self.environment,
             environments: environments.into_iter().map(|environment| environment.name).collect(),
         };
-        Ok(Dump { survey, first: Some(header), ready: VecDeque::new(), entries: 0, keys: 0, has_ended: false })
+        Ok(Dump { survey, first: Some(header), ready: VecDeque::new(), entries: 0, keys: 0 })
     }
 }
 
 impl Dump {
-    /// Some more lines; none after the last.
+    /// Some more lines; none when everything was read.
     pub async fn read(&mut self) -> Result<Option<Bytes>> {
         let mut lines = Vec::new();
         while lines.len() < TOGETHER {
@@ -178,12 +177,15 @@ impl Dump {
         Ok((!lines.is_empty()).then(|| lines.into()))
     }
 
-    /// The last line of one that cannot go on.
-    pub fn broken_off(error: &Error) -> Bytes {
-        let row = error.code().row();
+    /// The last line: how much there was, or the code and the sentence of what it broke off with.
+    pub fn end(&self, failure: Option<(String, String)>) -> Bytes {
+        let last = match failure {
+            None => Line::End { entries: self.entries, keys: self.keys },
+            Some((code, detail)) => Line::Failed { code, detail },
+        };
         let mut line = Vec::new();
         // A cut file is found out all the same.
-        let _ = write_line(&mut line, &Line::Failed { code: row.name.to_owned(), detail: error.detail().to_owned() });
+        let _ = write_line(&mut line, &last);
         line.into()
     }
 
@@ -191,14 +193,10 @@ impl Dump {
         if let Some(header) = self.first.take() {
             return Ok(Some(Line::Backup(header)));
         }
-        if self.ready.is_empty() && !self.has_ended {
-            match self.survey.next().await? {
-                Some((slot, found)) => self.take_up(slot.as_str(), found),
-                None => {
-                    self.has_ended = true;
-                    return Ok(Some(Line::End { entries: self.entries, keys: self.keys }));
-                }
-            }
+        if self.ready.is_empty()
+            && let Some((slot, found)) = self.survey.next().await?
+        {
+            self.take_up(slot.as_str(), found);
         }
         Ok(self.ready.pop_front())
     }

@@ -12,17 +12,17 @@ use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::{
-    super::credential::open_fields,
+    super::{credential::open_fields, overrides::AppSeal, renew::opens as token_opens},
     BackupError, Entry, Header,
     part::{Part, PartReader},
 };
 use crate::{
-    model::{Account, AccountId},
+    model::{Account, AccountId, Install, Slug},
     store::{
         Store,
         repo::{Installation, account_slot, backup},
     },
-    vault::{KeyRing, SystemKeys, Vault, wrapping_key_id},
+    vault::{DataKey, KeyRing, SystemKeys, Vault, wrapping_key_id},
 };
 
 /// Entries that are written at once, and commits under way at the same time.
@@ -51,6 +51,8 @@ pub struct Restored {
     pub left_out: Vec<AccountId>,
     /// Accounts that were linked anew between the two files: what they hold does not open, and they must be linked again.
     pub unreadable: Vec<AccountId>,
+    /// Connectors whose OAuth app of the environment's own does not open, and must be given anew.
+    pub unreadable_apps: Vec<Slug>,
 }
 
 /// Wrapped keys by slot and name.
@@ -72,19 +74,23 @@ impl Checked {
             let text = format!("{} and {} are of different installations.", Part::Data, Part::DataKeys);
             return Err(BackupError::File(text));
         }
-        let vault = Vault::new(Arc::new(ArcSwap::new(ring.clone())));
-        let mut restored = Restored::default();
-        let mut kept = HashSet::new();
-        while let Some(entry) = data.entry()? {
-            if backup::is_account_record(&entry.slot, &entry.name) {
-                judge(&entry, &keys, &vault, &mut restored)?;
-                kept.insert(entry.slot);
-            }
-        }
         let system = keys.values().find(|key| backup::is_system_keys(&key.slot, &key.name));
         let system = system.ok_or_else(|| BackupError::File(format!("{} lacks the installation's own keys.", Part::DataKeys)))?;
         let system_keys = system.bytes()?;
-        SystemKeys::open(&ring, &system_keys)?;
+        let own = SystemKeys::open(&ring, &system_keys)?;
+        let vault = Vault::new(Arc::new(ArcSwap::new(ring.clone())));
+        let mut restored = Restored::default();
+        let (mut kept, mut account) = (HashSet::new(), None);
+        while let Some(entry) = data.entry()? {
+            if backup::is_account_record(&entry.slot, &entry.name) {
+                account = judge(&entry, &keys, &vault, &mut restored)?;
+                kept.insert(entry.slot);
+            } else if backup::is_token(&entry.slot, &entry.name) {
+                judge_token(&entry, account.as_ref(), &mut restored)?;
+            } else if backup::is_install(&entry.slot, &entry.name) {
+                judge_app(&entry, &own, &mut restored)?;
+            }
+        }
         let mark = format!("{} {of_keys_sum}", data.sha256());
         // A key without a record belongs to an account that is not in the data.
         let is_kept = |slot: &String| backup::account_of(slot).is_none() || kept.contains(slot);
@@ -188,8 +194,9 @@ fn read_keys(input: impl BufRead, ring: &KeyRing) -> Result<(Keys, Header, Strin
     )))
 }
 
-/// Whether an account can be had: its key is there, and opens what the account holds.
-fn judge(entry: &Entry, keys: &Keys, vault: &Vault, restored: &mut Restored) -> Result<(), BackupError> {
+/// Whether an account can be had: its key is there, and opens what the account holds. Gives the account and its key, for what
+/// follows it in its slot.
+fn judge(entry: &Entry, keys: &Keys, vault: &Vault, restored: &mut Restored) -> Result<Option<(Account, DataKey)>, BackupError> {
     let odd = |_| BackupError::File(format!("{} holds an account that is not a record of this release.", Part::Data));
     let account: Account = serde_json::from_slice(&entry.bytes()?).map_err(odd)?;
     if account_slot(account.id).as_str() != entry.slot {
@@ -197,14 +204,37 @@ fn judge(entry: &Entry, keys: &Keys, vault: &Vault, restored: &mut Restored) -> 
     }
     let Some(key) = keys.get(&backup::data_key_of(account.id)) else {
         restored.left_out.push(account.id);
-        return Ok(());
+        return Ok(None);
     };
     restored.accounts += 1;
     let wrapped = key.bytes()?;
-    let key = vault.data_key(account.environment, account.id, &wrapped);
-    if key.is_ok_and(|key| open_fields(&account, &key).is_ok()) {
-        return Ok(());
+    if let Ok(key) = vault.data_key(account.environment, account.id, &wrapped)
+        && open_fields(&account, &key).is_ok()
+    {
+        return Ok(Some((account, key)));
     }
     restored.unreadable.push(account.id);
+    Ok(None)
+}
+
+/// Whether a token opens that stands behind its account. Where the account itself does not, that is said already.
+fn judge_token(entry: &Entry, account: Option<&(Account, DataKey)>, restored: &mut Restored) -> Result<(), BackupError> {
+    let Some((account, key)) = account.filter(|(account, _)| account_slot(account.id).as_str() == entry.slot) else {
+        return Ok(());
+    };
+    if !token_opens(account, key, &entry.bytes()?) && !restored.unreadable.contains(&account.id) {
+        restored.unreadable.push(account.id);
+    }
+    Ok(())
+}
+
+/// Whether the environment's own OAuth app for a connector opens, if it has one.
+fn judge_app(entry: &Entry, keys: &SystemKeys, restored: &mut Restored) -> Result<(), BackupError> {
+    let odd = |_| BackupError::File(format!("{} holds a connector that is not a record of this release.", Part::Data));
+    let Install { environment, connector, oauth_app, .. } = serde_json::from_slice(&entry.bytes()?).map_err(odd)?;
+    let seal = AppSeal { keys, environment, connector: &connector };
+    if oauth_app.is_some_and(|app| seal.open(app).is_err()) {
+        restored.unreadable_apps.push(connector);
+    }
     Ok(())
 }

@@ -96,16 +96,18 @@ impl Links {
             let ask = AuthorizeAsk { environment, link: link.id.to_string(), apart, new, scopes };
             return Ok(Attempt::Elsewhere(self.authorizations.begin(ask).await?));
         }
-        let accounts = &self.accounts;
-        let import = async {
-            match link.relinks {
-                Some(_) => Box::pin(accounts.link_anew(link.environment, new)).await,
-                None => Box::pin(accounts.import(link.environment, new)).await,
-            }
-        };
-        let linked = self.keep_holding(hold, self.noted(&link, import)).await;
-        let (account, warnings) = self.unless_deleted(&link, linked).await?;
-        self.settle((link, version), Some(hold), &account).await?;
+        let act = act_of(&link);
+        // The link is used up before its entry is waited for: where that cannot be written, it is used up all the same.
+        let import = Box::pin(async {
+            let linked = match link.relinks {
+                Some(_) => Box::pin(self.accounts.link_anew(link.environment, new)).await,
+                None => Box::pin(self.accounts.import(link.environment, new)).await,
+            };
+            let (account, warnings) = self.unless_deleted(&link, linked).await?;
+            self.settle((link.clone(), version), Some(hold), &account).await?;
+            Ok((account, warnings))
+        });
+        let (account, warnings) = self.keep_holding(hold, self.audit.around(act, true, import)).await?;
         Ok(Attempt::Linked(Box::new(account), warnings))
     }
 
@@ -195,27 +197,28 @@ impl Links {
         let (link, version) = self.load(id).await?.filter(|(link, _)| link.is_live(self.clock.now())).ok_or_else(invalid)?;
         self.relinked(&link).await?;
         let (apart, method, filled) = (came_back.is_apart(), came_back.method().to_owned(), came_back.filled());
-        let linking = self.noted(&link, Box::pin(self.authorizations.link(came_back, link.relinks.is_some())));
-        let linked = self.keep_holding(hold, linking).await;
-        let (link, outcome) = match self.unless_deleted(&link, linked).await {
-            Ok((account, warnings)) => (self.settle((link, version), Some(hold), &account).await?, Ok((account, warnings))),
-            Err(error) => (link, Err(error)),
-        };
-        Ok(Returned { link, apart, method, filled, outcome })
+        let mut used = None;
+        let linking = Box::pin(async {
+            let linked = self.authorizations.link(came_back, link.relinks.is_some()).await;
+            let (account, warnings) = self.unless_deleted(&link, linked).await?;
+            used = Some(self.settle((link.clone(), version), Some(hold), &account).await?);
+            Ok((account, warnings))
+        });
+        let outcome = self.keep_holding(hold, self.audit.around(act_of(&link), true, linking)).await;
+        Ok(Returned { link: used.unwrap_or(link), apart, method, filled, outcome })
     }
+}
 
-    /// In the audit log the customer, whom no token names, stands as the link.
-    async fn noted<T>(&self, link: &Link, work: impl Future<Output = Result<T>>) -> Result<T> {
-        let account = link.bound().map(|by| by.account);
-        let act = Act {
-            actor: LINKED_BY.to_owned(),
-            target_kind: Some("integrated_account".to_owned()),
-            target_id: account.map(|id| id.to_string()),
-            account,
-            tenant: Some(link.tenant_id.clone()),
-            ..Act::of_gateway(link.environment, "integrated_account.link")
-        };
-        self.audit.around(act, true, work).await
+/// In the audit log the customer, whom no token names, stands as the link.
+fn act_of(link: &Link) -> Act {
+    let account = link.bound().map(|by| by.account);
+    Act {
+        actor: LINKED_BY.to_owned(),
+        target_kind: Some("integrated_account".to_owned()),
+        target_id: account.map(|id| id.to_string()),
+        account,
+        tenant: Some(link.tenant_id.clone()),
+        ..Act::of_gateway(link.environment, "integrated_account.link")
     }
 }
 

@@ -283,9 +283,10 @@ impl Accounts {
         self.store.commit(batch).await.map(|_| ())
     }
 
-    /// Destroys record and data key in one step, after which nothing sealed for the account can be read, then everything
-    /// else of it but what is to be told of that, then its entry in the list. With `expected` the record must have that
-    /// version. False when there was no such account; what an interrupted call left is removed all the same.
+    /// Destroys record and data key in one step, after which nothing sealed for the account can be read: that is the deletion.
+    /// Then everything else of it goes but what is to be told of that, then its entry in the list; what cannot be done of this
+    /// now is done by `sweep_index`, which finds it by that entry. With `expected` the record must have that version. False when
+    /// there was no such account; what an interrupted call left is removed all the same.
     pub async fn delete(
         &self,
         account: AccountId,
@@ -298,22 +299,29 @@ impl Accounts {
         let record = Write::Delete { name: RECORD.into(), expect: expected.map_or(Expect::Any, Expect::Version) };
         let mut writes = vec![record, delete(DATA_KEY), delete(FORMER)];
         writes.extend(beside(events, expected.unwrap_or_default())?);
-        self.store.commit(batch(slot.clone(), writes)).await?;
-        // Whoever has no record any more is found by its entry in the list only: that goes last.
-        for event in events {
-            self.queues().announce(environment, account, event.id).await?;
+        self.store.commit(batch(slot, writes)).await?;
+        if let Err(error) = self.clear_away(account, environment, events).await {
+            tracing::warn!(%account, %error, "what is left of a deleted account is removed later; nothing of it can be read");
         }
-        self.erase(&slot).await?;
-        index::remove(&*self.store, environment, format!("{KIND}{account}")).await?;
         Ok(existed)
     }
 
+    /// Whoever has no record any more is found by its entry in the list only: that goes last.
+    async fn clear_away(&self, account: AccountId, environment: EnvironmentId, events: &[Event]) -> Result<(), StoreError> {
+        for event in events {
+            self.queues().announce(environment, account, event.id).await?;
+        }
+        self.erase(&account_slot(account)).await?;
+        index::remove(&*self.store, environment, format!("{KIND}{account}")).await
+    }
+
+    /// Removes what a deleted account holds, but for what is to be told and the mark that it was swept.
     async fn erase(&self, slot: &Slot) -> Result<(), StoreError> {
         let mut after: Option<String> = None;
         loop {
             let found = self.store.scan(slot, "", after.as_deref(), ERASE).await?;
             let Some(last) = found.last().map(|(name, _)| name.clone()) else { return Ok(()) };
-            let ours = found.into_iter().filter(|(name, _)| !name.starts_with(OUTBOX));
+            let ours = found.into_iter().filter(|(name, _)| !name.starts_with(OUTBOX) && name != SWEPT);
             let writes: Vec<Write> = ours.map(|(name, _)| delete(name)).collect();
             match writes.is_empty() {
                 true => after = Some(last),
@@ -344,14 +352,19 @@ impl Accounts {
         index::records(&*self.store, (environment, KIND), after, limit, read).await
     }
 
-    /// Removes list entries without an account; says how many. A `create` that was interrupted between entry and record
-    /// and goes on after this is `Conflict`, so that no account is ever missing from its list.
+    /// Removes list entries without an account, and what a deletion that was cut off left behind them; says how many. What has
+    /// something to tell stays in the list until that is told. A `create` that was interrupted between entry and record and goes
+    /// on after this is `Conflict`, so that no account is ever missing from its list.
     pub async fn sweep_index(&self, environment: EnvironmentId) -> Result<usize, StoreError> {
         let (mut after, mut swept) = (None, 0);
         loop {
             let (page, more) = index::ids::<AccountId>(&*self.store, environment, KIND, after, 500).await?;
             for account in page {
                 if self.version_of(account).await?.is_none() && self.bar(account).await? {
+                    self.erase(&account_slot(account)).await?;
+                    if !self.store.scan(&account_slot(account), OUTBOX, None, 1).await?.is_empty() {
+                        continue;
+                    }
                     index::remove(&*self.store, environment, format!("{KIND}{account}")).await?;
                     swept += 1;
                     if self.version_of(account).await?.is_some() {

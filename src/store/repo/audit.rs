@@ -15,6 +15,10 @@ use crate::{
 const HEAD: &str = "head";
 const ENTRY: &str = "entry/";
 const OPEN: &str = "open/";
+/// Whose turn it is to append, while there is somebody whom the others were always faster than.
+const TURN: &str = "turn";
+/// How long the others wait for whoever has the turn and does not use it.
+const TURN_LIFE: Duration = Duration::from_secs(3);
 /// How long a beginning is kept for whoever writes its end. What lives for a while only need not be on disk before a write goes
 /// on: where the write itself is, what was sent before it is too.
 const OPEN_LIFE: Duration = Duration::from_secs(366 * 24 * 60 * 60);
@@ -39,6 +43,8 @@ pub struct Append {
     pub ended: Vec<(Uuid, u64)>,
     /// Entries that are old enough to go.
     pub expired: Range<u64>,
+    /// The turn, which ends with this; without it nobody else may have one.
+    pub turn: Option<u64>,
 }
 
 fn slot(environment: EnvironmentId) -> Slot {
@@ -87,9 +93,23 @@ impl Audit {
         name.strip_prefix(OPEN)?.parse().ok()
     }
 
+    /// Whether a conflict is about the turn.
+    pub fn is_about_turn(name: &str) -> bool {
+        name == TURN
+    }
+
+    /// Takes the turn to append, so that nobody else does before this one has or a little time is over; none where another has it.
+    pub async fn take_turn(&self, environment: EnvironmentId) -> Result<Option<u64>, StoreError> {
+        let write = Write::Put { name: TURN.to_owned(), value: Bytes::new(), ttl: Some(TURN_LIFE), expect: Expect::Absent };
+        match self.store.commit(batch(slot(environment), vec![write])).await {
+            Err(StoreError::Conflict(_)) => Ok(None),
+            taken => Ok(Some(super::single(&taken?))),
+        }
+    }
+
     /// Writes all of it or nothing.
     pub async fn append(&self, environment: EnvironmentId, append: Append) -> Result<(), StoreError> {
-        let Append { first, entries, head, expected, ended, expired } = append;
+        let Append { first, entries, head, expected, ended, expired, turn } = append;
         let mut writes = vec![put(HEAD, head, expected.map_or(Expect::Absent, Expect::Version))];
         let numbered = (first..).zip(entries);
         writes.extend(numbered.map(|(number, value)| put(entry_name(number), value, Expect::Any)));
@@ -97,6 +117,10 @@ impl Audit {
             ended.into_iter().map(|(id, version)| Write::Delete { name: open_name(id), expect: Expect::Version(version) }),
         );
         writes.extend(expired.map(|number| delete(entry_name(number))));
+        writes.push(match turn {
+            Some(version) => Write::Delete { name: TURN.to_owned(), expect: Expect::Version(version) },
+            None => Write::Check { name: TURN.to_owned(), expect: Expect::Absent },
+        });
         self.store.commit(batch(slot(environment), writes)).await.map(|_| ())
     }
 
@@ -117,6 +141,6 @@ mod tests {
         assert!(names.is_sorted(), "{names:?}");
         let id = Uuid::now_v7();
         assert_eq!(Audit::conflicting(&open_name(id)), Some(id));
-        assert_eq!((Audit::conflicting(HEAD), Audit::conflicting(&entry_name(1))), (None, None));
+        assert_eq!([HEAD, TURN, &entry_name(1)].map(Audit::conflicting), [None; 3]);
     }
 }

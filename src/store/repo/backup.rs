@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{account_slot, accounts, batch, installation, put, tokens};
+use super::{account_slot, accounts, batch, events::log_slot, installation, installs, put, tokens};
 use crate::{
     model::AccountId,
     store::{Expect, Slot, Store, StoreError},
@@ -22,7 +22,9 @@ const TOKEN: &str = "token:";
 /// A walk over everything that lives for ever. What one account holds is of one moment.
 ///
 /// Which slots there are is read first, then the lists, then what they list: a record that is made meanwhile is left out as a
-/// whole, and one that is deleted meanwhile leaves an entry that readers pass over.
+/// whole, and one that is deleted meanwhile leaves an entry that readers pass over. The logs that events are moved to come
+/// last, whether they are there yet or not: what was moved before its account was read is in the log, and what stands in both
+/// is moved into the same place again.
 pub struct Survey {
     store: Arc<dyn Store>,
     left: VecDeque<Slot>,
@@ -35,7 +37,11 @@ impl Survey {
     pub async fn begin(store: Arc<dyn Store>) -> Result<Self, StoreError> {
         let mut slots = store.slots().await?;
         slots.retain(|slot| !ENDING.iter().any(|kind| slot.as_str().starts_with(kind)));
+        let logs: Vec<Slot> =
+            slots.iter().filter_map(|slot| Some(log_slot(slot.as_str().strip_prefix(LISTS)?.parse().ok()?))).collect();
+        slots.retain(|slot| !logs.contains(slot));
         slots.sort_by_key(|slot| (!slot.as_str().starts_with(LISTS), slot.clone()));
+        slots.extend(logs);
         Ok(Self { store, left: slots.into(), at: None, listed: HashSet::new() })
     }
 
@@ -95,6 +101,16 @@ pub fn account_listed(slot: &str, name: &str) -> Option<AccountId> {
 /// Whether the entry is the account's record.
 pub fn is_account_record(slot: &str, name: &str) -> bool {
     name == accounts::RECORD && account_of(slot).is_some()
+}
+
+/// Whether the entry is a token of an account's, sealed under its key.
+pub fn is_token(slot: &str, name: &str) -> bool {
+    (name == accounts::TOKEN || name == accounts::PREVIOUS) && account_of(slot).is_some()
+}
+
+/// Whether the entry says something of a connector within an environment.
+pub fn is_install(slot: &str, name: &str) -> bool {
+    name.starts_with(installs::KIND) && slot.starts_with(LISTS)
 }
 
 /// Whether the entry is a key that the ring wraps. Keys are kept apart from what they open, and not as long.

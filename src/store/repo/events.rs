@@ -1,7 +1,7 @@
 //! Events: committed in their account's slot together with what they tell, then moved to the log of the environment, which
 //! has a slot of its own. Their names say when they happened, so that moving one twice writes it in the same place.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
 
 use bytes::Bytes;
 use uuid::Uuid;
@@ -73,31 +73,52 @@ pub(super) fn beside(events: &[Event], version: u64) -> Result<Vec<Write>, Store
     events.iter().enumerate().map(write).collect()
 }
 
+/// What waits under this name: its place in the log, and the event.
+fn waiting_event(name: &str, value: &[u8]) -> Result<(String, Event), StoreError> {
+    let place: EventPlace = name.get(OUTBOX.len()..).unwrap_or_default().parse()?;
+    Ok((place.to_string(), decode(value, "an event")?))
+}
+
+/// The slot that an account's events are moved to. A copy of the store is taken of it last, so that none is missed on its way.
+pub(super) fn log_slot(environment: EnvironmentId) -> Slot {
+    slot(environment)
+}
+
 impl Events {
     /// Over any backend.
     pub fn new(store: Arc<dyn Store>) -> Self {
         Self { store }
     }
 
-    /// Moves what an account has to tell into the log; gives what was moved. Cut off at any point it can be done again.
+    /// Moves what an account has to tell into the log; gives what was moved. Cut off at any point it can be done again. What is
+    /// no event of this version stays where it is, and the others are moved all the same.
     pub async fn move_out(&self, account: AccountId) -> Result<Vec<Event>, StoreError> {
-        let mut moved = Vec::new();
+        let (mut moved, mut after) = (Vec::new(), None::<String>);
         loop {
-            let waiting = self.store.scan(&account_slot(account), OUTBOX, None, TOGETHER).await?;
-            let (Some((_, first)), count) = (waiting.first(), waiting.len()) else { return Ok(moved) };
-            let environment = decode::<Event>(&first.value, "an event")?.environment;
-            let mut logged = Vec::new();
-            for (name, entry) in &waiting {
-                let place = &name[OUTBOX.len()..];
-                let event: Event = decode(&entry.value, "an event")?;
-                logged.push(put(format!("{LOG}{place}"), entry.value.clone(), Expect::Any));
-                logged.push(put(format!("{BY_ID}{}", event.id), Bytes::from(place.to_owned()), Expect::Any));
-                moved.push(event);
+            let waiting = self.store.scan(&account_slot(account), OUTBOX, after.as_deref(), TOGETHER).await?;
+            let is_last = waiting.len() < TOGETHER;
+            after = waiting.last().map(|(name, _)| name.clone());
+            let mut logged: BTreeMap<EnvironmentId, Vec<Write>> = BTreeMap::new();
+            let mut gone = Vec::new();
+            for (name, entry) in waiting {
+                match waiting_event(&name, &entry.value) {
+                    Ok((place, event)) => {
+                        let writes = logged.entry(event.environment).or_default();
+                        writes.push(put(format!("{LOG}{place}"), entry.value, Expect::Any));
+                        writes.push(put(format!("{BY_ID}{}", event.id), Bytes::from(place), Expect::Any));
+                        gone.push(delete(name));
+                        moved.push(event);
+                    }
+                    Err(error) => tracing::error!(%account, %error, "something that is to be told cannot be read; it stays"),
+                }
             }
-            self.store.commit(batch(slot(environment), logged)).await?;
-            let gone = waiting.into_iter().map(|(name, _)| delete(name)).collect();
-            self.store.commit(batch(account_slot(account), gone)).await?;
-            if count < TOGETHER {
+            for (environment, writes) in logged {
+                self.store.commit(batch(slot(environment), writes)).await?;
+            }
+            if !gone.is_empty() {
+                self.store.commit(batch(account_slot(account), gone)).await?;
+            }
+            if is_last {
                 return Ok(moved);
             }
         }

@@ -356,3 +356,146 @@ async fn bad_filters_of_the_audit_log_are_named() {
     let target = gateway.get(&format!("/audit?target_id={account}&action=integrated_account.import&actor=administrator")).await;
     assert_eq!(target.json()["result"], mine["result"]);
 }
+
+/// What was done: request, action, outcome, target and account.
+type Told = (String, String, String, Option<String>, Option<String>);
+
+/// One who does something of every kind.
+struct Everything<'g> {
+    gateway: &'g Gateway,
+    done: Vec<Told>,
+}
+
+impl Everything<'_> {
+    /// Asks under the id that the next entry must have.
+    async fn ask(&mut self, token: &str, what: (&str, &str, Option<Value>), status: u16) -> Answer {
+        let id = format!("kind-{}", self.done.len());
+        let answer = self.gateway.call_with(token, &[("x-request-id", &id)], what.0, what.1, what.2.as_ref()).await;
+        assert_eq!(answer.status, status, "{} {}: {}", what.0, what.1, answer.text());
+        answer
+    }
+
+    fn told(&mut self, action: &str, target: Option<&str>, account: Option<&str>) {
+        self.told_as(self.done.len(), action, "done", target, account);
+    }
+
+    fn told_as(&mut self, number: usize, action: &str, outcome: &str, target: Option<&str>, account: Option<&str>) {
+        let own = |id: Option<&str>| id.map(str::to_owned);
+        self.done.push((format!("kind-{number}"), action.to_owned(), outcome.to_owned(), own(target), own(account)));
+    }
+
+    async fn round(&mut self, vendor: &Vendor, install: &str, environment: &str, round: usize) {
+        let id = |answer: &Answer| answer.json()["id"].as_str().unwrap().to_owned();
+        let new = json!({"name": "of every kind", "scopes": ["accounts:read"]});
+        let token = id(&self.ask(ADMIN, ("POST", "/api-token", Some(new)), 201).await);
+        self.told("api_token.create", Some(&token), None);
+        let place = format!("/api-token/{token}");
+        self.ask(ADMIN, ("DELETE", &place, None), 200).await;
+        self.told("api_token.revoke", Some(&token), None);
+        self.ask(ADMIN, ("DELETE", &place, None), 404).await;
+        self.told_as(self.done.len(), "api_token.revoke", "failed", Some(&token), None);
+
+        let name = |more: &str| Some(json!({"name": format!("number {round}{more}")}));
+        let made = id(&self.ask(ADMIN, ("POST", "/environment", name("")), 201).await);
+        self.told("environment.create", Some(&made), None);
+        let place = format!("/environment/{made}");
+        self.ask(ADMIN, ("PATCH", &place, name(" anew")), 200).await;
+        self.told("environment.change", Some(&made), None);
+        self.ask(ADMIN, ("DELETE", &place, None), 422).await;
+        self.told_as(self.done.len(), "environment.delete", "failed", Some(&made), None);
+
+        let body = Some(json!({"integration": install}));
+        self.ask(ADMIN, ("POST", "/environment-integration", body), 201).await;
+        self.told("environment_integration.create", Some(install), None);
+        let place = format!("/environment-integration/{install}");
+        self.ask(ADMIN, ("PATCH", &place, Some(json!({"show_in_catalog": false}))), 200).await;
+        self.told("environment_integration.change", Some(install), None);
+        self.ask(ADMIN, ("DELETE", &place, None), 200).await;
+        self.told("environment_integration.delete", Some(install), None);
+
+        self.accounts(vendor).await;
+        self.ask(ADMIN, ("POST", "/key/rewrap", Some(json!({}))), 200).await;
+        self.told("key.rewrap", None, None);
+        self.ask(ADMIN, ("GET", "/backup", None), 200).await;
+        self.told("backup.read", Some(environment), None);
+        self.ask(ADMIN, ("GET", "/export?tenant_id=acme", None), 200).await;
+        self.told("tenant.export", None, None);
+        let link = id(&self.ask(ADMIN, ("POST", "/link-token", Some(json!({"tenant_id": "acme"}))), 201).await);
+        self.told("link_token.create", Some(&link), None);
+        self.ask(ADMIN, ("DELETE", &format!("/link-token/{link}"), None), 200).await;
+        self.told("link_token.delete", Some(&link), None);
+    }
+
+    async fn accounts(&mut self, vendor: &Vendor) {
+        let id = |answer: &Answer| answer.json()["id"].as_str().unwrap().to_owned();
+        let one = id(&self.ask(ADMIN, ("POST", "/integrated-account", Some(vendor.import())), 201).await);
+        self.told("integrated_account.import", Some(&one), Some(&one));
+        let own = uuid::Uuid::new_v4().to_string();
+        let mut body = vendor.import();
+        body["id"] = json!(own);
+        self.ask(ADMIN, ("POST", "/integrated-account", Some(body)), 201).await;
+        self.told("integrated_account.import", Some(&own), Some(&own));
+        let place = format!("/integrated-account/{one}");
+        self.ask(ADMIN, ("PATCH", &place, Some(json!({"tenant_id": "moved"}))), 200).await;
+        self.told("integrated_account.change", Some(&one), Some(&one));
+        for (path, action) in [("test", "integrated_account.test"), ("status-refresh", "integrated_account.status_refresh")] {
+            self.ask(ADMIN, ("POST", &format!("{place}/{path}"), None), 200).await;
+            self.told(action, Some(&one), Some(&one));
+        }
+        let named = Some(json!({"id": one}));
+        self.ask(ADMIN, ("POST", "/integrated-account/refresh-credentials", named), 200).await;
+        self.told("integrated_account.refresh_credentials", Some(&one), Some(&one));
+        let mut credential = vendor.import();
+        credential.as_object_mut().unwrap().remove("tenant_id");
+        self.ask(ADMIN, ("POST", "/integrated-account/test", Some(credential)), 200).await;
+        self.told("integrated_account.test", None, None);
+        let named = Some(json!({"integrated_account_id": one}));
+        let made = self.ask(ADMIN, ("POST", "/integrated-account/token", named), 200).await.json();
+        self.told("account_token.create", Some(&one), Some(&one));
+        let token = made["token"].as_str().unwrap();
+        self.ask(token, ("PATCH", "/integrated-account/me", Some(json!({"context": {"a": 1}}))), 200).await;
+        self.told("integrated_account.change", Some(&one), Some(&one));
+        let user = Some(json!({"username": "ada@acme.example"}));
+        let users = format!("/unified/user-directory/users?integrated_account_id={one}");
+        self.ask(ADMIN, ("POST", &users, user), 201).await;
+        self.told("unified.user.create", None, Some(&one));
+        let number = self.done.len();
+        self.ask(ADMIN, ("POST", "/integrated-account/bulk-delete", Some(json!({"ids": [own]}))), 200).await;
+        self.told_as(number, "integrated_account.bulk_delete", "done", None, None);
+        self.told_as(number, "integrated_account.delete", "done", Some(&own), Some(&own));
+        self.ask(ADMIN, ("DELETE", &place, None), 200).await;
+        self.told("integrated_account.delete", Some(&one), Some(&one));
+    }
+}
+
+#[tokio::test]
+async fn v_09_every_kind_of_action_stands_once_and_names_what_was_touched() {
+    let (kept, vendor) = (Kept::embedded(), Vendor::start());
+    let gateway = Gateway::start(&kept, &vendor.authority());
+    let all = gateway.get("/environment-integration").await.json();
+    let other = all["result"].as_array().unwrap().iter().find(|install| !install.to_string().contains("scim")).unwrap();
+    let environment = gateway.get("/environment").await.json()["result"][0]["id"].as_str().unwrap().to_owned();
+    let mut everything = Everything { gateway: &gateway, done: Vec::new() };
+    for round in 0..if long() { 20 } else { 4 } {
+        everything.round(&vendor, other["id"].as_str().unwrap(), &environment, round).await;
+    }
+    let mut expected = everything.done;
+    assert!(!long() || expected.len() >= 500, "{}", expected.len());
+    let found = until_written(&gateway, expected.len()).await;
+    let text = |entry: &Value, name: &str| entry[name].as_str().map(str::to_owned);
+    let mut told: Vec<Told> = found
+        .iter()
+        .map(|entry| {
+            let [request, action, outcome] =
+                ["request_id", "action", "outcome"].map(|name| text(entry, name).unwrap_or_default());
+            (request, action, outcome, text(entry, "target_id"), text(entry, "integrated_account_id"))
+        })
+        .collect();
+    told.sort();
+    expected.sort();
+    for (told, expected) in told.iter().zip(&expected) {
+        assert_eq!(told, expected);
+    }
+    assert_eq!(told.len(), expected.len(), "and nothing else");
+    assert_eq!(gateway.get("/audit/verify").await.json()["problems"], json!([]));
+}

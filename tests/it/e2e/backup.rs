@@ -26,7 +26,7 @@ use super::{
     vendor::{Vendor, accounts, is_sound},
 };
 use crate::support::{
-    gateway::{Gateway, Kept, binary, command, write_ring},
+    gateway::{Gateway, Kept, binary, client, command, write_ring},
     redis::{Server, until},
 };
 
@@ -351,6 +351,10 @@ async fn a_04_a_deleted_account_leaves_no_trace() {
         let hits = |folder: &Path| -> Vec<String> {
             files(folder).iter().flat_map(|(name, bytes)| canaries.hits(name, &decoded(bytes))).collect()
         };
+        // What happened is told for thirty days, under the label of then, and that is all that is.
+        let but_events = |folder: &Path| -> Vec<String> {
+            files(folder).iter().flat_map(|(name, bytes)| canaries.hits(name, &decoded(&without_events(bytes)))).collect()
+        };
         assert!(hits(&full).iter().any(|hit| hit.contains("the label")), "the search finds what is there");
         if let Kept::Redis(server, _) = &kept {
             let mut plain = redis::cmd("CONFIG");
@@ -359,19 +363,33 @@ async fn a_04_a_deleted_account_leaves_no_trace() {
         }
         assert_eq!(gateway.call("DELETE", &format!("/integrated-account/{gone}"), None).await.status, 200);
         let after = tokio::task::block_in_place(|| save(&kept, "after"));
-        assert_eq!(hits(&after), Vec::<String>::new());
+        assert_eq!(but_events(&after), Vec::<String>::new());
+        let sealed =
+            canaries_of(vec![("the context", "context-of-a-customer-who-left-d04f"), ("the secret", super::vendor::SECRET)]);
+        assert_eq!(sealed(&after), Vec::<String>::new(), "no line at all holds more than the label");
         let to = target(false, &ring(&kept));
         restored(&after, &to, &[]);
         is_consistent(&to, std::slice::from_ref(&stays)).await;
-        assert_eq!(hits(&to.folder().join("store")), Vec::<String>::new(), "the store that was made of it");
+        assert_eq!(sealed(&to.folder().join("store")), Vec::<String>::new(), "the store that was made of it");
+        assert!(!gateway.said().contains(label) && !gateway.said().contains(super::vendor::SECRET), "the logs");
         assert!(gateway.stop());
+        nothing_is_left(opened(&kept).await, &gone, label).await;
         if let Kept::Redis(server, _) = &kept {
             let _: () = redis::cmd("BGREWRITEAOF").query(&mut server.connection()).unwrap();
             until("the append-only file is rewritten and the old one gone", 30, || {
                 let info: String = redis::cmd("INFO").arg("persistence").query(&mut server.connection()).unwrap();
                 let is_done = info.contains("aof_rewrite_in_progress:0") && info.contains("aof_rewrite_scheduled:0");
-                is_done && hits(&server.folder().join("appendonlydir")).is_empty()
+                is_done && sealed(&server.folder().join("appendonlydir")).is_empty()
             });
+            let _: () = redis::cmd("SAVE").query(&mut server.connection()).unwrap();
+            assert_eq!(sealed(server.folder()), Vec::<String>::new(), "the dump and the append-only file");
+        }
+        if let Kept::Embedded(folder) = &kept {
+            // Written anew, as a store is that has to lose what its free pages hold.
+            let store = Embedded::open(&folder.path().join("store"), Arc::new(SystemClock)).unwrap();
+            let copy = folder.path().join("compact");
+            store.backup(&copy).await.unwrap();
+            assert_eq!(sealed(&copy), Vec::<String>::new(), "the compacted file");
         }
         // In the file of an embedded store the label may stay in a page that is free; a secret never stood there.
         let live = files(kept.folder());
@@ -379,6 +397,39 @@ async fn a_04_a_deleted_account_leaves_no_trace() {
         let found: Vec<String> = live.iter().flat_map(|(name, bytes)| secret.hits(name, bytes)).collect();
         assert_eq!(found, Vec::<String>::new());
     }
+}
+
+/// Looks for these in every file of a folder, in whatever form.
+fn canaries_of(list: Vec<(&'static str, &'static str)>) -> impl Fn(&Path) -> Vec<String> {
+    let canaries = Canaries::new(list.into_iter().map(|(name, text)| Canary::new(name, text)).collect());
+    move |folder| files(folder).iter().flat_map(|(name, bytes)| canaries.hits(name, &decoded(bytes))).collect()
+}
+
+/// A backup without the lines of events.
+fn without_events(bytes: &[u8]) -> Vec<u8> {
+    let is_event = |line: &&[u8]| {
+        let entry: Value = serde_json::from_slice(line).unwrap_or_default();
+        let (slot, name) = (entry["slot"].as_str().unwrap_or_default(), entry["name"].as_str().unwrap_or_default());
+        slot.starts_with("events:") || name.starts_with("outbox/")
+    };
+    bytes.split(|byte| *byte == b'\n').filter(|line| !is_event(line)).collect::<Vec<_>>().join(&b'\n')
+}
+
+/// In the store as it is, what names the account or its customer is what is told of it, and entries of the audit log.
+async fn nothing_is_left(store: Arc<dyn Store>, account: &str, label: &str) {
+    let mut told = 0;
+    for slot in store.slots().await.unwrap() {
+        for (name, entry) in store.scan(&slot, "", None, 100_000).await.unwrap() {
+            let text = String::from_utf8_lossy(&entry.value).into_owned();
+            let is_told = slot.as_str().starts_with("events:") || name.starts_with("outbox/");
+            told += usize::from(is_told && text.contains(label));
+            assert!(is_told || !text.contains(label), "{slot} {name}: {text}");
+            let is_log = is_told || slot.as_str().starts_with("audit:");
+            let names_it = text.contains(account) || slot.as_str().contains(account) || name.contains(account);
+            assert!(is_log || name == "swept" || !names_it, "{slot} {name}: {text}");
+        }
+    }
+    assert!(told > 0, "the search finds what is there");
 }
 
 /// The lines of a backup with their values readable, besides the file as it is.
@@ -441,4 +492,35 @@ async fn a_store_of_a_newer_release_or_half_restored_is_refused_with_a_sentence(
     // Before there was a number, it was 1.
     let gateway = Gateway::start(&kept, &vendor.authority());
     assert_eq!(gateway.walk(&format!("{USERS}?integrated_account_id={account}")).await.len(), 5);
+}
+
+/// Whoever loses the right in the midst of a backup gets no more of it, and that there was one stands in the audit log.
+#[tokio::test]
+async fn a_backup_ends_with_its_token_and_stands_in_the_audit_log() {
+    let (kept, vendor) = (Kept::embedded(), Vendor::start());
+    let gateway = Gateway::start(&kept, &vendor.authority());
+    let mut body = vendor.import();
+    body["context"]["note"] = json!("n".repeat(60_000));
+    for _ in 0..250 {
+        assert_eq!(gateway.call("POST", "/integrated-account", Some(&body)).await.status, 201);
+    }
+    let new = json!({"name": "backups", "scopes": ["admin"]});
+    let made = gateway.call("POST", "/api-token", Some(&new)).await.json();
+    let url = format!("{}/backup", gateway.base);
+    let mut response = client().get(&url).bearer_auth(made["token"].as_str().unwrap()).send().await.unwrap();
+    let mut text = response.chunk().await.unwrap().unwrap().to_vec();
+    let token = format!("/api-token/{}", made["id"].as_str().unwrap());
+    assert_eq!(gateway.call("DELETE", &token, None).await.status, 200);
+    tokio::time::sleep(std::time::Duration::from_millis(1_100)).await;
+    while let Some(chunk) = response.chunk().await.unwrap() {
+        text.extend_from_slice(&chunk);
+    }
+    let text = String::from_utf8(text).unwrap();
+    let last: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+    assert_eq!(last["failed"]["code"], "invalid_token", "{last}");
+    assert!(!text.contains("\"end\"") && text.lines().count() < 500, "{}", text.lines().count());
+    let entries = gateway.get("/audit?action=backup.read").await.json();
+    let told: Vec<_> = entries["result"].as_array().unwrap().iter().map(|e| (&e["actor"], &e["outcome"])).collect();
+    assert_eq!(told, [(&json!("backups"), &json!("done"))], "{entries}");
+    is_sound(&gateway);
 }

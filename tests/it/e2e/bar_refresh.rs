@@ -520,6 +520,15 @@ async fn a_04_a_deleted_accounts_token_is_given_back_to_the_vendor() {
     revoked.sort();
     assert_eq!(revoked, ["refresh-1-1", "refresh-2-2"], "the newest of each, and of nobody else");
     assert_eq!(users(&gateway, &kept[2]).await.status, 200);
+    // A vendor that is not there at that moment is asked again.
+    vendor.refuse_revocations(2);
+    assert_eq!(gateway.call("DELETE", &format!("/integrated-account/{}", kept[2]), None).await.status, 200);
+    let end = Instant::now() + Duration::from_secs(15);
+    while vendor.revocations().len() < 3 {
+        assert!(Instant::now() < end, "it was not asked again: {:?}", vendor.revocations());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(vendor.revocations()[2], "refresh-3-2");
 }
 
 /// The store goes away between the vendor's answer and the save: the new token is held until it is back.

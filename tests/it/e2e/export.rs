@@ -26,7 +26,8 @@ async fn exported(gateway: &Gateway) -> String {
         let answer = gateway.get("/export?tenant_id=acme").await;
         assert_eq!((answer.status, answer.header("content-type")), (200, Some("application/x-ndjson")), "{}", answer.text());
         let text = answer.text();
-        if text.matches(r#""route":"/unified/user-directory/users""#).count() >= 3 {
+        let has_events = text.contains("integrated_account:deleted") && text.matches("integrated_account:active").count() >= 3;
+        if has_events && text.matches(r#""route":"/unified/user-directory/users""#).count() >= 3 {
             return text;
         }
         assert!(Instant::now() < end, "lines are missing: {text}");
@@ -62,6 +63,22 @@ async fn a_05_everything_of_one_customer_and_no_credential() {
             let kind = kind.as_str().unwrap();
             assert_eq!(end["data"]["counts"][kind], json!(of(kind).len()), "{kind}");
         }
+        // The data map, and something of each: snapshots alone there are none of a vendor that gives pages.
+        let counts: Vec<_> =
+            end["data"]["counts"].as_object().unwrap().iter().map(|(kind, count)| (kind.as_str(), count)).collect();
+        assert_eq!(counts.len(), 5, "{counts:?}");
+        assert!(counts.iter().all(|(kind, count)| (*kind == "snapshot") == (**count == 0)), "{counts:?}");
+        let happened = |account: &str| -> Vec<String> {
+            let events = of("event");
+            let about = events.iter().filter(|event| event["integrated_account_id"] == json!(account));
+            let mut kinds: Vec<_> = about.map(|event| event["event"].as_str().unwrap().to_owned()).collect();
+            kinds.sort();
+            kinds
+        };
+        let born = ["integrated_account:active", "integrated_account:created"];
+        assert!(mine.iter().all(|account| happened(account) == born), "{text}");
+        assert_eq!(happened(&gone), [born[0], born[1], "integrated_account:deleted"]);
+        assert!(of("event").iter().all(|event| event["tenant_id"] == "acme" && event["integration"] == "scim"), "{text}");
         let mut ids: Vec<_> = of("account").iter().map(|account| account["id"].as_str().unwrap().to_owned()).collect();
         ids.sort();
         assert_eq!(ids, mine, "ids tell their order");

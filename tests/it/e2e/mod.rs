@@ -37,6 +37,7 @@ mod drain;
 mod egress_proxy;
 mod environments;
 mod export;
+mod formats;
 mod generated;
 mod grants;
 mod head;

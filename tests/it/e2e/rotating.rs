@@ -66,6 +66,8 @@ struct World {
     revocations: Vec<String>,
     /// Every call is refused, whatever its token.
     refuses: bool,
+    /// How often it is too busy to take a token back.
+    too_busy: u32,
 }
 
 /// The vendor.
@@ -77,14 +79,27 @@ pub struct Rotating {
 impl Rotating {
     /// Its token endpoint takes a random time of `latency` milliseconds.
     pub fn start(rotation: Rotation, latency: Range<u64>) -> Rotating {
-        let (grants, revocations) = (BTreeMap::new(), Vec::new());
-        let world = World { rotation, latency, life: json!(3600), mood: None, grants, revocations, refuses: false };
+        let world = World {
+            rotation,
+            latency,
+            life: json!(3600),
+            mood: None,
+            grants: BTreeMap::new(),
+            revocations: Vec::new(),
+            refuses: false,
+            too_busy: 0,
+        };
         let world = Arc::new(Mutex::new(world));
         let state = world.clone();
         let vendor = Vendor::start(move |asked| match asked.path() {
             "/token" => token(&state, asked),
             "/revoke" => {
-                state.lock().unwrap().revocations.push(form(asked).remove("token").unwrap_or_default());
+                let mut world = state.lock().unwrap();
+                if world.too_busy > 0 {
+                    world.too_busy -= 1;
+                    return Act::Send(answer(503, &[], b""));
+                }
+                world.revocations.push(form(asked).remove("token").unwrap_or_default());
                 Act::Send(answer(200, &[], b""))
             }
             _ if takes(&state.lock().unwrap(), asked) => match asked.method.as_str() {
@@ -146,6 +161,11 @@ impl Rotating {
 
     pub fn set_life(&self, life: Value) {
         self.world().life = life;
+    }
+
+    /// The next so many tokens that are given back are not taken.
+    pub fn refuse_revocations(&self, count: u32) {
+        self.world().too_busy = count;
     }
 
     /// Tokens that were taken back by us.

@@ -4,12 +4,11 @@ use std::{
     net::TcpListener,
     sync::{
         Arc,
-        atomic::{AtomicU8, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use rollcall::{
@@ -22,17 +21,21 @@ use rollcall::{
         audit::{AuditEntry, AuditOutcome, AuditProblem, Ended, VerifyPlace, WantedEntries},
     },
     store::{
-        Batch, Claimed, Entry, Expect, Health, Hold, Key, Lasting, Settle, Slot, Spent, Store, StoreError, Write,
+        Batch, Expect, Key, Slot, Store, Write,
+        redis::Redis,
         repo::{self, Installation},
     },
     vault::SystemKeys,
 };
 use serde_json::{Value, json};
 
-use super::{DAY, inside, inside_of, link};
+use super::{
+    DAY, inside, inside_of, link,
+    refusing::{ENTRIES, EVERYTHING, NOTHING, Refusing},
+};
 use crate::{
     e2e::vendor::Vendor,
-    support::{gateway::client, long},
+    support::{gateway::client, long, redis::Server},
 };
 
 fn act(environment: EnvironmentId, number: usize) -> Act {
@@ -103,6 +106,47 @@ async fn many_callers_of_two_nodes_make_one_row_without_gaps() {
         assert_eq!(later.previous, earlier.hash);
     }
     assert_eq!(problems(&other, environment).await, Vec::new());
+}
+
+/// Two nodes write all the time, and a third learns late of what they did: it has its turn all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_node_among_busy_ones_has_its_turn() {
+    let server = Server::start();
+    let (_folder, clock, core) = inside_of(String::new()).await;
+    let environment = core.environment;
+    let mut nodes = Vec::new();
+    for late in [0, 0, 60] {
+        let inner: Arc<dyn Store> = Arc::new(Redis::connect(&server.url(), None).await.unwrap());
+        let store = Refusing::over(inner, NOTHING).late_by(Duration::from_millis(late));
+        nodes.push(Arc::new(audit_over(&core, Arc::new(store), clock.clone(), None).await));
+    }
+    let stop = Arc::new(AtomicBool::new(false));
+    let busy = (0..16).map(|caller| {
+        let (audit, stop) = (nodes[caller % 2].clone(), stop.clone());
+        tokio::spawn(async move {
+            let mut count = 0;
+            while !stop.load(Ordering::SeqCst) {
+                audit.around(act(environment, caller), true, async { Ok(()) }).await.unwrap();
+                count += 1;
+            }
+            count
+        })
+    });
+    let busy: Vec<_> = busy.collect();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let mut took = Vec::new();
+    for number in 0..5 {
+        let begun = Instant::now();
+        nodes[2].around(act(environment, 100 + number), true, async { Ok(()) }).await.unwrap();
+        took.push(begun.elapsed());
+    }
+    stop.store(true, Ordering::SeqCst);
+    let others: usize = join_all(busy).await.into_iter().map(Result::unwrap).sum();
+    assert!(took.iter().all(|took| *took < Duration::from_secs(8)), "{took:?}");
+    assert!(others > 50, "the others were busy, and are not kept from writing: {others}");
+    let found = entries(&nodes[0], environment).await;
+    assert_eq!(found.len(), others + 5, "every action once");
+    assert_eq!(problems(&nodes[1], environment).await, Vec::new());
 }
 
 /// Whoever can write the store.
@@ -377,78 +421,6 @@ async fn old_entries_go_and_what_stays_can_still_be_verified() {
     assert_eq!(said(&problems(&audit, environment).await), [(6, 6, "missing")]);
 }
 
-/// What of the audit log cannot be written.
-const NOTHING: u8 = 0;
-const EVERYTHING: u8 = 1;
-const ENTRIES: u8 = 2;
-
-/// A store that does not take some of what is written to audit logs.
-struct Refusing {
-    inner: Arc<dyn Store>,
-    refuses: AtomicU8,
-}
-
-#[async_trait]
-impl Store for Refusing {
-    async fn get(&self, key: &Key) -> Result<Option<Entry>, StoreError> {
-        self.inner.get(key).await
-    }
-    async fn scan(
-        &self,
-        slot: &Slot,
-        prefix: &str,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<Vec<(String, Entry)>, StoreError> {
-        self.inner.scan(slot, prefix, after, limit).await
-    }
-    async fn commit(&self, batch: Batch) -> Result<Vec<u64>, StoreError> {
-        let is_entry = batch.writes.iter().any(|write| matches!(write, Write::Put { name, .. } if name == "head"));
-        let refused = match self.refuses.load(Ordering::SeqCst) {
-            NOTHING => false,
-            ENTRIES => is_entry,
-            _ => true,
-        };
-        if refused && batch.slot.as_str().starts_with("audit:") {
-            return Err(StoreError::Unavailable("the disk of the audit log is full".to_owned()));
-        }
-        self.inner.commit(batch).await
-    }
-    async fn hold(&self, key: &Key, ttl: Duration) -> Result<Option<Hold>, StoreError> {
-        self.inner.hold(key, ttl).await
-    }
-    async fn renew(&self, hold: &Hold, ttl: Duration) -> Result<bool, StoreError> {
-        self.inner.renew(hold, ttl).await
-    }
-    async fn release(&self, hold: &Hold) -> Result<(), StoreError> {
-        self.inner.release(hold).await
-    }
-    async fn push(&self, queue: &Key, id: &str, value: Bytes, delay: Duration) -> Result<(), StoreError> {
-        self.inner.push(queue, id, value, delay).await
-    }
-    async fn claim(&self, queue: &Key, lease: Duration, limit: usize) -> Result<Vec<Claimed>, StoreError> {
-        self.inner.claim(queue, lease, limit).await
-    }
-    async fn settle(&self, queue: &Key, item: &Claimed, outcome: Settle) -> Result<bool, StoreError> {
-        self.inner.settle(queue, item, outcome).await
-    }
-    async fn spend(&self, bucket: &Key, capacity: u32, period: Duration) -> Result<Spent, StoreError> {
-        self.inner.spend(bucket, capacity, period).await
-    }
-    async fn slots(&self) -> Result<Vec<Slot>, StoreError> {
-        self.inner.slots().await
-    }
-    async fn lasting(&self, slot: &Slot, after: Option<&str>) -> Result<Lasting, StoreError> {
-        self.inner.lasting(slot, after).await
-    }
-    fn is_shared(&self) -> bool {
-        self.inner.is_shared()
-    }
-    async fn health(&self) -> Result<Health, StoreError> {
-        self.inner.health().await
-    }
-}
-
 /// A gateway whose audit log can be made unwritable.
 struct Desk {
     services: Arc<Services>,
@@ -466,7 +438,7 @@ impl Desk {
         let account = link(&core, vendor).await.account.id.to_string();
         let new = NewToken { name: "operator".to_owned(), scopes: Scopes([Scope::Admin].into()), expires_at: None };
         let token = core.services.tokens.create(core.environment, new).await.unwrap().1.expose().to_owned();
-        let refusing = Arc::new(Refusing { inner: core.services.store.clone(), refuses: AtomicU8::new(NOTHING) });
+        let refusing = Arc::new(Refusing::over(core.services.store.clone(), NOTHING));
         let audit = Arc::new(audit_over(&core, refusing.clone(), clock, None).await);
         let Core { services, guard, environment, .. } = core;
         let services = Arc::into_inner(services).expect("nobody else has them");
@@ -526,6 +498,14 @@ async fn v_09_nothing_is_done_that_cannot_be_noted() {
         ("DELETE", &*account, None),
         ("POST", &*users, Some(json!({"username": "ada@acme.example"}))),
         ("GET", "/export?tenant_id=acme", None),
+        ("GET", "/backup", None),
+        ("POST", "/link-token", Some(json!({"tenant_id": "acme"}))),
+        ("POST", "/environment", Some(json!({"name": "another"}))),
+        ("POST", "/environment-integration", Some(json!({"integration": "scim"}))),
+        ("POST", "/key/rewrap", Some(json!({}))),
+        ("POST", "/integrated-account/bulk-delete", Some(json!({"tenant_id": "acme"}))),
+        ("POST", "/integrated-account/token", Some(json!({"integrated_account_id": desk.account}))),
+        ("POST", &*format!("{account}/test"), None),
     ] {
         let (status, problem) = desk.call(method, path, body).await;
         assert_eq!((status, &problem["code"]), (503, &json!("store_unavailable")), "{method} {path}: {problem}");

@@ -8,9 +8,10 @@ use std::{
 use rollcall::{
     app::Core,
     error::Code,
-    model::{AccountId, EnvironmentId, Scope, Scopes, SystemClock, TokenId},
+    model::{AccountId, EnvironmentId, Scope, Scopes, SystemClock, TokenId, environment_integration_id},
     service::{
-        Caller, NewAccount,
+        Act, Caller, ChangeInstall, Deleter, ListAccounts, NewAccount,
+        audit::WantedEntries,
         backup::{BackupError, Checked, Line, Part, PartWriter},
     },
     store::{
@@ -24,7 +25,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::inside;
-use crate::e2e::vendor::Vendor;
+use crate::e2e::vendor::{Mood, Vendor};
 
 fn administrator(environment: EnvironmentId) -> Caller {
     Caller {
@@ -56,6 +57,7 @@ async fn files(core: &Core) -> [Vec<u8>; 2] {
     while let Some(lines) = dump.read().await.unwrap() {
         text.extend_from_slice(&lines);
     }
+    text.extend_from_slice(&dump.end(None));
     let mut lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
     let Line::Backup(header) = serde_json::from_slice(lines.next().unwrap()).unwrap() else { panic!("no header") };
     let mut data = PartWriter::begin(Vec::new(), Part::Data, &header).unwrap();
@@ -198,4 +200,87 @@ async fn a_record_with_members_of_a_later_release_loads() {
     assert_eq!(core.services.accounts.get(core.environment, &id.to_string()).await.unwrap().id, id);
     let installation = repo::Installation::new(store.clone());
     installation.check().await.unwrap();
+}
+
+/// Events on their way from their account to the log while a backup is read are in it, also in the first log there ever was.
+#[tokio::test]
+async fn events_that_are_moved_while_a_backup_is_read_are_in_it() {
+    let vendor = Vendor::start();
+    let (_folder, _clock, core) = inside(&vendor).await;
+    let id: AccountId = "ffffffff-0000-4000-8000-000000000001".parse().unwrap();
+    core.services.accounts.import(core.environment, wanted(&vendor, Some(id))).await.unwrap();
+    let mut survey = repo::backup::Survey::begin(core.services.store.clone()).await.unwrap();
+    let (mut slots, mut events) = (Vec::new(), 0);
+    while let Some((slot, entries)) = survey.next().await.unwrap() {
+        if slot.as_str().starts_with("audit:") || slots.is_empty() {
+            core.services.events.move_out(id).await.unwrap();
+        }
+        events += entries.iter().filter(|(name, _)| name.starts_with("event/")).count();
+        slots.push(slot.to_string());
+    }
+    assert_eq!(events, 2, "created and active: {slots:?}");
+    assert!(slots.last().unwrap().starts_with("events:"), "{slots:?}");
+}
+
+#[tokio::test]
+async fn everything_sealed_is_tried_before_anything_is_written() {
+    let vendor = Vendor::start();
+    let (folder, _clock, core) = inside(&vendor).await;
+    let good = core.services.accounts.import(core.environment, wanted(&vendor, None)).await.unwrap().0.id;
+    let slug = "scim".parse().unwrap();
+    let install = environment_integration_id(core.environment, &slug).to_string();
+    let app = serde_json::json!({"credentials": {"oauth2": {"client_id": "mine", "client_secret": "of-the-environment"}}});
+    let change = ChangeInstall { overrides: Some(app), ..ChangeInstall::default() };
+    core.services.installs.change(core.environment, &install, change).await.unwrap();
+    let tried = async |core: &Core| {
+        let saved = files(core).await;
+        let to = tempfile::tempdir().unwrap();
+        let store: Arc<dyn Store> = Arc::new(Embedded::open(to.path(), Arc::new(SystemClock)).unwrap());
+        checked(&saved, &folder).write(store, saved[0].as_slice()).await.unwrap()
+    };
+    let whole = tried(&core).await;
+    assert_eq!((whole.accounts, whole.unreadable, whole.unreadable_apps), (1, Vec::new(), Vec::new()));
+    let (store, list) = (&core.services.store, repo::environment_slot(core.environment));
+    let put = |slot, name: &str, value: Vec<u8>| {
+        let write = Write::Put { name: name.to_owned(), value: value.into(), ttl: None, expect: Expect::Any };
+        store.commit(Batch { slot, fence: None, writes: vec![write] })
+    };
+    let said = store.scan(&list, "install/scim", None, 1).await.unwrap().remove(0).1;
+    let text = String::from_utf8(said.value.to_vec()).unwrap().replace("\"mine\"", "\"theirs\"");
+    put(list, "install/scim", text.into_bytes()).await.unwrap();
+    for name in ["token", "token-previous"] {
+        put(account_slot(good), name, vec![7; 80]).await.unwrap();
+        let told = tried(&core).await;
+        assert_eq!((told.accounts, told.unreadable, told.unreadable_apps), (1, vec![good], vec![slug.clone()]), "{name}");
+        let gone = Write::Delete { name: name.to_owned(), expect: Expect::Any };
+        store.commit(Batch { slot: account_slot(good), fence: None, writes: vec![gone] }).await.unwrap();
+    }
+}
+
+/// An account that was on its way when its connector was taken away does not stay.
+#[tokio::test]
+async fn nothing_is_linked_by_a_connector_that_is_taken_away_meanwhile() {
+    let vendor = Vendor::start();
+    let (_folder, _clock, core) = inside(&vendor).await;
+    let accounts = &core.services.accounts;
+    accounts.import(core.environment, wanted(&vendor, None)).await.unwrap();
+    let install = environment_integration_id(core.environment, &"scim".parse().unwrap()).to_string();
+    let by = Deleter { audit: core.services.audit.clone(), act: Act::of_gateway(core.environment, "a.test") };
+    let asked = vendor.asked();
+    vendor.set(Mood::Slow);
+    let taken_away = async {
+        while vendor.asked() == asked {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        let refused = accounts.uninstall(core.environment, &install, None).await.unwrap_err();
+        assert_eq!(refused.code(), Code::StillInUse);
+        accounts.uninstall(core.environment, &install, Some(by)).await.unwrap();
+    };
+    let (late, ()) = tokio::join!(accounts.import(core.environment, wanted(&vendor, None)), taken_away);
+    assert_eq!(late.err().map(|error| error.code()), Some(Code::IntegrationDisabled));
+    let left = accounts.list(core.environment, ListAccounts { limit: 10, ..ListAccounts::default() }).await.unwrap().0;
+    assert!(left.is_empty(), "{left:?}");
+    let page = core.services.audit.list(core.environment, WantedEntries::default(), 10, None).await.unwrap();
+    let deleted: Vec<_> = page.entries.iter().map(|entry| (entry.action.as_str(), entry.target_id.is_some())).collect();
+    assert_eq!(deleted, [("integrated_account.delete", true)], "the account that was there has an entry of its own");
 }

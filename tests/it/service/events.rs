@@ -6,16 +6,19 @@ use futures_util::future::join_all;
 use rollcall::{
     app::Core,
     connector::Meaning,
-    model::{AccountId, EventKind},
+    model::{AccountId, Clock, Event, EventKind},
     service::{ChangeAccount, ListEvents},
     store::{
         Batch, Entry, Expect, Settle, Slot, Write,
-        repo::{Queue, Queues, account_slot, environment_slot},
+        repo::{self, Queue, Queues, account_slot, environment_slot},
     },
 };
 use serde_json::json;
 
-use super::*;
+use super::{
+    refusing::{QUEUES, Refusing},
+    *,
+};
 
 async fn outbox(core: &Core, account: AccountId) -> Vec<(String, Entry)> {
     core.services.store.scan(&account_slot(account), "outbox/", None, 100).await.unwrap()
@@ -203,4 +206,43 @@ async fn events_are_kept_for_thirty_days() {
     clock.advance(DAY + Duration::from_secs(1));
     assert_eq!(core.services.events.trim(core.environment).await.unwrap(), 2);
     assert_eq!(told(&core, id).await, ["disabled"]);
+}
+
+/// The store takes the deletion and not what is to be done after it: the account is gone, and the rest follows.
+#[tokio::test]
+async fn a_deletion_counts_although_what_follows_it_cannot_be_done_at_once() {
+    let vendor = Vendor::start();
+    let (_folder, clock, core) = inside(&vendor).await;
+    let id = link(&core, &vendor).await.account.id;
+    assert_eq!(told(&core, id).await, ["created", "active"]);
+    let (account, version) = repo::Accounts::new(core.services.store.clone()).get(id).await.unwrap().unwrap();
+    let refusing = Arc::new(Refusing::over(core.services.store.clone(), QUEUES));
+    let records = repo::Accounts::new(refusing);
+    let event = Event::of(&account, version, EventKind::Deleted, clock.now(), serde_json::Map::new());
+    assert!(records.delete(id, core.environment, Some(version), &[event]).await.unwrap(), "it is deleted");
+    assert!(records.get(id).await.unwrap().is_none());
+    assert!(records.listed(core.environment, id).await.unwrap(), "what is left is found by its entry");
+    assert!(core.services.care.find_forgotten(core.environment).await.unwrap());
+    assert!(!records.listed(core.environment, id).await.unwrap());
+    let left = core.services.store.scan(&account_slot(id), "", None, 100).await.unwrap();
+    assert_eq!(left.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["swept"]);
+    assert_eq!(told(&core, id).await, ["created", "active", "deleted"]);
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_keeps_nothing_else_from_being_told() {
+    let vendor = Vendor::start();
+    let (_folder, _clock, core) = inside(&vendor).await;
+    let (bad, good) = (link(&core, &vendor).await.account.id, link(&core, &vendor).await.account.id);
+    lose_announcements(&core).await;
+    let odd = format!("outbox/{}", "0".repeat(66));
+    for name in [odd.as_str(), "outbox/nonsense"] {
+        put(&core, account_slot(bad), name, None).await;
+    }
+    assert!(core.services.care.find_forgotten(core.environment).await.unwrap());
+    for id in [bad, good] {
+        assert_eq!(told(&core, id).await, ["created", "active"], "{id}");
+    }
+    let left: Vec<String> = outbox(&core, bad).await.into_iter().map(|(name, _)| name).collect();
+    assert_eq!(left, [odd.as_str(), "outbox/nonsense"], "it stays for whoever can read it");
 }

@@ -16,7 +16,7 @@ use rollcall::{
 };
 
 use super::inside;
-use crate::e2e::vendor::{SECRET, Vendor};
+use crate::e2e::vendor::{Mood, SECRET, Vendor};
 
 fn key(link: LinkId) -> Key {
     Key { slot: Slot::new(format!("link:{link}")), name: "link".to_owned() }
@@ -165,4 +165,27 @@ async fn r_13_the_first_browser_that_sends_the_form_has_the_link() {
     let own = stranger.id;
     links.go_on(&mut stranger, Some(&sealed));
     assert_eq!(stranger.id, own, "a cookie of another link");
+}
+
+/// The entry in the audit log cannot be written when the account is there: that is said, and the link is used up.
+#[tokio::test]
+async fn a_link_is_used_up_although_its_entry_cannot_be_written() {
+    let vendor = Vendor::start();
+    let (_folder, _clock, core) = inside(&vendor).await;
+    let (_, text) = make(&core).await;
+    let session = session(&core, &text).await;
+    vendor.set(Mood::Slow);
+    let spoiled = async {
+        while vendor.asked() == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let slot = Slot::new(format!("audit:{}", core.environment));
+        let write = Write::Put { name: "head".to_owned(), value: Bytes::from("nonsense"), ttl: None, expect: Expect::Any };
+        core.services.store.commit(Batch { slot, fence: None, writes: vec![write] }).await.unwrap();
+    };
+    let (sent, ()) = tokio::join!(send(&core, &session, &vendor, SECRET), spoiled);
+    assert_eq!((sent, accounts(&core).await), (Err(Code::StoreUnavailable), 1), "it was done");
+    vendor.set(Mood::Good);
+    assert_eq!(send(&core, &session, &vendor, SECRET).await, Err(Code::InvalidToken), "it is used up");
+    assert_eq!(accounts(&core).await, 1);
 }

@@ -11,6 +11,7 @@ mod idempotency;
 mod keys;
 mod link;
 mod oauth_apps;
+mod refusing;
 mod relink;
 mod request_log;
 mod state;

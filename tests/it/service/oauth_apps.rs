@@ -161,9 +161,9 @@ async fn a_connector_that_was_taken_away_comes_back_without_what_was_laid_over_i
     let (here, slug) = (core.environment, "scim".parse::<Slug>().unwrap());
     lay(&core, here, own("mine", OWN)).await.unwrap();
     let id = environment_integration_id(here, &slug).to_string();
-    core.services.accounts.uninstall(here, &id, false).await.unwrap();
+    core.services.accounts.uninstall(here, &id, None).await.unwrap();
     assert_eq!(app(&core, here).await, None);
-    let gone = core.services.accounts.uninstall(here, &id, false).await.unwrap_err();
+    let gone = core.services.accounts.uninstall(here, &id, None).await.unwrap_err();
     assert_eq!(gone.code(), Code::NotFound);
     let new = NewInstall { integration: "scim".to_owned(), wanted: ChangeInstall::default() };
     core.services.installs.install(here, new).await.unwrap();

@@ -15,7 +15,7 @@ const KINDS: &[(&str, &str)] = &[
     ("audit:", "taken"),
     ("authorization:", "ends by itself"),
     ("env:", "taken before everything that it lists"),
-    ("events:", "taken"),
+    ("events:", "taken last: events are moved there from their accounts"),
     ("idempotency:", "ends by itself"),
     ("link:", "ends by itself"),
     ("log:", "ends by itself"),

@@ -1,0 +1,106 @@
+//! A store that refuses some of what is written, or tells late of what it holds.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use rollcall::store::{Batch, Claimed, Entry, Health, Hold, Key, Lasting, Settle, Slot, Spent, Store, StoreError, Write};
+
+/// What of the audit log cannot be written.
+pub const NOTHING: u8 = 0;
+pub const EVERYTHING: u8 = 1;
+pub const ENTRIES: u8 = 2;
+/// Nothing can be put into a queue.
+pub const QUEUES: u8 = 3;
+
+/// A store that does not take some of what is written to audit logs and queues, and may tell of their heads late.
+pub struct Refusing {
+    inner: Arc<dyn Store>,
+    pub refuses: AtomicU8,
+    /// How long after it was read a head is told.
+    late: Duration,
+}
+
+impl Refusing {
+    pub fn over(inner: Arc<dyn Store>, refuses: u8) -> Refusing {
+        Refusing { inner, refuses: AtomicU8::new(refuses), late: Duration::ZERO }
+    }
+
+    pub fn late_by(self, late: Duration) -> Refusing {
+        Refusing { late, ..self }
+    }
+}
+
+#[async_trait]
+impl Store for Refusing {
+    async fn get(&self, key: &Key) -> Result<Option<Entry>, StoreError> {
+        let found = self.inner.get(key).await;
+        if key.name == "head" && key.slot.as_str().starts_with("audit:") {
+            tokio::time::sleep(self.late).await;
+        }
+        found
+    }
+    async fn scan(
+        &self,
+        slot: &Slot,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, Entry)>, StoreError> {
+        self.inner.scan(slot, prefix, after, limit).await
+    }
+    async fn commit(&self, batch: Batch) -> Result<Vec<u64>, StoreError> {
+        let is_entry = batch.writes.iter().any(|write| matches!(write, Write::Put { name, .. } if name == "head"));
+        let refused = match self.refuses.load(Ordering::SeqCst) {
+            NOTHING | QUEUES => false,
+            ENTRIES => is_entry,
+            _ => true,
+        };
+        if refused && batch.slot.as_str().starts_with("audit:") {
+            return Err(StoreError::Unavailable("the disk of the audit log is full".to_owned()));
+        }
+        self.inner.commit(batch).await
+    }
+    async fn hold(&self, key: &Key, ttl: Duration) -> Result<Option<Hold>, StoreError> {
+        self.inner.hold(key, ttl).await
+    }
+    async fn renew(&self, hold: &Hold, ttl: Duration) -> Result<bool, StoreError> {
+        self.inner.renew(hold, ttl).await
+    }
+    async fn release(&self, hold: &Hold) -> Result<(), StoreError> {
+        self.inner.release(hold).await
+    }
+    async fn push(&self, queue: &Key, id: &str, value: Bytes, delay: Duration) -> Result<(), StoreError> {
+        if self.refuses.load(Ordering::SeqCst) == QUEUES {
+            return Err(StoreError::Unavailable("the queue is full".to_owned()));
+        }
+        self.inner.push(queue, id, value, delay).await
+    }
+    async fn claim(&self, queue: &Key, lease: Duration, limit: usize) -> Result<Vec<Claimed>, StoreError> {
+        self.inner.claim(queue, lease, limit).await
+    }
+    async fn settle(&self, queue: &Key, item: &Claimed, outcome: Settle) -> Result<bool, StoreError> {
+        self.inner.settle(queue, item, outcome).await
+    }
+    async fn spend(&self, bucket: &Key, capacity: u32, period: Duration) -> Result<Spent, StoreError> {
+        self.inner.spend(bucket, capacity, period).await
+    }
+    async fn slots(&self) -> Result<Vec<Slot>, StoreError> {
+        self.inner.slots().await
+    }
+    async fn lasting(&self, slot: &Slot, after: Option<&str>) -> Result<Lasting, StoreError> {
+        self.inner.lasting(slot, after).await
+    }
+    fn is_shared(&self) -> bool {
+        self.inner.is_shared()
+    }
+    async fn health(&self) -> Result<Health, StoreError> {
+        self.inner.health().await
+    }
+}

@@ -155,12 +155,17 @@ impl Chain {
 
     /// The head and its version. One that was changed, or taken away from its entries, is an error: nothing may be written behind it.
     pub async fn head(&self, environment: EnvironmentId) -> Result<(Head, Option<u64>)> {
-        match self.records.head(environment).await? {
-            Some(entry) => match opened::<Head>(&self.keys, AuditMark::Head, environment, &entry.value) {
-                Some((head, _)) => Ok((head, Some(entry.version))),
-                None => Err(damaged()),
-            },
-            None if self.records.entries(environment, 0, 1).await?.is_empty() => Ok((Head::of_nothing(), None)),
+        let mut found = self.records.head(environment).await?;
+        if found.is_none() {
+            if self.records.entries(environment, 0, 1).await?.is_empty() {
+                return Ok((Head::of_nothing(), None));
+            }
+            // The first entry of all may have come between both looks, and the head with it.
+            found = self.records.head(environment).await?;
+        }
+        let entry = found.ok_or_else(damaged)?;
+        match opened::<Head>(&self.keys, AuditMark::Head, environment, &entry.value) {
+            Some((head, _)) => Ok((head, Some(entry.version))),
             None => Err(damaged()),
         }
     }

@@ -457,8 +457,9 @@ impl Everything<'_> {
         self.told("integrated_account.change", Some(&one), Some(&one));
         let user = Some(json!({"username": "ada@acme.example"}));
         let users = format!("/unified/user-directory/users?integrated_account_id={one}");
-        self.ask(ADMIN, ("POST", &users, user), 201).await;
-        self.told("unified.user.create", None, Some(&one));
+        // This vendor answers and does nothing.
+        self.ask(ADMIN, ("POST", &users, user), 502).await;
+        self.told_as(self.done.len(), "unified.user.create", "failed", None, Some(&one));
         let number = self.done.len();
         self.ask(ADMIN, ("POST", "/integrated-account/bulk-delete", Some(json!({"ids": [own]}))), 200).await;
         self.told_as(number, "integrated_account.bulk_delete", "done", None, None);

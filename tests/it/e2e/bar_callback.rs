@@ -485,7 +485,8 @@ async fn r_12_a_crash_on_the_way_makes_one_account_or_none_and_the_link_tells() 
         );
         assert!(before.iter().all(|account| told.contains(account)), "an account that nobody knows of");
         let mut expected = told.clone();
-        (expected.sort(), all.sort());
+        expected.sort();
+        all.sort();
         assert_eq!(all, expected, "one account each");
         for account in &all {
             let users = gateway.get(&format!("/unified/user-directory/users?integrated_account_id={account}")).await;

@@ -1,7 +1,7 @@
 //! AES-256-GCM-SIV with random nonces, and the bytes it is fed with. The only file that meets the cipher.
 
-use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
-use zeroize::{Zeroize, Zeroizing};
+use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, NONCE_LEN, Nonce, Tag, UnboundKey};
+use zeroize::{Zeroize, Zeroizing, zeroize_stack};
 
 use super::OpenError;
 
@@ -10,12 +10,16 @@ pub(super) const KEY_LEN: usize = 32;
 /// Bytes a sealed value is longer than its content.
 pub(super) const OVERHEAD: usize = NONCE_LEN + TAG_LEN;
 const TAG_LEN: usize = 16;
+/// Bytes of the stack below a call of the cipher that are wiped after it.
+const STACK: usize = 4096;
+/// Bytes that take the cipher through all registers it works in.
+const REGISTERS: usize = 256;
 
 /// A key's bytes: in one place on the heap, so that moving the owner leaves no copies, and wiped when dropped.
 pub(super) struct KeyBytes(Box<Zeroizing<[u8; KEY_LEN]>>);
 
 impl KeyBytes {
-    /// All zero, to be filled; never used as it is.
+    /// All zero, to be filled; no secret is sealed with it as it is.
     fn empty() -> Self {
         Self(Box::new(Zeroizing::new([0; KEY_LEN])))
     }
@@ -52,10 +56,8 @@ pub(super) fn seal(key: &KeyBytes, bound: &[u8], plain: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(OVERHEAD + plain.len());
     out.extend_from_slice(&nonce);
     out.extend_from_slice(plain);
-    let tag = cipher(key).and_then(|cipher| {
-        let (_, content) = out.split_at_mut_checked(NONCE_LEN)?;
-        cipher.seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), Aad::from(bound), content).ok()
-    });
+    let tag = seal_in_place(key, nonce, bound, &mut out[NONCE_LEN..]);
+    wipe(|key, zeros| _ = seal_in_place(key, [0; NONCE_LEN], &[], zeros));
     out.extend_from_slice(or_end(tag, "the cipher does not work").as_ref());
     out
 }
@@ -67,14 +69,30 @@ pub(super) fn open(key: &KeyBytes, bound: &[u8], sealed: &[u8]) -> Result<Zeroiz
     }
     let (nonce, content) = sealed.split_first_chunk::<NONCE_LEN>().ok_or(OpenError::Damaged)?;
     let mut buffer = Zeroizing::new(content.to_vec());
-    let cipher = cipher(key).ok_or(OpenError::Refused)?;
-    let length = cipher
-        .open_in_place(Nonce::assume_unique_for_key(*nonce), Aad::from(bound), &mut buffer)
-        .map_err(|_| OpenError::Refused)?
-        .len();
+    let length = open_in_place(key, *nonce, bound, &mut buffer);
+    wipe(|key, zeros| _ = open_in_place(key, [0; NONCE_LEN], &[], zeros));
+    let length = length.ok_or(OpenError::Refused)?;
     buffer[length..].zeroize();
     buffer.truncate(length);
     Ok(buffer)
+}
+
+/// The cipher leaves blocks of what it sealed or opened on the stack and in vector registers, and an idle thread keeps both for as
+/// long as it is idle. The registers are overwritten by the same work on zeros.
+fn wipe(work: impl FnOnce(&KeyBytes, &mut [u8])) {
+    work(&KeyBytes::empty(), &mut [0; REGISTERS]);
+    zeroize_stack::<STACK>();
+}
+
+// Not inlined: what these leave on the stack must lie below their callers.
+#[inline(never)]
+fn seal_in_place(key: &KeyBytes, nonce: [u8; NONCE_LEN], bound: &[u8], content: &mut [u8]) -> Option<Tag> {
+    cipher(key)?.seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), Aad::from(bound), content).ok()
+}
+
+#[inline(never)]
+fn open_in_place(key: &KeyBytes, nonce: [u8; NONCE_LEN], bound: &[u8], content: &mut [u8]) -> Option<usize> {
+    Some(cipher(key)?.open_in_place(Nonce::assume_unique_for_key(nonce), Aad::from(bound), content).ok()?.len())
 }
 
 fn cipher(key: &KeyBytes) -> Option<LessSafeKey> {

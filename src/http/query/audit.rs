@@ -23,13 +23,11 @@ impl Query for AuditList {
 
     fn take(pairs: &mut Pairs) -> Result<Self> {
         let page = PlatformList::take(pairs)?;
-        let account = pairs.take_text("integrated_account_id")?;
-        let account = account.map(|id| id.parse().map_err(|_| wrong("integrated_account_id", "takes the id of an account")));
         let wanted = WantedEntries {
             actor: pairs.take_text("actor")?,
             action: pairs.take_text("action")?,
             target_id: pairs.take_text("target_id")?,
-            account: account.transpose()?,
+            account: pairs.take_account()?,
             since: pairs.take_time("since")?,
             until: pairs.take_time("until")?,
         };

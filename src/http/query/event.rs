@@ -8,8 +8,8 @@ use crate::{error::Result, model::EventKind, service::ListEvents};
 pub struct EventList {
     /// Paging.
     pub page: PlatformList,
-    /// Which events; none can be of an account whose id is none.
-    pub wanted: Option<ListEvents>,
+    /// Which events.
+    pub wanted: ListEvents,
 }
 
 impl Query for EventList {
@@ -21,12 +21,7 @@ impl Query for EventList {
         let kind = pairs.take_choice("event", &kinds)?;
         let tenant_id = pairs.take_text("tenant_id")?;
         let since = pairs.take_time("since")?;
-        // A malformed id finds what a foreign one does: nothing.
-        let account = pairs.take_text("integrated_account_id")?.map(|id| id.parse().ok());
-        let wanted = match account {
-            Some(None) => None,
-            account => Some(ListEvents { kind, account: account.flatten(), tenant_id, since }),
-        };
-        Ok(Self { page, wanted })
+        let account = pairs.take_account()?;
+        Ok(Self { page, wanted: ListEvents { kind, account, tenant_id, since } })
     }
 }

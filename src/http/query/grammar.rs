@@ -7,7 +7,7 @@ use percent_encoding::percent_decode_str;
 
 use crate::{
     error::{Code, Error, Result},
-    model::distance,
+    model::{AccountId, distance},
 };
 
 /// The most parameters in one query.
@@ -83,6 +83,12 @@ impl Pairs {
             Some(text) if text.is_empty() => Err(wrong(name, "takes a text that is not empty")),
             text => Ok(text),
         }
+    }
+
+    /// `integrated_account_id` of a list that keeps to one account, also one that is gone.
+    pub fn take_account(&mut self) -> Result<Option<AccountId>> {
+        const NAME: &str = "integrated_account_id";
+        self.take_text(NAME)?.map(|id| id.parse().map_err(|_| wrong(NAME, "takes the id of an account"))).transpose()
     }
 
     /// A point in time.

@@ -26,12 +26,9 @@ use crate::{
 pub async fn list_events(caller: Caller<ReadEvents, EventList>, state: Data<State>) -> Answer {
     let (services, environment) = (&state.services, caller.environment);
     let EventList { page, wanted } = &caller.query;
-    let list = format!("event|{:x}", wanted.as_ref().map_or(0, |wanted| wanted.digest()));
+    let list = format!("event|{:x}", wanted.digest());
     let after = page.cursor.as_deref().map(|text| services.cursors.open::<EventPlace>(environment, &list, text)).transpose()?;
-    let (result, next) = match wanted {
-        Some(wanted) => services.events.list(environment, wanted, page.limit, after).await?,
-        None => (Vec::new(), None),
-    };
+    let (result, next) = services.events.list(environment, wanted, page.limit, after).await?;
     let next_cursor = next.map(|next| services.cursors.seal(environment, &list, next));
     envelope::object(&EventPage { result, next_cursor, limit: page.limit })
 }

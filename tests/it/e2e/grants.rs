@@ -60,7 +60,7 @@ const LINKS: &str = r#"link:
 "#;
 
 /// A gateway whose connector `scim` has these ways.
-fn gateway(kept: &Kept, allow: &str) -> Gateway {
+pub(super) fn gateway(kept: &Kept, allow: &str) -> Gateway {
     let folder = kept.folder().join("connectors");
     overlay(&folder, |name, text| match name {
         "connector.yaml" => {
@@ -73,7 +73,7 @@ fn gateway(kept: &Kept, allow: &str) -> Gateway {
 }
 
 /// A new RSA key: private and public PEM.
-fn key(folder: &Path) -> (String, Vec<u8>) {
+pub(super) fn key(folder: &Path) -> (String, Vec<u8>) {
     let openssl = |args: &str| {
         assert!(Command::new("openssl").args(args.split(' ')).current_dir(folder).output().unwrap().status.success())
     };
@@ -86,12 +86,12 @@ fn form(asked: &Asked) -> std::collections::BTreeMap<String, String> {
     url::form_urlencoded::parse(&asked.body).into_owned().collect()
 }
 
-async fn link(gateway: &Gateway, method: &str, context: &Value) -> Answer {
+pub(super) async fn link(gateway: &Gateway, method: &str, context: &Value) -> Answer {
     let body = json!({"tenant_id": "acme", "integration": "scim", "authentication_method": method, "context": context});
     gateway.call("POST", "/integrated-account", Some(&body)).await
 }
 
-async fn lists(gateway: &Gateway, linked: &Answer) {
+pub(super) async fn lists(gateway: &Gateway, linked: &Answer) {
     assert_eq!(linked.status, 201, "{}", linked.text());
     let id = linked.json()["id"].as_str().unwrap().to_owned();
     let users = gateway.get(&format!("/unified/user-directory/users?integrated_account_id={id}")).await;

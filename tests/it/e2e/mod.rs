@@ -70,6 +70,7 @@ mod retries;
 mod rotating;
 pub mod scim;
 mod sdks;
+mod second_provider;
 mod state;
 mod tls_door;
 pub mod vendor;

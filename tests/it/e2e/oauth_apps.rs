@@ -126,7 +126,7 @@ async fn link(stand: &mut Stand, by: &str, more: &Value) -> (String, Value) {
     (id, sent[0].clone())
 }
 
-async fn users(gateway: &Gateway, by: &str, account: &str) -> Answer {
+pub(super) async fn users(gateway: &Gateway, by: &str, account: &str) -> Answer {
     let path = format!("/unified/user-directory/users?integrated_account_id={account}");
     gateway.call_as(Some(by), "GET", &path, None).await
 }
@@ -363,11 +363,14 @@ async fn r_02_twenty_refreshes_in_a_row_at_the_certified_provider() {
 }
 
 /// An account whose customer agreed at the provider, by a client of his own.
-async fn linked(peer: &mut Peer, kept: &Kept, authority: &str) -> (Gateway, String) {
+pub(super) async fn linked(peer: &mut Peer, kept: &Kept, authority: &str) -> (Gateway, String) {
     let gateway = Gateway::start(kept, authority);
     let client = &peer.ready["browser"];
-    let context = json!({"base_url": peer.base(), "authorize_url": peer.told("authorize_url"), "token_url": peer.told("token_url"),
+    let mut context = json!({"base_url": peer.base(), "authorize_url": peer.told("authorize_url"), "token_url": peer.told("token_url"),
         "client_id": client["id"], "client_secret": client["secret"], "scope": "openid scim.read"});
+    if let Some(url) = peer.ready["revoke_url"].as_str() {
+        context["revoke_url"] = url.into();
+    }
     let made = make(&gateway, json!({"tenant_id": "acme", "integrations": ["scim"], "context": context})).await;
     let (left, cookies) = {
         let mut browser = Browser::new(&gateway);

@@ -193,7 +193,7 @@ async fn r_12_a_customer_who_says_no_is_told_so() {
     let begun = stand.begin().await;
     let no = query(&[("state", &state(&begun)), ("error", "access_denied"), ("error_description", "the user\u{1b}[2J said no")]);
     let error = refused(stand.finish("scim", no, Some(&begun.binding)).await, Code::AuthorizationRefused, "no");
-    assert!(error.detail().contains("access_denied (the user[2J said no)"), "{error}");
+    assert!(error.detail().contains("Access was declined on the vendor's page (the user[2J said no)"), "{error}");
     let begun = stand.begin().await;
     let nothing = query(&[("state", &state(&begun))]);
     refused(stand.finish("scim", nothing, Some(&begun.binding)).await, Code::AuthorizationRefused, "neither code nor error");

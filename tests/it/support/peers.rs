@@ -154,3 +154,8 @@ pub fn oidc(life: u32) -> Peer {
     command.args(["--life", &life.to_string()]);
     Peer::start(command)
 }
+
+/// The npm package oauth2-mock-server, whose token answers can be bent, and users behind it.
+pub fn mock() -> Peer {
+    Peer::start(node_with("mock", "oidc"))
+}

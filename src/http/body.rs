@@ -9,7 +9,11 @@ use std::{
 use actix_web::{FromRequest, HttpRequest, dev, web};
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt, future::LocalBoxFuture};
-use serde::de::DeserializeOwned;
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, Error as _},
+};
+use serde_json::Number;
 use serde_path_to_error::{Path, Segment};
 use tokio::time::{Instant, Sleep, sleep_until};
 
@@ -197,6 +201,14 @@ pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
     let read = serde_path_to_error::deserialize(&mut reader).map_err(|error| refused(error.inner(), field(error.path())))?;
     reader.end().map_err(|error| refused(&error, None))?;
     Ok(read)
+}
+
+/// A whole number, also one that a client writes as `60.0`.
+pub fn whole<'de, D: Deserializer<'de>, T: TryFrom<i64>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    let Some(number) = Option::<Number>::deserialize(deserializer)? else { return Ok(None) };
+    let same = number.as_f64().map(|float| float as i64).filter(|whole| Some(*whole as f64) == number.as_f64());
+    let whole = number.as_i64().or(same).and_then(|whole| T::try_from(whole).ok());
+    whole.map(Some).ok_or_else(|| D::Error::custom("expected a whole number within its bounds"))
 }
 
 /// `within` is where the reader stood, which says something only when it did not like what it read.

@@ -118,7 +118,7 @@ const GUARDED: &[(u16, &str)] = &[
 const NAMED: &[(u16, &str)] = &[(404, "No such object in this environment.")];
 /// Paths whose body names the object.
 const NAMED_IN_BODY: &[&str] =
-    &["/integrated-account/bulk-delete", "/integrated-account/refresh-credentials", "/integrated-account/token"];
+    &["/integrated-account/bulk-delete", "/integrated-account/refresh-credentials", "/integrated-account/token", "/key/rewrap"];
 const WITH_BODY: &[(u16, &str)] = &[
     (413, "The body is too large."),
     (422, "A field is not as it must be, the vendor refused it, or the idempotency key belongs to another request."),

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::{model::LinkId, service::link::NewLink};
+use crate::{http::body, model::LinkId, service::link::NewLink};
 
 /// `POST /link-token`: a new account of a customer, or one that is linked anew.
 #[derive(Deserialize, ToSchema)]
@@ -41,7 +41,7 @@ pub struct CreateLinkToken {
     pub persist_previous_context: Option<bool>,
     /// Seconds the token can be used; 1800 when left out.
     #[schema(minimum = 1, maximum = 86400)]
-    #[serde(default)]
+    #[serde(default, deserialize_with = "body::whole")]
     pub expires_in: Option<i64>,
     /// Accepted for Truto's clients; data stays where the gateway runs.
     #[serde(default)]

@@ -11,7 +11,7 @@ use utoipa::{IntoParams, ToSchema};
 use crate::{
     error::{Code, Error, Result},
     http::{
-        Answer, State, envelope,
+        Answer, State, body, envelope,
         extract::{Admin, Caller},
         query::{KeyQuery, MOST_DAYS},
         write::Write,
@@ -51,11 +51,11 @@ pub struct RewrapKeys {
     #[serde(default)]
     pub account: Option<AccountId>,
     /// With `data_keys`: only data keys older than so many days.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "body::whole")]
     #[schema(maximum = 36500)]
     pub older_than_days: Option<u32>,
     /// How many accounts are looked at.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "body::whole")]
     #[schema(minimum = 1, maximum = 5000, default = 500)]
     pub limit: Option<usize>,
     /// Where the piece before ended.

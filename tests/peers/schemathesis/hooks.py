@@ -52,6 +52,10 @@ def sends_nul(case):
     return "\\u0000" in json.dumps(case.body if isinstance(case.body, (dict, list, str)) else None, default=str)
 
 
+def lays_over_a_connector(case):
+    return case.operation.path.startswith("/environment-integration") and isinstance(case.body, dict) and "override" in case.body
+
+
 def is_account_token(case):
     return case.operation.path == "/integrated-account/token"
 
@@ -96,6 +100,7 @@ EXCUSED = [
     (VALID_REFUSED, "invalid_body", "tenant_id", None, "A label is counted in bytes, and has no control characters."),
     (VALID_REFUSED, "invalid_body", "integration", None, "One of `integration` and `environment_integration_id` names the connector."),
     (VALID_REFUSED, "invalid_body", "ids", None, "One of `ids` and `tenant_id` says which accounts."),
+    (VALID_REFUSED, "invalid_body", None, lays_over_a_connector, "What can be laid over a connector is in the connector's file."),
     (VALID_REFUSED, "invalid_body", "scopes", is_account_token, "An account token carries only the rights over its account."),
     (VALID_REFUSED, "invalid_field", None, None, "The fields of `context` are those of the connector's link method."),
     (VALID_REFUSED, "egress_refused", None, None, "An address in `context` that the gateway may not call."),

@@ -14,7 +14,7 @@ use crate::{
         schema_state::{EventPage, EventParams},
     },
     model::Event,
-    store::repo::EventPlace,
+    store::repo::{EventPlace, Listed},
 };
 
 /// What happened to the accounts of this environment in the last 30 days, the newest first. An event is here within seconds of what
@@ -28,12 +28,13 @@ pub async fn list_events(caller: Caller<ReadEvents, EventList>, state: Data<Stat
     let EventList { page, wanted } = &caller.query;
     let list = format!("event|{:x}", wanted.as_ref().map_or(0, |wanted| wanted.digest()));
     let after = page.cursor.as_deref().map(|text| services.cursors.open::<EventPlace>(environment, &list, text)).transpose()?;
-    let (result, next) = match wanted {
-        Some(wanted) => services.events.list(environment, wanted, page.limit, after).await?,
-        None => (Vec::new(), None),
+    let (found, next) = match wanted {
+        Some(wanted) => services.events.readable(environment, wanted, page.limit, after).await?,
+        None => (Listed { records: Vec::new(), unreadable: 0 }, None),
     };
     let next_cursor = next.map(|next| services.cursors.seal(environment, &list, next));
-    envelope::object(&EventPage { result, next_cursor, limit: page.limit })
+    let answer = envelope::object(&EventPage { result: found.records, next_cursor, limit: page.limit })?;
+    Ok(envelope::lacking(answer, found.unreadable))
 }
 
 /// One event.

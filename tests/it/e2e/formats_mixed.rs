@@ -230,6 +230,9 @@ async fn words_of_a_later_release_take_nothing_else_away() {
         let saved = kept.folder().join("saved");
         let (code, _, err) = tokio::task::block_in_place(|| run(&mut on(&kept, &["backup", saved.to_str().unwrap()])));
         assert_eq!(code, Some(0), "{err}");
+        let (code, out, err) = tokio::task::block_in_place(|| run(&mut on(&kept, &["account", "list"])));
+        assert!(code == Some(0) && out.contains(&good) && !out.contains(&of.account), "{code:?} {out} {err}");
+        assert!(err.contains("The list is not whole: a later release wrote records"), "{err}");
         if let Kept::Redis(server, _) = &kept {
             assert!(
                 holds(server, "dream/of-the-later") && holds(server, "told-of-the-later"),

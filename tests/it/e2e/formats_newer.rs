@@ -7,7 +7,7 @@ use super::{
     cli::run,
     vendor::Vendor,
 };
-use crate::support::gateway::{Gateway, Kept};
+use crate::support::gateway::{ADMIN, Gateway, Kept};
 
 const SAID: &str = "The store has format 2; this release (0.1.0) reads format 1 and older ones";
 
@@ -42,7 +42,7 @@ async fn everything(kept: &Kept) -> BTreeMap<String, Vec<u8>> {
 
 /// What a command said, which had to fail.
 fn refused(kept: &Kept, args: &[&str]) -> String {
-    let (code, out, err) = run(on(kept, args).env("ROLLCALL_LISTEN", "127.0.0.1:0"));
+    let (code, out, err) = run(on(kept, args).env("ROLLCALL_LISTEN", "127.0.0.1:0").env("ROLLCALL_ADMIN_TOKEN", ADMIN));
     assert_eq!((code, out.as_str()), (Some(1), ""), "{args:?}: {err}");
     err
 }

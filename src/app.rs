@@ -137,7 +137,11 @@ impl Core {
         let embedded = matches!(settings.store, StoreSetting::Embedded(_));
         let tokens = &self.services.tokens;
         let any = ListTokens { limit: 1, ..ListTokens::default() };
-        if !embedded || settings.admin_token.is_some() || !tokens.list(self.environment, any).await.map_err(other)?.0.is_empty() {
+        if !embedded || settings.admin_token.is_some() {
+            return Ok(None);
+        }
+        let known = tokens.readable(self.environment, any).await.map_err(other)?.0;
+        if known.records.len() + known.unreadable > 0 {
             return Ok(None);
         }
         let new = NewToken { name: "first administrator".to_owned(), scopes: Scopes([Scope::Admin].into()), expires_at: None };

@@ -170,6 +170,8 @@ error_table! {
         "The record was moved or changed, or its key is gone. Link the account again; its id stays.";
     StoreUnavailable "store_unavailable" 503 Gateway true "The store does not answer"
         "Try again after `Retry-After` seconds.";
+    LaterRelease "later_release" 503 Gateway true "A later release wrote the record, and this node cannot read it"
+        "Send the request again: nodes of that release answer it. Where there is none, the record was changed from outside; restore it from a backup.";
     Busy "busy" 503 Gateway true "Too much is waiting for the same account"
         "Try again after `Retry-After` seconds.";
     Overloaded "overloaded" 503 Gateway true "As many requests are under way as this node takes at once"

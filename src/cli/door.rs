@@ -107,19 +107,25 @@ impl Door {
         Err(refused(flowing.status, &serde_json::from_slice(&problem).unwrap_or(Value::Null)))
     }
 
-    /// Every element of a platform list, which may have filters.
+    /// Every element of a platform list, which may have filters. Where it lacks some, that is said on the standard error.
     pub async fn read_all(&self, path: &str) -> Result<Vec<Value>, Failure> {
         let join = if path.contains('?') { '&' } else { '?' };
-        let mut all = Vec::new();
+        let (mut all, mut is_lacking) = (Vec::new(), false);
         let mut cursor = String::new();
         loop {
-            let page = self.call(Method::GET, &format!("{path}{join}next_cursor={}", encoded(&cursor)), None).await?;
+            let asked = self.api.ask(Method::GET, &format!("{path}{join}next_cursor={}", encoded(&cursor)), None).await?;
+            let page = if asked.status < 400 { asked.body } else { return Err(refused(asked.status, &asked.body)) };
+            is_lacking |= asked.is_lacking;
             all.extend(page["result"].as_array().cloned().unwrap_or_default());
             match page["next_cursor"].as_str() {
                 Some(next) => next.clone_into(&mut cursor),
-                None => return Ok(all),
+                None => break,
             }
         }
+        if is_lacking {
+            eprintln!("The list is not whole: a later release wrote records that the gateway which answered cannot read.");
+        }
+        Ok(all)
     }
 
     /// Ends the gateway that was opened for this command.

@@ -2,7 +2,10 @@
 
 use std::{fmt::Display, str::FromStr};
 
-use actix_web::{HttpResponse, HttpResponseBuilder, http::StatusCode};
+use actix_web::{
+    HttpResponse, HttpResponseBuilder,
+    http::{StatusCode, header},
+};
 use serde::Serialize;
 use serde_json::json;
 
@@ -11,10 +14,14 @@ use crate::{
     error::Error,
     model::{EnvironmentId, FilterReport, Warning},
     service::{ListPage, OneRecord, PlatformCursors, Reply, Services},
+    store::repo::Listed,
 };
 
 /// The media type of everything but errors.
 pub const JSON: &str = "application/json";
+
+/// The warning of a list that lacks records of a later release.
+const LACKING: &str = "later_release";
 
 /// Names warnings of an answer that has no place for them.
 pub const WARNING_HEADER: &str = "rollcall-warning";
@@ -98,6 +105,11 @@ impl<'a> Platform<'a> {
 
     /// The page; `next` is the object the next one begins after.
     pub fn page<T: Serialize>(&self, result: Vec<T>, next: Option<impl Display>) -> Answer {
+        self.page_of(Listed { records: result, unreadable: 0 }, next)
+    }
+
+    /// The same of records that there may be more of.
+    pub fn page_of<T: Serialize>(&self, result: Listed<T>, next: Option<impl Display>) -> Answer {
         #[derive(Serialize)]
         struct Page<T> {
             result: Vec<T>,
@@ -105,17 +117,32 @@ impl<'a> Platform<'a> {
             limit: usize,
         }
         let next_cursor = next.map(|next| self.cursors.seal(self.environment, self.list, next));
-        json_answer(StatusCode::OK, &Page { result, next_cursor, limit: self.query.limit })
+        let page = Page { result: result.records, next_cursor, limit: self.query.limit };
+        Ok(lacking(object(&page)?, result.unreadable))
     }
 
     /// The page, cut out of a list that is in memory as a whole, in the order of its keys.
     pub fn slice<T: Serialize>(&self, all: impl Iterator<Item = (String, T)>) -> Answer {
+        self.slice_of(all, 0)
+    }
+
+    /// The same of a list that lacks so many records.
+    pub fn slice_of<T: Serialize>(&self, all: impl Iterator<Item = (String, T)>, unreadable: usize) -> Answer {
         let after: Option<String> = self.after()?;
         let mut rest = all.filter(|(key, _)| after.as_ref().is_none_or(|after| key > after)).peekable();
-        let (keys, result): (Vec<_>, Vec<_>) = rest.by_ref().take(self.query.limit).unzip();
+        let (keys, records): (Vec<_>, Vec<_>) = rest.by_ref().take(self.query.limit).unzip();
         let more = rest.peek().is_some();
-        self.page(result, keys.last().filter(|_| more))
+        self.page_of(Listed { records, unreadable }, keys.last().filter(|_| more))
     }
+}
+
+/// Says of a list that it lacks records which this release cannot read.
+pub fn lacking(mut answer: HttpResponse, unreadable: usize) -> HttpResponse {
+    if unreadable > 0 {
+        let name = header::HeaderName::from_static(WARNING_HEADER);
+        answer.headers_mut().append(name, header::HeaderValue::from_static(LACKING));
+    }
+    answer
 }
 
 /// Any object of ours.

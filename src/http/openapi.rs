@@ -44,7 +44,8 @@ const ABOUT: &str = "Rollcall links customers' accounts at many vendors and answ
     ever ignored: `filters` in the answer says whether the vendor or the gateway evaluated it, and one on a field that the \
     account's connector never fills is refused. This document describes unified answers: `truto_key_by` makes `result` an \
     object, and `truto_response_format` other than `unified` changes its records (`debug` answers \
-    `{\"result\", \"debug\", …}`); `envelope=true` wraps one record.\n\n\
+    `{\"result\", \"debug\", …}`); `envelope=true` wraps one record. A list of the gateway's own objects that lacks some which a \
+    later release wrote, while both run, says `rollcall-warning: later_release`.\n\n\
     **Whole lists.** With `Accept: application/x-ndjson` or `truto_response_format=stream` a list of the unified model is \
     given out whole, one record per line, as fast as it is read. The last line, and no other, is about the list: \
     `{\"complete\", \"result_count\", \"next_cursor\", \"is_partial_response\", \"warnings\", \"filters\"}`. What goes wrong before the \

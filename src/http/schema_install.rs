@@ -143,7 +143,7 @@ pub struct Environment {
 
 impl From<repo::Environment> for Environment {
     fn from(environment: repo::Environment) -> Self {
-        let repo::Environment { id, name, created_at, updated_at } = environment;
+        let repo::Environment { id, name, created_at, updated_at, later: _ } = environment;
         Self { id, name, created_at, updated_at: updated_at.unwrap_or(created_at) }
     }
 }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{AccountId, EnvironmentId, Slug};
+use super::{AccountId, EnvironmentId, Later, Slug};
 
 /// The life of an account; exactly Truto's five words. An account is stored once its vendor has taken the credential: it is
 /// `active`, or `needs_reauth` after the vendor refused it. What fails before is answered to whoever links, and nothing is
@@ -107,6 +107,9 @@ pub struct Account {
     pub created_at: Timestamp,
     /// When anything of it last changed.
     pub updated_at: Timestamp,
+    /// Members that a later release wrote.
+    #[serde(flatten)]
+    pub later: Later,
 }
 
 fn enabled() -> bool {
@@ -141,6 +144,7 @@ impl Account {
             data_version: 0,
             created_at: now,
             updated_at: now,
+            later: Later::default(),
         }
     }
 }

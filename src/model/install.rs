@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{EnvironmentId, Slug};
+use super::{EnvironmentId, Later, Slug};
 
 /// The record of an installed connector.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -30,6 +30,9 @@ pub struct Install {
     pub created_at: Timestamp,
     /// When that last changed.
     pub updated_at: Timestamp,
+    /// Members that a later release wrote.
+    #[serde(flatten)]
+    pub later: Later,
 }
 
 /// An OAuth app whose secret is sealed to environment, connector and client id.
@@ -54,6 +57,7 @@ impl Install {
             uninstalled_at: None,
             created_at: now,
             updated_at: now,
+            later: Later::default(),
         }
     }
 

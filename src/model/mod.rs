@@ -6,6 +6,7 @@ mod directory;
 mod event;
 mod ids;
 mod install;
+mod later;
 mod page;
 mod rate;
 mod secret;
@@ -23,6 +24,7 @@ pub use directory::{
 pub use event::{Event, EventKind};
 pub use ids::{AccountId, EnvironmentId, EventId, LinkId, Slug, TokenId, environment_integration_id, integration_id};
 pub use install::{Install, SealedApp};
+pub use later::Later;
 pub use page::{FilterReport, Warning};
 pub use rate::{Allowance, Rate, VendorLimit};
 pub use secret::Secret;

@@ -23,7 +23,10 @@ use crate::{
     connector::{Catalog, Connector, LinkMethod, Maps},
     error::{Code, Error, Result},
     model::{Account, AccountId, AccountStatus, Clock, EnvironmentId, Secret, Slug, Warning},
-    store::{StoreError, repo},
+    store::{
+        StoreError,
+        repo::{self, Listed},
+    },
     upstream::{Access, Guard, Upstream},
     vault::{DataKey, Vault},
 };
@@ -221,6 +224,7 @@ impl Accounts {
             is_enabled: kept.as_ref().is_none_or(|(kept, _)| kept.is_enabled),
             data_version: kept.as_ref().map_or(0, |(kept, _)| kept.data_version),
             created_at: kept.as_ref().map_or(now, |(kept, _)| kept.created_at),
+            later: kept.as_ref().map(|(kept, _)| kept.later.clone()).unwrap_or_default(),
             updated_at: now,
             ..Account::draft(environment, connector.slug.clone(), method.name.clone(), now)
         };
@@ -265,25 +269,36 @@ impl Accounts {
         Ok(self.find(environment, id).await?.0)
     }
 
-    /// Accounts in id order; the second value continues the list.
+    /// Accounts in id order; the second value continues the list. For whoever must not miss one.
     pub async fn list(&self, environment: EnvironmentId, query: ListAccounts) -> Result<(Vec<Account>, Option<AccountId>)> {
+        let (listed, next) = self.readable(environment, query).await?;
+        Ok((listed.whole()?, next))
+    }
+
+    /// The same of those that this release can read.
+    pub async fn readable(
+        &self,
+        environment: EnvironmentId,
+        query: ListAccounts,
+    ) -> Result<(Listed<Account>, Option<AccountId>)> {
         let mut after = query.after;
-        let mut found = Vec::new();
+        let (mut found, mut unreadable) = (Vec::new(), 0);
         loop {
-            let page = self.records.list(environment, after, 500).await?;
-            let last_page = page.len() < 500;
-            for account in page {
+            let page = self.records.readable(environment, after, 500).await?;
+            let last_page = page.records.len() < 500;
+            unreadable += page.unreadable;
+            for account in page.records {
                 after = Some(account.id);
                 if query.matches(&account) {
                     if found.len() == query.limit {
                         let next = found.last().map(|last: &Account| last.id);
-                        return Ok((found, next));
+                        return Ok((Listed { records: found, unreadable }, next));
                     }
                     found.push(account);
                 }
             }
             if last_page {
-                return Ok((found, None));
+                return Ok((Listed { records: found, unreadable }, None));
             }
         }
     }

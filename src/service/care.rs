@@ -33,6 +33,8 @@ const LOOK_TIME: Duration = Duration::from_secs(120);
 const AGAIN: Duration = Duration::from_secs(3600);
 /// After a failure to move events.
 const MOVE_AGAIN: Duration = Duration::from_secs(5);
+/// What only a later release understands is left to its nodes for this long.
+const FOR_ANOTHER: Duration = Duration::from_secs(30);
 /// How long one node may read the whole list for all.
 const SWEEP_LEASE: Duration = Duration::from_secs(1800);
 /// Accounts of one page of the list.
@@ -65,7 +67,7 @@ impl Care {
 
     /// Every environment, in id order.
     pub async fn environments(&self) -> Result<Vec<EnvironmentId>> {
-        Ok(self.installation.environments().await?.into_iter().map(|environment| environment.id).collect())
+        Ok(self.installation.environment_ids().await?)
     }
 
     /// When the other side of an account is looked at next, at the latest; none where it is not.
@@ -86,12 +88,22 @@ impl Care {
     async fn tell_one(&self, environment: EnvironmentId, item: &Claimed) -> Result<()> {
         let account = std::str::from_utf8(&item.value).ok().and_then(|id| id.parse().ok());
         let told = match account {
-            Some(account) => self.move_out(environment, account).await,
-            None => Ok(()),
+            Some(account) => self.move_all_out(environment, account).await,
+            None => Ok(false),
         };
-        let outcome = told.as_ref().map_or(Settle::Retry(MOVE_AGAIN), |()| Settle::Done);
+        let outcome = match told {
+            Ok(true) => Settle::Done,
+            Ok(false) => Settle::Retry(FOR_ANOTHER),
+            Err(_) => Settle::Retry(MOVE_AGAIN),
+        };
         self.queues.settle(environment, Queue::Outbox, item, outcome).await?;
-        told
+        told.map(|_| ())
+    }
+
+    /// Whether nothing is left. What this release cannot read waits for a node of the one that wrote it.
+    async fn move_all_out(&self, environment: EnvironmentId, account: AccountId) -> Result<bool> {
+        self.move_out(environment, account).await?;
+        Ok(!self.events.has_some(account).await?)
     }
 
     /// Moves an account's events, and begins to look after one that is new or whose credential is.
@@ -117,9 +129,14 @@ impl Care {
     /// An item is an account's id, or its id and the time at which something of the end of its credential is to be said.
     async fn visit_one(&self, environment: EnvironmentId, item: &Claimed) -> Result<()> {
         let (id, is_look) = item.id.split_once('/').map_or((item.id.as_str(), true), |(id, _)| (id, false));
-        let visited = match id.parse() {
-            Ok(id) => self.look_after(environment, id, is_look).await,
-            Err(_) => Ok(None),
+        let Ok(id) = id.parse() else {
+            // Whatever it asks for, a node of the release that wrote it knows it.
+            self.queues.settle(environment, Queue::Care, item, Settle::Retry(FOR_ANOTHER)).await?;
+            return Ok(());
+        };
+        let visited = match self.look_after(environment, id, is_look).await {
+            Err(error) if error.code() == Code::LaterRelease => Ok(Some(self.interval().min(AGAIN))),
+            visited => visited,
         };
         let outcome = match &visited {
             Ok(Some(again)) if is_look => Settle::Retry(*again),

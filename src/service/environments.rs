@@ -8,10 +8,10 @@ use uuid::Uuid;
 use super::{Caller, Installs, NewToken, Run, Tokens};
 use crate::{
     error::{Code, Error, Result},
-    model::{ApiToken, Clock, EnvironmentId, Scope, Scopes},
+    model::{ApiToken, Clock, EnvironmentId, Later, Scope, Scopes},
     store::{
         StoreError,
-        repo::{self, Environment},
+        repo::{self, Environment, Listed},
     },
     vault::TokenText,
 };
@@ -48,11 +48,12 @@ impl Environments {
     }
 
     /// Every environment that the caller may see, in id order.
-    pub async fn list(&self, caller: &Caller) -> Result<Vec<Environment>> {
+    pub async fn list(&self, caller: &Caller) -> Result<Listed<Environment>> {
         if self.administers_all(caller) {
-            return Ok(self.records.environments().await?);
+            return Ok(self.records.readable().await?);
         }
-        Ok(self.records.environment(caller.environment).await?.into_iter().collect())
+        let records = self.records.environment(caller.environment).await?.into_iter().collect();
+        Ok(Listed { records, unreadable: 0 })
     }
 
     /// One of them.
@@ -70,8 +71,13 @@ impl Environments {
     ) -> Result<(Environment, ApiToken, TokenText)> {
         self.must_administer_all(caller)?;
         check_name(name)?;
-        let made =
-            Environment { id: EnvironmentId(run.id), name: name.to_owned(), created_at: self.clock.now(), updated_at: None };
+        let made = Environment {
+            id: EnvironmentId(run.id),
+            name: name.to_owned(),
+            created_at: self.clock.now(),
+            updated_at: None,
+            later: Later::default(),
+        };
         let environment = match self.records.create_environment(&made).await {
             Err(StoreError::Conflict(_)) => {
                 // A run before this one may have made it.

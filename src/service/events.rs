@@ -11,7 +11,7 @@ use super::cursor::digest;
 use crate::{
     error::{Code, Error, Result},
     model::{AccountId, Clock, EnvironmentId, Event, EventKind},
-    store::repo::{self, EventPlace},
+    store::repo::{self, EventPlace, Listed},
 };
 
 /// How long events are kept.
@@ -63,33 +63,49 @@ impl Events {
         Self { records, clock }
     }
 
-    /// Up to `limit` events, the newest first; the second value continues the list.
+    /// Up to `limit` events, the newest first; the second value continues the list. For whoever must not miss one.
     pub async fn list(
         &self,
         environment: EnvironmentId,
         wanted: &ListEvents,
         limit: usize,
-        mut after: Option<EventPlace>,
+        after: Option<EventPlace>,
     ) -> Result<(Vec<Event>, Option<EventPlace>)> {
-        let (mut found, mut last, begun) = (Vec::new(), None, Instant::now());
+        let (listed, next) = self.readable(environment, wanted, limit, after).await?;
+        Ok((listed.whole()?, next))
+    }
+
+    /// The same of those that this release can read.
+    pub async fn readable(
+        &self,
+        environment: EnvironmentId,
+        wanted: &ListEvents,
+        limit: usize,
+        mut after: Option<EventPlace>,
+    ) -> Result<(Listed<Event>, Option<EventPlace>)> {
+        let (mut found, mut unreadable, mut last, begun) = (Vec::new(), 0, None, Instant::now());
         loop {
             let page = self.records.list(environment, after, PAGE).await?;
             let is_end = page.len() < PAGE;
             for (place, event) in page {
                 after = Some(place);
+                let Some(event) = event else {
+                    unreadable += 1;
+                    continue;
+                };
                 if wanted.is_before(&event) {
-                    return Ok((found, None));
+                    return Ok((Listed { records: found, unreadable }, None));
                 }
                 if wanted.matches(&event) {
                     if found.len() == limit {
-                        return Ok((found, last));
+                        return Ok((Listed { records: found, unreadable }, last));
                     }
                     last = Some(place);
                     found.push(event);
                 }
             }
             if is_end {
-                return Ok((found, None));
+                return Ok((Listed { records: found, unreadable }, None));
             }
             if begun.elapsed() > LOOK_TIME {
                 let detail = "The events asked for are far apart: say with `since` how far back to look.";

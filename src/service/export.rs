@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     error::Result,
-    model::{Account, AccountId, Clock, EnvironmentId},
+    model::{Account, AccountId, Clock, EnvironmentId, Later},
     store::repo::{self, EventPlace},
 };
 
@@ -118,8 +118,9 @@ impl Export {
     async fn put_accounts(&self, walk: &mut Walk, after: Option<AccountId>, lines: &mut Vec<u8>) -> Result<Step> {
         let tenant_id = Some(walk.tenant.clone());
         let wanted = ListAccounts { tenant_id, limit: PAGE, after, ..ListAccounts::default() };
-        let (accounts, next) = self.accounts.list(walk.environment, wanted).await?;
-        for account in accounts {
+        let (accounts, next) = self.accounts.readable(walk.environment, wanted).await?;
+        walk.is_complete &= accounts.unreadable == 0;
+        for account in accounts.records {
             walk.accounts.push(account.id);
             let has_access_token = self.accounts.records.token(account.id).await?.is_some();
             walk.put(lines, ACCOUNT, &of_account(&account, has_access_token)?);
@@ -145,8 +146,9 @@ impl Export {
 
     /// Those told of its accounts, under whatever label, and those told under its label of accounts that are gone.
     async fn put_events(&self, walk: &mut Walk, after: Option<EventPlace>, lines: &mut Vec<u8>) -> Result<Step> {
-        let (events, next) = self.events.list(walk.environment, &ListEvents::default(), PAGE, after).await?;
-        for event in events {
+        let (events, next) = self.events.readable(walk.environment, &ListEvents::default(), PAGE, after).await?;
+        walk.is_complete &= events.unreadable == 0;
+        for event in events.records {
             if event.tenant_id == walk.tenant || walk.accounts.contains(&event.account) {
                 walk.put(lines, EVENT, &event);
             }
@@ -227,7 +229,9 @@ fn put<T: Serialize>(lines: &mut Vec<u8>, kind: &str, data: &T) {
 
 /// Everything of the record that is no credential; of those, which there are.
 fn of_account(account: &Account, has_access_token: bool) -> Result<Value> {
-    let mut record = serde_json::to_value(account).map_err(crate::error::Error::internal)?;
+    // What a later release wrote into it may be sealed.
+    let known = Account { later: Later::default(), ..account.clone() };
+    let mut record = serde_json::to_value(known).map_err(crate::error::Error::internal)?;
     if let Value::Object(members) = &mut record {
         members.remove(SEALED);
         members.insert("secret_fields".to_owned(), json!(account.sealed.keys().collect::<Vec<_>>()));

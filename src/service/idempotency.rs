@@ -454,7 +454,8 @@ impl Failed {
 
     fn error(self) -> Result<Error> {
         let code = Code::ALL.iter().find(|code| code.row().name == self.code);
-        let code = *code.ok_or_else(|| Error::internal("a kept reply has a code of another version"))?;
+        let code =
+            *code.ok_or_else(|| Error::from(StoreError::Later("a kept reply has a code of another version".to_owned())))?;
         let mut error = Error::new(code, self.detail);
         if let Some(Vendor { status, headers, body }) = self.vendor {
             let body = BASE64_STANDARD.decode(body).map_err(Error::internal)?;

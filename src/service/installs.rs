@@ -16,7 +16,10 @@ use crate::{
     connector::{Catalog, Connector, Maps},
     error::{Code, Error, Result},
     model::{Clock, EnvironmentId, Install, Slug, environment_integration_id},
-    store::{StoreError, repo},
+    store::{
+        StoreError,
+        repo::{self, Listed},
+    },
     vault::SystemKeys,
 };
 
@@ -119,18 +122,30 @@ impl Installs {
         })
     }
 
-    /// The connectors that are installed in the environment, by slug.
-    pub async fn list(&self, environment: EnvironmentId) -> Result<Vec<Installed>> {
-        let mut said = self.said(environment).await?;
-        let catalog = self.catalog.load();
-        let all = catalog.all().map(|connector| self.installed(environment, connector, said.remove(&connector.slug)));
-        Ok(all.filter(|installed| installed.install.uninstalled_at.is_none()).collect())
+    /// The connectors that are installed in the environment, by slug, as far as this release can read what is said of them.
+    pub async fn list(&self, environment: EnvironmentId) -> Result<Listed<Installed>> {
+        let mut said: BTreeMap<_, _> = self.records.readable(environment).await?.into_iter().collect();
+        let (catalog, mut unreadable) = (self.catalog.load(), 0);
+        let all = catalog.all().filter_map(|connector| match said.remove(&connector.slug) {
+            Some(None) => {
+                unreadable += 1;
+                None
+            }
+            said => Some(self.installed(environment, connector, said.flatten())),
+        });
+        let records = all.filter(|installed| installed.install.uninstalled_at.is_none()).collect();
+        Ok(Listed { records, unreadable })
     }
 
-    /// What is said of the environment's connectors, those that were taken away included.
+    /// What is said of the environment's connectors, those that were taken away included. Of one whose record this release cannot
+    /// read nothing is linked or called here: it shows as switched off.
     pub async fn said(&self, environment: EnvironmentId) -> Result<BTreeMap<Slug, Install>> {
-        let records = self.records.list(environment).await?;
-        Ok(records.into_iter().map(|install| (install.connector.clone(), install)).collect())
+        let unread = |slug: &Slug| {
+            let unsaid = Install::unsaid(environment, slug.clone(), self.clock.now());
+            Install { is_enabled: false, ..unsaid }
+        };
+        let records = self.records.readable(environment).await?.into_iter();
+        Ok(records.map(|(slug, install)| (slug.clone(), install.unwrap_or_else(|| unread(&slug)))).collect())
     }
 
     /// One connector of the environment, by its id there.

@@ -250,7 +250,7 @@ impl Keys {
         limit: usize,
     ) -> Result<(Vec<(EnvironmentId, AccountId)>, Option<Position>)> {
         let mut found = Vec::new();
-        let environments = self.installation.environments().await?.into_iter().map(|environment| environment.id);
+        let environments = self.installation.environment_ids().await?.into_iter();
         for environment in environments.filter(|environment| at.is_none_or(|at| *environment >= at.0)) {
             let mut after = at.filter(|at| at.0 == environment).and_then(|at| at.1);
             loop {

@@ -292,6 +292,11 @@ impl Accounts {
     }
 }
 
+/// Whether an earlier refresh token that was kept opens with this key.
+pub(super) fn previous_opens(account: &Account, key: &DataKey, sealed: &[u8]) -> bool {
+    key.open(place(account, PREVIOUS_REFRESH_TOKEN), sealed).is_ok()
+}
+
 fn seal_previous(account: &Account, key: &DataKey, refresh: &Secret) -> Bytes {
     key.seal(place(account, PREVIOUS_REFRESH_TOKEN), refresh.expose().as_bytes()).into()
 }

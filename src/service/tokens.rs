@@ -15,7 +15,7 @@ use super::{Caller, Run, fresh::Fresh};
 use crate::{
     error::{Code, Error, Result},
     model::{ApiToken, Clock, EnvironmentId, Scopes, Secret, Tasks, TokenId},
-    store::repo::{self, TokenRecord},
+    store::repo::{self, Listed, TokenRecord},
     vault::{SystemKeys, TokenText, same_secret},
 };
 
@@ -244,13 +244,20 @@ impl Tokens {
 
     /// Tokens of the environment in id order; the second value continues the list.
     pub async fn list(&self, environment: EnvironmentId, query: ListTokens) -> Result<(Vec<ShownToken>, Option<TokenId>)> {
+        let (listed, next) = self.readable(environment, query).await?;
+        Ok((listed.whole()?, next))
+    }
+
+    /// The same of those that this release can read.
+    pub async fn readable(&self, environment: EnvironmentId, query: ListTokens) -> Result<(Listed<ShownToken>, Option<TokenId>)> {
         if query.environment.as_ref().is_some_and(|wanted| wanted.parse() != Ok(environment)) {
-            return Ok((Vec::new(), None));
+            return Ok((Listed { records: Vec::new(), unreadable: 0 }, None));
         }
         let at_once = if query.name.is_some() { PAGE } else { PAGE.min(query.limit + 1) };
-        let (mut found, mut after, mut is_last) = (Vec::new(), query.after, false);
+        let (mut found, mut unreadable, mut after, mut is_last) = (Vec::new(), 0, query.after, false);
         while !is_last && found.len() <= query.limit {
-            let page = self.records.list(environment, after, at_once).await?;
+            let Listed { records: page, unreadable: more } = self.records.readable(environment, after, at_once).await?;
+            unreadable += more;
             is_last = page.len() < at_once;
             after = page.last().map(|record| record.token.id);
             let is_wanted = |record: &TokenRecord| query.name.as_ref().is_none_or(|name| *name == record.token.name);
@@ -259,7 +266,7 @@ impl Tokens {
         let more = found.len() > query.limit;
         found.truncate(query.limit);
         let next = found.last().filter(|_| more).map(|last| last.token.id);
-        Ok((self.show(found).await?, next))
+        Ok((Listed { records: self.show(found).await?, unreadable }, next))
     }
 
     async fn show(&self, records: Vec<TokenRecord>) -> Result<Vec<ShownToken>> {

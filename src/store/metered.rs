@@ -44,7 +44,7 @@ fn outcome<T>(done: &Result<T, StoreError>) -> usize {
         Ok(_) => 0,
         Err(StoreError::Conflict(_) | StoreError::Fenced) => 1,
         Err(StoreError::Unavailable(_) | StoreError::InUse(_) | StoreError::Refused(_)) => 2,
-        Err(StoreError::Damaged(_)) => 3,
+        Err(StoreError::Damaged(_) | StoreError::Later(_)) => 3,
     }
 }
 

@@ -193,6 +193,9 @@ pub enum StoreError {
     /// A stored value is not what the repository wrote.
     #[error("a stored value is damaged: {0}")]
     Damaged(String),
+    /// A stored value is whole, but not of a form that this release reads.
+    #[error("a stored value is of another release: {0}")]
+    Later(String),
 }
 
 impl StoreError {
@@ -203,9 +206,14 @@ impl StoreError {
             StoreError::Conflict(_) | StoreError::Fenced => Code::Conflict,
             StoreError::Unavailable(_) | StoreError::Refused(_) | StoreError::InUse(_) => Code::StoreUnavailable,
             StoreError::Damaged(_) => Code::Internal,
+            StoreError::Later(_) => Code::LaterRelease,
         }
     }
 }
+
+/// What a caller is told of a record that this release cannot read.
+pub const LATER: &str =
+    "A later release of the gateway wrote what this needs, and this node cannot read it; nothing was changed.";
 
 impl From<StoreError> for crate::error::Error {
     fn from(error: StoreError) -> Self {
@@ -218,6 +226,7 @@ impl From<StoreError> for crate::error::Error {
             StoreError::Fenced => {
                 "The lock this change was made under has ended; nothing of it was written. Send the request again.".to_owned()
             }
+            StoreError::Later(_) => LATER.to_owned(),
             _ => "The store could not do its part.".to_owned(),
         };
         crate::error::Error::new(error.code(), detail).because(error)

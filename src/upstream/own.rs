@@ -21,6 +21,8 @@ pub struct Said {
     pub status: u16,
     /// The seconds it wants to be left alone.
     pub retry_after: Option<u64>,
+    /// A list that lacks records which a later release wrote.
+    pub is_lacking: bool,
     /// The JSON answer; null when it is not JSON.
     pub body: Value,
 }
@@ -84,8 +86,9 @@ impl OwnApi {
         let answer = self.request(method, path, body).send().await.map_err(|error| silent(&self.base, error))?;
         let status = answer.status().as_u16();
         let wait = answer.headers().get(http::header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+        let is_lacking = answer.headers().get_all("rollcall-warning").iter().any(|warning| warning == "later_release");
         let bytes = answer.bytes().await.map_err(|error| silent(&self.base, error))?;
-        Ok(Said { status, retry_after: wait, body: serde_json::from_slice(&bytes).unwrap_or(Value::Null) })
+        Ok(Said { status, retry_after: wait, is_lacking, body: serde_json::from_slice(&bytes).unwrap_or(Value::Null) })
     }
 
     /// Begins to read a long answer.

@@ -19,6 +19,7 @@ use crate::{
     },
     model::Scopes,
     service::{ListTokens, NewToken, Run, Services},
+    store::repo::Listed,
 };
 
 /// Makes a token. Its text is in this answer and never again.
@@ -46,8 +47,9 @@ pub async fn list_api_tokens(caller: Caller<Admin, TokenList>, state: Data<State
     let Caller { caller, query: TokenList { page, wanted }, .. } = caller;
     let list = Platform::new(&state.services, caller.environment, "api-token", &page);
     let wanted = ListTokens { after: list.after()?, ..wanted };
-    let (tokens, next) = state.services.tokens.list(caller.environment, wanted).await?;
-    list.page(tokens.into_iter().map(ApiToken::from).collect(), next)
+    let (tokens, next) = state.services.tokens.readable(caller.environment, wanted).await?;
+    let unreadable = tokens.unreadable;
+    list.page_of(Listed { records: tokens.records.into_iter().map(ApiToken::from).collect(), unreadable }, next)
 }
 
 /// One token, without its text.

@@ -44,7 +44,11 @@ pub async fn create_environment(caller: Caller<Admin>, write: Write<NameEnvironm
 pub async fn list_environments(caller: Caller<AnyToken, PlatformList>, state: Data<State>) -> Answer {
     let list = Platform::new(&state.services, caller.environment, "environment", &caller.query);
     let all = state.services.environments.list(&caller).await?;
-    list.slice(all.into_iter().map(|environment| (environment.id.to_string(), Environment::from(environment))))
+    let unreadable = all.unreadable;
+    list.slice_of(
+        all.records.into_iter().map(|environment| (environment.id.to_string(), Environment::from(environment))),
+        unreadable,
+    )
 }
 
 /// One environment.

@@ -67,8 +67,9 @@ fn new_install(body: InstallIntegration) -> Result<NewInstall, Error> {
 #[get("/environment-integration")]
 pub async fn list_environment_integrations(caller: Caller<ReadAccounts, PlatformList>, state: Data<State>) -> Answer {
     let all = state.services.installs.list(caller.environment).await?;
-    let all = all.into_iter().map(|found| (found.connector.slug.to_string(), EnvironmentIntegration::view(found)));
-    Platform::new(&state.services, caller.environment, "environment-integration", &caller.query).slice(all)
+    let unreadable = all.unreadable;
+    let all = all.records.into_iter().map(|found| (found.connector.slug.to_string(), EnvironmentIntegration::view(found)));
+    Platform::new(&state.services, caller.environment, "environment-integration", &caller.query).slice_of(all, unreadable)
 }
 
 /// One connector of this environment.

@@ -28,9 +28,10 @@ pub async fn list_events(caller: Caller<ReadEvents, EventList>, state: Data<Stat
     let EventList { page, wanted } = &caller.query;
     let list = format!("event|{:x}", wanted.digest());
     let after = page.cursor.as_deref().map(|text| services.cursors.open::<EventPlace>(environment, &list, text)).transpose()?;
-    let (result, next) = services.events.list(environment, wanted, page.limit, after).await?;
+    let (found, next) = services.events.readable(environment, wanted, page.limit, after).await?;
     let next_cursor = next.map(|next| services.cursors.seal(environment, &list, next));
-    envelope::object(&EventPage { result, next_cursor, limit: page.limit })
+    let answer = envelope::object(&EventPage { result: found.records, next_cursor, limit: page.limit })?;
+    Ok(envelope::lacking(answer, found.unreadable))
 }
 
 /// One event.

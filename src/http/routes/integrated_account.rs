@@ -23,6 +23,7 @@ use crate::{
     },
     model::{Account, AccountId, AccountStatus, Install, Warning},
     service::{ChangeAccount, ListAccounts, NewAccount, Run, Services},
+    store::repo::Listed,
 };
 
 /// Links an account with credentials the caller has. They are verified at the vendor first; nothing is stored when they are refused.
@@ -83,13 +84,14 @@ pub async fn list_integrated_accounts(caller: Caller<ReadAccounts, AccountList>,
     let Caller { caller, query: AccountList { page, wanted }, .. } = caller;
     let list = Platform::new(&state.services, caller.environment, "integrated-account", &page);
     let wanted = ListAccounts { after: list.after()?, ..wanted };
-    let (accounts, next) = state.services.accounts.list(caller.environment, wanted).await?;
+    let (accounts, next) = state.services.accounts.readable(caller.environment, wanted).await?;
     let said = state.services.installs.said(caller.environment).await?;
-    let shown = accounts.into_iter().map(|account| {
+    let unreadable = accounts.unreadable;
+    let shown = accounts.records.into_iter().map(|account| {
         let is_enabled = said.get(&account.connector).is_none_or(Install::is_in_use);
         plain_view(&state.services, account, Vec::new()).within(is_enabled)
     });
-    list.page(shown.collect(), next)
+    list.page_of(Listed { records: shown.collect(), unreadable }, next)
 }
 
 /// One linked account.

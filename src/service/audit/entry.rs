@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::{
     error::{Code, Error, Result},
-    model::{AccountId, EnvironmentId, TokenId},
+    model::{AccountId, EnvironmentId, Later, TokenId},
     vault::{AuditMark, SystemKeys, same_secret},
 };
 
@@ -27,7 +27,9 @@ pub enum AuditOutcome {
     Done,
     /// It was refused or went wrong, and left nothing behind but what its code says.
     Failed,
-    /// Nobody can say: the node ended in the middle, or store or vendor did not answer.
+    /// Nobody can say: the node ended in the middle, or store or vendor did not answer; or this node cannot, because a later release
+    /// has another word for it.
+    #[serde(other)]
     Unknown,
 }
 
@@ -103,12 +105,15 @@ pub(super) struct Head {
     pub first: u64,
     /// The hash of the one before that.
     pub before: String,
+    /// Members that a later release wrote.
+    #[serde(flatten)]
+    pub later: Later,
 }
 
 impl Head {
     pub fn of_nothing() -> Self {
         let zeros = "0".repeat(2 * MARK);
-        Self { number: 0, hash: zeros.clone(), first: 1, before: zeros }
+        Self { number: 0, hash: zeros.clone(), first: 1, before: zeros, later: Later::default() }
     }
 }
 

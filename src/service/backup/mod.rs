@@ -70,7 +70,7 @@ pub struct Header {
     pub created_at: Timestamp,
     /// The installation: its first environment.
     pub installation: EnvironmentId,
-    /// Every environment by name.
+    /// Every environment that the release could read, by name.
     pub environments: Vec<String>,
 }
 
@@ -153,7 +153,7 @@ impl Backups {
             return Err(Error::new(Code::ScopeMissing, detail).field(Scope::Admin.as_str()));
         }
         let survey = Survey::begin(self.store.clone()).await?;
-        let environments = Installation::new(self.store.clone()).environments().await?;
+        let environments = Installation::new(self.store.clone()).readable().await?.records;
         let header = Header {
             format: FORMAT,
             release: env!("CARGO_PKG_VERSION").to_owned(),

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::{
-    super::{credential::open_fields, overrides::AppSeal, renew::opens as token_opens},
+    super::{credential::open_fields, overrides::AppSeal, refresh::previous_opens, renew::opens as token_opens},
     BackupError, Entry, Header,
     part::{Part, PartReader},
 };
@@ -222,7 +222,12 @@ fn judge_token(entry: &Entry, account: Option<&(Account, DataKey)>, restored: &m
     let Some((account, key)) = account.filter(|(account, _)| account_slot(account.id).as_str() == entry.slot) else {
         return Ok(());
     };
-    if !token_opens(account, key, &entry.bytes()?) && !restored.unreadable.contains(&account.id) {
+    let sealed = entry.bytes()?;
+    let opens = match backup::is_previous_token(&entry.slot, &entry.name) {
+        true => previous_opens(account, key, &sealed),
+        false => token_opens(account, key, &sealed),
+    };
+    if !opens && !restored.unreadable.contains(&account.id) {
         restored.unreadable.push(account.id);
     }
     Ok(())

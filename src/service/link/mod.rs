@@ -23,7 +23,7 @@ use super::{Accounts, Audit, Installed, Installs, authorize::Authorizations};
 use crate::{
     connector::Connector,
     error::{Code, Error, Result},
-    model::{Account, Clock, EnvironmentId, LinkId, Slug, Tasks},
+    model::{Account, Clock, EnvironmentId, Later, LinkId, Slug, Tasks},
     store::{StoreError, repo},
     vault::{LinkText, SystemKeys, same_secret},
 };
@@ -96,6 +96,7 @@ impl Links {
             is_sandbox: new.is_sandbox,
             expires_at,
             state: LinkState::Open,
+            later: Later::default(),
         };
         self.records.create(id, environment, self.seal(&link)?, self.remaining(&link)).await?;
         Ok(MadeLink { id, text, expires_at })
@@ -242,7 +243,7 @@ impl Links {
                 link.integrations.is_some() || view.integration.as_deref() == Some(slug) || !view.integrations.is_empty();
             link.allows(&connector.slug) && narrowed && install.is_in_use() && (install.show_in_catalog || is_named)
         };
-        let installed = self.installs.list(link.environment).await?;
+        let installed = self.installs.list(link.environment).await?.records;
         let mut offered: Vec<_> = installed.into_iter().filter(wanted).map(|installed| installed.connector).collect();
         offered.sort_by_key(|connector| connector.file.title.to_lowercase());
         Ok(offered)
@@ -283,7 +284,8 @@ impl Links {
             invalid().because(why)
         })?;
         let link = serde_json::from_slice(&plain).map_err(|error| {
-            Error::internal(format!("a link is not a record of this version (line {}, column {})", error.line(), error.column()))
+            let why = format!("a link is not a record of this version (line {}, column {})", error.line(), error.column());
+            Error::from(StoreError::Later(why))
         })?;
         Ok(Some((link, entry.version)))
     }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::{
     error::{Code, Error, Result},
-    model::{AccountId, EnvironmentId, LinkId, Slug},
+    model::{AccountId, EnvironmentId, Later, LinkId, Slug},
 };
 
 /// How long a link can be used when nothing is said, seconds.
@@ -83,6 +83,9 @@ pub struct Link {
     pub expires_at: Timestamp,
     /// Where in its life it is.
     pub state: LinkState,
+    /// Members that a later release wrote.
+    #[serde(flatten)]
+    pub later: Later,
 }
 
 /// The life of a link: one account comes of it, or none.

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Queues, account_slot, batch,
+    Listed, Queues, account_slot, batch,
     data_keys::{DataKeys, FORMER, KeyUse, USE},
     decode, delete, encode,
     events::{OUTBOX, beside},
@@ -347,6 +347,16 @@ impl Accounts {
         after: Option<AccountId>,
         limit: usize,
     ) -> Result<Vec<Account>, StoreError> {
+        self.readable(environment, after, limit).await?.whole()
+    }
+
+    /// The same of those that this release can read.
+    pub async fn readable(
+        &self,
+        environment: EnvironmentId,
+        after: Option<AccountId>,
+        limit: usize,
+    ) -> Result<Listed<Account>, StoreError> {
         let after = after.map(|id| id.to_string());
         let read = |id: AccountId| async move { Ok(self.get(id).await?.map(|(account, _)| account)) };
         index::records(&*self.store, (environment, KIND), after, limit, read).await
@@ -416,5 +426,5 @@ fn new_credential(
 
 /// Of the data key that comes with a new credential.
 fn unused(account: &Account) -> KeyUse {
-    KeyUse { made_at: Some(account.updated_at), seals: 0 }
+    KeyUse { made_at: Some(account.updated_at), ..KeyUse::default() }
 }

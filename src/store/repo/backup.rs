@@ -105,7 +105,12 @@ pub fn is_account_record(slot: &str, name: &str) -> bool {
 
 /// Whether the entry is a token of an account's, sealed under its key.
 pub fn is_token(slot: &str, name: &str) -> bool {
-    (name == accounts::TOKEN || name == accounts::PREVIOUS) && account_of(slot).is_some()
+    (name == accounts::TOKEN && account_of(slot).is_some()) || is_previous_token(slot, name)
+}
+
+/// Whether it is the refresh token before the one in force.
+pub fn is_previous_token(slot: &str, name: &str) -> bool {
+    name == accounts::PREVIOUS && account_of(slot).is_some()
 }
 
 /// Whether the entry says something of a connector within an environment.

@@ -12,7 +12,7 @@ use super::{
     batch, decode, delete, encode, index, key, put,
 };
 use crate::{
-    model::{Account, AccountId, EnvironmentId},
+    model::{Account, AccountId, EnvironmentId, Later},
     store::{Batch, Expect, Hold, Store, StoreError, Write},
 };
 
@@ -24,13 +24,16 @@ pub(super) const USE: &str = "data-key/use";
 const FORMER_LIFE: Duration = Duration::from_secs(25 * 60 * 60);
 
 /// How a data key was used so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyUse {
     /// When it was made; not known of keys older than this record.
     pub made_at: Option<Timestamp>,
     /// What it has sealed, in blocks.
     #[serde(default)]
     pub seals: u64,
+    /// Members that a later release wrote.
+    #[serde(flatten)]
+    pub later: Later,
 }
 
 /// A data key in the place of another, with everything that was sealed under that one.
@@ -101,7 +104,7 @@ impl DataKeys {
             put(RECORD, encode(account)?, Expect::Version(version)),
             put(DATA_KEY, Bytes::copy_from_slice(new.wrapped.0), Expect::Version(new.wrapped.1)),
             Write::Put { name: FORMER.into(), value: former, ttl: Some(FORMER_LIFE), expect: Expect::Any },
-            put(USE, encode(&KeyUse { made_at: Some(new.now), seals: 0 })?, Expect::Any),
+            put(USE, encode(&KeyUse { made_at: Some(new.now), ..KeyUse::default() })?, Expect::Any),
             token,
             new.previous.map_or_else(|| delete(PREVIOUS), |previous| put(PREVIOUS, previous, Expect::Any)),
             Write::Check { name: INTENT.into(), expect: Expect::Absent },

@@ -6,10 +6,10 @@ use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
 use bytes::Bytes;
 use uuid::Uuid;
 
-use super::{account_slot, batch, decode, delete, encode, key, put};
+use super::{Listed, account_slot, batch, decode, delete, encode, key, put};
 use crate::{
     model::{AccountId, EnvironmentId, Event, EventId},
-    store::{Expect, Slot, Store, StoreError, Write},
+    store::{Entry, Expect, Slot, Store, StoreError, Write},
 };
 
 /// Events of an account that nobody has moved yet.
@@ -129,17 +129,19 @@ impl Events {
         Ok(!self.store.scan(&account_slot(account), OUTBOX, None, 1).await?.is_empty())
     }
 
-    /// Up to `limit` events, the newest first, or those before one of them.
+    /// Up to `limit` events, the newest first, or those before one of them; none where this release cannot read it.
     pub async fn list(
         &self,
         environment: EnvironmentId,
         after: Option<EventPlace>,
         limit: usize,
-    ) -> Result<Vec<(EventPlace, Event)>, StoreError> {
+    ) -> Result<Vec<(EventPlace, Option<Event>)>, StoreError> {
         let after = after.map(|place| format!("{LOG}{place}"));
         let found = self.store.scan(&slot(environment), LOG, after.as_deref(), limit).await?;
-        let read =
-            |(name, entry): (String, crate::store::Entry)| Ok((name[LOG.len()..].parse()?, decode(&entry.value, "an event")?));
+        let read = |(name, entry): (String, Entry)| {
+            let event = Listed::of(std::iter::once(decode(&entry.value, "an event")))?.records.pop();
+            Ok((name[LOG.len()..].parse()?, event))
+        };
         found.into_iter().map(read).collect()
     }
 

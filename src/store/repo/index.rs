@@ -3,9 +3,9 @@
 use std::{future::Future, str::FromStr};
 
 use bytes::Bytes;
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{StreamExt, stream};
 
-use super::{batch, delete, environment_slot, key, put};
+use super::{Listed, batch, delete, environment_slot, key, put};
 use crate::{
     model::EnvironmentId,
     store::{Expect, Store, StoreError},
@@ -42,23 +42,26 @@ pub(super) async fn ids<I: FromStr>(
     Ok((entries.iter().filter_map(|(name, _)| name[kind.len()..].parse().ok()).collect(), more))
 }
 
-/// Up to `limit` records behind the entries of one kind; entries without a record are passed over.
+/// Up to `limit` records behind the entries of one kind; entries without a record are passed over, and those that this release
+/// cannot read are counted.
 pub(super) async fn records<I, T, F>(
     store: &dyn Store,
     (environment, kind): (EnvironmentId, &str),
     mut after: Option<String>,
     limit: usize,
     read: impl Fn(I) -> F,
-) -> Result<Vec<T>, StoreError>
+) -> Result<Listed<T>, StoreError>
 where
     I: FromStr,
     F: Future<Output = Result<Option<T>, StoreError>>,
 {
-    let mut found = Vec::new();
-    while found.len() < limit {
-        let (page, more) = ids::<I>(store, environment, kind, after, (limit - found.len()).min(PAGE)).await?;
-        let records: Vec<Option<T>> = stream::iter(page.into_iter().map(&read)).buffered(TOGETHER).try_collect().await?;
-        found.extend(records.into_iter().flatten());
+    let mut found = Listed { records: Vec::new(), unreadable: 0 };
+    while found.records.len() < limit {
+        let (page, more) = ids::<I>(store, environment, kind, after, (limit - found.records.len()).min(PAGE)).await?;
+        let records: Vec<_> = stream::iter(page.into_iter().map(&read)).buffered(TOGETHER).collect().await;
+        let page = Listed::of(records.into_iter().filter_map(Result::transpose))?;
+        found.records.extend(page.records);
+        found.unreadable += page.unreadable;
         after = more;
         if after.is_none() {
             break;

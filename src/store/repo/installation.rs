@@ -6,9 +6,9 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{batch, decode, delete, encode, key, put, single};
+use super::{Listed, batch, decode, delete, encode, key, put, single};
 use crate::{
-    model::EnvironmentId,
+    model::{EnvironmentId, Later},
     store::{Entry, Expect, Slot, Store, StoreError, Write},
 };
 
@@ -19,6 +19,8 @@ const NAME: &str = "environment-name/";
 const DEFAULT: &str = "default";
 const FORMAT: &str = "format";
 pub(super) const RESTORING: &str = "restoring";
+/// More environments than anybody has.
+const MOST: usize = 10_000;
 
 /// The form this release stores records in, and the newest it reads. It grows only where a release before could not pass over
 /// what is new.
@@ -36,6 +38,9 @@ pub struct Environment {
     /// When its name changed last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub updated_at: Option<Timestamp>,
+    /// Members that a later release wrote.
+    #[serde(flatten)]
+    pub later: Later,
 }
 
 /// The installation itself.
@@ -112,7 +117,13 @@ impl Installation {
         if let Some(found) = self.environment_named(DEFAULT).await? {
             return Ok(found);
         }
-        let made = Environment { id: EnvironmentId::generate(), name: DEFAULT.into(), created_at: now, updated_at: None };
+        let made = Environment {
+            id: EnvironmentId::generate(),
+            name: DEFAULT.into(),
+            created_at: now,
+            updated_at: None,
+            later: Later::default(),
+        };
         match self.create_environment(&made).await {
             Err(StoreError::Conflict(_)) => {
                 let found = self.environment_named(DEFAULT).await?;
@@ -170,8 +181,21 @@ impl Installation {
 
     /// Every environment, in id order.
     pub async fn environments(&self) -> Result<Vec<Environment>, StoreError> {
-        let entries = self.store.scan(&Slot::new(SLOT), ENVIRONMENT, None, 10_000).await?;
-        entries.iter().map(|(_, entry)| decode(&entry.value, "an environment")).collect()
+        self.readable().await?.whole()
+    }
+
+    /// Every environment that this release can read, in id order.
+    pub async fn readable(&self) -> Result<Listed<Environment>, StoreError> {
+        let entries = self.store.scan(&Slot::new(SLOT), ENVIRONMENT, None, MOST).await?;
+        Listed::of(entries.iter().map(|(_, entry)| decode(&entry.value, "an environment")))
+    }
+
+    /// The ids of every environment, in order, whether this release can read its record or not.
+    pub async fn environment_ids(&self) -> Result<Vec<EnvironmentId>, StoreError> {
+        let entries = self.store.scan(&Slot::new(SLOT), ENVIRONMENT, None, MOST).await?;
+        let id = |name: &str| name[ENVIRONMENT.len()..].parse();
+        let odd = |_| StoreError::Damaged("an environment has an odd name".into());
+        entries.iter().map(|(name, _)| id(name).map_err(odd)).collect()
     }
 
     /// The sealed system keys and their version.

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{batch, decode, delete, encode, environment_slot, key, put, single};
+use super::{Listed, batch, decode, delete, encode, environment_slot, key, put, single};
 use crate::{
     model::{EnvironmentId, Install, Slug},
-    store::{Expect, Store, StoreError},
+    store::{Entry, Expect, Store, StoreError},
 };
 
 pub(super) const KIND: &str = "install/";
@@ -30,10 +30,15 @@ impl Installs {
         found.map(|entry| Ok((decode(&entry.value, "an installed connector")?, entry.version))).transpose()
     }
 
-    /// Every record of the environment, by slug.
-    pub async fn list(&self, environment: EnvironmentId) -> Result<Vec<Install>, StoreError> {
+    /// Every record of the environment, by slug; none where this release cannot read it.
+    pub async fn readable(&self, environment: EnvironmentId) -> Result<Vec<(Slug, Option<Install>)>, StoreError> {
         let entries = self.store.scan(&environment_slot(environment), KIND, None, MOST).await?;
-        entries.iter().map(|(_, entry)| decode(&entry.value, "an installed connector")).collect()
+        let odd = |_| StoreError::Damaged("an installed connector has an odd name".into());
+        let read = |(name, entry): &(String, Entry)| {
+            let slug = name[KIND.len()..].parse().map_err(odd)?;
+            Ok((slug, Listed::of(std::iter::once(decode(&entry.value, "an installed connector")))?.records.pop()))
+        };
+        entries.iter().map(read).collect()
     }
 
     /// Stores the record if it still has this version, or if there is none; `Conflict` when somebody was faster.

@@ -5,7 +5,8 @@
 //! readers pass over entries without a record, `sweep_index` removes them.
 //!
 //! A release reads what the one before it wrote, and writes what that one reads while its nodes may still run: readers pass over
-//! members of a record that they do not know, and new members may be missing.
+//! members of a record that they do not know, and new members may be missing. Whoever changes a record carries along those that
+//! it does not know (`model::Later`). What it cannot read at all is `StoreError::Later`, and a list says that it lacks it.
 
 mod accounts;
 mod audit;
@@ -27,7 +28,10 @@ mod snapshots;
 mod tokens;
 
 use bytes::Bytes;
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{
+    Serialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
 
 pub use self::{
     accounts::{Accounts, Carried, Renewed, TOKEN_LEASE, TokenIntent},
@@ -95,11 +99,50 @@ fn encode<T: Serialize>(value: &T) -> Result<Bytes, StoreError> {
         .map_err(|error| StoreError::Damaged(format!("a record cannot be written: {error}")))
 }
 
-/// The error names the record, never its content.
+/// The error names the record, never its content. JSON that is whole is what another release may have written.
 fn decode<T: DeserializeOwned>(bytes: &[u8], what: &str) -> Result<T, StoreError> {
     serde_json::from_slice(bytes).map_err(|error| {
-        StoreError::Damaged(format!("{what} is not a record of this version (line {}, column {})", error.line(), error.column()))
+        let why = format!("{what} is not a record of this version (line {}, column {})", error.line(), error.column());
+        match serde_json::from_slice::<IgnoredAny>(bytes) {
+            Ok(_) => StoreError::Later(why),
+            Err(_) => StoreError::Damaged(why),
+        }
     })
+}
+
+/// Records of a list, and how many more there are that this release cannot read.
+#[derive(Debug)]
+pub struct Listed<T> {
+    /// Those that it can.
+    pub records: Vec<T>,
+    /// The others.
+    pub unreadable: usize,
+}
+
+impl<T> Listed<T> {
+    /// Counts what a later release wrote; any other failure is one of the whole list.
+    fn of(read: impl Iterator<Item = Result<T, StoreError>>) -> Result<Self, StoreError> {
+        let mut listed = Self { records: Vec::new(), unreadable: 0 };
+        for record in read {
+            match record {
+                Ok(record) => listed.records.push(record),
+                Err(StoreError::Later(why)) => {
+                    tracing::warn!(cause = why, "a record is left out of a list");
+                    listed.unreadable += 1;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(listed)
+    }
+
+    /// The records where they are all, for whoever must not miss one.
+    pub fn whole(self) -> Result<Vec<T>, StoreError> {
+        match self.unreadable {
+            0 => Ok(self.records),
+            count => Err(StoreError::Later(format!("{count} of the records are not of this version"))),
+        }
+    }
 }
 
 fn single(versions: &[u64]) -> u64 {

@@ -6,7 +6,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{batch, decode, delete, encode, index, key, put};
+use super::{Listed, batch, decode, delete, encode, index, key, put};
 use crate::{
     model::{ApiToken, EnvironmentId, TokenId},
     store::{Expect, Slot, Store, StoreError, Write},
@@ -76,6 +76,16 @@ impl Tokens {
         after: Option<TokenId>,
         limit: usize,
     ) -> Result<Vec<TokenRecord>, StoreError> {
+        self.readable(environment, after, limit).await?.whole()
+    }
+
+    /// The same of those that this release can read.
+    pub async fn readable(
+        &self,
+        environment: EnvironmentId,
+        after: Option<TokenId>,
+        limit: usize,
+    ) -> Result<Listed<TokenRecord>, StoreError> {
         index::records(&*self.store, (environment, KIND), after.map(|id| id.to_string()), limit, |id| self.get(id)).await
     }
 

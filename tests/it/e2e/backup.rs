@@ -33,14 +33,14 @@ use crate::support::{
 const USERS: &str = "/unified/user-directory/users";
 
 /// A command on this store.
-fn on(kept: &Kept, args: &[&str]) -> Command {
+pub fn on(kept: &Kept, args: &[&str]) -> Command {
     let mut command = command(args);
     command.envs(kept.settings()).current_dir(kept.folder());
     command
 }
 
 /// The ring of a store under test.
-fn ring(kept: &Kept) -> PathBuf {
+pub fn ring(kept: &Kept) -> PathBuf {
     kept.folder().join(if matches!(kept, Kept::Embedded(_)) { "store.keys" } else { "keys.json" })
 }
 
@@ -73,7 +73,8 @@ fn restored(from: &Path, kept: &Kept, more: &[&str]) -> Value {
     serde_json::from_str(&out).unwrap()
 }
 
-async fn opened(kept: &Kept) -> Arc<dyn Store> {
+/// Its store itself; of an embedded one while nothing runs on it.
+pub async fn opened(kept: &Kept) -> Arc<dyn Store> {
     match kept {
         Kept::Embedded(folder) => Arc::new(Embedded::open(&folder.path().join("store"), Arc::new(SystemClock)).unwrap()),
         Kept::Redis(server, _) => Arc::new(Redis::connect(&server.url(), None).await.unwrap()),
@@ -461,7 +462,7 @@ fn c_03_the_drill_of_the_readme_works_as_it_stands() {
 }
 
 /// One value in the installation's own slot, as another release would write it.
-async fn plant(kept: &Kept, name: &str, value: &str) {
+pub async fn plant(kept: &Kept, name: &str, value: &str) {
     let write = Write::Put { name: name.into(), value: value.to_owned().into(), ttl: None, expect: Expect::Any };
     let batch = Batch { slot: Slot::new("rollcall"), fence: None, writes: vec![write] };
     opened(kept).await.commit(batch).await.unwrap();

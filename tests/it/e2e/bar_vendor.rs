@@ -72,7 +72,11 @@ pub struct Vendor {
 
 impl Vendor {
     pub fn start(script: impl Fn(&Asked) -> Act + Send + Sync + 'static) -> Vendor {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::on(TcpListener::bind("127.0.0.1:0").unwrap(), script)
+    }
+
+    /// At an address of the test's own.
+    pub fn on(listener: TcpListener, script: impl Fn(&Asked) -> Act + Send + Sync + 'static) -> Vendor {
         let port = listener.local_addr().unwrap().port();
         let (asked, stop) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
         let (script, log, ended): (Arc<Script>, _, _) = (Arc::new(script), asked.clone(), stop.clone());

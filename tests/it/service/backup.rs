@@ -8,9 +8,9 @@ use std::{
 use rollcall::{
     app::Core,
     error::Code,
-    model::{AccountId, EnvironmentId, Scope, Scopes, SystemClock, TokenId, environment_integration_id},
+    model::{AccountId, EnvironmentId, Resource, Scope, Scopes, SystemClock, TokenId, environment_integration_id},
     service::{
-        Act, Caller, ChangeInstall, Deleter, ListAccounts, NewAccount,
+        Act, Caller, ChangeInstall, Deleter, ListAccounts, ListQuery, NewAccount, Order,
         audit::WantedEntries,
         backup::{BackupError, Checked, Line, Part, PartWriter},
     },
@@ -19,7 +19,7 @@ use rollcall::{
         embedded::Embedded,
         repo::{self, account_slot},
     },
-    vault::KeyRing,
+    vault::{KeyRing, Place},
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -200,6 +200,49 @@ async fn a_record_with_members_of_a_later_release_loads() {
     assert_eq!(core.services.accounts.get(core.environment, &id.to_string()).await.unwrap().id, id);
     let installation = repo::Installation::new(store.clone());
     installation.check().await.unwrap();
+}
+
+/// A snapshot that a node of a later release made goes on here, or begins anew where it holds what is not known here.
+#[tokio::test]
+async fn a_snapshot_of_a_later_release_is_read_or_none() {
+    let vendor = Vendor::start();
+    let (_folder, _clock, core) = inside(&vendor).await;
+    let id = core.services.accounts.import(core.environment, wanted(&vendor, None)).await.unwrap().0.id;
+    let linked = core.services.accounts.open(core.environment, &id.to_string()).await.unwrap();
+    let order = Some(Order { field: "name".to_owned(), descending: false });
+    let ask = async |cursor: Option<String>| {
+        let query = ListQuery { limit: Some(2), cursor, order: order.clone(), ..ListQuery::default() };
+        core.services.directory.list(&linked, Resource::User, None, query).await
+    };
+    let cursor = ask(None).await.unwrap().next_cursor;
+    let (store, slot) = (&core.services.store, account_slot(id));
+    let all = store.scan(&slot, "snapshot/", None, 100).await.unwrap();
+    let (name, entry) = all.into_iter().find(|(name, _)| name.ends_with("/manifest")).unwrap();
+    let field = name.strip_suffix("/manifest").unwrap().to_owned();
+    let account = &linked.account;
+    let place = || Place {
+        environment: account.environment,
+        account: account.id,
+        connector: &account.connector,
+        method: &account.method,
+        field: &field,
+        fields: &account.fields,
+        origins: &account.origins,
+        generation: account.generation,
+    };
+    let plain = linked.data_key.open(place(), &entry.value[4..]).unwrap();
+    let mut manifest: Value = serde_json::from_slice(&plain).unwrap();
+    for (pointer, key, outcome) in [("", "later", Ok(2)), ("/parts", "dreams", Err(Code::InvalidCursor))] {
+        let part = manifest["parts"].as_object().unwrap().values().next().unwrap().clone();
+        manifest.pointer_mut(pointer).unwrap()[key] = part;
+        let sealed = linked.data_key.seal(place(), manifest.to_string().as_bytes());
+        let value = [&entry.value[..4], &sealed].concat().into();
+        let put = Write::Put { name: name.clone(), value, ttl: None, expect: Expect::Any };
+        store.commit(Batch { slot: slot.clone(), fence: None, writes: vec![put] }).await.unwrap();
+        let page = ask(cursor.clone()).await.map(|page| page.count).map_err(|error| error.code());
+        assert_eq!(page, outcome, "{key}");
+    }
+    assert_eq!(ask(None).await.unwrap().count, 2, "begun anew");
 }
 
 /// Events on their way from their account to the log while a backup is read are in it, also in the first log there ever was.

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use bytes::Bytes;
 use jiff::Timestamp;
 use rollcall::{
-    model::{Account, AccountId, AccountStatus, ApiToken, EnvironmentId, Install, Scope, Scopes, TokenId},
+    model::{Account, AccountId, AccountStatus, ApiToken, EnvironmentId, Install, Later, Scope, Scopes, TokenId},
     store::{
         Batch, Expect, Slot, Store, StoreError, Write,
         embedded::Embedded,
@@ -221,8 +221,13 @@ async fn the_installation_starts_empty_and_agrees_on_one_default() {
 async fn environments_are_renamed_and_removed_with_their_names() {
     for stand in stands().await {
         let installation = Installation::new(stand.store.clone());
-        let named =
-            |name: &str| Environment { id: EnvironmentId::generate(), name: name.into(), created_at: now(), updated_at: None };
+        let named = |name: &str| Environment {
+            id: EnvironmentId::generate(),
+            name: name.into(),
+            created_at: now(),
+            updated_at: None,
+            later: Later::default(),
+        };
         let (one, two) = (named("one"), named("two"));
         installation.create_environment(&one).await.unwrap();
         installation.create_environment(&two).await.unwrap();
@@ -256,10 +261,10 @@ async fn installed_connectors_stand_behind_their_walls_and_change_from_a_version
         assert_eq!(installs.get(environment, &one.connector).await.unwrap(), Some((one.clone(), next)));
         let other = Install::unsaid(environment, "another".parse().unwrap(), now());
         installs.put(&other, None).await.unwrap();
-        assert_eq!(installs.list(environment).await.unwrap(), [other, one]);
-        assert_eq!(installs.list(EnvironmentId::generate()).await.unwrap(), []);
+        assert_eq!(installs.readable(environment).await.unwrap(), [other, one].map(|one| (one.connector.clone(), Some(one))));
+        assert_eq!(installs.readable(EnvironmentId::generate()).await.unwrap(), []);
         installs.clear(environment).await.unwrap();
-        assert_eq!(installs.list(environment).await.unwrap(), []);
+        assert_eq!(installs.readable(environment).await.unwrap(), []);
     }
 }
 

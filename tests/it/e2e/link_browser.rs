@@ -30,6 +30,8 @@ const CHECKS: &[&str] = &[
     "truto popup",
     "truto same window",
     "truto frame",
+    "truto closed",
+    "truto used token",
     "rollcall popup",
     "rollcall frame",
     "closed",

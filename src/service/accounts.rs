@@ -80,23 +80,6 @@ impl ChangeAccount {
     }
 }
 
-/// Filters of the account list.
-#[derive(Debug, Default)]
-pub struct ListAccounts {
-    /// Only this label.
-    pub tenant_id: Option<String>,
-    /// Only this connector.
-    pub integration: Option<String>,
-    /// Only this status.
-    pub status: Option<AccountStatus>,
-    /// Only sandboxes, or only real ones.
-    pub is_sandbox: Option<bool>,
-    /// At most so many.
-    pub limit: usize,
-    /// Only those after it, in id order.
-    pub after: Option<AccountId>,
-}
-
 /// An account opened for calls: its record and its decoded credential.
 pub struct Linked {
     /// The record.
@@ -265,29 +248,6 @@ impl Accounts {
         Ok(self.find(environment, id).await?.0)
     }
 
-    /// Accounts in id order; the second value continues the list.
-    pub async fn list(&self, environment: EnvironmentId, query: ListAccounts) -> Result<(Vec<Account>, Option<AccountId>)> {
-        let mut after = query.after;
-        let mut found = Vec::new();
-        loop {
-            let page = self.records.list(environment, after, 500).await?;
-            let last_page = page.len() < 500;
-            for account in page {
-                after = Some(account.id);
-                if query.matches(&account) {
-                    if found.len() == query.limit {
-                        let next = found.last().map(|last: &Account| last.id);
-                        return Ok((found, next));
-                    }
-                    found.push(account);
-                }
-            }
-            if last_page {
-                return Ok((found, None));
-            }
-        }
-    }
-
     /// Stores new labels, whatever calls and background tests note about the account's state meanwhile.
     pub(super) async fn relabel(&self, before: Account, mut version: u64, labels: &Labels) -> Result<Account> {
         let mut now = before.clone();
@@ -418,15 +378,6 @@ fn is_same_but_for_state(before: &Account, now: &Account) -> bool {
     let (facts, sealed) = (before.facts.clone(), before.sealed.clone());
     let state = Account { status, updated_at, checked_at, data_version, expiry_notice, ..now.clone() };
     Account { last_error, last_forbidden, facts, sealed, ..state } == *before
-}
-
-impl ListAccounts {
-    fn matches(&self, account: &Account) -> bool {
-        self.tenant_id.as_ref().is_none_or(|t| *t == account.tenant_id)
-            && self.integration.as_ref().is_none_or(|i| i == account.connector.as_str())
-            && self.status.is_none_or(|s| s == account.status)
-            && self.is_sandbox.is_none_or(|s| s == account.is_sandbox)
-    }
 }
 
 /// An account that was deleted and has its id again is not mistaken for the one before, by whoever still works with that.

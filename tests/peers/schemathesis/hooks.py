@@ -68,6 +68,10 @@ def sends_the_vendor_a_parameter(case):
     return any(str(name).startswith("remote_query") for name in case.query or {})
 
 
+def is_a_change_of_credentials(case):
+    return case.operation.path == "/integrated-account/{id}/credentials"
+
+
 def is_a_record(case):
     return case.operation.path.startswith("/unified/user-directory/") and case.method.upper() in ("POST", "PATCH")
 
@@ -98,6 +102,7 @@ EXCUSED = [
     (VALID_REFUSED, "invalid_body", "ids", None, "One of `ids` and `tenant_id` says which accounts."),
     (VALID_REFUSED, "invalid_body", "scopes", is_account_token, "An account token carries only the rights over its account."),
     (VALID_REFUSED, "invalid_field", None, None, "The fields of `context` are those of the connector's link method."),
+    (VALID_REFUSED, "invalid_body", None, is_a_change_of_credentials, "It names a credential, or `context` alone, which holds one."),
     (VALID_REFUSED, "egress_refused", None, None, "An address in `context` that the gateway may not call."),
     (VALID_REFUSED, "credential_refused", None, None, "The vendor does not know the credential in `context`."),
     (VALID_REFUSED, "secrets_required", None, None, "A change of an address needs every secret beside it."),

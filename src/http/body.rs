@@ -9,7 +9,7 @@ use std::{
 use actix_web::{FromRequest, HttpRequest, dev, web};
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt, future::LocalBoxFuture};
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_path_to_error::{Path, Segment};
 use tokio::time::{Instant, Sleep, sleep_until};
 
@@ -194,9 +194,22 @@ pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
         return Err(Error::new(Code::InvalidBody, "No member's name may begin with `$serde_json::private::`."));
     }
     let mut reader = serde_json::Deserializer::from_slice(body);
-    let read = serde_path_to_error::deserialize(&mut reader).map_err(|error| refused(error.inner(), field(error.path())))?;
+    let read = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+        let within = field(error.path());
+        match within {
+            // The parser calls it no JSON when a word is wanted and another kind of value stands there.
+            Some(field) if error.inner().is_syntax() && is_json(body) => {
+                Error::new(Code::InvalidBody, format!("`{field}` takes another kind of value.")).field(field)
+            }
+            within => refused(error.inner(), within),
+        }
+    })?;
     reader.end().map_err(|error| refused(&error, None))?;
     Ok(read)
+}
+
+fn is_json(body: &[u8]) -> bool {
+    serde_json::from_slice::<IgnoredAny>(body).is_ok()
 }
 
 /// `within` is where the reader stood, which says something only when it did not like what it read.

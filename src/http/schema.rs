@@ -404,27 +404,6 @@ pub enum ResponseFormatWord {
     Stream,
 }
 
-/// What a time is compared with; all that is given holds.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct TimeComparison {
-    /// The same.
-    #[schema(nullable = false)]
-    pub eq: Option<Timestamp>,
-    /// Later.
-    #[schema(nullable = false)]
-    pub gt: Option<Timestamp>,
-    /// Then or later.
-    #[schema(nullable = false)]
-    pub gte: Option<Timestamp>,
-    /// Before.
-    #[schema(nullable = false)]
-    pub lt: Option<Timestamp>,
-    /// Then or before.
-    #[schema(nullable = false)]
-    pub lte: Option<Timestamp>,
-}
-
 macro_rules! parameters {
     ($($(#[$doc:meta])* $name:ident { $($(#[$about:meta])* $parameter:ident: $kind:ty,)* })*) => {$(
         $(#[$doc])*
@@ -543,13 +522,13 @@ parameters! {
         is_sandbox: Option<bool>,
         /// Only accounts of this environment; a token sees those of its own.
         environment_id: Option<String>,
-        /// Only accounts that were first linked then: `created_at[gte]=2026-01-31T12:00:00Z`; a day is its beginning in UTC. All
-        /// comparisons hold; `created_at=…` is `created_at[eq]=…`.
-        #[param(style = DeepObject, explode, inline)]
-        created_at: Option<TimeComparison>,
+        /// Only accounts that were first linked then: `created_at[gte]=2026-01-31T12:00:00Z`, and so with `gt`, `lt`, `lte` and `eq`; a
+        /// day is its beginning in UTC. All comparisons hold; `created_at=…` is `created_at[eq]=…`.
+        #[param(style = DeepObject, explode, value_type = Option<HashMap<String, Value>>)]
+        created_at: Option<Map<String, Value>>,
         /// Only accounts of which anything last changed then, in the same forms.
-        #[param(style = DeepObject, explode, inline)]
-        updated_at: Option<TimeComparison>,
+        #[param(style = DeepObject, explode, value_type = Option<HashMap<String, Value>>)]
+        updated_at: Option<Map<String, Value>>,
         /// Accepted for Truto's clients: only accounts whose data is copied for searches to this region. No account's is.
         #[param(rename = "features.super_query", inline)]
         super_query: Option<Region>,

@@ -90,6 +90,8 @@ EXCUSED = [
     (VALID_REFUSED, "invalid_parameter", "truto_key_by", None, "The fields are those of the resource."),
     (VALID_REFUSED, "invalid_parameter", "sort_by", None, "The fields are those that the account's connector fills."),
     (VALID_REFUSED, "invalid_parameter", "sort_direction", None, "It needs `sort_by` beside it; OpenAPI has no words for that."),
+    (VALID_REFUSED, "invalid_parameter", "created_at", None, "Times by `eq`, `gt`, `gte`, `lt` and `lte`; the description names them."),
+    (VALID_REFUSED, "invalid_parameter", "updated_at", None, "Times by `eq`, `gt`, `gte`, `lt` and `lte`; the description names them."),
     (VALID_REFUSED, "invalid_parameter", "group_id", None, "Members of groups want it, other resources do not."),
     (VALID_REFUSED, "invalid_parameter", "methods", None, "A comma-separated list of words; the description names them."),
     (VALID_REFUSED, "invalid_parameter", "remote_query", None, "A name in brackets cannot be empty."),

@@ -43,6 +43,7 @@ const WORDS: &[(&str, &str)] = &[
     ("integrated_account.create", "integrated_account.import"),
     ("integrated_account.token", "account_token.create"),
     ("integrated_account.me", "integrated_account.change"),
+    ("integrated_account.credentials", "integrated_account.change_credentials"),
 ];
 /// Verbs that make an object, whose id the run knows.
 const MAKING: &[&str] = &[".create", ".import"];
@@ -159,7 +160,8 @@ pub fn of_write(request: &HttpRequest, caller: &Caller, body: &[u8]) -> Result<O
             let said = serde_json::from_slice::<Labelled<'_>>(body).unwrap_or_default();
             act.tenant = said.tenant_id.map(Cow::into_owned);
             let is_account = act.target_kind.as_deref() == Some(ACCOUNT);
-            act.target_id = part("id").or_else(|| {
+            let place = part("id").map(|id| in_environment(request, &act, &id).unwrap_or(id));
+            act.target_id = place.or_else(|| {
                 let named = said.id.map(Cow::into_owned).filter(|_| is_account);
                 named
                     .or_else(|| caller.own_account().filter(|_| is_account))
@@ -200,6 +202,14 @@ fn id_in(reply: &Reply) -> Option<String> {
 fn installed(request: &HttpRequest, act: &Act, named: Cow<'_, str>) -> Option<String> {
     let services = &state(request).ok()?.services;
     let connector = services.installs.resolve(act.environment, &named).ok().filter(|_| act.action == INSTALL)?;
+    Some(environment_integration_id(act.environment, &connector.slug).to_string())
+}
+
+/// The id of a connector within its environment, where a path has the connector's own.
+fn in_environment(request: &HttpRequest, act: &Act, id: &str) -> Option<String> {
+    let is_install = act.target_kind.as_deref() == Some("environment_integration") && id.parse::<uuid::Uuid>().is_ok();
+    let services = &state(request).ok().filter(|_| is_install)?.services;
+    let connector = services.installs.resolve(act.environment, id).ok()?;
     Some(environment_integration_id(act.environment, &connector.slug).to_string())
 }
 
@@ -306,6 +316,20 @@ mod tests {
                 &post,
                 "/integrated-account/{id}/status-refresh",
                 "integrated_account.status_refresh",
+                "integrated_account",
+                Weight::Ours,
+            ),
+            (
+                &patch,
+                "/integrated-account/{id}/credentials",
+                "integrated_account.change_credentials",
+                "integrated_account",
+                Weight::Ours,
+            ),
+            (
+                &post,
+                "/integrated-account/run-post-install-actions",
+                "integrated_account.run_post_install_actions",
                 "integrated_account",
                 Weight::Ours,
             ),

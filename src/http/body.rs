@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt, future::LocalBoxFuture};
 use serde::{
     Deserialize, Deserializer,
-    de::{DeserializeOwned, Error as _},
+    de::{DeserializeOwned, Error as _, IgnoredAny},
 };
 use serde_json::Number;
 use serde_path_to_error::{Path, Segment};
@@ -198,7 +198,16 @@ pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
         return Err(Error::new(Code::InvalidBody, "No member's name may begin with `$serde_json::private::`."));
     }
     let mut reader = serde_json::Deserializer::from_slice(body);
-    let read = serde_path_to_error::deserialize(&mut reader).map_err(|error| refused(error.inner(), field(error.path())))?;
+    let read = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+        let within = field(error.path());
+        match within {
+            // The parser calls it no JSON when a word is wanted and another kind of value stands there.
+            Some(field) if error.inner().is_syntax() && is_json(body) => {
+                Error::new(Code::InvalidBody, format!("`{field}` takes another kind of value.")).field(field)
+            }
+            within => refused(error.inner(), within),
+        }
+    })?;
     reader.end().map_err(|error| refused(&error, None))?;
     Ok(read)
 }
@@ -209,6 +218,10 @@ pub fn whole<'de, D: Deserializer<'de>, T: TryFrom<i64>>(deserializer: D) -> Res
     let same = number.as_f64().map(|float| float as i64).filter(|whole| Some(*whole as f64) == number.as_f64());
     let whole = number.as_i64().or(same).and_then(|whole| T::try_from(whole).ok());
     whole.map(Some).ok_or_else(|| D::Error::custom("expected a whole number within its bounds"))
+}
+
+fn is_json(body: &[u8]) -> bool {
+    serde_json::from_slice::<IgnoredAny>(body).is_ok()
 }
 
 /// `within` is where the reader stood, which says something only when it did not like what it read.

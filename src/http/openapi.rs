@@ -73,6 +73,13 @@ const ABOUT: &str = "Rollcall links customers' accounts at many vendors and answ
     window that opened or frames it, if that is of one of the registered `origins`. `/rollcall-link.js` is a module for browsers \
     that opens it, `/rollcall-link.d.ts` its types; Truto's link SDK opens it too. `/connect/{integration}/callback` is where \
     vendors send browsers back.\n\n\
+    **Clients written for Truto** find its routes, parameters and answers here, with these differences. A filter or parameter that \
+    there is not is 400, never ignored. A link token lives for 30 minutes unless `expires_in` says more, not for 7 days, and \
+    `persist_previous_context` is true when left out: an account that is linked anew keeps its context. A platform list has 100 \
+    objects a page when `limit` is left out. `region`, `features.super_query` and the ids of unified models are understood and \
+    change nothing: data stays where the gateway runs and no copy is made of it. An account has no actions after its \
+    installation but the check of its credential, which `run-post-install-actions` makes. A credential is tried at the vendor \
+    before it replaces another.\n\n\
     **Every write** takes `Idempotency-Key`, 1 to 255 printable ASCII characters of the caller's choice. \
     While the first call runs, repetitions are 409 `idempotency_in_progress`; another method, path or body under the key is 422 \
     `idempotency_key_reused`; else the first reply is given again, with `idempotent-replayed: true`. Replies that a repetition may \
@@ -118,8 +125,13 @@ const GUARDED: &[(u16, &str)] = &[
 ];
 const NAMED: &[(u16, &str)] = &[(404, "No such object in this environment.")];
 /// Paths whose body names the object.
-const NAMED_IN_BODY: &[&str] =
-    &["/integrated-account/bulk-delete", "/integrated-account/refresh-credentials", "/integrated-account/token", "/key/rewrap"];
+const NAMED_IN_BODY: &[&str] = &[
+    "/integrated-account/bulk-delete",
+    "/integrated-account/refresh-credentials",
+    "/integrated-account/run-post-install-actions",
+    "/integrated-account/token",
+    "/key/rewrap",
+];
 const WITH_BODY: &[(u16, &str)] = &[
     (413, "The body is too large."),
     (422, "A field is not as it must be, the vendor refused it, or the idempotency key belongs to another request."),

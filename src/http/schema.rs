@@ -7,6 +7,7 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::schema_install::{Environment, EnvironmentIntegration, written};
+use super::schema_link::Region;
 use super::schema_token::ApiToken;
 use crate::{
     error::Origin,
@@ -128,6 +129,9 @@ pub struct ImportIntegratedAccount {
     /// The method's fields, and any context of the caller's own.
     #[serde(default)]
     pub context: Map<String, Value>,
+    /// Accepted for Truto's clients; data stays where the gateway runs.
+    #[serde(default)]
+    pub region: Option<Region>,
 }
 
 /// `PATCH /integrated-account/{id}`: what is left out stays.
@@ -516,6 +520,18 @@ parameters! {
         integration_name: Option<String>,
         /// Only sandboxes, or only real ones.
         is_sandbox: Option<bool>,
+        /// Only accounts of this environment; a token sees those of its own.
+        environment_id: Option<String>,
+        /// Only accounts that were first linked then: `created_at[gte]=2026-01-31T12:00:00Z`, and so with `gt`, `lt`, `lte` and `eq`; a
+        /// day is its beginning in UTC. All comparisons hold; `created_at=…` is `created_at[eq]=…`.
+        #[param(style = DeepObject, explode, value_type = Option<HashMap<String, Value>>)]
+        created_at: Option<Map<String, Value>>,
+        /// Only accounts of which anything last changed then, in the same forms.
+        #[param(style = DeepObject, explode, value_type = Option<HashMap<String, Value>>)]
+        updated_at: Option<Map<String, Value>>,
+        /// Accepted for Truto's clients: only accounts whose data is copied for searches to this region. No account's is.
+        #[param(rename = "features.super_query", inline)]
+        super_query: Option<Region>,
     }
 
     /// Filters of the list of connectors.

@@ -63,6 +63,21 @@ pub struct RefreshCredentials {
     pub id: String,
 }
 
+/// `POST /integrated-account/run-post-install-actions`.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RunPostInstallActions {
+    /// The account.
+    pub id: String,
+}
+
+/// `PATCH /integrated-account/{id}/credentials`: the secret fields of the account's link method, and `oauth.token` where a
+/// customer agreed at the vendor; bare, or all of them within `context`. What is left out stays.
+#[derive(Deserialize, ToSchema)]
+#[serde(transparent)]
+#[schema(example = json!({"token": "the-next-token-of-the-directory"}))]
+pub struct ChangeCredentials(pub Map<String, Value>);
+
 /// It is done.
 #[derive(Serialize, ToSchema)]
 pub struct Success {

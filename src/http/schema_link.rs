@@ -1,7 +1,7 @@
 //! Link tokens as they are asked for and answered.
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -36,7 +36,8 @@ pub struct CreateLinkToken {
     /// Origins, as browsers write them, whose pages may frame the page and are told how it ended.
     #[serde(default)]
     pub origins: Option<Vec<String>>,
-    /// Whether the context the account has stays when it is linked anew; yes when left out.
+    /// Whether the context the account has stays when it is linked anew. Yes when left out, where Truto's answer is no: labels,
+    /// and fields that are not asked for again, would be lost by a caller who did not think of them.
     #[serde(default)]
     pub persist_previous_context: Option<bool>,
     /// Seconds the token can be used; 1800 when left out.
@@ -46,8 +47,8 @@ pub struct CreateLinkToken {
     /// Accepted for Truto's clients; data stays where the gateway runs.
     #[serde(default)]
     pub region: Option<Region>,
-    /// Accepted for Truto's clients, without effect.
-    #[serde(default)]
+    /// Accepted for Truto's clients, without effect; a single id may stand without a list, as its Python SDK has it.
+    #[serde(default, deserialize_with = "one_or_more")]
     pub environment_unified_model_id: Option<Vec<String>>,
     /// Accepted for Truto's clients, without effect.
     #[serde(default)]
@@ -58,6 +59,20 @@ pub struct CreateLinkToken {
     /// Accepted for Truto's clients; the gateway's own proxy settings hold for every call.
     #[serde(default)]
     pub truto_static_gate_id: Option<Uuid>,
+}
+
+/// A list of texts, or one text.
+fn one_or_more<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String>>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "expected a text or a list of texts")]
+    enum Given {
+        One(String),
+        More(Vec<String>),
+    }
+    Ok(Option::deserialize(deserializer)?.map(|given| match given {
+        Given::One(id) => vec![id],
+        Given::More(ids) => ids,
+    }))
 }
 
 /// Truto's regions.

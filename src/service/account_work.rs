@@ -1,14 +1,18 @@
-//! Work on accounts that is asked for by name: several are deleted, or one gets a new access token now.
+//! Work on accounts that is asked for by name: several are deleted, or one gets a new access token or new secrets now.
 
 use std::{collections::BTreeSet, sync::Arc};
 
+use serde_json::{Map, Value};
+
 use super::{
-    accounts::{Accounts, ListAccounts},
+    account_list::ListAccounts,
+    accounts::{Accounts, ChangeAccount, find_method},
     audit::{Act, Audit},
+    grant::OAUTH,
 };
 use crate::{
     error::{Code, Error, Result},
-    model::{AccountId, AccountStatus, EnvironmentId},
+    model::{Account, AccountId, AccountStatus, EnvironmentId, Warning},
 };
 
 /// The most accounts that are named in one request.
@@ -109,5 +113,23 @@ impl Accounts {
             return Ok(());
         }
         self.check_anew(linked).await.map(|_| ())
+    }
+    /// Changes secrets of the credential alone: whoever may send a new token need not be able to say where it goes.
+    pub async fn change_secrets(
+        &self,
+        environment: EnvironmentId,
+        id: &str,
+        secrets: Map<String, Value>,
+    ) -> Result<(Account, Vec<Warning>)> {
+        let (account, _) = self.find(environment, id).await?;
+        let method = find_method(&*self.connector_of(&account)?, &account.method)?;
+        let own = method.fields.iter().filter(|field| field.kind.is_secret()).map(|field| field.name.as_str());
+        let known: Vec<&str> = own.chain(method.needs_browser().then_some(OAUTH)).collect();
+        if let Some(other) = secrets.keys().find(|name| !known.contains(&name.as_str())) {
+            let other: String = other.chars().take(64).collect();
+            let detail = format!("`{other}` is no secret of `{}`; it has: {}.", method.name, known.join(", "));
+            return Err(Error::new(Code::InvalidField, detail).field(format!("context.{other}")));
+        }
+        self.change(environment, id, ChangeAccount { context: Some(secrets), ..ChangeAccount::default() }).await
     }
 }

@@ -23,10 +23,7 @@ use crate::{
     connector::{Catalog, Connector, LinkMethod, Maps},
     error::{Code, Error, Result},
     model::{Account, AccountId, AccountStatus, Clock, EnvironmentId, Secret, Slug, Warning},
-    store::{
-        StoreError,
-        repo::{self, Listed},
-    },
+    store::{StoreError, repo},
     upstream::{Access, Guard, Upstream},
     vault::{DataKey, Vault},
 };
@@ -81,23 +78,6 @@ impl ChangeAccount {
         let switches = self.is_enabled.is_none() && self.expires_at.is_none();
         switches && self.tenant_id.is_none() && self.context.is_none() && self.overrides.is_none()
     }
-}
-
-/// Filters of the account list.
-#[derive(Debug, Default)]
-pub struct ListAccounts {
-    /// Only this label.
-    pub tenant_id: Option<String>,
-    /// Only this connector.
-    pub integration: Option<String>,
-    /// Only this status.
-    pub status: Option<AccountStatus>,
-    /// Only sandboxes, or only real ones.
-    pub is_sandbox: Option<bool>,
-    /// At most so many.
-    pub limit: usize,
-    /// Only those after it, in id order.
-    pub after: Option<AccountId>,
 }
 
 /// An account opened for calls: its record and its decoded credential.
@@ -269,40 +249,6 @@ impl Accounts {
         Ok(self.find(environment, id).await?.0)
     }
 
-    /// Accounts in id order; the second value continues the list. For whoever must not miss one.
-    pub async fn list(&self, environment: EnvironmentId, query: ListAccounts) -> Result<(Vec<Account>, Option<AccountId>)> {
-        let (listed, next) = self.readable(environment, query).await?;
-        Ok((listed.whole()?, next))
-    }
-
-    /// The same of those that this release can read.
-    pub async fn readable(
-        &self,
-        environment: EnvironmentId,
-        query: ListAccounts,
-    ) -> Result<(Listed<Account>, Option<AccountId>)> {
-        let mut after = query.after;
-        let (mut found, mut unreadable) = (Vec::new(), 0);
-        loop {
-            let page = self.records.readable(environment, after, 500).await?;
-            let last_page = page.records.len() < 500;
-            unreadable += page.unreadable;
-            for account in page.records {
-                after = Some(account.id);
-                if query.matches(&account) {
-                    if found.len() == query.limit {
-                        let next = found.last().map(|last: &Account| last.id);
-                        return Ok((Listed { records: found, unreadable }, next));
-                    }
-                    found.push(account);
-                }
-            }
-            if last_page {
-                return Ok((Listed { records: found, unreadable }, None));
-            }
-        }
-    }
-
     /// Stores new labels, whatever calls and background tests note about the account's state meanwhile.
     pub(super) async fn relabel(&self, before: Account, mut version: u64, labels: &Labels) -> Result<Account> {
         let mut now = before.clone();
@@ -433,15 +379,6 @@ fn is_same_but_for_state(before: &Account, now: &Account) -> bool {
     let (facts, sealed) = (before.facts.clone(), before.sealed.clone());
     let state = Account { status, updated_at, checked_at, data_version, expiry_notice, ..now.clone() };
     Account { last_error, last_forbidden, facts, sealed, ..state } == *before
-}
-
-impl ListAccounts {
-    fn matches(&self, account: &Account) -> bool {
-        self.tenant_id.as_ref().is_none_or(|t| *t == account.tenant_id)
-            && self.integration.as_ref().is_none_or(|i| i == account.connector.as_str())
-            && self.status.is_none_or(|s| s == account.status)
-            && self.is_sandbox.is_none_or(|s| s == account.is_sandbox)
-    }
 }
 
 /// An account that was deleted and has its id again is not mistaken for the one before, by whoever still works with that.

@@ -11,6 +11,8 @@ use std::{
 use serde_json::value::RawValue;
 
 use self::values::Values;
+pub use self::values::parse_time;
+pub(super) use self::values::stands;
 use super::{
     Linked,
     members::{Members, Seen},

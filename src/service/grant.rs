@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// The member of `context` that holds tokens, as Truto has it.
-const OAUTH: &str = "oauth";
+pub(super) const OAUTH: &str = "oauth";
 
 /// What first tokens come of. Holds secrets, therefore no `Debug`.
 pub enum Granted {

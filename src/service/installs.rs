@@ -162,10 +162,14 @@ impl Installs {
         Installed { connector: Arc::clone(connector), install, is_said }
     }
 
+    /// By its id in the environment, or by the connector's own, which Truto's SDKs send where they uninstall.
     fn find(&self, environment: EnvironmentId, id: &str) -> Result<Arc<Connector>> {
         let catalog = self.catalog.load();
-        let is_it = |slug: &Slug| environment_integration_id(environment, slug).to_string().eq_ignore_ascii_case(id);
-        catalog.all().find(|connector| is_it(&connector.slug)).cloned().ok_or_else(Error::not_found)
+        let is_it = |connector: &&Arc<Connector>| {
+            let ids = [environment_integration_id(environment, &connector.slug), connector.id];
+            ids.iter().any(|own| own.to_string().eq_ignore_ascii_case(id))
+        };
+        catalog.all().find(is_it).cloned().ok_or_else(Error::not_found)
     }
 
     /// Installs a connector. One of which something is said already stays as it is.

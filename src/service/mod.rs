@@ -1,5 +1,6 @@
 //! The product: what the ways in call. No web server, no network client here.
 
+mod account_list;
 mod account_token;
 mod account_work;
 pub mod accounts;
@@ -56,9 +57,10 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
 
+pub use account_list::ListAccounts;
 pub use account_token::MadeAccountToken;
 pub use account_work::{DeleteAccounts, Deleter};
-pub use accounts::{Accounts, ChangeAccount, Linked, ListAccounts, NewAccount};
+pub use accounts::{Accounts, ChangeAccount, Linked, NewAccount};
 pub use audit::{Act, Audit};
 pub use authorize::{Authorizations, AuthorizeAsk, Begun, CameBack};
 pub use backup::Backups;

@@ -161,7 +161,8 @@ impl Pairs {
         }
     }
 
-    fn take(&mut self, name: &str) -> Vec<Pair> {
+    /// Every pair of this name.
+    pub fn take(&mut self, name: &str) -> Vec<Pair> {
         self.0.extract_if(.., |pair| pair.name == name).collect()
     }
 }

@@ -1,12 +1,15 @@
 //! What calls about the gateway's own objects ask for.
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
-use super::{Pair, Pairs, Query, grammar::wrong};
+use super::{
+    Pair, Pairs, Query,
+    grammar::{is_list, wrong},
+};
 use crate::{
     error::Result,
     model::AccountStatus,
-    service::{ListAccounts, ListTokens},
+    service::{FilterOp, ListAccounts, ListTokens, filter::parse_time},
 };
 
 /// The page of a platform list when none is asked for.
@@ -91,16 +94,34 @@ const STATUSES: &[(&str, AccountStatus)] = &[
     ("needs_reauth", AccountStatus::NeedsReauth),
 ];
 
+/// Where Truto keeps the copies that its SuperQuery searches.
+const REGIONS: &[&str] = &["wnam", "enam", "apac", "eu"];
+
 impl Query for AccountList {
-    const NAMES: &'static [&'static str] = &["integration.name", "is_sandbox", "limit", "next_cursor", "status", "tenant_id"];
+    const NAMES: &'static [&'static str] = &[
+        "created_at",
+        "environment_id",
+        "features.super_query",
+        "integration.name",
+        "is_sandbox",
+        "limit",
+        "next_cursor",
+        "status",
+        "tenant_id",
+        "updated_at",
+    ];
 
     fn take(pairs: &mut Pairs) -> Result<Self> {
         let page = PlatformList::take(pairs)?;
         let wanted = ListAccounts {
             tenant_id: pairs.take_one("tenant_id")?,
-            integration: take_integration_name(pairs)?,
+            integration: take_dotted(pairs, "integration", "name")?,
             status: pairs.take_choice("status", STATUSES)?,
             is_sandbox: pairs.take_choice("is_sandbox", &[("true", true), ("false", false)])?,
+            environment: pairs.take_one("environment_id")?,
+            created_at: take_times(pairs, "created_at")?,
+            updated_at: take_times(pairs, "updated_at")?,
+            has_super_query: take_super_query(pairs)?,
             limit: page.limit,
             after: None,
         };
@@ -109,18 +130,47 @@ impl Query for AccountList {
 }
 
 /// `integration.name=` as Truto writes it; `integration[name]=` as its SDKs encode it.
-fn take_integration_name(pairs: &mut Pairs) -> Result<Option<String>> {
-    let dotted = pairs.take_one("integration.name")?;
-    let mut tree = pairs.take_tree("integration")?;
+fn take_dotted(pairs: &mut Pairs, outer: &str, inner: &str) -> Result<Option<String>> {
+    let name = format!("{outer}.{inner}");
+    let dotted = pairs.take_one(&name)?;
+    let mut tree = pairs.take_tree(outer)?;
     let nested = match tree.pop() {
-        Some((name, value)) if name == "name" && tree.is_empty() => Some(value),
+        Some((branch, value)) if branch == inner && tree.is_empty() => Some(value),
         None => None,
-        Some(_) => return Err(wrong("integration", "takes `integration.name=…` once")),
+        Some(_) => return Err(wrong(outer, &format!("takes `{name}=…` once"))),
     };
     if dotted.is_some() && nested.is_some() {
-        return Err(wrong("integration.name", "is given more than once"));
+        return Err(wrong(&name, "is given more than once"));
     }
     Ok(dotted.or(nested))
+}
+
+/// `features.super_query=`, whose word is judged although no account here has that feature.
+fn take_super_query(pairs: &mut Pairs) -> Result<bool> {
+    let Some(region) = take_dotted(pairs, "features", "super_query")? else { return Ok(false) };
+    match REGIONS.contains(&region.as_str()) {
+        true => Ok(true),
+        false => Err(wrong("features.super_query", &format!("takes `{}`", REGIONS.join("`, `")))),
+    }
+}
+
+/// `created_at=…`, `created_at[gte]=…` and the like; each operator once, and all of them hold.
+fn take_times(pairs: &mut Pairs, name: &str) -> Result<Vec<(FilterOp, Timestamp)>> {
+    let mut times: Vec<(FilterOp, Timestamp)> = Vec::new();
+    for Pair { path, value, .. } in pairs.take(name) {
+        let op = match path.as_slice() {
+            [] => Some(FilterOp::Eq),
+            [word] if !is_list(&path) => FilterOp::parse(word).filter(|op| !matches!(op, FilterOp::In | FilterOp::Contains)),
+            _ => None,
+        };
+        let op = op.ok_or_else(|| wrong(name, "is compared by `eq`, `gt`, `gte`, `lt` or `lte`, in brackets"))?;
+        if times.iter().any(|(known, _)| *known == op) {
+            return Err(wrong(name, "is compared twice the same way"));
+        }
+        let time = parse_time(&value).ok_or_else(|| wrong(name, "takes a time such as `2026-01-31T12:00:00Z`, or a day"))?;
+        times.push((op, time));
+    }
+    Ok(times)
 }
 
 /// What of the keys is wanted.

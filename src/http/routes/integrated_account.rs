@@ -47,7 +47,9 @@ pub async fn import_integrated_account(
 
 /// A run before this one may have made the account already, under the caller's own id too.
 fn new_account(body: ImportIntegratedAccount, run: Run) -> Result<NewAccount, Error> {
-    let ImportIntegratedAccount { id, tenant_id, integration, environment_integration_id, authentication_method, context } = body;
+    let ImportIntegratedAccount {
+        id, tenant_id, integration, environment_integration_id, authentication_method, context, ..
+    } = body;
     let id = id.map_or(Ok(AccountId(run.id)), |id| {
         let detail = "`id` takes a UUID, for example `018f2b6e-7c1a-7d5e-9a3b-5c0f4e2d1a00`; without it one is made.";
         id.parse().map_err(|_| Error::new(Code::InvalidBody, detail).field("id"))

@@ -65,6 +65,7 @@ pub fn documented(config: &mut ServiceConfig) {
     config.service(account_token::make_account_token);
     config.service(account_token::get_own_account).service(account_token::change_own_account);
     config.service(account_work::delete_accounts).service(account_work::refresh_credentials);
+    config.service(account_work::run_post_install_actions).service(account_work::change_credentials);
     config.service(environment_integration::change_environment_integration);
     config.service(environment_integration::uninstall_integration);
     config.service(environment::create_environment).service(environment::list_environments);

@@ -82,7 +82,8 @@ impl Values {
     }
 }
 
-fn stands<T: PartialOrd>(found: &T, op: FilterOp, wanted: &T) -> bool {
+/// Whether what was found stands so to what is wanted.
+pub(in crate::service) fn stands<T: PartialOrd>(found: &T, op: FilterOp, wanted: &T) -> bool {
     match op {
         FilterOp::Eq | FilterOp::In | FilterOp::Contains => found == wanted,
         FilterOp::Gt => found > wanted,
@@ -92,7 +93,8 @@ fn stands<T: PartialOrd>(found: &T, op: FilterOp, wanted: &T) -> bool {
     }
 }
 
-fn parse_time(text: &str) -> Option<Timestamp> {
+/// An RFC 3339 time, or a day, which is its beginning in UTC.
+pub fn parse_time(text: &str) -> Option<Timestamp> {
     let date = || text.parse::<jiff::civil::Date>().ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok().map(|zoned| zoned.timestamp());
     text.parse().ok().or_else(date)
 }

@@ -1,11 +1,14 @@
-//! Accounts deleted together, and credentials refreshed by hand, in the words of Truto's clients.
+//! Accounts deleted together, credentials refreshed, changed and checked by hand, in the words of Truto's clients.
 
 use serde_json::{Value, json};
 
 use super::vendor::{Mood, Vendor, accounts, is_sound, names, problem};
-use crate::support::{
-    gateway::{Answer, Gateway, Kept},
-    peers,
+use crate::{
+    connector::replay::{Replay, Reply},
+    support::{
+        gateway::{Answer, Gateway, Kept},
+        peers,
+    },
 };
 
 async fn delete(gateway: &Gateway, body: Value) -> Answer {
@@ -115,4 +118,108 @@ async fn a_credential_with_tokens_gets_a_new_one_each_time() {
     peer.order(&json!({"revoke": true, "forget": true}));
     problem(&refresh(&gateway, &account).await, 401, "reauth_required", "vendor");
     assert_eq!(gateway.get(&format!("/integrated-account/{account}")).await.json()["status"], "needs_reauth");
+}
+
+#[tokio::test]
+async fn the_actions_after_an_installation_are_the_check_of_the_credential() {
+    let vendor = Vendor::start();
+    let gateway = Gateway::start(&Kept::embedded(), &vendor.authority());
+    let account = gateway.link("scim", "bearer", vendor.context()).await;
+    let status = async || gateway.get(&format!("/integrated-account/{account}")).await.json()["status"].clone();
+    let place = "/integrated-account/run-post-install-actions";
+    let act = async |body: Value| gateway.call("POST", place, Some(&body)).await;
+    let asked = vendor.asked();
+    let done = act(json!({"id": account})).await;
+    assert_eq!((done.status, done.json()), (200, json!({"success": true})), "{}", done.text());
+    assert!(vendor.asked() > asked, "the vendor was asked");
+
+    vendor.set(Mood::Unauthorized);
+    problem(&act(json!({"id": account})).await, 401, "reauth_required", "vendor");
+    assert_eq!(status().await, "needs_reauth");
+    vendor.set(Mood::Good);
+    assert_eq!(act(json!({"id": account})).await.status, 200);
+    assert_eq!(status().await, "active");
+
+    for (body, code, named) in [
+        (json!({"id": "nonsense"}), (404, "not_found"), "id"),
+        (json!({}), (400, "invalid_body"), "id"),
+        (json!({"id": 1}), (400, "invalid_body"), "id"),
+        (json!({"id": account, "steps": []}), (400, "invalid_body"), "steps"),
+    ] {
+        names(&act(body).await, code.0, code.1, named);
+    }
+    let reader = gateway.token(&["accounts:read"]).await;
+    let refused = gateway.call_as(Some(&reader), "POST", place, Some(&json!({"id": account}))).await;
+    names(&refused, 403, "scope_missing", "accounts:write");
+    is_sound(&gateway);
+}
+
+const FIRST: &str = "the-first-token-of-the-directory-51f0";
+const SECOND: &str = "the-second-token-of-the-directory-9b3e";
+
+/// A vendor that takes either token and no other.
+fn directory() -> Replay {
+    Replay::start(|seen| match seen.header("authorization").and_then(|value| value.strip_prefix("Bearer ")) {
+        Some(FIRST | SECOND) if seen.path.ends_with("/Users") => {
+            Reply::json(200, r#"{"totalResults": 0, "startIndex": 1, "itemsPerPage": 0, "Resources": []}"#)
+        }
+        Some(FIRST | SECOND) => Reply::json(404, "{}"),
+        _ => Reply::json(401, r#"{"detail": "This token is not one of mine."}"#),
+    })
+}
+
+#[tokio::test]
+async fn a_secret_is_changed_alone_and_only_for_one_the_vendor_takes() {
+    for kept in Kept::each() {
+        let vendor = directory();
+        let gateway = Gateway::start(&kept, &format!("127.0.0.1:{}", vendor.port));
+        let address = format!("http://127.0.0.1:{}/scim", vendor.port);
+        let account = gateway.link("scim", "bearer", json!({"base_url": address, "token": FIRST, "plan": "gold"})).await;
+        let place = format!("/integrated-account/{account}/credentials");
+        let change = async |body: Value| gateway.call("PATCH", &place, Some(&body)).await;
+        // The token that a call goes out with.
+        let used = async || {
+            let users = gateway.get(&format!("/unified/user-directory/users?integrated_account_id={account}")).await;
+            assert_eq!(users.status, 200, "{}", users.text());
+            vendor.seen().last().unwrap().header("authorization").unwrap().to_owned()
+        };
+        for (body, token) in [(json!({"token": SECOND}), SECOND), (json!({"context": {"token": FIRST}}), FIRST)] {
+            let done = change(body).await;
+            assert_eq!((done.status, &done.json()["status"]), (200, &json!("active")), "{}", done.text());
+            let context = json!({"base_url": address, "token": "***", "plan": "gold"});
+            assert_eq!((&done.json()["id"], &done.json()["context"]), (&json!(account), &context));
+            assert_eq!(used().await, format!("Bearer {token}"));
+        }
+        let refused = change(json!({"token": "a-token-the-vendor-never-gave"})).await;
+        problem(&refused, 422, "credential_refused", "vendor");
+        assert!(!refused.text().contains("a-token-the-vendor"), "{}", refused.text());
+        assert_eq!(used().await, format!("Bearer {FIRST}"), "what was refused replaced nothing");
+
+        let asked = vendor.seen().len();
+        for (body, code, named) in [
+            (json!({}), (400, "invalid_body"), "context"),
+            (json!({"context": {}}), (400, "invalid_body"), "context"),
+            (json!({"context": FIRST}), (400, "invalid_body"), "context"),
+            (json!({"context": {"token": SECOND}, "token": SECOND}), (400, "invalid_body"), "token"),
+            (json!({"base_url": "http://127.0.0.1:1/"}), (422, "invalid_field"), "base_url"),
+            (json!({"context": {"token": SECOND, "base_url": address}}), (422, "invalid_field"), "context.base_url"),
+            (json!({"token": SECOND, "plan": "silver"}), (422, "invalid_field"), "plan"),
+            (json!({"api_key": SECOND}), (422, "invalid_field"), "api_key"),
+            (json!({"oauth": {"token": {"access_token": SECOND}}}), (422, "invalid_field"), "oauth"),
+            (json!({"token": [SECOND]}), (422, "invalid_field"), "token"),
+            (json!({"token": null}), (422, "invalid_field"), "token"),
+        ] {
+            let shown = body.to_string();
+            let said = names(&change(body).await, code.0, code.1, named);
+            assert!(!said.to_string().contains(SECOND), "{shown}: {said}");
+        }
+        let elsewhere = gateway.call("PATCH", "/integrated-account/nonsense/credentials", Some(&json!({"token": SECOND}))).await;
+        problem(&elsewhere, 404, "not_found", "gateway");
+        let reader = gateway.token(&["accounts:read"]).await;
+        let body = json!({"token": SECOND});
+        names(&gateway.call_as(Some(&reader), "PATCH", &place, Some(&body)).await, 403, "scope_missing", "accounts:write");
+        assert_eq!(vendor.seen().len(), asked, "the vendor is not asked about any of it");
+        assert_eq!(used().await, format!("Bearer {FIRST}"));
+        is_sound(&gateway);
+    }
 }

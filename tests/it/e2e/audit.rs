@@ -445,6 +445,12 @@ impl Everything<'_> {
         let named = Some(json!({"id": one}));
         self.ask(ADMIN, ("POST", "/integrated-account/refresh-credentials", named), 200).await;
         self.told("integrated_account.refresh_credentials", Some(&one), Some(&one));
+        let named = Some(json!({"id": one}));
+        self.ask(ADMIN, ("POST", "/integrated-account/run-post-install-actions", named), 200).await;
+        self.told("integrated_account.run_post_install_actions", Some(&one), Some(&one));
+        let secrets = Some(json!({"token": vendor.context()["token"]}));
+        self.ask(ADMIN, ("PATCH", &format!("{place}/credentials"), secrets), 200).await;
+        self.told("integrated_account.change_credentials", Some(&one), Some(&one));
         let mut credential = vendor.import();
         credential.as_object_mut().unwrap().remove("tenant_id");
         self.ask(ADMIN, ("POST", "/integrated-account/test", Some(credential)), 200).await;

@@ -98,17 +98,17 @@ async fn reads_everything(client: &mut Command) {
 }
 
 /// A folder in which Node finds the packages of `tests/peers/node/clients`, and one of our programs.
-fn node_folder(program: &str) -> tempfile::TempDir {
+pub(super) fn node_folder(program: &Path) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let packages = repository().join("tests/peers/node/clients/node_modules");
     assert!(packages.is_dir(), "there is no {}: run ./tests/run once, it installs the peers", packages.display());
     std::os::unix::fs::symlink(packages, folder.path().join("node_modules")).unwrap();
-    std::fs::copy(programs().join(program), folder.path().join(program)).unwrap();
+    std::fs::copy(program, folder.path().join(program.file_name().unwrap())).unwrap();
     folder
 }
 
 /// The TypeScript compiler, strict.
-fn compile(folder: &Path, program: &str, more: &[&str]) {
+pub(super) fn compile(folder: &Path, program: &str, more: &[&str]) {
     let mut command = Command::new(peers::node_binary());
     command
         .current_dir(folder)
@@ -128,7 +128,7 @@ async fn openapi_generators_python_client_pages_through_the_users() {
 #[tokio::test]
 async fn openapi_generators_typescript_clients_page_through_the_users() {
     for (generator, program) in [("typescript-fetch", "fetch.ts"), ("typescript-axios", "axios.ts")] {
-        let folder = node_folder(program);
+        let folder = node_folder(&programs().join(program));
         generate(generator, &folder.path().join("client"), &[]);
         compile(folder.path(), program, &["--module", "commonjs", "--moduleResolution", "node10", "--outDir", "made"]);
         let mut client = Command::new(peers::node_binary());
@@ -139,7 +139,7 @@ async fn openapi_generators_typescript_clients_page_through_the_users() {
 #[tokio::test]
 async fn openapi_fetch_with_the_types_of_openapi_typescript_pages_through_the_users() {
     let program = "openapi-fetch.ts";
-    let folder = node_folder(program);
+    let folder = node_folder(&programs().join(program));
     std::fs::write(folder.path().join("package.json"), r#"{"type": "module"}"#).unwrap();
     let mut types = Command::new(peers::node_binary());
     types.current_dir(folder.path()).arg("node_modules/openapi-typescript/bin/cli.js").arg(document());

@@ -449,7 +449,8 @@ async fn a_link_token_is_asked_for_in_one_way() {
         (json!({"tenant_id": "a", "region": "mars"}), "region"),
         (json!({"tenant_id": "a", "is_sandbox": "yes"}), "is_sandbox"),
         (json!({"tenant_id": "a", "truto_static_gate_id": "x"}), "truto_static_gate_id"),
-        (json!({"tenant_id": "a", "environment_unified_model_id": "x"}), "environment_unified_model_id"),
+        (json!({"tenant_id": "a", "environment_unified_model_id": 1}), "environment_unified_model_id"),
+        (json!({"tenant_id": "a", "environment_unified_model_id": [1]}), "environment_unified_model_id"),
         (json!({"tenant_id": "a", "unified_model_id": [1]}), "unified_model_id"),
         (json!({"tenant_id": "a", "origin": "x"}), "origin"),
         (json!({"tenant_id": "a", "context": []}), "context"),
@@ -464,6 +465,7 @@ async fn a_link_token_is_asked_for_in_one_way() {
             "truto_static_gate_id": "0190a1b2-0000-7000-8000-000000000000", "persist_previous_context": false, "scopes": ["a:b"]}),
     )
     .await;
+    make(gateway, json!({"tenant_id": "a", "environment_unified_model_id": "x"})).await;
     let weak = gateway.token(&["accounts:write"]).await;
     let refused = gateway.call_as(Some(&weak), "POST", "/link-token", Some(&json!({"tenant_id": "a"}))).await;
     problem(&refused, 403, "scope_missing", "gateway");

@@ -4,10 +4,14 @@
 
 use std::{collections::BTreeSet, fs, path::PathBuf, process::Command};
 
+use regex::Regex;
 use rollcall::sandbox::keeper_commander::API_KEY;
 use serde_json::Value;
 
-use super::link::with_a_test_of_what_is_visible;
+use super::{
+    generated::{compile, node_folder},
+    link::with_a_test_of_what_is_visible,
+};
 use crate::{
     connector::replay::{Replay, Reply},
     support::{
@@ -30,6 +34,8 @@ const CHECKS: &[&str] = &[
     "truto popup",
     "truto same window",
     "truto frame",
+    "truto closed",
+    "truto used token",
     "rollcall popup",
     "rollcall frame",
     "closed",
@@ -118,4 +124,30 @@ fn g_12_a_customer_agrees_at_the_vendor_in_a_browser() {
         assert!(!log.contains(hidden), "{hidden} is in the log");
     }
     assert!(!log.contains("panicked"), "{log}");
+}
+
+/// What a pattern with one group finds.
+fn named(pattern: &str, text: &str) -> BTreeSet<String> {
+    Regex::new(pattern).unwrap().captures_iter(text).map(|found| found[1].to_owned()).collect()
+}
+
+#[tokio::test]
+async fn the_types_of_our_sdk_hold_in_a_strict_program() {
+    let gateway = Gateway::start(&Kept::embedded(), "");
+    let program = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/peers/node/link-types.ts");
+    let folder = node_folder(&program);
+    let [script, types] = ["rollcall-link.js", "rollcall-link.d.ts"].map(|name| (name, format!("{}/{name}", gateway.base)));
+    let mut texts = Vec::new();
+    for (name, address) in [script, types] {
+        let text = client().get(address).send().await.unwrap().text().await.unwrap();
+        fs::write(folder.path().join(name), &text).unwrap();
+        texts.push(text);
+    }
+    let exported = named(r"(?m)^export (?:interface|type|function|const|class) (\w+)", &texts[1]);
+    let used = fs::read_to_string(&program).unwrap();
+    let imported = named(r"(?m)^import \{ (.*) \} from", &used).pop_first().unwrap();
+    assert_eq!(named(r"(\w+)(?:,|$)", &imported), exported, "the program uses all there is");
+    let values = |text: &str| named(r"(?m)^export (?:async )?(?:function|const|class) (\w+)", text);
+    assert_eq!(values(&texts[0]), values(&texts[1]), "what the types promise is what the module has");
+    compile(folder.path(), "link-types.ts", &["--module", "nodenext", "--lib", "es2022,dom", "--noEmit"]);
 }

@@ -1,6 +1,7 @@
 //! The whole binary, as users run it: once per store.
 
 mod access_tokens;
+mod account_lists;
 mod account_tokens;
 mod account_work;
 mod api_tokens;

@@ -125,6 +125,30 @@ async fn each_change_of_an_oauth_account_is_told_once() {
     }
 }
 
+/// Truto's two forms of a change of credentials alone.
+#[tokio::test]
+async fn new_tokens_are_a_change_of_credentials() {
+    let mut peer = peers::oidc(600);
+    let gateway = Gateway::start_with(&Kept::embedded(), &authority(&peer), &[NO_PROBES]);
+    let first = agreed(&mut peer).await;
+    let account = gateway.link("scim", "oauth2", context(&peer, &first)).await;
+    let place = format!("/integrated-account/{account}/credentials");
+    end_grant(&mut peer, &first).await;
+    assert_eq!(users(&gateway, &account).await.code(), "reauth_required");
+    let change = async |body: Value| gateway.call("PATCH", &place, Some(&body)).await;
+    let empty = change(json!({"oauth": {"token": {}}})).await;
+    assert_eq!((empty.status, empty.json()["field"].as_str()), (422, Some("oauth.token")), "{}", empty.text());
+    let stale = change(json!({"oauth": first})).await;
+    assert_eq!((stale.status, stale.code().as_str()), (422, "credential_refused"), "{}", stale.text());
+    let changed = change(json!({"oauth": agreed(&mut peer).await})).await;
+    assert_eq!((changed.status, &changed.json()["status"]), (200, &json!("active")), "{}", changed.text());
+    assert_eq!(users(&gateway, &account).await.status, 200);
+    let secret = peer.ready["browser"]["secret"].clone();
+    let changed = change(json!({"context": {"client_secret": secret}})).await;
+    assert_eq!(changed.status, 200, "{}", changed.text());
+    assert_eq!(users(&gateway, &account).await.status, 200);
+}
+
 #[tokio::test]
 async fn a_grant_that_the_customer_took_back_is_found_without_a_caller() {
     let mut peer = peers::oidc(600);

@@ -140,6 +140,7 @@ const ENTRIES: &[(&str, Id, bool, Option<&str>)] = &[
     ("PATCH /environment-integration/{id}", Id::Install, false, Some(r#"{"is_enabled": true}"#)),
     ("PATCH /environment/{id}", Id::Environment, false, Some(r#"{"name": "renamed"}"#)),
     ("PATCH /integrated-account/{id}", Id::Account, false, Some(r#"{"tenant_id": "changed"}"#)),
+    ("PATCH /integrated-account/{id}/credentials", Id::Account, false, Some(r#"{"token": "another-token-of-the-vendor"}"#)),
     ("PATCH /proxy/{resource}/{id}", Id::Record, true, Some("{}")),
     ("POST /proxy/{resource}", Id::None, true, Some("{}")),
     ("POST /proxy/{resource}/{id}", Id::Record, true, Some("{}")),
@@ -168,6 +169,7 @@ const ENTRIES: &[(&str, Id, bool, Option<&str>)] = &[
     ("POST /integrated-account", Id::None, false, Some(r#"{"tenant_id": "t", "authentication_method": "bearer"}"#)),
     ("POST /integrated-account/bulk-delete", Id::Account, false, Some(r#"{"ids": ["{id}"]}"#)),
     ("POST /integrated-account/refresh-credentials", Id::Account, false, Some(r#"{"id": "{id}"}"#)),
+    ("POST /integrated-account/run-post-install-actions", Id::Account, false, Some(r#"{"id": "{id}"}"#)),
     ("POST /integrated-account/token", Id::Account, false, Some(r#"{"integrated_account_id": "{id}"}"#)),
 ];
 

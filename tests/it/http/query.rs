@@ -183,6 +183,11 @@ fn unknown_parameters_of_our_own_objects_are_named() {
     assert_eq!((accounts.integration.as_deref(), accounts.is_sandbox), (Some("keeper"), Some(false)));
     assert_eq!(read::<AccountList>("integration[name]=keeper").unwrap().wanted.integration.as_deref(), Some("keeper"));
     refusal::<AccountList>("status=sleeping");
+    let accounts = read::<AccountList>("created_at[gte]=2026-01-31&created_at[lt]=2026-02-01T00:00:00Z&features.super_query=eu");
+    let accounts = accounts.unwrap().wanted;
+    let time = |text: &str| text.parse::<jiff::Timestamp>().unwrap();
+    let within = [(FilterOp::Gte, time("2026-01-31T00:00:00Z")), (FilterOp::Lt, time("2026-02-01T00:00:00Z"))];
+    assert_eq!((accounts.created_at.as_slice(), accounts.updated_at.len(), accounts.has_super_query), (&within[..], 0, true));
     assert!(read::<DataOne>("envelope=true").unwrap().envelope);
 }
 

@@ -71,6 +71,7 @@ PATCH /environment-integration/{id} Admin
 PATCH /environment/{id} Admin
 PATCH /integrated-account/me WriteAccounts OnlyAccount
 PATCH /integrated-account/{id} WriteAccounts
+PATCH /integrated-account/{id}/credentials WriteAccounts
 PATCH /proxy/{resource}/{id} WriteProxy OrAccount
 PATCH /unified/user-directory/groups/{id} WriteDirectory OrAccount
 PATCH /unified/user-directory/users/{id} WriteDirectory OrAccount
@@ -81,6 +82,7 @@ POST /environment-integration Admin
 POST /integrated-account WriteAccounts
 POST /integrated-account/bulk-delete WriteAccounts
 POST /integrated-account/refresh-credentials WriteAccounts
+POST /integrated-account/run-post-install-actions WriteAccounts
 POST /integrated-account/test WriteAccounts
 POST /integrated-account/token ReadAccounts
 POST /integrated-account/{id}/status-refresh WriteAccounts

@@ -2,7 +2,7 @@
 // the public address http://localhost:5173, VENDOR is what oidc.mjs said when it listened, and BLIND a vendor that shows nothing.
 // Prints one JSON line with what held; anything that does not ends it with an error.
 import assert from "node:assert/strict";
-import { at, framing, isClean, outcome, stand } from "./page.mjs";
+import { at, closes, framing, isClean, outcome, stand } from "./page.mjs";
 
 const [, , port, apiToken, ready, blind] = process.argv;
 const vendor = JSON.parse(ready);
@@ -207,9 +207,11 @@ for (const [way, [begin, framed]] of Object.entries(ways)) {
                 : await inWindow(context, () => tab.click("#go"));
             await fill(shown);
             const first = await inWindow(context, () => go(shown));
-            assert.equal(await first.evaluate(() => window.parent === window), true);
             await shown.getByText("Go on in the window that opened").waitFor();
             await isClean(framed ? tab.frames()[1] : shown, `${way} meanwhile`);
+            // Until it has come to the vendor a look into it would be cut short.
+            await first.waitForURL(`${origin}/interaction/**`);
+            assert.equal(await first.evaluate(() => window.parent === window), true);
             await atVendor(first, false);
             await first.getByText("Access was declined").waitFor();
             if (cut === "no") await shown.getByText("Nothing was connected. Access was declined").waitFor();
@@ -225,7 +227,7 @@ for (const [way, [begin, framed]] of Object.entries(ways)) {
             // What the vendor lacks stands in its window until the customer has read it.
             if (cut === "no") {
                 await second.getByText("Good to know").waitFor();
-                await Promise.all([second.waitForEvent("close"), second.getByRole("button", { name: "Done" }).click()]);
+                await closes(second, "Done");
             }
             assert.equal(framed ? await tab.locator("iframe").count() : shown.isClosed() ? 0 : 1, 0);
             await cuts("no");

@@ -1,7 +1,7 @@
 // Drives the link page in Chromium: link.mjs BASE TOKEN SERVICE_URL API_KEY. Prints one JSON line with what held; anything
 // that does not ends it with an error. Figures go to the standard error.
 import assert from "node:assert/strict";
-import { at, framing, isClean, outcome, stand } from "./page.mjs";
+import { at, closes, framing, isClean, outcome, stand } from "./page.mjs";
 
 const [, , base, apiToken, service, key] = process.argv;
 const { app, evil, call, linkToken, visit, leave, start, end } = await stand({ base, port: new URL(base).port, apiToken });
@@ -17,6 +17,7 @@ async function link(tab) {
     await tab.getByRole("heading", { name: "Keeper Security is connected" }).waitFor();
 }
 
+const ROUNDS = 8;
 const preset = "&integration=keeper&auth_format=service_mode";
 const checks = {};
 
@@ -104,25 +105,39 @@ checks["keyboard alone"] = async () => {
     await leave(context);
 };
 
-checks["first paint and weight"] = async () => {
-    const context = await visit();
-    const tab = await context.newPage();
-    await tab.goto((await linkToken()).link_url + preset);
-    const paints = [];
-    while (paints.length < 9) {
-        await tab.reload();
-        await tab.waitForFunction(() => performance.getEntriesByName("first-contentful-paint").length > 0);
-        paints.push(await tab.evaluate(() => performance.getEntriesByName("first-contentful-paint")[0].startTime));
+// How a page paints that has been opened before: the middle of nine times, and the bytes of all it loads. What else the machine
+// does can slow a round down, so that there are more; slowness of the page's own is there in each.
+async function measured(tab, shown) {
+    const rounds = [];
+    while (rounds.length === 0 || rounds.at(-1)[4] >= 100) {
+        assert.ok(rounds.length < ROUNDS, `first paint after ${rounds.join(" | ")} ms`);
+        const paints = [];
+        while (paints.length < 9) {
+            await tab.reload();
+            await shown.waitFor();
+            await tab.waitForFunction(() => performance.getEntriesByName("first-contentful-paint").length > 0);
+            paints.push(await tab.evaluate(() => performance.getEntriesByName("first-contentful-paint")[0].startTime));
+        }
+        rounds.push(paints.sort((a, b) => a - b));
+        if (rounds.at(-1)[4] >= 100) await tab.waitForTimeout(1_000);
     }
-    const [best, , , , middle] = paints.sort((a, b) => a - b);
-    assert.ok(best < 100, `first paint after ${paints} ms`);
     const weight = await tab.evaluate(() => {
         const entries = [...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")];
         return entries.reduce((sum, entry) => sum + entry.decodedBodySize, 0);
     });
     assert.ok(weight > 5_000 && weight < 60_000, `${weight} bytes`);
+    return `${rounds.at(-1)[4].toFixed(1)} ms in the middle of 9, in round ${rounds.length}, ${weight} bytes`;
+}
+
+checks["first paint and weight"] = async () => {
+    const context = await visit();
+    const tab = await context.newPage();
+    await tab.goto((await linkToken()).link_url + preset);
+    const form = await measured(tab, tab.getByLabel("API key"));
+    await tab.goto((await linkToken()).link_url);
+    const picker = await measured(tab, tab.locator(".cards li").first());
     await leave(context);
-    return `first contentful paint after ${best.toFixed(1)} ms, ${middle.toFixed(1)} ms in the middle of 9 (bound 100), ${weight} bytes in all (bound 60000)`;
+    return `form: ${form}; picker: ${picker} (bounds 100 ms, 60000 bytes)`;
 };
 
 function isLinked(said) {
@@ -173,6 +188,41 @@ checks["truto frame"] = async () => {
     await leave(context);
 };
 
+checks["truto closed"] = async () => {
+    const context = await visit();
+    for (const iframe of [true, false]) {
+        for (const way of iframe ? ["cancelled"] : ["cancelled", "window closed"]) {
+            const value = [(await linkToken()).link_token, { ...scheme, baseUrl: iframe ? framing : base, iframe }];
+            const tab = await start(context, "window.truto(value[0], value[1])", value);
+            const opened = iframe ? tab.frameLocator("#truto-link-iframe") : context.waitForEvent("page");
+            await tab.click("#go");
+            const shown = await opened;
+            await shown.getByLabel("API key").waitFor();
+            if (way === "window closed") await shown.close();
+            else if (iframe) await shown.getByRole("button", { name: "Cancel" }).click();
+            else await closes(shown, "Cancel");
+            assert.deepEqual(await outcome(tab), { error: "closed" }, `${way}, in a frame: ${iframe}`);
+            assert.equal(await tab.locator("iframe").count(), 0);
+        }
+    }
+    await leave(context);
+};
+
+checks["truto used token"] = async () => {
+    const { link_token } = await linkToken();
+    await inPopup("window.truto(value[0], value[1])", [link_token, { ...scheme, baseUrl: base, iframe: false }]);
+    // Somebody else, in another browser.
+    const context = await visit();
+    for (const iframe of [true, false]) {
+        const value = [link_token, { ...scheme, baseUrl: iframe ? framing : base, iframe }];
+        const tab = await start(context, "window.truto(value[0], value[1])", value);
+        await tab.click("#go");
+        assert.deepEqual(await outcome(tab), { error: "invalid_token" }, `in a frame: ${iframe}`);
+        assert.equal(await tab.locator("iframe").count(), 0);
+    }
+    await leave(context);
+};
+
 checks["rollcall popup"] = async () => {
     await inPopup("window.ours(value[0], value[1])", [(await linkToken()).link_token, scheme]);
 };
@@ -201,7 +251,8 @@ checks.closed = async () => {
         const tab = await start(context, "window.ours(value[0], value[1])", [link_token, { mode }]);
         const opened = mode === "popup" ? context.waitForEvent("page") : tab.frameLocator("iframe");
         await tab.click("#go");
-        await (await opened).getByRole("button", { name: "Cancel" }).click();
+        if (mode === "popup") await closes(await opened, "Cancel");
+        else await (await opened).getByRole("button", { name: "Cancel" }).click();
         assert.deepEqual(await outcome(tab), { error: "closed" }, mode);
     }
     await leave(context);

@@ -116,7 +116,18 @@ export async function stand({ base, port, apiToken, others = [] }) {
     return { app, evil, call, linkToken, visit, leave, start, end };
 }
 
-export const outcome = (tab) => tab.evaluate(() => window.outcome);
+// What came of it. An app that hears nothing would wait for ever.
+export const outcome = (tab) => tab.evaluate(() => {
+    const never = new Promise((_, reject) => setTimeout(() => reject(new Error("the app heard nothing")), 30_000));
+    return Promise.race([window.outcome, never]);
+});
+
+// A button that closes its window. The window may be gone before the click has come back, which is then no mistake.
+export async function closes(tab, name) {
+    const closed = tab.waitForEvent("close");
+    await tab.getByRole("button", { name }).click().catch(() => {});
+    await closed;
+}
 
 // Of a tab or a frame: no rule of axe is broken, nothing is wider than the window, and a picture of it is left.
 export async function isClean(tab, name) {

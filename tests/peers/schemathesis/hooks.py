@@ -72,6 +72,10 @@ def sends_the_vendor_a_parameter(case):
     return any(str(name).startswith("remote_query") for name in case.query or {})
 
 
+def is_a_change_of_credentials(case):
+    return case.operation.path == "/integrated-account/{id}/credentials"
+
+
 def is_a_record(case):
     return case.operation.path.startswith("/unified/user-directory/") and case.method.upper() in ("POST", "PATCH")
 
@@ -90,6 +94,8 @@ EXCUSED = [
     (VALID_REFUSED, "invalid_parameter", "truto_key_by", None, "The fields are those of the resource."),
     (VALID_REFUSED, "invalid_parameter", "sort_by", None, "The fields are those that the account's connector fills."),
     (VALID_REFUSED, "invalid_parameter", "sort_direction", None, "It needs `sort_by` beside it; OpenAPI has no words for that."),
+    (VALID_REFUSED, "invalid_parameter", "created_at", None, "Times by `eq`, `gt`, `gte`, `lt` and `lte`; the description names them."),
+    (VALID_REFUSED, "invalid_parameter", "updated_at", None, "Times by `eq`, `gt`, `gte`, `lt` and `lte`; the description names them."),
     (VALID_REFUSED, "invalid_parameter", "group_id", None, "Members of groups want it, other resources do not."),
     (VALID_REFUSED, "invalid_parameter", "methods", None, "A comma-separated list of words; the description names them."),
     (VALID_REFUSED, "invalid_parameter", "remote_query", None, "A name in brackets cannot be empty."),
@@ -103,6 +109,7 @@ EXCUSED = [
     (VALID_REFUSED, "invalid_body", None, lays_over_a_connector, "What can be laid over a connector is in the connector's file."),
     (VALID_REFUSED, "invalid_body", "scopes", is_account_token, "An account token carries only the rights over its account."),
     (VALID_REFUSED, "invalid_field", None, None, "The fields of `context` are those of the connector's link method."),
+    (VALID_REFUSED, "invalid_body", None, is_a_change_of_credentials, "It names a credential, or `context` alone, which holds one."),
     (VALID_REFUSED, "egress_refused", None, None, "An address in `context` that the gateway may not call."),
     (VALID_REFUSED, "credential_refused", None, None, "The vendor does not know the credential in `context`."),
     (VALID_REFUSED, "secrets_required", None, None, "A change of an address needs every secret beside it."),

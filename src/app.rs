@@ -4,7 +4,8 @@ mod services;
 
 use std::{
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
@@ -14,8 +15,9 @@ use self::services::Tools;
 use crate::{
     config::{Settings, StoreSetting},
     connector::{Catalog, Overlay, Problem},
+    error::Code,
     model::{Clock, EnvironmentId, Scope, Scopes, Secret, Tasks},
-    service::{Act, Administrator, AppsStamp, ListTokens, NewToken, OAuthApps, OAuthAppsError, Services},
+    service::{Act, Administrator, AppsStamp, ListTokens, NewToken, OAuthApps, OAuthAppsError, RingChange, Services},
     store::{
         Store, StoreError,
         embedded::Embedded,
@@ -72,6 +74,8 @@ pub struct Core {
     pub warnings: Vec<String>,
     overlay: Option<Arc<Mutex<Overlay>>>,
     apps: Apps,
+    /// Changes of the ring that do not stand in the audit log yet.
+    unnoted: Arc<Mutex<Vec<RingChange>>>,
 }
 
 /// The operator's OAuth apps, replaced when their file changes.
@@ -128,6 +132,7 @@ impl Core {
             warnings,
             overlay,
             apps,
+            unnoted: Arc::default(),
         })
     }
 
@@ -153,9 +158,38 @@ impl Core {
     /// Reads the key ring again when its file has changed; a file that cannot be used keeps the ring and is the error.
     pub fn refresh_ring(&mut self) -> Result<(), RingError> {
         if let Some(ring) = KeyRing::reload_if_changed(&self.keys_file, &mut self.stamp)? {
+            held(&self.unnoted).extend(RingChange::of_rings(&self.ring.load(), &ring));
             self.ring.store(Arc::new(ring));
         }
         Ok(())
+    }
+
+    /// Notes in the audit log what became of the ring while no node ran; where that cannot be done, the next start does it.
+    pub async fn note_ring(&self) {
+        for _ in 0..TRIES {
+            match self.services.keys.note_ring(&self.services.audit).await {
+                Err(error) if error.code() == Code::Busy => tokio::time::sleep(BREATH).await,
+                Err(error) => return tracing::warn!(%error, "{UNNOTED}"),
+                Ok(()) => return,
+            }
+        }
+    }
+
+    /// Notes in the audit log, beside all else, what of the ring was taken up; what cannot be noted now is noted later.
+    pub fn note_ring_changes(&self) {
+        let changes = std::mem::take(&mut *held(&self.unnoted));
+        if changes.is_empty() {
+            return;
+        }
+        let (services, tasks, unnoted) = (self.services.clone(), self.tasks.clone(), self.unnoted.clone());
+        self.tasks.spawn(async move {
+            let Err(error) = services.keys.note_changes(&services.audit, &changes).await else { return };
+            let pause = if error.code() == Code::Busy { BREATH } else { PAUSE };
+            if error.code() != Code::Busy {
+                tracing::warn!(%error, "{UNNOTED}; it is tried again");
+            }
+            tasks.spawn_later(pause, async move { drop(held(&unnoted).splice(0..0, changes)) });
+        });
     }
 
     /// Reads the operator's OAuth apps again when their file has changed; one that cannot be used keeps those there are and is
@@ -204,6 +238,11 @@ impl Apps {
 }
 /// Tries to store what another node may store at the same time.
 const TRIES: usize = 10;
+/// While another node is at it.
+const BREATH: Duration = Duration::from_millis(300);
+/// After a failure to note a change of the ring.
+const PAUSE: Duration = Duration::from_secs(5);
+const UNNOTED: &str = "a change of the key ring is not in the audit log yet";
 
 /// Calls of the transparent proxy that one account may have in flight at the least.
 const MIN_PASSING: usize = 64;
@@ -211,6 +250,10 @@ const MIN_PASSING: usize = 64;
 const CONNECTORS: &str = "rollcall_connectors";
 const MISTAKES: &str = "rollcall_connector_mistakes";
 const RELOADS: &str = "rollcall_connector_reloads_total";
+
+fn held(changes: &Mutex<Vec<RingChange>>) -> MutexGuard<'_, Vec<RingChange>> {
+    changes.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Says what is wrong with the overlay from the start, and shows operators every number of the connectors from then on.
 fn begin_with(catalog: &Catalog) {

@@ -65,6 +65,7 @@ impl Running {
         // Whatever is opened makes its metrics at once: the recorder comes first.
         let metrics = server::metrics_recorder();
         let core = Core::open(settings, Arc::new(SystemClock), run_token, egress).await?;
+        core.note_ring().await;
         let address = own_url(settings, reachable(listener.local_addr().map_err(listening)?));
         core.services.authorizations.reached_at(&address);
         let readiness = Arc::new(Readiness::default());
@@ -104,6 +105,7 @@ impl Running {
                 }
                 () = tokio::time::sleep(WATCH) => {
                     self.watch_ring();
+                    self.core.note_ring_changes();
                     self.watch_identity();
                     self.watch_oauth_apps();
                     self.watch_connectors().await;

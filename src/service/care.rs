@@ -1,5 +1,5 @@
-//! What is done for accounts without a caller: their events are moved to the log, each is looked at daily, and the end of its
-//! credential is announced in time.
+//! What is done for accounts without a caller: their events are moved to the log, each is looked at daily, the end of its
+//! credential is announced in time, and an access token that comes with a refresh token is renewed before it ends.
 //!
 //! Nodes share the work by queues: what one has claimed no other gets. An account that was forgotten, because a node ended
 //! between two steps or made the account before there were queues, is found by whoever reads the whole list.
@@ -31,16 +31,46 @@ const LOOK_LEASE: Duration = Duration::from_secs(300);
 const LOOK_TIME: Duration = Duration::from_secs(120);
 /// After a failure of our own, or of a vendor that did not answer.
 const AGAIN: Duration = Duration::from_secs(3600);
+/// After a token that could not be renewed.
+const RENEW_AGAIN: Duration = Duration::from_secs(300);
+/// A token is renewed without a caller at most this often.
+const RENEW_APART: Duration = Duration::from_secs(20);
 /// After a failure to move events.
 const MOVE_AGAIN: Duration = Duration::from_secs(5);
 /// What only a later release understands is left to its nodes for this long.
 const FOR_ANOTHER: Duration = Duration::from_secs(30);
 /// How long one node may read the whole list for all.
 const SWEEP_LEASE: Duration = Duration::from_secs(1800);
+/// What stands between an account and its credential's generation in an item for its token.
+const TOKEN: &str = "token/";
 /// Accounts of one page of the list.
 const PAGE: usize = 500;
 /// The time between two looks while the daily one is off: only ends of credentials are watched.
 const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// What an item of the queue is for. Items that another release has put there are of the kinds that it knew.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// `<account>`: everything, again and again.
+    Look,
+    /// `<account>/token/<generation>`: the token of this credential, as long as it has one that is kept warm.
+    Token(u64),
+    /// `<account>/<time>`: something of the end of its credential is to be said.
+    End,
+}
+
+impl Purpose {
+    /// Of an item, with the account.
+    fn of(item: &str) -> Option<(AccountId, Purpose)> {
+        let (account, rest) = item.split_once('/').map_or((item, None), |(account, rest)| (account, Some(rest)));
+        let purpose = match rest.map(|rest| rest.strip_prefix(TOKEN).map(str::parse)) {
+            None => Purpose::Look,
+            Some(None) => Purpose::End,
+            Some(Some(generation)) => Purpose::Token(generation.ok()?),
+        };
+        Some((account.parse().ok()?, purpose))
+    }
+}
 
 /// Takes care of the accounts of all environments.
 pub struct Care {
@@ -109,11 +139,17 @@ impl Care {
     /// Moves an account's events, and begins to look after one that is new or whose credential is.
     async fn move_out(&self, environment: EnvironmentId, account: AccountId) -> Result<()> {
         let begins = |kind| matches!(kind, EventKind::Created | EventKind::Updated | EventKind::Active);
-        if self.events.move_out(account).await?.iter().any(|event| begins(event.kind)) {
+        let goes_on = |kind| matches!(kind, EventKind::Enabled | EventKind::Reactivated);
+        let moved = self.events.move_out(account).await?;
+        let is_new = moved.iter().any(|event| begins(event.kind));
+        if is_new {
             self.queues.push(environment, Queue::Care, &account.to_string(), self.interval()).await?;
-            if let Some((record, _)) = self.accounts.records.get(account).await? {
-                self.watch_end(record).await?;
-            }
+        }
+        if (is_new || moved.iter().any(|event| goes_on(event.kind)))
+            && let Some((record, _)) = self.accounts.records.get(account).await?
+        {
+            let record = self.watch_end(record).await?;
+            self.watch_token(&record).await?;
         }
         Ok(())
     }
@@ -126,21 +162,24 @@ impl Care {
         Ok(items.len())
     }
 
-    /// An item is an account's id, or its id and the time at which something of the end of its credential is to be said.
     async fn visit_one(&self, environment: EnvironmentId, item: &Claimed) -> Result<()> {
-        let (id, is_look) = item.id.split_once('/').map_or((item.id.as_str(), true), |(id, _)| (id, false));
-        let Ok(id) = id.parse() else {
+        let Some((id, purpose)) = Purpose::of(&item.id) else {
             // Whatever it asks for, a node of the release that wrote it knows it.
             self.queues.settle(environment, Queue::Care, item, Settle::Retry(FOR_ANOTHER)).await?;
             return Ok(());
         };
-        let visited = match self.look_after(environment, id, is_look).await {
+        let again = match purpose {
+            Purpose::Token(generation) => self.keep_warm(id, generation).await,
+            Purpose::Look => self.look_after(environment, id, true).await,
+            Purpose::End => self.look_after(environment, id, false).await.map(|_| None),
+        };
+        let visited = match again {
             Err(error) if error.code() == Code::LaterRelease => Ok(Some(self.interval().min(AGAIN))),
-            visited => visited,
+            again => again,
         };
         let outcome = match &visited {
-            Ok(Some(again)) if is_look => Settle::Retry(*again),
-            Ok(_) => Settle::Done,
+            Ok(Some(again)) => Settle::Retry(*again),
+            Ok(None) => Settle::Done,
             Err(_) => Settle::Retry(self.interval().min(AGAIN)),
         };
         self.queues.settle(environment, Queue::Care, item, outcome).await?;
@@ -158,10 +197,53 @@ impl Care {
         if !(is_look && is_alive && account.is_enabled && self.every.is_some()) {
             return Ok(Some(self.interval()));
         }
-        match tokio::time::timeout(LOOK_TIME, self.look(&account)).await {
+        let looked = tokio::time::timeout(LOOK_TIME, self.look(&account)).await;
+        self.watch_token(&account).await?;
+        match looked {
             Ok(true) => Ok(Some(self.interval())),
             Ok(false) | Err(_) => Ok(Some(self.interval().min(AGAIN))),
         }
+    }
+
+    /// Sees to it that a token which is to be kept warm is renewed when its time comes. That goes on by itself for as long as the
+    /// credential is the same; a token that comes earlier and ends sooner than the one before is found at that one's time.
+    async fn watch_token(&self, account: &Account) -> Result<()> {
+        let Some(linked) = self.warm(account).await else { return Ok(()) };
+        let Some(time) = linked.access.kept_warm_from() else { return Ok(()) };
+        let item = format!("{}/{TOKEN}{}", account.id, linked.account.generation);
+        Ok(self.queues.push(account.environment, Queue::Care, &item, self.until(time)).await?)
+    }
+
+    /// The account as it is opened, if its way to link has refresh tokens and its vendor may be asked without a caller.
+    async fn warm(&self, account: &Account) -> Option<Arc<Linked>> {
+        let may_be_asked = self.every.is_some() && account.is_enabled && account.status == AccountStatus::Active;
+        let connector = self.accounts.connector_of(account).ok().filter(|_| may_be_asked)?;
+        connector.method(&account.method).filter(|method| method.needs_browser())?;
+        let opened = self.accounts.open_enabled(account.environment, &account.id.to_string()).await.ok()?;
+        (opened.account.status == AccountStatus::Active).then_some(opened)
+    }
+
+    /// Renews a credential's token if its time has come; when that is to be looked at again, if ever.
+    async fn keep_warm(&self, id: AccountId, generation: u64) -> Result<Option<Duration>> {
+        let Some((account, _)) = self.accounts.records.get(id).await?.filter(|(account, _)| account.generation == generation)
+        else {
+            return Ok(None);
+        };
+        let Some(linked) = self.warm(&account).await else { return Ok(None) };
+        let Some(time) = linked.access.kept_warm_from() else { return Ok(None) };
+        if time > self.clock.now() {
+            return Ok(Some(self.until(time)));
+        }
+        let next = |linked: &Linked| linked.access.kept_warm_from().map(|time| self.until(time).max(RENEW_APART));
+        match tokio::time::timeout(LOOK_TIME, self.accounts.renew_now(&linked)).await {
+            Ok(Ok(renewed)) => Ok(next(&renewed)),
+            Ok(Err(error)) if error.code() == Code::ReauthRequired => Ok(None),
+            Ok(Err(_)) | Err(_) => Ok(Some(RENEW_AGAIN)),
+        }
+    }
+
+    fn until(&self, time: Timestamp) -> Duration {
+        Duration::try_from(time.duration_since(self.clock.now())).unwrap_or_default()
     }
 
     /// Asks the vendor whether the credential works; whether it said anything about that.
@@ -189,8 +271,7 @@ impl Care {
         };
         if let Some(time) = expiry::next(&account, now) {
             let item = format!("{}/{}", account.id, time.as_millisecond());
-            let delay = Duration::try_from(time.duration_since(now)).unwrap_or_default();
-            self.queues.push(account.environment, Queue::Care, &item, delay).await?;
+            self.queues.push(account.environment, Queue::Care, &item, self.until(time)).await?;
         }
         Ok(account)
     }

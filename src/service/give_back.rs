@@ -1,5 +1,5 @@
-//! What a vendor granted is given back when the account is deleted (RFC 7009): nobody could use it any more, but it would live on
-//! at the vendor.
+//! What a vendor granted is given back when the account is deleted, or when it is not linked after all (RFC 7009): nobody could use
+//! it any more, but it would live on at the vendor.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,7 +8,7 @@ use futures_util::{FutureExt, future::BoxFuture};
 use super::accounts::Accounts;
 use crate::{
     connector::ACCESS_TOKEN,
-    model::{Account, Clock, Secret, Tasks},
+    model::{Account, AccountStatus, Clock, Secret, Tasks},
     upstream::{Access, Failure, Upstream},
 };
 
@@ -44,8 +44,20 @@ impl Accounts {
         }
     }
 
-    /// Gives a token back beside the call; a vendor that cannot be reached is asked again a few times. The account is gone whatever
-    /// it says.
+    /// Gives back what the vendor granted for a link that did not come about. Many vendors end with it all that the same customer
+    /// granted the same client: where that is what an account of this id works with, it stays.
+    pub(super) async fn give_unused_back(&self, granted: Arc<Access>) {
+        match self.records.get(granted.account).await {
+            Ok(Some((account, _))) if account.status == AccountStatus::Active => {}
+            Ok(_) => self.give_all_back(granted),
+            Err(error) => {
+                tracing::warn!(account = %granted.account, %error, "a grant that nobody uses is left to end at the vendor")
+            }
+        }
+    }
+
+    /// Gives a token back beside the call; a vendor that cannot be reached is asked again a few times. Nobody uses it whatever it
+    /// says.
     pub(super) fn give_back(&self, granted: Arc<Access>, token: Secret) {
         let (upstream, clock, tasks) = (Arc::clone(&self.upstream), Arc::clone(&self.clock), self.opened.tasks.clone());
         let giving = GivingBack { granted, token, upstream, clock, tasks };
@@ -63,7 +75,7 @@ impl GivingBack {
                 return self.tasks.clone().spawn_later(*pause, self.attempt(number + 1));
             }
             let (account, connector) = (self.granted.account, &self.granted.connector.slug);
-            tracing::warn!(%account, %connector, %error, "the vendor did not take a deleted account's token back");
+            tracing::warn!(%account, %connector, %error, "the vendor did not take back a token that nobody uses");
         }
         .boxed()
     }

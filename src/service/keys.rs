@@ -2,12 +2,15 @@
 //!
 //! The ring itself is a file that only commands of its machine change; what it wraps is changed here, while calls go on.
 
+mod ring;
+
 use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
+pub use self::ring::RingChange;
 use super::{Caller, accounts::Accounts, rekey::Outcome};
 use crate::{
     error::{Code, Error, Result},

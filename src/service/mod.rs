@@ -76,7 +76,7 @@ pub use filter::{Filter, FilterOp};
 pub use grant::{Granted, Tokens as GrantedTokens};
 pub use idempotency::{Asked, Idempotency, IdempotencyKey, KEY_HEADER, Reply, Run, Told};
 pub use installs::{ChangeInstall, Installed, Installing, Installs, NewInstall};
-pub use keys::{KeyStatus, Keys, RootKey, Rotate, Rotated};
+pub use keys::{KeyStatus, Keys, RingChange, RootKey, Rotate, Rotated};
 pub use lines::{Lines, ListEnd};
 pub use link::Links;
 pub use oauth_apps::{AppsStamp, OAuthApp, OAuthApps, OAuthAppsError};

@@ -1,10 +1,14 @@
 //! Opening accounts for calls, and what calls teach about an account's state.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use jiff::{SignedDuration, Timestamp};
 use metrics::Unit;
-use moka::future::Cache;
+use moka::{Expiry, future::Cache};
 
 use super::{
     accounts::{Accounts, Linked, method_as_laid},
@@ -25,8 +29,10 @@ use crate::{
 
 /// A cut-off node goes on using a credential it has confirmed for this long.
 const KEPT: Duration = Duration::from_secs(60);
-/// A broken account's vendor is asked again at most this often.
+/// A broken account's vendor is asked again at most this often, by all nodes together.
 const PROBE_EVERY: Duration = Duration::from_secs(60);
+/// A node that finds that another one has asked looks again after this long.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 /// What a vendor denies again and again is noted at most this often, seconds.
 const DENIED_EVERY: i64 = 60;
@@ -48,10 +54,20 @@ const FLAGGED: SignedDuration = SignedDuration::from_secs(60);
 
 const LOSSES: &str = "rollcall_store_lost_writes_total";
 
+/// Each entry says how long it lives.
+struct AsSaid;
+
+impl Expiry<AccountId, Duration> for AsSaid {
+    fn expire_after_create(&self, _: &AccountId, life: &Duration, _: Instant) -> Option<Duration> {
+        Some(*life)
+    }
+}
+
 /// Opened accounts in memory.
 pub struct Opened {
     known: Fresh<(EnvironmentId, AccountId), Linked>,
-    probed: Cache<AccountId, ()>,
+    /// Accounts whose vendor was asked in the background, and for how long this node need not look whether it may be asked again.
+    probed: Cache<AccountId, Duration>,
     pub(super) checks: Checks,
     pub(super) renewals: Renewals,
     pub(super) tasks: Tasks,
@@ -62,7 +78,7 @@ impl Opened {
     pub fn new(tasks: Tasks) -> Self {
         metrics::describe_counter!(LOSSES, Unit::Count, "Records that the store had in a newer version before.");
         metrics::counter!(LOSSES).increment(0);
-        let probed = Cache::builder().max_capacity(100_000).time_to_live(PROBE_EVERY).build();
+        let probed = Cache::builder().max_capacity(100_000).expire_after(AsSaid).build();
         super::refresh::describe();
         let known = Fresh::new("credential", 10_000, KEPT);
         Self { known, probed, checks: Checks::default(), renewals: Renewals::default(), tasks }
@@ -246,15 +262,28 @@ impl Accounts {
     fn probe(&self, environment: EnvironmentId, id: AccountId) {
         let Some(accounts) = self.me.upgrade() else { return };
         self.opened.tasks.spawn(async move {
-            let fresh = accounts.opened.probed.entry(id).or_insert(()).await.is_fresh();
-            if !fresh {
-                return;
-            }
-            if let Ok(linked) = accounts.open_enabled(environment, &id.to_string()).await {
+            if accounts.begins_probe(id).await
+                && let Ok(linked) = accounts.open_enabled(environment, &id.to_string()).await
+            {
                 // What it found is noted; nobody waits for it.
                 let _ = accounts.check(linked).await;
             }
         });
+    }
+
+    /// Whether this call is the one of all nodes' that has the vendor asked. A node asks the store seldom, however many call.
+    async fn begins_probe(&self, id: AccountId) -> bool {
+        let ask = async {
+            let is_ours = self.records.begin_probe(id, PROBE_EVERY).await?;
+            Ok::<_, StoreError>(if is_ours { PROBE_EVERY } else { LOOK_AGAIN })
+        };
+        match self.opened.probed.entry(id).or_try_insert_with(ask).await {
+            Ok(entry) => entry.is_fresh() && entry.into_value() == PROBE_EVERY,
+            Err(error) => {
+                tracing::debug!(account = %id, %error, "a broken account's vendor is not asked");
+                false
+            }
+        }
     }
 
     /// Changes the stored record if it is still of the credential this call used; a newer credential wins. A change that

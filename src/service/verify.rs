@@ -48,18 +48,31 @@ impl Accounts {
         account.sealed = seal_fields(&account, &key, &resolved);
         let access = build_access(&account, connector, method, resolved)?;
         let access = self.with_app_of(&mut account, grant.as_ref(), access).await?;
+        // Tokens from elsewhere are in use there, or go on with what a caller has; a kept grant stays kept.
+        let is_agreed = matches!(grant, Some(Granted::Code(_)));
+        let is_brought = grant.is_some() && !is_agreed;
         let (access, token) = Box::pin(self.first_token(&account, &key, access, grant)).await?;
-        let (upstream, access) = (Arc::clone(&self.upstream), Arc::new(access));
-        let asked = Arc::clone(&access);
-        let tested = self.opened.tasks.finish(async move { upstream.test(&asked).await }).await.ok_or_else(cut_short)?;
-        let Tested { facts, warnings } = tested.map_err(refused)?;
-        if let Some(warning) = warnings.iter().find(|warning| warning.code.starts_with(NOTHING_VISIBLE)) {
-            return Err(Error::new(Code::CredentialRefused, &warning.message));
+        let access = Arc::new(access);
+        let tested = self.try_once(&access).await;
+        if tested.is_err() && (is_agreed || (!is_brought && access.refresh_token().is_some())) {
+            self.give_unused_back(Arc::clone(&access)).await;
         }
+        let Tested { facts, warnings } = tested?;
         account.facts = facts;
         account.checked_at = Some(self.clock.now());
         account.data_version += 1;
         Ok(Verified { account, access, wrapped_key, token, warnings })
+    }
+
+    /// Asks the vendor whether it takes the credential, and lets it see something.
+    async fn try_once(&self, access: &Arc<Access>) -> Result<Tested> {
+        let (upstream, asked) = (Arc::clone(&self.upstream), Arc::clone(access));
+        let tested = self.opened.tasks.finish(async move { upstream.test(&asked).await }).await.ok_or_else(cut_short)?;
+        let tested = tested.map_err(refused)?;
+        match tested.warnings.iter().find(|warning| warning.code.starts_with(NOTHING_VISIBLE)) {
+            Some(warning) => Err(Error::new(Code::CredentialRefused, &warning.message)),
+            None => Ok(tested),
+        }
     }
 
     /// The fields, validated, and every address in them allowed.

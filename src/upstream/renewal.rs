@@ -13,6 +13,8 @@ use crate::model::AccountId;
 
 /// A token that may be used for less than this is renewed, where a tenth of its life is not more.
 const AHEAD: SignedDuration = SignedDuration::from_secs(60);
+/// A token that lives shorter is left to its callers.
+const KEPT_WARM: SignedDuration = SignedDuration::from_secs(60);
 /// What a request may take on its way; a token that ends sooner is not sent.
 const ON_THE_WAY: SignedDuration = SignedDuration::from_secs(5);
 
@@ -65,6 +67,7 @@ struct Life {
 }
 
 struct Ends {
+    life: SignedDuration,
     renewed_from: Timestamp,
     at: Timestamp,
 }
@@ -92,6 +95,13 @@ impl Renewal {
         }
     }
 
+    /// From when on the token is renewed; none where it has no known end, or one that comes so soon after it was got that keeping
+    /// it at hand would mean asking for another all the time.
+    fn renewed_from(&self) -> Option<Timestamp> {
+        let ends = self.token.as_ref()?.ends.as_ref()?;
+        (ends.life >= KEPT_WARM).then_some(ends.renewed_from)
+    }
+
     /// Whether the vendor ended the grant this token came by.
     pub fn is_ended(&self) -> bool {
         self.token.as_ref().is_some_and(|token| token.ended)
@@ -114,7 +124,7 @@ impl Ends {
         let ahead = (AHEAD.max(life / 10) * spread / 100).min(life / 2);
         let on_the_way = ON_THE_WAY.min(life / 10);
         let before = |span: SignedDuration| at.checked_sub(span).unwrap_or(at);
-        Self { renewed_from: before(ahead), at: before(on_the_way) }
+        Self { life, renewed_from: before(ahead), at: before(on_the_way) }
     }
 }
 
@@ -127,6 +137,13 @@ impl Access {
     /// How old its token is.
     pub fn age(&self, now: Timestamp) -> Age {
         self.renewal.as_ref().map_or(Age::Good, |renewal| renewal.age(now))
+    }
+
+    /// When its token is due to be renewed although nobody calls: one that came with a refresh token, which some vendors end when it
+    /// is not used. Any other is got anew by whoever calls next, as quickly as it would be renewed.
+    pub fn kept_warm_from(&self) -> Option<Timestamp> {
+        let renewal = self.renewal.as_ref().filter(|_| self.method.needs_browser() && self.refresh_token().is_some())?;
+        renewal.renewed_from()
     }
 
     /// The vendor took the credential.
@@ -216,6 +233,28 @@ mod tests {
         for (life, renewed_from, over) in [(3600, 3240, 3595), (600, 540, 595), (100, 50, 95), (10, 5, 9)] {
             let ends = Ends::of(at(0), at(life), 100);
             assert_eq!((ends.renewed_from, ends.at), (at(renewed_from), at(over)), "{life} s");
+        }
+    }
+
+    #[test]
+    fn a_token_that_lives_for_seconds_is_left_to_its_callers() {
+        let of = |life: Option<i64>| {
+            let ends = life.map(|life| Ends::of(at(0), at(life), 100));
+            let token = Life { version: 1, ends, ended: false, unproven: AtomicBool::new(false), by: Weak::<Nobody>::new() };
+            Renewal { token: Some(token), ..Renewal::default() }.renewed_from()
+        };
+        assert_eq!([of(Some(3600)), of(Some(60)), of(Some(59)), of(None)], [Some(at(3240)), Some(at(30)), None, None]);
+    }
+
+    struct Nobody;
+
+    impl Renew for Nobody {
+        fn renew(self: Arc<Self>, _: &Access, _: CallOf) -> BoxFuture<'static, Result<Option<Arc<Access>>, Failure>> {
+            unreachable!("nobody calls")
+        }
+        fn proved(self: Arc<Self>, _: &Access) {}
+        fn refused_anew(self: Arc<Self>, _: &Access, _: CallOf) -> BoxFuture<'static, ()> {
+            unreachable!("nobody calls")
         }
     }
 }

@@ -54,7 +54,7 @@ pub struct AuditEntry {
     /// What it was done to: `integrated_account`, `api_token`, `user` …
     #[schema(required = true)]
     pub target_kind: Option<String>,
-    /// Its id: a UUID as it is, any other text as a keyed hash, `hmac:…`.
+    /// Its id: a UUID and the id of a root key as they are, any other text as a keyed hash, `hmac:…`.
     #[schema(required = true)]
     pub target_id: Option<String>,
     /// The linked account it was done through or to.

@@ -33,6 +33,9 @@ use crate::{
     vault::{AuditMark, SystemKeys},
 };
 
+/// The kind of object that the keys of the ring are: the operator names them, and nobody else.
+pub const ROOT_KEY: &str = "root_key";
+
 /// The name of the gateway itself where it acts of its own accord.
 pub const GATEWAY: &str = "rollcall";
 
@@ -49,7 +52,7 @@ pub struct Act {
     pub action: Cow<'static, str>,
     /// The kind of object it is done to.
     pub target_kind: Option<String>,
-    /// Its id; what is no UUID is only kept as a keyed hash.
+    /// Its id; what is no UUID is only kept as a keyed hash, but for the ids of root keys.
     pub target_id: Option<String>,
     /// The linked account it is done to or through.
     pub account: Option<AccountId>,
@@ -170,6 +173,7 @@ impl Audit {
     fn begun(&self, act: Act) -> Begun {
         let keys = &self.chain.keys;
         let Act { environment, actor, token, action, target_kind, target_id, account, tenant, request_id } = act;
+        let is_root_key = target_kind.as_deref() == Some(ROOT_KEY);
         Begun {
             id: Uuid::now_v7(),
             began_at: self.chain.clock.now(),
@@ -177,7 +181,7 @@ impl Audit {
             token_id: token.filter(|token| !token.0.is_nil()),
             action: action.into_owned(),
             target_kind,
-            target_id: target_id.map(|id| shown_id(keys, environment, &id)),
+            target_id: target_id.map(|id| if is_root_key { id } else { shown_id(keys, environment, &id) }),
             account,
             tenant: tenant.map(|tenant| hashed(keys, environment, &tenant)),
             request_id,

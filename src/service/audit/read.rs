@@ -51,10 +51,11 @@ pub struct AuditPage {
 }
 
 impl WantedEntries {
-    fn holds(&self, entry: &AuditEntry) -> bool {
+    /// Whether an entry is wanted whose target is asked for by this id.
+    fn holds(&self, entry: &AuditEntry, target_id: Option<&str>) -> bool {
         self.actor.as_ref().is_none_or(|actor| *actor == entry.actor)
             && self.action.as_ref().is_none_or(|action| *action == entry.action)
-            && self.target_id.as_ref().is_none_or(|id| Some(id) == entry.target_id.as_ref())
+            && self.target_id.as_deref().is_none_or(|id| Some(id) == target_id)
             && self.account.is_none_or(|account| Some(account) == entry.integrated_account_id)
             && self.since.is_none_or(|since| entry.created_at >= since)
             && self.until.is_none_or(|until| entry.created_at <= until)
@@ -116,7 +117,9 @@ impl Audit {
             let Some((entry, mark)) = entry.filter(|(entry, _)| entry.number == number) else { continue };
             genuine += 1;
             is_last |= wanted.since.is_some_and(|since| entry.created_at < since.saturating_sub(SKEW).unwrap_or(Timestamp::MIN));
-            if wanted.holds(&entry) {
+            let target_id = entry.target_id.as_deref().filter(|_| wanted.target_id.is_some());
+            let target_id = target_id.map(|id| wanted_id(&self.chain.keys, environment, id));
+            if wanted.holds(&entry, target_id.as_deref()) {
                 page.entries.push(AuditEntry { hash: hex(&mark), ..entry });
             }
         }

@@ -28,6 +28,8 @@ pub(super) const TOKEN: &str = "token";
 pub(super) const INTENT: &str = "token-intent";
 /// The refresh token before the one in force, until that one's access token has worked.
 pub(super) const PREVIOUS: &str = "token-previous";
+/// Says that the vendor was asked in the background a moment ago.
+const PROBED: &str = "probed";
 /// How long the right to get a token outlives the node that has it. Vendors that are patient with a used refresh token are so
 /// for half a minute: another node must try it again before that.
 pub const TOKEN_LEASE: Duration = Duration::from_secs(15);
@@ -276,6 +278,19 @@ impl Accounts {
     pub async fn drop_previous(&self, account: AccountId, token: u64) -> Result<(), StoreError> {
         let check = Write::Check { name: TOKEN.into(), expect: Expect::Version(token) };
         self.store.commit(batch(account_slot(account), vec![check, delete(PREVIOUS)])).await.map(|_| ())
+    }
+
+    /// Whether the account's vendor may be asked in the background: once within `life`, whichever node asks first.
+    pub async fn begin_probe(&self, account: AccountId, life: Duration) -> Result<bool, StoreError> {
+        let Some(record) = self.version_of(account).await? else { return Ok(false) };
+        let writes = vec![
+            Write::Check { name: RECORD.into(), expect: Expect::Version(record) },
+            Write::Put { name: PROBED.into(), value: Bytes::new(), ttl: Some(life), expect: Expect::Absent },
+        ];
+        match self.store.commit(batch(account_slot(account), writes)).await {
+            Err(StoreError::Conflict(name)) if name == PROBED => Ok(false),
+            begun => begun.map(|_| true),
+        }
     }
 
     async fn commit_under(&self, hold: &Hold, account: AccountId, writes: Vec<Write>) -> Result<(), StoreError> {

@@ -1,6 +1,6 @@
 //! What there is once: environments and the sealed system keys, in the slot `rollcall`.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{Listed, batch, decode, delete, encode, key, put, single};
 use crate::{
     model::{EnvironmentId, Later},
-    store::{Entry, Expect, Slot, Store, StoreError, Write},
+    store::{Entry, Expect, Hold, Slot, Store, StoreError, Write},
 };
 
 pub(super) const SLOT: &str = "rollcall";
@@ -21,6 +21,9 @@ const FORMAT: &str = "format";
 pub(super) const RESTORING: &str = "restoring";
 /// More environments than anybody has.
 const MOST: usize = 10_000;
+const RING: &str = "key-ring";
+/// How long one node may take to note a change of the ring.
+const RING_LEASE: Duration = Duration::from_secs(15);
 
 /// The form this release stores records in, and the newest it reads. It grows only where a release before could not pass over
 /// what is new.
@@ -41,6 +44,15 @@ pub struct Environment {
     /// Members that a later release wrote.
     #[serde(flatten)]
     pub later: Later,
+}
+
+/// The key ring as the last node took it up that saw it changed: no key, only which there are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnownRing {
+    /// The id of the key that writes.
+    pub primary: String,
+    /// Every key's id, and when it was made.
+    pub keys: BTreeMap<String, Timestamp>,
 }
 
 /// The installation itself.
@@ -196,6 +208,28 @@ impl Installation {
         let id = |name: &str| name[ENVIRONMENT.len()..].parse();
         let odd = |_| StoreError::Damaged("an environment has an odd name".into());
         entries.iter().map(|(name, _)| id(name).map_err(odd)).collect()
+    }
+
+    /// The ring that is known, and the version of that knowledge.
+    pub async fn known_ring(&self) -> Result<Option<(KnownRing, u64)>, StoreError> {
+        let found = self.store.get(&key(Slot::new(SLOT), RING)).await?;
+        found.map(|entry| Ok((decode(&entry.value, "the known key ring")?, entry.version))).transpose()
+    }
+
+    /// From now on this ring is known; `Conflict` when another one is than that of this version.
+    pub async fn put_known_ring(&self, ring: &KnownRing, before: Option<u64>) -> Result<(), StoreError> {
+        let write = put(RING, encode(ring)?, before.map_or(Expect::Absent, Expect::Version));
+        self.store.commit(batch(Slot::new(SLOT), vec![write])).await.map(|_| ())
+    }
+
+    /// The right to note changes of the ring, unless another node has it.
+    pub async fn hold_ring(&self) -> Result<Option<Hold>, StoreError> {
+        self.store.hold(&key(Slot::new(SLOT), RING), RING_LEASE).await
+    }
+
+    /// Gives that right back.
+    pub async fn release(&self, hold: &Hold) -> Result<(), StoreError> {
+        self.store.release(hold).await
     }
 
     /// The sealed system keys and their version.

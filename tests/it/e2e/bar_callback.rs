@@ -128,6 +128,7 @@ impl Stand {
             "/token" => exchange(&form(asked)["code"], port, &holds),
             "/revoke" => Act::Send(answer(200, &[], b"")),
             _ => match asked.header("authorization").strip_prefix("Bearer of-") {
+                Some(code) if code.starts_with("refused") => Act::Send(answer(403, &[], b"{}")),
                 Some(code) => {
                     let end = Instant::now() + Duration::from_secs(60);
                     while code.starts_with("look") && holds.load(Ordering::SeqCst) && Instant::now() < end {
@@ -155,6 +156,12 @@ impl Stand {
     /// How often the token endpoint saw a code.
     fn exchanged(&self, code: &str) -> usize {
         self.vendor.asked().iter().filter(|asked| asked.path() == "/token" && form(asked)["code"] == code).count()
+    }
+
+    /// The tokens that were given back, in order.
+    fn given_back(&self) -> Vec<String> {
+        let asked = self.vendor.asked().into_iter().filter(|asked| asked.path() == "/revoke");
+        asked.map(|asked| form(&asked)["token"].clone()).collect()
     }
 
     async fn until_asked(&self, is_it: impl Fn(&Asked) -> bool) {
@@ -401,6 +408,45 @@ async fn r_11_an_account_that_is_deleted_while_it_is_linked_anew_stays_deleted()
     ];
     let (page, ()) = join(browser.post(&fields), deleting).await;
     assert_eq!((page.status, accounts(gateway).await.len()), (410, 0), "{}", page.text());
+    is_sound(gateway);
+}
+
+/// A grant whose account shows nothing is nobody's: it goes back to the vendor. One beside which an account works stays, because
+/// many vendors would end that account's with it.
+#[tokio::test]
+async fn a_grant_that_links_nothing_goes_back_to_the_vendor() {
+    let stand = Stand::start();
+    let gateway = &stand.gateway;
+    let made = stand.made("acme").await;
+    let mut browser = Browser::new(gateway);
+    for number in 0..2 {
+        let state = leave(&mut browser, token(&made)).await;
+        let code = format!("refused-{number}");
+        nothing_was_connected(&come_back(&mut browser, &state, &code).await, &code);
+        let given = format!("refresh-{code}");
+        stand.until_asked(|asked| asked.path() == "/revoke" && form(asked)["token"] == given).await;
+    }
+    let state = leave(&mut browser, token(&made)).await;
+    let page = come_back(&mut browser, &state, "good").await;
+    assert_eq!(page.status, 200, "{}", page.text());
+    let id = message(&page)["integrated_account_id"].as_str().unwrap().to_owned();
+
+    let again = make(gateway, json!({"integrated_account_id": id, "context": stand.context()})).await;
+    let mut browser = Browser::new(gateway);
+    let state = leave(&mut browser, token(&again)).await;
+    nothing_was_connected(&come_back(&mut browser, &state, "refused-beside").await, "an account that works");
+    // Tokens that a caller brings are in use where they come from.
+    let mut context = stand.context();
+    context["oauth"] = json!({"token": {"access_token": "of-refused-elsewhere", "refresh_token": "refresh-elsewhere"}});
+    let body = json!({"tenant_id": "acme", "integration": "scim", "authentication_method": "oauth2", "context": context});
+    let brought = gateway.call("POST", "/integrated-account", Some(&body)).await;
+    assert_eq!((brought.status, brought.code().as_str()), (422, "credential_refused"), "{}", brought.text());
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(stand.given_back(), ["refresh-refused-0", "refresh-refused-1"]);
+    let users = gateway.get(&format!("/unified/user-directory/users?integrated_account_id={id}")).await;
+    assert_eq!(users.status, 200, "{}", users.text());
+    let said = gateway.said();
+    assert!(!said.contains("refresh-refused") && !said.contains("of-refused"), "{said}");
     is_sound(gateway);
 }
 

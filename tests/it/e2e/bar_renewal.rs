@@ -1,11 +1,19 @@
 //! where they last: no storm when a token endpoint is back, and a refusal that no new token ends.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use futures_util::future::join_all;
+use serde_json::json;
 
 use super::{
-    bar_vendor::answer,
+    bar_vendor::{Act, Vendor, answer, scim},
     rotating::{Mood, Rotating, Rotation},
     vendor::problem,
 };
@@ -114,5 +122,87 @@ async fn r_10_a_refusal_that_no_new_token_ends_is_passed_on() {
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
         assert_eq!(users(&gateway, &account).await.status, 200, "{path}");
+    }
+}
+
+/// Nobody calls: the token is renewed all the same, before it ends, and by one node of two.
+#[tokio::test]
+async fn a_token_is_kept_warm_without_a_caller_by_one_node_of_two() {
+    let vendor = Rotating::start(Rotation::Strict, 0..50);
+    let kept = Kept::redis();
+    let nodes = [0, 1].map(|_| Gateway::start(&kept, &vendor.vendor.authority()));
+    let mut accounts = Vec::new();
+    // The last lives too short to be kept at hand for nobody.
+    for (number, life) in [(0, 60), (1, 60), (2, 60), (3, 60), (4, 20)] {
+        accounts.push(nodes[number as usize % 2].link("scim", METHOD, vendor.grant(number, life)).await);
+    }
+    let (end, asked) = (Instant::now() + Duration::from_secs(58), vendor.vendor.count());
+    while vendor.all()[..4].iter().any(|grant| grant.shown.is_empty()) {
+        assert!(Instant::now() < end, "nobody renews them: {:?}", vendor.all());
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    // Whoever else had it in mind has come to it by now.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let shown: Vec<_> = vendor.all().into_iter().map(|grant| (grant.shown, grant.revoked)).collect();
+    let once = (vec![1], false);
+    assert_eq!(shown, [once.clone(), once.clone(), once.clone(), once, (Vec::new(), false)]);
+    assert_eq!(vendor.vendor.count() - asked, 4, "the token endpoint is asked, and nothing else");
+    for (account, node) in accounts.iter().zip(nodes.iter().cycle()) {
+        assert_eq!(users(node, account).await.status, 200);
+    }
+    assert!(vendor.all()[..4].iter().all(|grant| grant.shown == [1]), "a caller finds the new token");
+    nodes.iter().for_each(super::vendor::is_sound);
+}
+
+/// A SCIM vendor with a fixed token, which it refuses when it is told to.
+fn fixed() -> (Vendor, Arc<AtomicBool>) {
+    let refuses = Arc::new(AtomicBool::new(false));
+    let refusing = refuses.clone();
+    let vendor = Vendor::start(move |asked| match refusing.load(Ordering::SeqCst) {
+        true => Act::Send(answer(401, &[], b"{}")),
+        false => scim(asked, 3),
+    });
+    (vendor, refuses)
+}
+
+/// Callers of an account whose credential is over do not reach its vendor, however many nodes they call and however often one is
+/// started anew: within a minute one background test does.
+#[tokio::test]
+async fn a_broken_accounts_vendor_is_asked_once_a_minute_by_all_nodes_together() {
+    for kept in Kept::each() {
+        let (vendor, refuses) = fixed();
+        let start = || Gateway::start(&kept, &vendor.authority());
+        let mut nodes = vec![start()];
+        if matches!(kept, Kept::Redis(..)) {
+            nodes.push(start());
+        }
+        let account = nodes[0].link("scim", "bearer", json!({"base_url": vendor.at("/scim"), "token": "t"})).await;
+        refuses.store(true, Ordering::SeqCst);
+        problem(&users(&nodes[0], &account).await, 401, "reauth_required", "vendor");
+        let (before, begun) = (vendor.count(), Instant::now());
+        for round in 0..30 {
+            if round == 15 {
+                // The memory of whoever asked is gone.
+                assert!(nodes.remove(0).stop());
+                nodes.push(start());
+            }
+            for node in &nodes {
+                problem(&users(node, &account).await, 401, "reauth_required", "vendor");
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let probe: Vec<String> = vendor.asked().split_off(before).into_iter().map(|asked| asked.target).collect();
+        let mut each = BTreeMap::new();
+        probe.iter().for_each(|target| *each.entry(target).or_insert(0) += 1);
+        assert!(!probe.is_empty() && each.values().all(|count| *count == 1), "one test, and no request of it twice: {probe:?}");
+        if !long() {
+            continue;
+        }
+        refuses.store(false, Ordering::SeqCst);
+        while users(&nodes[0], &account).await.status != 200 {
+            assert!(begun.elapsed() < Duration::from_secs(90), "it is never asked again");
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+        assert!(begun.elapsed() > Duration::from_secs(55), "it was asked again after {:?}", begun.elapsed());
     }
 }

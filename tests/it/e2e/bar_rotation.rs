@@ -395,3 +395,53 @@ async fn keys_without_a_running_gateway_and_over_the_api() {
     let gateway = Gateway::start(&kept, &vendor.authority());
     all_readable(&gateway, &accounts).await;
 }
+
+/// What the audit log says of the ring, the oldest first.
+async fn ring_entries(gateway: &Gateway) -> Vec<(String, String)> {
+    let mut entries = gateway.walk("/audit?limit=1000").await;
+    entries.retain(|entry| entry["target_kind"] == "root_key");
+    entries.reverse();
+    let text = |entry: &Value, name: &str| entry[name].as_str().unwrap().to_owned();
+    assert!(entries.iter().all(|entry| entry["outcome"] == "done" && entry["actor"] == "rollcall"), "{entries:?}");
+    entries.iter().map(|entry| (text(entry, "action"), text(entry, "target_id"))).collect()
+}
+
+/// Waits until the log says this of the ring, and a while whether it says more.
+async fn until_noted(gateways: &[Gateway], expected: &[(&str, &str)]) {
+    let end = Instant::now() + Duration::from_secs(10);
+    while ring_entries(&gateways[0]).await.len() < expected.len() {
+        assert!(Instant::now() < end, "{:?}\n{}", ring_entries(&gateways[0]).await, gateways[0].said());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    let expected: Vec<_> = expected.iter().map(|(action, id)| ((*action).to_owned(), (*id).to_owned())).collect();
+    assert_eq!(ring_entries(&gateways[1]).await, expected);
+}
+
+/// The commands change a file, which no gateway need run for: whichever nodes take it up, each change stands in the log once.
+#[tokio::test]
+async fn v_09_each_change_of_the_ring_stands_in_the_log_once() {
+    let kept = Kept::redis();
+    let start = || [Gateway::start(&kept, ""), Gateway::start(&kept, "")];
+    let nodes = start();
+    good(keys(&kept, &nodes[0], &["add"]).await);
+    let mut told = vec![("key.add", "k2")];
+    until_noted(&nodes, &told).await;
+    good(keys(&kept, &nodes[1], &["promote", "k2"]).await);
+    told.push(("key.promote", "k2"));
+    until_noted(&nodes, &told).await;
+    good(keys(&kept, &nodes[0], &["rewrap"]).await);
+    good(keys(&kept, &nodes[0], &["retire", "k1"]).await);
+    told.push(("key.retire", "k1"));
+    until_noted(&nodes, &told).await;
+    let found = nodes[1].walk("/audit?target_id=k2").await;
+    assert_eq!(found.len(), 2, "{found:?}");
+    // What is changed while no node runs, the next ones find; and what each of them knows already is no change.
+    nodes.into_iter().for_each(|node| assert!(node.stop()));
+    KeyRing::add_key(&ring(&kept), Some("spare"), Timestamp::now()).unwrap();
+    let nodes = start();
+    told.push(("key.add", "spare"));
+    until_noted(&nodes, &told).await;
+    nodes.into_iter().for_each(|node| assert!(node.stop()));
+    until_noted(&start(), &told).await;
+}

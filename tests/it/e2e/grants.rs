@@ -6,6 +6,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use serde_json::{Value, json};
 
 use super::{
+    bar_canaries::{Canaries, Canary},
     bar_vendor::{Act, Asked, Vendor, answer, json_answer, scim},
     vendor::{names, overlay},
 };
@@ -57,6 +58,15 @@ const LINKS: &str = r#"link:
       answer: { access_token: data.session, expires_in: data.ttl, error: fault }
       ends: [bad_login]
     auth: { headers: { headers: { x-session: "{access_token}" } } }
+  - method: key_in_query
+    fields:
+      - { name: base_url, title: SCIM address, kind: base_url }
+      - { name: api_key, title: Key, kind: secret }
+    auth: { query: { query: { api_key: "{api_key}" } } }
+  - method: open
+    fields: [{ name: base_url, title: SCIM address, kind: base_url }]
+    auth: { none: {} }
+proxy: { links: [next] }
 "#;
 
 /// A gateway whose connector `scim` has these ways.
@@ -211,6 +221,119 @@ async fn a_login_of_the_vendors_own_gives_a_session() {
     let refused = link(&gateway, "session", &context("wrong")).await;
     assert_eq!((refused.status, refused.code().as_str()), (422, "credential_refused"), "{}", refused.text());
     assert!(refused.text().contains("bad_login"), "{}", refused.text());
+}
+
+/// A key that the vendor wants in the address, with letters that an address must not hold.
+const KEY: &str = "synthetic key/of+the&query=5b0e";
+
+/// A vendor that takes [`KEY`] in the query; it shows the key it got in its own links and refusals, as some do.
+fn wants_key() -> Vendor {
+    Vendor::start(|asked| {
+        let query = asked.target.split_once('?').map_or("", |(_, query)| query);
+        let shown = url::form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "api_key");
+        let address = format!("http://{}{}", asked.header("host"), asked.target);
+        let shown = shown.as_ref().map(|(_, key)| &**key);
+        let said = json!({"detail": format!("no access to {address}"), "key": shown});
+        match shown {
+            Some(KEY) if asked.path().ends_with("/Groups") => json_answer(500, &said),
+            Some(KEY) if asked.path().ends_with("/Things") => {
+                let link = format!("<{address}&page=2>; rel=\"next\"");
+                let headers = [("content-type", "application/json"), ("link", link.as_str()), ("location", address.as_str())];
+                Act::Send(answer(200, &headers, json!({"things": [1], "next": address}).to_string().as_bytes()))
+            }
+            Some(KEY) => scim(asked, 3),
+            _ => json_answer(401, &said),
+        }
+    })
+}
+
+/// A key in the query goes to the vendor with every kind of call, and nowhere else: not into a record, a cursor, a link on to the
+/// next page, a refusal, the log or a metric, though the vendor shows it itself. What a caller gets byte for byte, the bodies of
+/// `/passthrough` and `/custom`, is the vendor's own word but for its links.
+#[tokio::test]
+async fn a_key_in_the_query_goes_to_the_vendor_alone() {
+    let vendor = wants_key();
+    let kept = Kept::embedded();
+    let gateway = gateway(&kept, &vendor.authority());
+    let context = |key: &str| json!({"base_url": vendor.at("/scim"), "api_key": key});
+    let linked = link(&gateway, "key_in_query", &context(KEY)).await;
+    lists(&gateway, &linked).await;
+    let id = linked.json()["id"].as_str().unwrap().to_owned();
+    let mut told = vec![linked];
+    let account = format!("integrated_account_id={id}");
+    let users = format!("/unified/user-directory/users?{account}&limit=1");
+    let first = gateway.get(&users).await;
+    let (page, cursor) = (first.json(), first.json()["next_cursor"].as_str().unwrap().to_owned());
+    assert_eq!(page["result"].as_array().map(Vec::len), Some(1), "{page}");
+    told.push(first);
+    let second = gateway.get(&format!("{users}&next_cursor={cursor}")).await;
+    assert_eq!((second.status, second.json()["result"].as_array().map(Vec::len)), (200, Some(1)), "{}", second.text());
+    told.push(second);
+    for (path, is_good) in [
+        (format!("/unified/user-directory/users/u1?{account}"), true),
+        (format!("/proxy/Users?{account}"), true),
+        (format!("/custom/Users?{account}"), true),
+        (format!("/unified/user-directory/groups?{account}"), false),
+        (format!("/proxy/Groups?{account}"), false),
+        (format!("/passthrough/{id}/Users?count=1"), true),
+        (format!("/passthrough/{id}/Things"), true),
+        (format!("/integrated-account/{id}"), true),
+        ("/log?limit=1000".to_owned(), true),
+        ("/audit?limit=1000".to_owned(), true),
+        ("/metrics".to_owned(), true),
+    ] {
+        let answer = gateway.get(&path).await;
+        assert_eq!(answer.status < 300, is_good, "{path}: {} {}", answer.status, answer.text());
+        if path.ends_with("/Things") {
+            let next = answer.json()["next"].as_str().unwrap().to_owned();
+            let ours = format!("/passthrough/{id}/Things");
+            assert!(next.ends_with(&ours), "led to us, and without the key: {next}");
+            let link = answer.header("link").unwrap();
+            assert!(link.contains(&format!("{ours}?page=2>")), "{link}");
+        }
+        told.push(answer);
+    }
+    // The other key, wrong, is of this gateway too.
+    let wrong = "another synthetic key/that&is=wrong-77";
+    let refused = link(&gateway, "key_in_query", &context(wrong)).await;
+    assert_eq!((refused.status, refused.code().as_str()), (422, "credential_refused"), "{}", refused.text());
+    told.push(refused);
+    let asked = vendor.asked();
+    let encoded = "api_key=synthetic%20key%2Fof%2Bthe%26query%3D5b0e";
+    let with_key = asked.iter().filter(|asked| asked.target.contains(encoded)).count();
+    assert!(with_key >= 10 && asked.iter().all(|asked| asked.target.contains("api_key=")), "each request carries it: {with_key}");
+    assert!(asked.iter().all(|asked| asked.header("authorization").is_empty()));
+    let canaries = Canaries::new(vec![Canary::new("the key", KEY), Canary::new("the wrong key", wrong)]);
+    let shown: Vec<String> = told
+        .iter()
+        .flat_map(|answer| {
+            let headers: Vec<u8> = answer.headers.values().flat_map(|value| [value.as_bytes(), b"\n"].concat()).collect();
+            [canaries.hits("a body", &answer.body), canaries.hits("headers", &headers)].concat()
+        })
+        .collect();
+    assert_eq!(shown, Vec::<String>::new());
+    assert_eq!(canaries.hits("the log", gateway.said().as_bytes()), Vec::<String>::new());
+}
+
+/// A vendor inside one's own walls may want nothing.
+#[tokio::test]
+async fn an_open_vendor_gets_no_credential() {
+    let vendor = Vendor::start(|asked| scim(asked, 3));
+    let kept = Kept::embedded();
+    let gateway = gateway(&kept, &vendor.authority());
+    let linked = link(&gateway, "open", &json!({"base_url": vendor.at("/scim")})).await;
+    lists(&gateway, &linked).await;
+    let id = linked.json()["id"].as_str().unwrap().to_owned();
+    let passed = gateway.get(&format!("/passthrough/{id}/Users?count=1")).await;
+    assert_eq!(passed.status, 200, "{}", passed.text());
+    let asked = vendor.asked();
+    let credentials = ["authorization", "proxy-authorization", "cookie", "x-api-key"];
+    assert!(asked.len() >= 3);
+    for asked in asked {
+        assert!(credentials.iter().all(|name| asked.header(name).is_empty()), "{asked:?}");
+    }
+    let odd = link(&gateway, "open", &json!({"base_url": vendor.at("/scim"), "api_key": "of-another-way"})).await;
+    assert!(odd.status == 201 || odd.status == 422, "{}", odd.text());
 }
 
 /// What makes a process's clock wrong by so much.

@@ -92,7 +92,7 @@ impl<'g> Browser<'g> {
 }
 
 /// The value of a hidden field of a page.
-pub(super) fn hidden(page: &Answer, name: &str) -> String {
+pub fn hidden(page: &Answer, name: &str) -> String {
     let text = page.text();
     let rest = text.split(&format!("name=\"{name}\" value=\"")).nth(1).unwrap_or_else(|| panic!("no `{name}` in {text}"));
     rest.split('"').next().unwrap().to_owned()
@@ -106,7 +106,7 @@ pub(super) fn message(page: &Answer) -> Value {
 }
 
 /// Where a page leads on to.
-pub(super) fn leads_to(page: &Answer) -> url::Url {
+pub fn leads_to(page: &Answer) -> url::Url {
     let text = page.text();
     let rest = text.split("http-equiv=\"refresh\" content=\"").nth(1).unwrap_or_else(|| panic!("leads nowhere: {text}"));
     let place = rest.split('"').next().unwrap().split_once("url=").unwrap().1.replace("&amp;", "&");

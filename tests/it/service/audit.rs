@@ -1,7 +1,6 @@
-//! V-09 from the inside: one row by many callers, changes that are found, actions that are refused where they cannot be noted.
+//! V-09 from the inside: one row by many callers, and changes that are found.
 
 use std::{
-    net::TcpListener,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -14,10 +13,9 @@ use futures_util::future::join_all;
 use rollcall::{
     app::Core,
     error::{Code, Error},
-    http::{Readiness, State, flow::Flows, server},
-    model::{AccountId, EnvironmentId, Scope, Scopes},
+    model::{AccountId, EnvironmentId},
     service::{
-        Act, Audit, ListTokens, NewToken, Services,
+        Act, Audit,
         audit::{AuditEntry, AuditOutcome, AuditProblem, Ended, VerifyPlace, WantedEntries},
     },
     store::{
@@ -27,16 +25,12 @@ use rollcall::{
     },
     vault::SystemKeys,
 };
-use serde_json::{Value, json};
 
 use super::{
-    DAY, inside, inside_of, link,
-    refusing::{ENTRIES, EVERYTHING, NOTHING, Refusing},
+    DAY, inside_of,
+    refusing::{NOTHING, Refusing},
 };
-use crate::{
-    e2e::vendor::Vendor,
-    support::{gateway::client, long, redis::Server},
-};
+use crate::support::{long, redis::Server};
 
 fn act(environment: EnvironmentId, number: usize) -> Act {
     let request_id = Some(format!("request-{number}"));
@@ -47,24 +41,29 @@ async fn must_not_run() -> Result<(), Error> {
     panic!("nothing may run")
 }
 
-async fn keys_of(core: &Core) -> Arc<SystemKeys> {
+pub(super) async fn keys_of(core: &Core) -> Arc<SystemKeys> {
     let sealed = Installation::new(core.services.store.clone()).system_keys().await.unwrap().unwrap().value;
     Arc::new(SystemKeys::open(&core.ring.load(), &sealed).unwrap())
 }
 
 /// Another node's log over this store.
-async fn audit_over(core: &Core, store: Arc<dyn Store>, clock: Arc<dyn rollcall::model::Clock>, life: Option<Duration>) -> Audit {
+pub(super) async fn audit_over(
+    core: &Core,
+    store: Arc<dyn Store>,
+    clock: Arc<dyn rollcall::model::Clock>,
+    life: Option<Duration>,
+) -> Audit {
     Audit::new(repo::Audit::new(store), keys_of(core).await, clock, core.tasks.clone(), (life, false))
 }
 
-async fn entries(audit: &Audit, environment: EnvironmentId) -> Vec<AuditEntry> {
+pub(super) async fn entries(audit: &Audit, environment: EnvironmentId) -> Vec<AuditEntry> {
     let page = audit.list(environment, WantedEntries::default(), 5000, None).await.unwrap();
     assert_eq!((page.next, page.lost), (None, 0));
     page.entries
 }
 
 /// Everything that is wrong, read in pieces.
-async fn problems(audit: &Audit, environment: EnvironmentId) -> Vec<AuditProblem> {
+pub(super) async fn problems(audit: &Audit, environment: EnvironmentId) -> Vec<AuditProblem> {
     let (mut all, mut from) = (Vec::new(), None::<VerifyPlace>);
     loop {
         let piece = audit.verify(environment, from).await.unwrap();
@@ -419,129 +418,4 @@ async fn old_entries_go_and_what_stays_can_still_be_verified() {
     assert_eq!((head.first, head.number, verified.entries, verified.problems), (6, 7, 2, Vec::new()));
     Intruder::at(&core).drop(&name(6)).await;
     assert_eq!(said(&problems(&audit, environment).await), [(6, 6, "missing")]);
-}
-
-/// A gateway whose audit log can be made unwritable.
-struct Desk {
-    services: Arc<Services>,
-    environment: EnvironmentId,
-    refusing: Arc<Refusing>,
-    base: String,
-    token: String,
-    account: String,
-    _folder: tempfile::TempDir,
-}
-
-impl Desk {
-    async fn new(vendor: &Vendor) -> Desk {
-        let (folder, clock, core) = inside(vendor).await;
-        let account = link(&core, vendor).await.account.id.to_string();
-        let new = NewToken { name: "operator".to_owned(), scopes: Scopes([Scope::Admin].into()), expires_at: None };
-        let token = core.services.tokens.create(core.environment, new).await.unwrap().1.expose().to_owned();
-        let refusing = Arc::new(Refusing::over(core.services.store.clone(), NOTHING));
-        let audit = Arc::new(audit_over(&core, refusing.clone(), clock, None).await);
-        let Core { services, guard, environment, .. } = core;
-        let services = Arc::into_inner(services).expect("nobody else has them");
-        let services = Arc::new(Services { audit, ..services });
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let base = format!("http://{}", listener.local_addr().unwrap());
-        let state = State {
-            services: services.clone(),
-            guard,
-            public_origin: None,
-            own_origin: base.as_str().into(),
-            public_host: None,
-            metrics: None,
-            metrics_open: false,
-            readiness: Arc::new(Readiness::default()),
-            flows: Arc::new(Flows::bounded(100, 1)),
-        };
-        tokio::spawn(server::serve(listener, None, Arc::new(state), 1).unwrap());
-        Desk { services, environment, refusing, base, token, account, _folder: folder }
-    }
-
-    fn refuse(&self, what: u8) {
-        self.refusing.refuses.store(what, Ordering::SeqCst);
-    }
-
-    async fn call(&self, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
-        let mut request = client().request(method.parse().unwrap(), format!("{}{path}", self.base)).bearer_auth(&self.token);
-        if let Some(body) = body {
-            request = request.header("content-type", "application/json").body(body.to_string());
-        }
-        let answer = request.send().await.unwrap();
-        let status = answer.status().as_u16();
-        (status, serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap_or_default())
-    }
-
-    async fn tokens(&self) -> usize {
-        self.services.tokens.list(self.environment, ListTokens { limit: 100, ..ListTokens::default() }).await.unwrap().0.len()
-    }
-}
-
-#[tokio::test]
-async fn v_09_nothing_is_done_that_cannot_be_noted() {
-    let vendor = Vendor::start();
-    let desk = Desk::new(&vendor).await;
-    let (tokens, asked) = (desk.tokens().await, vendor.asked());
-    let account = format!("/integrated-account/{}", desk.account);
-    let users = format!("/unified/user-directory/users?integrated_account_id={}", desk.account);
-    let spare = desk.services.tokens.list(desk.environment, ListTokens { limit: 1, ..ListTokens::default() }).await.unwrap().0[0]
-        .token
-        .id;
-    desk.refuse(EVERYTHING);
-    for (method, path, body) in [
-        ("POST", "/api-token", Some(json!({"name": "x", "scopes": ["accounts:read"]}))),
-        ("DELETE", &*format!("/api-token/{spare}"), None),
-        ("POST", "/integrated-account", Some(vendor.import())),
-        ("PATCH", &*account, Some(json!({"tenant_id": "other"}))),
-        ("DELETE", &*account, None),
-        ("POST", &*users, Some(json!({"username": "ada@acme.example"}))),
-        ("GET", "/export?tenant_id=acme", None),
-        ("GET", "/backup", None),
-        ("POST", "/link-token", Some(json!({"tenant_id": "acme"}))),
-        ("POST", "/environment", Some(json!({"name": "another"}))),
-        ("POST", "/environment-integration", Some(json!({"integration": "scim"}))),
-        ("POST", "/key/rewrap", Some(json!({}))),
-        ("POST", "/integrated-account/bulk-delete", Some(json!({"tenant_id": "acme"}))),
-        ("POST", "/integrated-account/token", Some(json!({"integrated_account_id": desk.account}))),
-        ("POST", &*format!("{account}/test"), None),
-    ] {
-        let (status, problem) = desk.call(method, path, body).await;
-        assert_eq!((status, &problem["code"]), (503, &json!("store_unavailable")), "{method} {path}: {problem}");
-        assert_eq!(problem["retryable"], true);
-        assert!(problem["detail"].as_str().unwrap().contains("audit log cannot be written, so nothing was done"), "{problem}");
-    }
-    assert_eq!((desk.tokens().await, vendor.asked()), (tokens, asked), "something was done");
-    let (status, shown) = desk.call("GET", &account, None).await;
-    assert_eq!((status, &shown["tenant_id"]), (200, &json!("acme")), "reading goes on: {shown}");
-    assert_eq!(desk.call("GET", &users, None).await.0, 200);
-
-    desk.refuse(NOTHING);
-    assert!(entries(&desk.services.audit, desk.environment).await.is_empty());
-    assert_eq!(desk.call("PATCH", &account, Some(json!({"tenant_id": "other"}))).await.0, 200);
-    let found = entries(&desk.services.audit, desk.environment).await;
-    assert_eq!((found.len(), found[0].action.as_str()), (1, "integrated_account.change"));
-}
-
-#[tokio::test]
-async fn v_09_what_was_done_but_could_not_be_entered_is_said_and_entered_later() {
-    let vendor = Vendor::start();
-    let desk = Desk::new(&vendor).await;
-    let (_, made) = desk.call("POST", "/api-token", Some(json!({"name": "x", "scopes": ["accounts:read"]}))).await;
-    let path = format!("/api-token/{}", made["id"].as_str().unwrap());
-    desk.refuse(ENTRIES);
-    let (status, problem) = desk.call("DELETE", &path, None).await;
-    assert_eq!((status, &problem["code"]), (503, &json!("store_unavailable")), "{problem}");
-    assert!(problem["detail"].as_str().unwrap().starts_with("It was done"), "{problem}");
-    desk.refuse(NOTHING);
-    assert_eq!(desk.call("GET", &path, None).await.0, 404);
-    assert_eq!(desk.call("DELETE", &path, None).await.0, 404);
-    let found = entries(&desk.services.audit, desk.environment).await;
-    let told: Vec<_> = found.iter().map(|entry| (entry.action.as_str(), entry.outcome)).collect();
-    let revoked = ("api_token.revoke", AuditOutcome::Done);
-    assert_eq!(told.len(), 3, "{told:?}");
-    assert_eq!(told.iter().filter(|told| **told == revoked).count(), 1, "{told:?}");
-    assert!(told.contains(&("api_token.revoke", AuditOutcome::Failed)) && told[2] == ("api_token.create", AuditOutcome::Done));
-    assert_eq!(problems(&desk.services.audit, desk.environment).await, Vec::new());
 }

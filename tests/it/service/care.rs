@@ -8,11 +8,12 @@ use std::sync::{
 use rollcall::{
     app::Core,
     model::{AccountId, AccountStatus, EventKind},
-    service::{ChangeAccount, ListEvents},
+    service::{Care, ChangeAccount, ListEvents},
 };
 use serde_json::json;
 
 use super::*;
+use crate::e2e::rotating::{Mood as Answering, Rotating, Rotation};
 
 /// Everything that is due is done.
 async fn pass(core: &Core, account: AccountId) -> Vec<String> {
@@ -224,4 +225,99 @@ async fn two_nodes_never_look_at_one_account_at_the_same_time() {
     assert_eq!([visits.0.unwrap(), visits.1.unwrap(), visits.2.unwrap()].iter().sum::<usize>(), 1);
     assert_eq!(vendor.seen().len() - before, 2, "one look");
     assert_eq!(most.load(Ordering::SeqCst), 1);
+}
+
+/// An account whose tokens the vendor rotates; each lives for an hour.
+async fn consented(core: &Core, vendor: &Rotating) -> AccountId {
+    let new = NewAccount {
+        tenant_id: "acme".to_owned(),
+        integration: "scim".to_owned(),
+        authentication_method: "oauth2".to_owned(),
+        context: vendor.grant(0, 3600).as_object().unwrap().clone(),
+        is_sandbox: false,
+        id: None,
+        grant: None,
+        must_be_new: false,
+    };
+    core.services.accounts.import(core.environment, new).await.unwrap().0.id
+}
+
+/// A window opens in the last tenth of the hour, give or take a fifth of that.
+const BEFORE: Duration = Duration::from_secs(3_100);
+const WITHIN: Duration = Duration::from_secs(220);
+
+#[tokio::test]
+async fn a_token_nobody_uses_is_renewed_once_in_each_window() {
+    let vendor = Rotating::start(Rotation::Strict, 0..1);
+    let (_folder, clock, core) = inside_of(vendor.vendor.authority()).await;
+    let id = consented(&core, &vendor).await;
+    for window in 1..=6 {
+        pass(&core, id).await;
+        clock.advance(BEFORE);
+        pass(&core, id).await;
+        assert_eq!(vendor.of(0).shown.len(), window - 1, "before its time");
+        clock.advance(WITHIN);
+        for _ in 0..3 {
+            pass(&core, id).await;
+        }
+        assert_eq!(vendor.of(0).shown, (1..=window as u64).collect::<Vec<_>>(), "once in window {window}");
+    }
+    assert_eq!((status(&core, id).await, vendor.of(0).revoked), (AccountStatus::Active, false));
+}
+
+#[tokio::test]
+async fn a_token_of_an_account_that_is_stopped_broken_or_not_to_be_asked_about_is_left_alone() {
+    let vendor = Rotating::start(Rotation::Strict, 0..1);
+    let (_folder, clock, core) = inside_of(vendor.vendor.authority()).await;
+    let id = consented(&core, &vendor).await;
+    let set = async |is_enabled: bool| {
+        let change = ChangeAccount { is_enabled: Some(is_enabled), ..ChangeAccount::default() };
+        core.services.accounts.change(core.environment, &id.to_string(), change).await.unwrap();
+    };
+    pass(&core, id).await;
+    set(false).await;
+    clock.advance(BEFORE + WITHIN);
+    pass(&core, id).await;
+    assert!(vendor.of(0).shown.is_empty(), "calls are stopped");
+    set(true).await;
+    pass(&core, id).await;
+    assert_eq!(vendor.of(0).shown, [1], "calls may go through again");
+
+    // An endpoint that is down is asked again after a while.
+    let down = crate::e2e::bar_vendor::answer(503, &[], b"{}");
+    vendor.set_mood(Some(Answering::Answer(down)));
+    clock.advance(BEFORE + WITHIN);
+    for _ in 0..3 {
+        pass(&core, id).await;
+    }
+    assert_eq!(vendor.of(0).shown, [1, 2], "not at once");
+    vendor.set_mood(None);
+    clock.advance(Duration::from_secs(301));
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    pass(&core, id).await;
+    assert_eq!(vendor.of(0).shown, [1, 2, 2]);
+
+    // Where no vendor is asked without a caller, none is.
+    let installation = repo::Installation::new(core.services.store.clone());
+    let (accounts, events) = (core.services.accounts.clone(), core.services.events.clone());
+    let quiet = Care::new(accounts, events, installation, clock.clone(), None);
+    clock.advance(BEFORE + WITHIN);
+    while quiet.visit(core.environment).await.unwrap() > 0 {}
+    assert_eq!(vendor.of(0).shown, [1, 2, 2]);
+
+    // What the vendor ended is over: nobody asks for more of it. The daily look finds the account again.
+    clock.advance(DAY);
+    pass(&core, id).await;
+    let before = vendor.of(0).shown.len();
+    vendor.end_grants();
+    clock.advance(BEFORE + WITHIN);
+    pass(&core, id).await;
+    let ended = vendor.of(0).shown.len();
+    assert!(ended > before, "the daily look began it anew");
+    assert_eq!(status(&core, id).await, AccountStatus::NeedsReauth);
+    for _ in 0..3 {
+        clock.advance(BEFORE + WITHIN);
+        pass(&core, id).await;
+    }
+    assert_eq!(vendor.of(0).shown.len(), ended);
 }

@@ -15,6 +15,7 @@ mod refusing;
 mod relink;
 mod request_log;
 mod state;
+mod unnoted;
 
 use std::{sync::Arc, time::Duration};
 

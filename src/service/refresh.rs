@@ -49,9 +49,9 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 /// than the longest pause and a try that the store does not answer.
 const LEFT_ALONE: Duration = Duration::from_secs(4);
 /// How long vendors that are patient take a used refresh token once more.
-const PATIENCE: Duration = Duration::from_secs(30);
+const GRACE: Duration = Duration::from_secs(30);
 const _: () = assert!(TOKEN_LEASE.as_secs() > token::DEADLINE.as_secs());
-const _: () = assert!(TOKEN_LEASE.as_secs() + LEFT_ALONE.as_secs() < PATIENCE.as_secs());
+const _: () = assert!(TOKEN_LEASE.as_secs() + LEFT_ALONE.as_secs() < GRACE.as_secs());
 /// Tries to note something while other things of the account are noted.
 const TRIES: usize = 10;
 

@@ -66,8 +66,12 @@ async fn crash(kept: Kept, rotation: Rotation, accounts: usize) -> Fate {
     tokio::time::sleep(point.after).await;
     gateway.kill();
     calls.await.unwrap();
-    // What had left the node before it died arrives all the same.
+    // What had left the node before it died arrives all the same, and is answered.
     tokio::time::sleep(Duration::from_millis(500)).await;
+    let asked = || vendor.vendor.asked().iter().filter(|asked| asked.path() == "/token").count();
+    while vendor.all().iter().map(|grant| grant.shown.len()).sum::<usize>() < asked() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     let begun: Vec<bool> = vendor.all().iter().map(|grant| !grant.shown.is_empty()).collect();
     vendor.set_latency(0..20);
     let gateway = Gateway::start(&kept, &vendor.vendor.authority());
@@ -98,7 +102,7 @@ async fn crash(kept: Kept, rotation: Rotation, accounts: usize) -> Fate {
 async fn crashes(rotation: Rotation) {
     let (kills, accounts) = if long() { (100, 6) } else { (5, 10) };
     let one = |number: usize| {
-        let kept = if number % 5 == 0 { Kept::redis() } else { Kept::embedded() };
+        let kept = if number.is_multiple_of(5) { Kept::redis() } else { Kept::embedded() };
         async move { tokio::spawn(crash(kept, rotation, accounts)).await.unwrap() }
     };
     let fates: Vec<Fate> = stream::iter((0..kills).map(one)).buffer_unordered(TOGETHER).collect().await;

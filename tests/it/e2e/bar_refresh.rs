@@ -248,7 +248,9 @@ async fn r_07_transient_is_not_terminal() {
         let (begun, before) = (Instant::now(), vendor.of(0).shown.len());
         while begun.elapsed() < turn {
             let reply = users(&gateway, &over).await;
-            assert!(matches!(reply.status, 429 | 502 | 503), "{}", reply.text());
+            // Until the next try everybody gets what the last one found: that of before was a time-out.
+            let is_of_before = vendor.of(0).shown == [1];
+            assert!(matches!(reply.status, 429 | 502 | 503) || (is_of_before && reply.status == 504), "{}", reply.text());
             assert_eq!(users(&gateway, &good).await.status, 200, "with a good access token all goes on");
             assert_eq!(status(&gateway, &over).await["status"], "active");
             tokio::time::sleep(Duration::from_millis(100)).await;

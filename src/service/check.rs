@@ -136,6 +136,7 @@ impl Accounts {
         let linked = self.open_enabled(environment, id).await?;
         let (looked, accounts) = (looked(&linked), Arc::clone(self));
         let work = async move {
+            accounts.opened.renewals.forget_refusal(&linked.access).await;
             let (_, tested) = accounts.check(Arc::clone(&linked)).await?;
             Ok(accounts.see(&linked.access, tested).await)
         };

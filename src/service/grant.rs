@@ -108,7 +108,7 @@ impl Accounts {
         let (expires_at, must_refresh) = (tokens.ends(now), tokens.must_refresh(now));
         match (tokens.access_token, tokens.refresh_token) {
             (_, Some(refresh)) if must_refresh => {
-                let token = self.upstream.refresh(access, &refresh, now).await.map_err(refused)?;
+                let token = self.upstream.refresh(access, &refresh, now).await.map_err(|why| refused(why.into()))?;
                 Ok(Token { refresh: token.refresh.or(Some(refresh)), ..token })
             }
             (Some(_), None) if expires_at.is_some_and(|end| end <= now) => {

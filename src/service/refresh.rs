@@ -2,8 +2,13 @@
 //! store, as far as that can be helped.
 //!
 //! Before the vendor is asked, the intent is kept; with the answer, the new tokens take the old ones' place and the intent goes,
-//! in one commit under the lock's fence. An intent without an outcome means that a process ended in between: the old refresh
-//! token is then tried once more, which helps where the vendor does not rotate it or is patient for a while.
+//! in one commit that holds only while the intent is the one that was kept. So the right to a token may end in between, as when
+//! the store is away: whoever has it next cannot do anything without an intent of his own in the place of this one, and until
+//! then the tokens that came can be kept.
+//!
+//! An intent without an outcome means that a process ended in between, or that it is cut off from the store. It has a while to
+//! keep what it got; then the old refresh token is tried once more, which helps where the vendor does not rotate it or is patient
+//! for a while.
 
 use std::{
     sync::Arc,
@@ -17,18 +22,17 @@ use super::{
     Linked,
     accounts::Accounts,
     credential::place,
-    renew::{seal, stale_of},
+    renew::{LOOK_EVERY, seal, stale_of},
     state::transition,
 };
 use crate::{
-    connector::Meaning,
     error::{Code, Error, Result},
     model::{Account, AccountStatus, Secret},
     store::{
         Hold, StoreError,
-        repo::{Renewed, TokenIntent},
+        repo::{Renewed, TOKEN_LEASE, TokenIntent},
     },
-    upstream::{Failure, Said, Token, judge, token},
+    upstream::{Failure, NoToken, Said, Token, judge, token},
     vault::DataKey,
 };
 
@@ -40,7 +44,14 @@ pub const OUTCOME_UNKNOWN: &str = "refresh_outcome_unknown";
 const HELD: Duration = Duration::from_secs(600);
 /// The pauses between tries to keep it.
 const PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// How long an intent without an outcome is left to whoever noted it, from the moment somebody else has the right to go on: more
+/// than the longest pause and a try that the store does not answer.
+const LEFT_ALONE: Duration = Duration::from_secs(4);
+/// How long vendors that are patient take a used refresh token once more.
+const GRACE: Duration = Duration::from_secs(30);
+const _: () = assert!(TOKEN_LEASE.as_secs() > token::DEADLINE.as_secs());
+const _: () = assert!(TOKEN_LEASE.as_secs() + LEFT_ALONE.as_secs() < GRACE.as_secs());
 /// Tries to note something while other things of the account are noted.
 const TRIES: usize = 10;
 
@@ -73,6 +84,25 @@ enum Persisted {
     Gone,
 }
 
+/// What may be done with a refresh token.
+pub(super) enum Begun {
+    /// It may be shown to the vendor now.
+    Now(Try),
+    /// Two processes ended in the midst of it: nothing any more. The version of the second one's intent.
+    Never(u64),
+    /// There is another token by now.
+    Overtaken,
+}
+
+/// A try with a refresh token, as it was noted.
+pub(super) struct Try {
+    intent: TokenIntent,
+    /// The version of the note. While it is that, nobody else has gone on.
+    at: u64,
+    /// There was a try before, and nobody knows how it ended.
+    in_doubt: bool,
+}
+
 /// What can be done after a commit that failed.
 enum Chance {
     /// Another try, with the record in this version.
@@ -87,21 +117,27 @@ pub(super) enum Outcome {
     Token(Box<Token>),
     /// The vendor ended the grant.
     Ended(Failure),
-    /// Nothing for now, and the refresh token is as good as before.
-    Nothing(Failure),
-    /// Nobody knows whether the refresh token is still good.
-    Unknown(Failure),
+    /// Nothing for now.
+    Nothing {
+        /// Why.
+        failure: Failure,
+        /// Whether the refresh token is surely as good as before.
+        is_good: bool,
+    },
 }
 
 impl Outcome {
-    pub(super) fn of(asked: std::result::Result<Token, Failure>) -> Self {
+    pub(super) fn of(asked: std::result::Result<Token, NoToken>) -> Self {
         match asked {
             Ok(token) => Outcome::Token(Box::new(token)),
-            Err(failure @ Failure::Answered { meaning: Meaning::Reauth, .. }) => Outcome::Ended(failure),
-            Err(failure) => match judge(failure) {
-                Err(failure) => Outcome::Nothing(failure),
-                Ok(Said::Failed(failure) | Said::Unknown(failure)) => Outcome::Unknown(failure),
-                Ok(Said::Done(_) | Said::Unasked) => Outcome::Nothing(Failure::BadAnswer("no answer".into())),
+            Err(NoToken::Over(failure)) => Outcome::Ended(failure),
+            Err(NoToken::Refused(failure)) => Outcome::Nothing { failure, is_good: true },
+            Err(NoToken::Failed(failure)) => match judge(failure) {
+                Err(failure) => Outcome::Nothing { failure, is_good: true },
+                Ok(Said::Failed(failure) | Said::Unknown(failure)) => Outcome::Nothing { failure, is_good: false },
+                Ok(Said::Done(_) | Said::Unasked) => {
+                    Outcome::Nothing { failure: Failure::BadAnswer("no answer".into()), is_good: true }
+                }
             },
         }
     }
@@ -113,49 +149,95 @@ pub(super) fn describe() {
 }
 
 impl Accounts {
-    /// Gets new tokens with the refresh token, under the right to do so, and keeps them before anybody uses them.
-    pub(super) async fn use_refresh_token(&self, linked: &Linked, hold: &mut Hold) -> Result<()> {
+    /// Gets new tokens with the refresh token, under the right to do so, and keeps them before anybody uses them. Where somebody
+    /// else did so meanwhile, that is as good.
+    pub(super) async fn use_refresh_token(&self, linked: &Linked, hold: &Hold) -> Result<()> {
         let Some(refresh) = linked.access.refresh_token() else { return Err(token::over().into()) };
-        let id = linked.account.id;
-        let (_, _, version) = stale_of(&linked.access);
-        let before = self.records.token_intent(id).await?.filter(|intent| intent.version == version);
-        if before.as_ref().is_some_and(|before| before.recovering && !before.unanswered) {
-            return self.end(linked, hold, unknown(None)).await;
-        }
-        let recovering = before.as_ref().is_some_and(|before| before.recovering || !before.unanswered);
-        let intent = TokenIntent { version, fence: hold.fence, begun_at: self.clock.now(), recovering, unanswered: false };
-        self.note_intent(linked, &intent, hold).await?;
+        let mine = match self.begin_try(linked, hold).await? {
+            Begun::Now(mine) => mine,
+            Begun::Never(at) => return self.end(linked, at, unknown(None)).await,
+            Begun::Overtaken => return Ok(()),
+        };
         match Outcome::of(self.upstream.refresh(&linked.access, refresh, self.clock.now()).await) {
-            Outcome::Token(token) => self.keep_renewed(linked, *token, hold).await,
-            Outcome::Ended(failure) => self.ended(linked, hold, failure, before.is_some()).await,
-            Outcome::Nothing(failure) if before.is_none() => {
-                self.records.drop_intent(id, hold).await?;
-                Err(failure.into())
-            }
-            Outcome::Nothing(failure) | Outcome::Unknown(failure) => {
-                self.note_intent(linked, &TokenIntent { unanswered: true, ..intent }, hold).await?;
+            Outcome::Token(token) => self.keep_renewed(linked, *token, refresh, &mine).await,
+            Outcome::Ended(failure) => self.ended(linked, failure, &mine).await,
+            Outcome::Nothing { failure, is_good } => {
+                self.leave(linked, &mine, is_good).await?;
                 Err(failure.into())
             }
         }
     }
 
-    /// The refresh token is over. The one before it is tried once where the last access token has never worked.
-    async fn ended(&self, linked: &Linked, hold: &mut Hold, failure: Failure, in_doubt: bool) -> Result<()> {
-        let id = linked.account.id;
-        if let Some(previous) = self.previous(linked).await? {
-            self.records.drop_previous(id, stale_of(&linked.access).2).await?;
-            if let Ok(token) = self.upstream.refresh(&linked.access, &previous, self.clock.now()).await {
-                let token = Token { refresh: token.refresh.or(Some(previous)), ..token };
-                return self.keep_renewed(linked, token, hold).await;
+    /// The right to show the refresh token to the vendor, noted; what another process has begun is left to it for a while.
+    pub(super) async fn begin_try(&self, linked: &Linked, hold: &Hold) -> Result<Begun> {
+        let version = stale_of(&linked.access).2;
+        for _ in 0..TRIES {
+            let Some(seen) = self.outlast(linked).await? else { return Ok(Begun::Overtaken) };
+            let at = seen.as_ref().map(|(_, at)| *at);
+            let before = seen.map(|(before, _)| before).filter(|before| before.version == version);
+            if let (Some(at), Some(TokenIntent { recovering: true, unanswered: false, .. })) = (at, &before) {
+                return Ok(Begun::Never(at));
+            }
+            let recovering = before.as_ref().is_some_and(|before| before.recovering || !before.unanswered);
+            let intent = TokenIntent { version, fence: hold.fence, begun_at: self.clock.now(), recovering, unanswered: false };
+            if let Some(at) = self.note_intent(linked, &intent, at, hold).await? {
+                return Ok(Begun::Now(Try { intent, at, in_doubt: before.is_some() }));
             }
         }
-        let error = if in_doubt { unknown(Some(failure)) } else { failure.into() };
-        self.end(linked, hold, error).await
+        Err(always_changing())
+    }
+
+    /// The intent there is, once it is no living process's any more, as far as can be known: one that was cut off from the store
+    /// can keep what it got, now that the store is there, and has a while for that. None when there is another token by then.
+    async fn outlast(&self, linked: &Linked) -> Result<Option<Option<(TokenIntent, u64)>>> {
+        let (id, _, version) = stale_of(&linked.access);
+        let begun = Instant::now();
+        loop {
+            let seen = self.records.token_intent(id).await?;
+            if self.records.token(id).await?.is_none_or(|(_, in_force)| in_force != version) {
+                return Ok(None);
+            }
+            let is_open = seen.as_ref().is_some_and(|(intent, _)| intent.version == version && !intent.unanswered);
+            if !is_open || begun.elapsed() >= LEFT_ALONE {
+                return Ok(Some(seen));
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Nothing came of it. Whether the refresh token is as good as before is noted, unless somebody else has gone on.
+    pub(super) async fn leave(&self, linked: &Linked, mine: &Try, is_good: bool) -> Result<()> {
+        let id = linked.account.id;
+        let noted = match is_good && !mine.in_doubt {
+            true => self.records.drop_intent(id, mine.at).await,
+            false => self.records.leave_intent(id, &mine.intent, mine.at).await,
+        };
+        match noted {
+            Ok(()) | Err(StoreError::Conflict(_)) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The refresh token is over. The one before it is tried where the last access token has never worked: until it is refused,
+    /// too, the grant may be good.
+    async fn ended(&self, linked: &Linked, failure: Failure, mine: &Try) -> Result<()> {
+        if let Some(previous) = self.previous(linked).await? {
+            match Outcome::of(self.upstream.refresh(&linked.access, &previous, self.clock.now()).await) {
+                Outcome::Token(token) => return self.keep_renewed(linked, *token, &previous, mine).await,
+                Outcome::Ended(_) => {}
+                Outcome::Nothing { failure, is_good } => {
+                    self.leave(linked, mine, is_good).await?;
+                    return Err(failure.into());
+                }
+            }
+        }
+        let error = if mine.in_doubt { unknown(Some(failure)) } else { failure.into() };
+        self.end(linked, mine.at, error).await
     }
 
     /// From now on only a new link helps: what is left of the token is kept without its refresh token, and with it the account
     /// that shows why.
-    async fn end(&self, linked: &Linked, hold: &mut Hold, error: Error) -> Result<()> {
+    async fn end(&self, linked: &Linked, intent: u64, error: Error) -> Result<()> {
         let last = match self.token_of(&linked.account, &linked.data_key).await? {
             Some(token) => {
                 let token = Token { refresh: None, ended: true, ..token };
@@ -163,27 +245,23 @@ impl Accounts {
             }
             None => None,
         };
-        match self.persist(linked, hold, Kept::Ended { last, why: error.detail() }).await? {
+        match self.persist(linked, intent, Kept::Ended { last, why: error.detail() }).await? {
             Persisted::Overtaken => Err(Error::new(Code::Busy, "The account was given new tokens meanwhile.").retry_after(1)),
             Persisted::Done | Persisted::Gone => Err(error),
         }
     }
 
-    pub(super) async fn keep_renewed(&self, linked: &Linked, token: Token, hold: &mut Hold) -> Result<()> {
-        let old = linked.access.refresh_token();
-        let is_new = token.refresh.as_ref().is_some_and(|new| old.is_none_or(|old| old.expose() != new.expose()));
-        let previous = old.filter(|_| is_new).map(|old| seal_previous(&linked.account, &linked.data_key, old));
-        let token = Token { refresh: token.refresh.or_else(|| old.cloned()), ..token };
-        self.keep_pair(linked, &token, previous, hold).await
-    }
-
-    /// Keeps a token whatever the store does meanwhile: it may be the only one that is good. One that somebody else replaced, or
-    /// whose account was linked anew, is dropped; that of an account which is gone goes back to the vendor.
-    async fn keep_pair(&self, linked: &Linked, token: &Token, previous: Option<Bytes>, hold: &mut Hold) -> Result<()> {
+    /// Keeps a token that was got with this refresh token, whatever the store does meanwhile: it may be the only one that is good.
+    /// One that somebody else replaced, or whose account was linked anew, is dropped; that of an account which is gone goes back
+    /// to the vendor.
+    pub(super) async fn keep_renewed(&self, linked: &Linked, token: Token, used: &Secret, mine: &Try) -> Result<()> {
         let begun = Instant::now();
-        let new =
-            Renewed { token: seal(&linked.account, &linked.data_key, token)?, previous, before: stale_of(&linked.access).2 };
-        match self.persist(linked, hold, Kept::Renewed(&new)).await? {
+        let is_new = token.refresh.as_ref().is_some_and(|new| new.expose() != used.expose());
+        let previous = is_new.then(|| seal_previous(&linked.account, &linked.data_key, used));
+        let token = Token { refresh: token.refresh.or_else(|| Some(used.clone())), ..token };
+        let sealed = seal(&linked.account, &linked.data_key, &token)?;
+        let new = Renewed { token: sealed, previous, before: mine.intent.version };
+        match self.persist(linked, mine.at, Kept::Renewed(&new)).await? {
             Persisted::Done => metrics::histogram!(WINDOW).record(begun.elapsed()),
             Persisted::Overtaken => {}
             Persisted::Gone => {
@@ -194,15 +272,16 @@ impl Accounts {
         Ok(())
     }
 
-    async fn persist(&self, linked: &Linked, hold: &mut Hold, kept: Kept<'_>) -> Result<Persisted> {
+    async fn persist(&self, linked: &Linked, intent: u64, kept: Kept<'_>) -> Result<Persisted> {
         let (id, begun) = (linked.account.id, Instant::now());
         let (mut record, mut pause) = (linked.version, PAUSE);
         loop {
-            let failed = match self.put(linked, &kept, record, hold).await {
+            let chance = match self.put(linked, &kept, record, intent).await {
                 Ok(()) => return Ok(Persisted::Done),
-                Err(failed) => failed,
+                Err(StoreError::Conflict(_)) => self.may_still_keep(linked, &kept, intent).await,
+                Err(error) => Err(error.into()),
             };
-            match self.may_still_keep(linked, &kept, hold, &failed).await {
+            match chance {
                 Ok(Chance::At(version)) => record = version,
                 Ok(Chance::Over(how)) => return Ok(how),
                 Err(error) if begun.elapsed() > HELD => return Err(error),
@@ -215,9 +294,9 @@ impl Accounts {
         }
     }
 
-    async fn put(&self, linked: &Linked, kept: &Kept<'_>, record: u64, hold: &Hold) -> std::result::Result<(), StoreError> {
+    async fn put(&self, linked: &Linked, kept: &Kept<'_>, record: u64, intent: u64) -> std::result::Result<(), StoreError> {
         let (last, why) = match kept {
-            Kept::Renewed(new) => return self.records.put_renewed(linked.account.id, new, record, hold).await,
+            Kept::Renewed(new) => return self.records.put_renewed(linked.account.id, new, record, intent).await,
             Kept::Ended { last, why } => (last, *why),
         };
         let is_ours = |now: &(Account, u64)| now.0.generation == linked.account.generation;
@@ -228,61 +307,42 @@ impl Accounts {
         let after = Account { status, last_error, updated_at: now, ..before.clone() };
         let events = transition(Some((&before, version)), Some(&after), now);
         let last = last.as_ref().map(|(token, before)| (token, *before));
-        self.records.put_ended(&after, last, version, &events, hold).await?;
+        self.records.put_ended(&after, last, version, &events, intent).await?;
         self.announce(&events);
         self.opened.forget(after.environment, after.id).await;
         Ok(())
     }
 
-    /// After a commit that failed: the record's version to try with, or why there is nothing more to keep.
-    async fn may_still_keep(&self, linked: &Linked, kept: &Kept<'_>, hold: &mut Hold, failed: &StoreError) -> Result<Chance> {
+    /// After a commit that met something else than it expected: the record's version to try with, or why there is nothing more
+    /// to keep.
+    async fn may_still_keep(&self, linked: &Linked, kept: &Kept<'_>, intent: u64) -> Result<Chance> {
         let id = linked.account.id;
         let Some((now, version)) = self.records.get(id).await? else { return Ok(Chance::Over(Persisted::Gone)) };
-        let is_fenced = matches!(failed, StoreError::Fenced);
-        let is_ours = match kept {
-            // Without a try of one's own there is no intent of one's own.
-            Kept::Ended { .. } if !is_fenced => true,
-            _ => self.records.token_intent(id).await?.is_some_and(|intent| intent.fence == hold.fence),
-        };
+        let is_ours = self.records.token_intent(id).await?.is_some_and(|(_, at)| at == intent);
         let in_force = self.records.token(id).await?.map(|(_, version)| version);
         let is_replaced = kept.before().is_some_and(|before| in_force != Some(before));
-        if now.generation != linked.account.generation || !is_ours || is_replaced {
-            return Ok(Chance::Over(Persisted::Overtaken));
+        match now.generation != linked.account.generation || !is_ours || is_replaced {
+            true => Ok(Chance::Over(Persisted::Overtaken)),
+            false => Ok(Chance::At(version)),
         }
-        if is_fenced || !self.records.keep_hold(hold).await? {
-            self.hold_again(linked, hold).await?;
-        }
-        Ok(Chance::At(version))
     }
 
-    /// The right was lost while the store was away: it is taken again, and the intent with it, unless another node has it.
-    async fn hold_again(&self, linked: &Linked, hold: &mut Hold) -> Result<()> {
-        let id = linked.account.id;
-        let again =
-            self.records.hold_token(id).await?.ok_or_else(|| {
-                Error::new(Code::Busy, "Another node has the right to get tokens for this account.").retry_after(1)
-            })?;
-        if let Some(intent) = self.records.token_intent(id).await?.filter(|intent| intent.fence == hold.fence) {
-            self.note_intent(linked, &TokenIntent { fence: again.fence, ..intent }, &again).await?;
-        }
-        *hold = again;
-        Ok(())
-    }
-
-    /// Keeps an intent unless the account was deleted or linked anew meanwhile.
-    pub(super) async fn note_intent(&self, linked: &Linked, intent: &TokenIntent, hold: &Hold) -> Result<()> {
+    /// Notes an intent in the place of the one that was seen, unless the account was deleted or linked anew meanwhile. None when
+    /// there is another intent, or another token, by now.
+    async fn note_intent(&self, linked: &Linked, intent: &TokenIntent, seen: Option<u64>, hold: &Hold) -> Result<Option<u64>> {
         let (id, mut version) = (linked.account.id, linked.version);
         for _ in 0..TRIES {
-            match self.records.put_intent(id, intent, version, hold).await {
+            match self.records.put_intent(id, intent, seen, version, hold).await {
                 Err(StoreError::Conflict(_)) => match self.records.get(id).await? {
+                    Some((_, same)) if same == version => return Ok(None),
                     Some((now, newer)) if now.generation == linked.account.generation => version = newer,
                     Some(_) => return Err(Error::new(Code::Conflict, "The account was linked anew meanwhile.")),
                     None => return Err(Error::not_found()),
                 },
-                done => return Ok(done?),
+                done => return Ok(Some(done?)),
             }
         }
-        Err(Error::new(Code::Busy, "The state of this account changes all the time. Send the request again."))
+        Err(always_changing())
     }
 
     async fn previous(&self, linked: &Linked) -> Result<Option<Secret>> {
@@ -309,4 +369,8 @@ fn unknown(failure: Option<Failure>) -> Error {
          must be linked again.{said}"
     );
     Error::new(Code::ReauthRequired, detail)
+}
+
+fn always_changing() -> Error {
+    Error::new(Code::Busy, "The state of this account changes all the time. Send the request again.")
 }

@@ -39,10 +39,13 @@ use crate::{
 
 /// How long callers wait while another node gets a token: as long as a token endpoint may take, and a little more.
 const PATIENCE: Duration = Duration::from_secs(25);
+/// When the right to a token is prolonged, and again: late, so that it ends soon after a node that dies early, but with time for
+/// another try.
+const PROLONGED_AFTER: Duration = Duration::from_secs(TOKEN_LEASE.as_secs() * 2 / 3);
 /// How long the right to a token is prolonged.
 const LONGEST_HOLD: Duration = Duration::from_secs(90);
 /// How often they look.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// A flight is known at most this long, however it goes.
 const KNOWN: Duration = Duration::from_secs(60);
 /// After a failure nobody asks the endpoint again for this long, doubled with each further one.
@@ -123,6 +126,15 @@ impl Renewals {
     /// Forgets that it was.
     pub(super) async fn give_another_chance(&self, access: &Access) {
         self.in_vain.invalidate(&(access.account, access.generation, CallOf::Connector)).await;
+    }
+
+    /// Forgets that the endpoint said no: whoever asks for a look may have mended what that was for.
+    pub(super) async fn forget_refusal(&self, access: &Access) {
+        let stale = stale_of(access);
+        let Some(flight) = self.flights.get(&stale).await else { return };
+        if flight.outcome.now_or_never().is_some_and(|outcome| outcome.is_err_and(|error| error.code() == Code::ReauthRequired)) {
+            self.flights.invalidate(&stale).await;
+        }
     }
 
     /// A failure is what everybody gets for a while; with a success the next caller looks for himself.
@@ -312,9 +324,17 @@ impl Accounts {
     }
 
     async fn get_token(self: &Arc<Self>, environment: EnvironmentId, stale: Stale) -> Result<Arc<Linked>> {
-        let mut hold = self.hold_token(stale.0).await?;
-        let held = hold.clone();
-        let outcome = self.while_held(&held, self.get_token_under(&mut hold, environment, stale)).await;
+        let hold = match self.hold_token_or_newer(stale).await? {
+            Some(hold) => hold,
+            None => {
+                let linked = self.read_anew(environment, stale.0).await?;
+                match linked.access.age(self.clock.now()) {
+                    Age::Over => self.hold_token(stale.0).await?,
+                    Age::Good | Age::Ending => return Ok(linked),
+                }
+            }
+        };
+        let outcome = self.while_held(&hold, self.get_token_under(&hold, environment, stale)).await;
         self.let_go(stale.0, &hold).await;
         outcome
     }
@@ -330,7 +350,7 @@ impl Accounts {
     pub(super) async fn while_held<T>(&self, hold: &Hold, work: impl Future<Output = T>) -> T {
         let (begun, mut work) = (Instant::now(), pin!(work));
         loop {
-            match tokio::time::timeout(TOKEN_LEASE / 3, &mut work).await {
+            match tokio::time::timeout(PROLONGED_AFTER, &mut work).await {
                 Ok(done) => return done,
                 Err(_) if begun.elapsed() < LONGEST_HOLD => drop(self.records.keep_hold(hold).await),
                 Err(_) => {}
@@ -338,22 +358,43 @@ impl Accounts {
         }
     }
 
+    /// The right to an account's tokens, once nobody else has it.
     pub(super) async fn hold_token(&self, account: AccountId) -> Result<Hold> {
         let until = Instant::now() + PATIENCE;
         loop {
-            if let Some(hold) = self.records.hold_token(account).await? {
+            if let Some(hold) = self.hold_token_now(account, until).await? {
                 return Ok(hold);
             }
-            if Instant::now() >= until {
-                let detail =
-                    "Another node has been getting an access token for this account all the time. Send the request again.";
-                return Err(Error::new(Code::Busy, detail).retry_after(1));
-            }
-            tokio::time::sleep(LOOK_EVERY).await;
         }
     }
 
-    async fn get_token_under(self: &Arc<Self>, hold: &mut Hold, environment: EnvironmentId, stale: Stale) -> Result<Arc<Linked>> {
+    /// The same for a new token; none when there is one. Who has the right may be gone, and the token be kept all the same.
+    async fn hold_token_or_newer(&self, (account, _, stale): Stale) -> Result<Option<Hold>> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            if let Some(hold) = self.hold_token_now(account, until).await? {
+                return Ok(Some(hold));
+            }
+            if self.records.token(account).await?.is_some_and(|(_, kept)| kept != stale) {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// One try, and a moment's rest after one in vain.
+    async fn hold_token_now(&self, account: AccountId, until: Instant) -> Result<Option<Hold>> {
+        if let Some(hold) = self.records.hold_token(account).await? {
+            return Ok(Some(hold));
+        }
+        if Instant::now() >= until {
+            let detail = "Another node has been getting an access token for this account all the time. Send the request again.";
+            return Err(Error::new(Code::Busy, detail).retry_after(1));
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+        Ok(None)
+    }
+
+    async fn get_token_under(self: &Arc<Self>, hold: &Hold, environment: EnvironmentId, stale: Stale) -> Result<Arc<Linked>> {
         let linked = self.read_anew(environment, stale.0).await?;
         if stale_of(&linked.access) != stale && linked.access.age(self.clock.now()) != Age::Over {
             return Ok(linked);

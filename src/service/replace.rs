@@ -11,7 +11,7 @@ use super::{
     accounts::{Accounts, Labels, TRIES, busy, find_method, split_change},
     grant::{Granted, Tokens, needs_browser},
     open::reauth,
-    refresh::Outcome,
+    refresh::{Begun, Outcome},
     state::transition,
     verify::{Verified, refused},
 };
@@ -19,10 +19,7 @@ use crate::{
     connector::{Connector, LinkMethod},
     error::{Code, Error, Result},
     model::{Account, AccountStatus, EnvironmentId, Event, Warning},
-    store::{
-        Hold, StoreError,
-        repo::{Carried, TokenIntent},
-    },
+    store::{Hold, StoreError, repo::Carried},
     upstream::{Access, Age, Token},
 };
 
@@ -80,18 +77,17 @@ impl Accounts {
     }
 
     async fn change_under(&self, hold: &Hold, before: &Account, change: Change) -> Result<(Account, Vec<Warning>)> {
-        let mut hold = hold.clone();
-        let linked = self.load_with_token(before, &mut hold).await?;
+        let linked = self.load_with_token(before, hold).await?;
         let record = (linked.account.clone(), linked.version);
-        let grant = Granted::Kept(Box::new(KeptGrant { linked, hold }));
+        let grant = Granted::Kept(Box::new(KeptGrant { linked, hold: hold.clone() }));
         self.change_credential(record, change, Some(grant)).await
     }
 
     /// The account as it is kept now, with a token that is surely its own: a refresh whose end nobody knows is settled first.
-    async fn load_with_token(&self, before: &Account, hold: &mut Hold) -> Result<Arc<Linked>> {
+    async fn load_with_token(&self, before: &Account, hold: &Hold) -> Result<Arc<Linked>> {
         let linked = self.load_same(before).await?;
         let (id, version) = (linked.account.id, linked.access.renewal.as_ref().and_then(|renewal| renewal.version()));
-        let intent = self.records.token_intent(id).await?.filter(|intent| Some(intent.version) == version);
+        let intent = self.records.token_intent(id).await?.filter(|(intent, _)| Some(intent.version) == version);
         if intent.is_none() {
             return Ok(linked);
         }
@@ -173,32 +169,29 @@ impl Accounts {
         })
     }
 
-    /// The token of a kept grant, good for a while: one that is over is renewed with the changed fields, and kept with those
-    /// before, so that it is not lost if they are not taken. Gives the right to it along.
+    /// The token of a kept grant, good for a while: one that is over, or that the vendor does not take, is renewed with the changed
+    /// fields, and kept with those before, so that it is not lost if they are not taken. Gives the right to it along.
     pub(super) async fn good_for(&self, access: &Access, kept: KeptGrant) -> Result<(Token, Hold)> {
-        let KeptGrant { linked, mut hold } = kept;
-        if linked.access.age(self.clock.now()) == Age::Over {
-            self.renew_with(access, &linked, &mut hold).await?;
+        let KeptGrant { linked, hold } = kept;
+        if linked.access.age(self.clock.now()) == Age::Over || linked.account.status == AccountStatus::NeedsReauth {
+            self.renew_with(access, &linked, &hold).await?;
         }
         let token = self.token_of(&linked.account, &linked.data_key).await?;
         Ok((token.ok_or_else(|| needs_browser(&access.method))?, hold))
     }
 
-    async fn renew_with(&self, access: &Access, linked: &Linked, hold: &mut Hold) -> Result<()> {
+    async fn renew_with(&self, access: &Access, linked: &Linked, hold: &Hold) -> Result<()> {
         let Some(refresh) = linked.access.refresh_token() else { return Err(reauth(&linked.account)) };
-        let (id, now) = (linked.account.id, self.clock.now());
-        let version = linked.access.renewal.as_ref().and_then(|renewal| renewal.version()).unwrap_or_default();
-        let intent = TokenIntent { version, fence: hold.fence, begun_at: now, recovering: false, unanswered: false };
-        self.note_intent(linked, &intent, hold).await?;
-        match Outcome::of(self.upstream.refresh(access, refresh, now).await) {
-            Outcome::Token(token) => self.keep_renewed(linked, *token, hold).await,
+        let Begun::Now(mine) = self.begin_try(linked, hold).await? else { return Err(busy()) };
+        match Outcome::of(self.upstream.refresh(access, refresh, self.clock.now()).await) {
+            Outcome::Token(token) => self.keep_renewed(linked, *token, refresh, &mine).await,
             // A refusal may be for what was changed: it ends nothing.
-            Outcome::Ended(failure) | Outcome::Nothing(failure) => {
-                self.records.drop_intent(id, hold).await?;
+            Outcome::Ended(failure) => {
+                self.leave(linked, &mine, true).await?;
                 Err(refused(failure))
             }
-            Outcome::Unknown(failure) => {
-                self.note_intent(linked, &TokenIntent { unanswered: true, ..intent }, hold).await?;
+            Outcome::Nothing { failure, is_good } => {
+                self.leave(linked, &mine, is_good).await?;
                 Err(refused(failure))
             }
         }

@@ -46,7 +46,7 @@ pub use query::Query;
 pub use renewal::{Age, CallOf, Renew};
 pub use report::{ReportAsk, ReportPage};
 pub use send::{CustomAnswer, CustomCall, HttpAnswer, HttpCall};
-pub use token::{Authorization, CodeGrant, Token, Way, is_token};
+pub use token::{Authorization, CodeGrant, NoToken, Token, Way, is_token};
 pub use transport::keeper_commander::ADDON_MISSING;
 pub use trust::Trust;
 pub use write::{Said, VerbatimAsk, WriteAsk, WriteVerb, Written, judge};

@@ -15,6 +15,7 @@ use oauth2::{AuthType, AuthorizationCode, ClientId, ClientSecret, PkceCodeVerifi
 use serde_json::{Map, Value};
 
 pub use authorize::{Authorization, Way};
+pub use endpoint::DEADLINE;
 
 use self::{
     answer::{Client, Given, refused},
@@ -51,6 +52,30 @@ pub struct Token {
     pub unproven: bool,
 }
 
+/// Why there is no token.
+pub enum NoToken {
+    /// The endpoint ended the grant: its own word for that, or the connector's.
+    Over(Failure),
+    /// It refused the request for another reason: what the request showed is as good as before.
+    Refused(Failure),
+    /// Something else; what the endpoint did is the failure's to say.
+    Failed(Failure),
+}
+
+impl From<Failure> for NoToken {
+    fn from(failure: Failure) -> Self {
+        NoToken::Failed(failure)
+    }
+}
+
+impl From<NoToken> for Failure {
+    fn from(why: NoToken) -> Self {
+        match why {
+            NoToken::Over(failure) | NoToken::Refused(failure) | NoToken::Failed(failure) => failure,
+        }
+    }
+}
+
 /// What a customer's browser brought back. Holds secrets, therefore no `Debug`.
 pub struct CodeGrant {
     /// The code.
@@ -83,7 +108,7 @@ impl Upstream {
             Grant::Login => endpoint.ask(login(access, request)?).boxed().await,
             Grant::AuthorizationCode => return Err(over()),
         };
-        taken(endpoint, given, now)
+        Ok(taken(endpoint, given, now)?)
     }
 
     /// Exchanges a code for the first tokens.
@@ -97,11 +122,11 @@ impl Upstream {
             ask = ask.add_extra_param(name, value);
         }
         let given = ask.request_async(&endpoint).boxed().await;
-        taken(endpoint, given, now)
+        Ok(taken(endpoint, given, now)?)
     }
 
     /// Exchanges a refresh token. Whoever gets no answer does not know whether the old one is still good.
-    pub async fn refresh(&self, access: &Access, refresh: &Secret, now: Timestamp) -> Result<Token, Failure> {
+    pub async fn refresh(&self, access: &Access, refresh: &Secret, now: Timestamp) -> Result<Token, NoToken> {
         let (endpoint, request) = self.endpoint(access)?;
         let client = client(access, request, endpoint.url).map_err(unusable)?;
         let refresh = RefreshToken::new(refresh.expose().to_owned());
@@ -144,12 +169,12 @@ pub fn over() -> Failure {
 }
 
 /// What the endpoint gave, if it is a token.
-fn taken(endpoint: Endpoint<'_>, given: Result<Given, answer::Refused>, now: Timestamp) -> Result<Token, Failure> {
+fn taken(endpoint: Endpoint<'_>, given: Result<Given, answer::Refused>, now: Timestamp) -> Result<Token, NoToken> {
     let access = endpoint.access;
     let given = given.map_err(|error| refused(access, error, endpoint.seen()))?;
     let text = given.access_token();
     if !is_token(text) || given.refresh_token().is_some_and(|text| !is_token(text)) {
-        return Err(Failure::BadAnswer("the token endpoint's access token is not one that a header can carry".into()));
+        return Err(Failure::BadAnswer("the token endpoint's access token is not one that a header can carry".into()).into());
     }
     let life = given.life().or_else(|| access.method.token.as_ref()?.life).and_then(|life| SignedDuration::try_from(life).ok());
     Ok(Token {

@@ -30,9 +30,9 @@ pub(super) const INTENT: &str = "token-intent";
 pub(super) const PREVIOUS: &str = "token-previous";
 /// Says that the vendor was asked in the background a moment ago.
 const PROBED: &str = "probed";
-/// How long the right to get a token outlives the node that has it. Vendors that are patient with a used refresh token are so
-/// for half a minute: another node must try it again before that.
-pub const TOKEN_LEASE: Duration = Duration::from_secs(15);
+/// How long the right to get a token outlives the node that has it: longer than a token endpoint may take. Vendors that are
+/// patient with a used refresh token are so for half a minute: another node must try it again before that.
+pub const TOKEN_LEASE: Duration = Duration::from_secs(22);
 const SWEPT_FOR: Duration = Duration::from_secs(300);
 /// What a sweep needs at most between its word that an id is out of its list and that being so.
 const SWEEPING: Duration = Duration::from_millis(500);
@@ -45,7 +45,7 @@ const ERASE: usize = 16;
 pub struct TokenIntent {
     /// The version of the token it is used for.
     pub version: u64,
-    /// Under which right.
+    /// Under which right, for people who look into the store.
     pub fence: u64,
     /// When.
     pub begun_at: Timestamp,
@@ -224,49 +224,70 @@ impl Accounts {
         self.store.renew(hold, TOKEN_LEASE).await
     }
 
-    /// The intent that no outcome has followed yet.
-    pub async fn token_intent(&self, account: AccountId) -> Result<Option<TokenIntent>, StoreError> {
+    /// The intent that no outcome has followed yet, and its version.
+    pub async fn token_intent(&self, account: AccountId) -> Result<Option<(TokenIntent, u64)>, StoreError> {
         let found = self.store.get(&key(account_slot(account), INTENT)).await?;
-        found.map(|entry| decode(&entry.value, "an intent")).transpose()
+        found.map(|entry| Ok((decode(&entry.value, "an intent")?, entry.version))).transpose()
     }
 
-    /// Notes an intent under the right to a token, if the record still has this version.
-    pub async fn put_intent(&self, account: AccountId, intent: &TokenIntent, record: u64, hold: &Hold) -> Result<(), StoreError> {
-        let check = Write::Check { name: RECORD.into(), expect: Expect::Version(record) };
-        self.commit_under(hold, account, vec![check, put(INTENT, encode(intent)?, Expect::Any)]).await
+    /// Notes an intent under the right to a token, over the one that was `seen` and no other, if the record still has this
+    /// version and the token is still the one it is meant for. Answers the intent's version: whoever has that may end it.
+    pub async fn put_intent(
+        &self,
+        account: AccountId,
+        intent: &TokenIntent,
+        seen: Option<u64>,
+        record: u64,
+        hold: &Hold,
+    ) -> Result<u64, StoreError> {
+        let writes = vec![
+            put(INTENT, encode(intent)?, seen.map_or(Expect::Absent, Expect::Version)),
+            Write::Check { name: RECORD.into(), expect: Expect::Version(record) },
+            Write::Check { name: TOKEN.into(), expect: Expect::Version(intent.version) },
+        ];
+        let batch = Batch { fence: Some(hold.clone()), ..batch(account_slot(account), writes) };
+        Ok(single(&self.store.commit(batch).await?))
     }
 
-    /// The vendor surely did nothing.
-    pub async fn drop_intent(&self, account: AccountId, hold: &Hold) -> Result<(), StoreError> {
-        self.commit_under(hold, account, vec![delete(INTENT)]).await
+    /// The vendor gave no answer that settles it. `Conflict` when the intent is not in this version any more.
+    pub async fn leave_intent(&self, account: AccountId, intent: &TokenIntent, at: u64) -> Result<(), StoreError> {
+        let left = TokenIntent { unanswered: true, ..intent.clone() };
+        let writes = vec![put(INTENT, encode(&left)?, Expect::Version(at))];
+        self.store.commit(batch(account_slot(account), writes)).await.map(|_| ())
     }
 
-    /// Keeps a renewed token in the place of the one before, and ends the intent: all of it or nothing, under the right to it,
-    /// if the record still has this version.
-    pub async fn put_renewed(&self, account: AccountId, new: &Renewed, record: u64, hold: &Hold) -> Result<(), StoreError> {
+    /// The vendor surely did nothing. `Conflict` when the intent is not in this version any more.
+    pub async fn drop_intent(&self, account: AccountId, at: u64) -> Result<(), StoreError> {
+        self.store.commit(batch(account_slot(account), vec![end_intent(at)])).await.map(|_| ())
+    }
+
+    /// Keeps a renewed token in the place of the one before, and ends its intent: all of it or nothing, if the intent still has
+    /// this version and the record that one. The right to the token may have ended meanwhile: whoever has it by now must note an
+    /// intent of his own before he does anything, and then this one is over.
+    pub async fn put_renewed(&self, account: AccountId, new: &Renewed, record: u64, intent: u64) -> Result<(), StoreError> {
         let writes = vec![
             Write::Check { name: RECORD.into(), expect: Expect::Version(record) },
             put(TOKEN, new.token.clone(), Expect::Version(new.before)),
             new.previous.as_ref().map_or_else(|| delete(PREVIOUS), |previous| put(PREVIOUS, previous.clone(), Expect::Any)),
-            delete(INTENT),
+            end_intent(intent),
         ];
-        self.commit_under(hold, account, writes).await
+        self.store.commit(batch(account_slot(account), writes)).await.map(|_| ())
     }
 
     /// Keeps what is left of a token that the vendor ended, and the account that shows it, with what is to be told of that: all
-    /// of it or nothing, under the right to the token, if the account still has this version.
+    /// of it or nothing, if the intent still has this version and the account that one.
     pub async fn put_ended(
         &self,
         account: &Account,
         last: Option<(&Bytes, u64)>,
         expected: u64,
         events: &[Event],
-        hold: &Hold,
+        intent: u64,
     ) -> Result<(), StoreError> {
-        let mut writes = vec![put(RECORD, encode(account)?, Expect::Version(expected)), delete(PREVIOUS), delete(INTENT)];
+        let mut writes = vec![put(RECORD, encode(account)?, Expect::Version(expected)), delete(PREVIOUS), end_intent(intent)];
         writes.extend(last.map(|(token, before)| put(TOKEN, token.clone(), Expect::Version(before))));
         writes.extend(beside(events, expected)?);
-        self.commit_under(hold, account.id, writes).await
+        self.store.commit(batch(account_slot(account.id), writes)).await.map(|_| ())
     }
 
     /// The refresh token before the one in force, sealed, while the new access token has not worked yet.
@@ -437,6 +458,10 @@ fn new_credential(
     ];
     writes.extend(beside(events, expected)?);
     Ok(writes)
+}
+
+fn end_intent(at: u64) -> Write {
+    Write::Delete { name: INTENT.into(), expect: Expect::Version(at) }
 }
 
 /// Of the data key that comes with a new credential.

@@ -17,7 +17,7 @@ use crate::{
     connector::{Meaning, TokenAnswer},
     error::VendorAnswer,
     mapping::Path,
-    upstream::{Access, Failure, HttpAnswer, classify, redact::Redaction},
+    upstream::{Access, Failure, HttpAnswer, classify, redact::Redaction, token::NoToken},
 };
 
 /// How much of an endpoint's own sentence is shown.
@@ -134,27 +134,40 @@ pub(super) fn read(reply: &HttpResponse) -> Result<Given, Refused> {
 }
 
 /// Only the endpoint's own word that there may be no token ends a credential; everything else passes.
-pub(super) fn refused(access: &Access, error: Refused, seen: Option<(HttpAnswer, Redaction)>) -> Failure {
+pub(super) fn refused(access: &Access, error: Refused, seen: Option<(HttpAnswer, Redaction)>) -> NoToken {
     let error = match error {
-        RequestTokenError::Request(failure) => return failure,
+        RequestTokenError::Request(failure) => return NoToken::Failed(failure),
         RequestTokenError::ServerResponse(error) => Some(error),
         RequestTokenError::Parse(..) | RequestTokenError::Other(_) => None,
     };
-    let Some((answer, redaction)) = seen else { return Failure::BadAnswer("the token endpoint gave no answer".into()) };
-    let own = access.method.token.as_ref().is_some_and(|request| request.answer.error.is_some());
-    let meaning = match (answer.status, &error) {
+    let Some((answer, redaction)) = seen else {
+        return NoToken::Failed(Failure::BadAnswer("the token endpoint gave no answer".into()));
+    };
+    let failure = failure(access, &answer, error.as_ref(), &redaction);
+    let is_over = matches!(failure, Failure::Answered { meaning: Meaning::Reauth, .. });
+    match (answer.status, error) {
+        (_, Some(error)) if is_over && ends_grant(access, error.error()) => NoToken::Over(failure),
+        // A server that refuses a request has done nothing of it, whatever word it has for that.
+        (400..=407 | 409..500, _) => NoToken::Refused(failure),
+        (200..300, Some(_)) if has_own_error(access) => NoToken::Refused(failure),
+        _ => NoToken::Failed(failure),
+    }
+}
+
+fn failure(access: &Access, answer: &HttpAnswer, error: Option<&BasicErrorResponse>, redaction: &Redaction) -> Failure {
+    let meaning = match (answer.status, error) {
         (400..429, Some(error)) if is_final(access, error.error()) => Meaning::Reauth,
-        (200..300, Some(error)) if own && is_final(access, error.error()) => Meaning::Reauth,
+        (200..300, Some(error)) if has_own_error(access) && is_final(access, error.error()) => Meaning::Reauth,
         (200..300, _) => return Failure::BadAnswer("the token endpoint's answer holds no access token".into()),
         (429, _) => Meaning::RateLimited,
         (500..600, _) => Meaning::NotReady,
         _ => Meaning::Failed,
     };
-    let said = match &error {
-        Some(error) if meaning == Meaning::Reauth || is_of_app(access, error.error()) => refusal(access, error, &redaction),
+    let said = match error {
+        Some(error) if meaning == Meaning::Reauth || is_of_app(access, error.error()) => refusal(access, error, redaction),
         _ => format!("The token endpoint answered {}.", answer.status),
     };
-    let failure = classify::answered(access, &answer, meaning, None, Some(said));
+    let failure = classify::answered(access, answer, meaning, None, Some(said));
     match failure {
         // A caller would take this status for one of the API's.
         Failure::Answered { meaning: Meaning::Failed | Meaning::NotReady, mut answer, wait, message } => {
@@ -186,6 +199,11 @@ fn is_of_app(access: &Access, word: &Word) -> bool {
     shared && matches!(word, Word::InvalidClient | Word::UnauthorizedClient | Word::UnsupportedGrantType)
 }
 
+/// Whether the vendor has a place of its own for what was wrong, in answers that are good by their status.
+fn has_own_error(access: &Access) -> bool {
+    access.method.token.as_ref().is_some_and(|request| request.answer.error.is_some())
+}
+
 fn is_final(access: &Access, word: &Word) -> bool {
     if is_of_app(access, word) {
         return false;
@@ -197,4 +215,11 @@ fn is_final(access: &Access, word: &Word) -> bool {
         Word::Extension(word) => word == "access_denied" || ends.contains(word),
         Word::InvalidRequest => ends.iter().any(|end| end == "invalid_request"),
     }
+}
+
+/// Whether such a word speaks of the grant, and not of the client or of what it asks for, which can be mended without the
+/// customer.
+fn ends_grant(access: &Access, word: &Word) -> bool {
+    let ends = access.method.token.as_ref().map(|request| request.ends.as_slice()).unwrap_or_default();
+    *word == Word::InvalidGrant || ends.iter().any(|end| end == word.as_ref())
 }

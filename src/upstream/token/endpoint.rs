@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// The whole exchange.
-const DEADLINE: Duration = Duration::from_secs(20);
+pub const DEADLINE: Duration = Duration::from_secs(20);
 /// Members of a form that are secret and no fields of the account.
 const SHOWN_ONCE: [&str; 6] = ["assertion", "client_assertion", "code", "code_verifier", "refresh_token", "token"];
 

@@ -15,18 +15,18 @@ use crate::support::{
     long,
 };
 
-const METHOD: &str = "oauth2";
+pub const METHOD: &str = "oauth2";
 
-async fn users(gateway: &Gateway, account: &str) -> Answer {
+pub async fn users(gateway: &Gateway, account: &str) -> Answer {
     gateway.get(&format!("/unified/user-directory/users?integrated_account_id={account}")).await
 }
 
-async fn status(gateway: &Gateway, account: &str) -> Value {
+pub async fn status(gateway: &Gateway, account: &str) -> Value {
     gateway.get(&format!("/integrated-account/{account}")).await.json()
 }
 
 /// Links so many accounts, each with a grant of its own.
-async fn link_all(gateway: &Gateway, vendor: &Rotating, count: u64, life: i64) -> Vec<String> {
+pub async fn link_all(gateway: &Gateway, vendor: &Rotating, count: u64, life: i64) -> Vec<String> {
     let mut accounts = Vec::new();
     for number in 0..count {
         accounts.push(gateway.link("scim", METHOD, vendor.grant(number, life)).await);
@@ -70,12 +70,14 @@ async fn r_01_one_refresh_per_expiry() {
 
 #[tokio::test]
 async fn r_02_rotation_survives() {
-    for rotation in [Rotation::Strict, Rotation::Never, Rotation::Same] {
+    let redis = [(Rotation::Strict, Kept::redis())];
+    let embedded = [Rotation::Strict, Rotation::Never, Rotation::Same].map(|rotation| (rotation, Kept::embedded()));
+    for (rotation, kept) in redis.into_iter().chain(embedded) {
         let vendor = Rotating::start(rotation, 0..5);
-        let kept = Kept::embedded();
         let mut gateway = Gateway::start(&kept, &vendor.vendor.authority());
         let accounts = link_all(&gateway, &vendor, 2, 3600).await;
-        for turn in 1..=20 {
+        // The last one after the last restart: what was kept is the vendor's newest.
+        for turn in 1..=21 {
             vendor.end_access();
             for account in &accounts {
                 let reply = users(&gateway, account).await;
@@ -87,58 +89,16 @@ async fn r_02_rotation_survives() {
             }
         }
         for grant in vendor.all() {
-            assert_eq!((grant.shown.len(), grant.revoked), (20, false), "{rotation:?}");
-            assert_eq!(grant.shown.last().copied(), Some(if rotation == Rotation::Strict { 20 } else { 1 }));
+            let rotates = rotation == Rotation::Strict;
+            let expected: Vec<u64> = (1..=21).map(|turn| if rotates { turn } else { 1 }).collect();
+            assert_eq!((grant.shown, grant.revoked), (expected, false), "{rotation:?}");
+            assert_eq!((grant.current, grant.given), (if rotates { 22 } else { 1 }, 22), "{rotation:?}");
         }
     }
 }
 
-/// A node dies in the midst of the refreshes of many accounts, each at another point of its own; the next one goes on.
-async fn crash(kept: Kept, rotation: Rotation, accounts: u64, after: Duration) {
-    let vendor = Rotating::start(rotation, 20..400);
-    let gateway = Gateway::start(&kept, &vendor.vendor.authority());
-    let linked = link_all(&gateway, &vendor, accounts, 3600).await;
-    vendor.end_access();
-    let (base, paths) = (gateway.base.clone(), linked.clone());
-    let calls = tokio::spawn(async move {
-        let call = |account: &String| {
-            let url = format!("{base}/unified/user-directory/users?integrated_account_id={account}");
-            async move { client().get(url).bearer_auth(ADMIN).send().await.map(|reply| reply.status().as_u16()).ok() }
-        };
-        join_all(paths.iter().map(call)).await
-    });
-    while vendor.all().iter().all(|grant| grant.shown.is_empty()) {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-    tokio::time::sleep(after).await;
-    gateway.kill();
-    calls.await.unwrap();
-    // What had left the node before it died arrives all the same.
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    let begun = vendor.all().iter().filter(|grant| !grant.shown.is_empty()).count();
-    vendor.set_latency(0..20);
-    let gateway = Gateway::start(&kept, &vendor.vendor.authority());
-    let end = Instant::now() + Duration::from_secs(60);
-    let settled = linked.iter().map(|account| settled(&gateway, account, end));
-    let settled = join_all(settled).await;
-    let lost = settled.iter().filter(|lost| **lost).count();
-    println!("{rotation:?}, killed {after:?} after the first: {begun} of {accounts} begun, {lost} lost");
-    assert!(begun > 0 && lost <= begun, "{begun} begun, {lost} lost");
-    assert!(rotation == Rotation::Strict || lost == 0, "{rotation:?}: {lost} accounts are lost");
-    for grant in vendor.all().iter().filter(|_| rotation != Rotation::Never) {
-        let old = grant.shown.iter().filter(|shown| **shown == 1).count();
-        assert!(old <= 2, "the old refresh token is tried once more at most: {grant:?}");
-    }
-    for ((account, is_lost), grant) in linked.iter().zip(settled).zip(vendor.all()) {
-        // Whoever was killed after the commit has the token that came; the old one is shown again where it was before.
-        assert!(!is_lost || grant.shown == [1, 1], "lost although its token was kept: {grant:?}");
-        let told = ends_told(&gateway, account, usize::from(is_lost)).await;
-        assert_eq!(told, usize::from(is_lost), "{rotation:?}: each loss is told once, and nothing else");
-    }
-}
-
 /// How often the end of an account's credential was told, once it was told so often at least.
-async fn ends_told(gateway: &Gateway, account: &str, at_least: usize) -> usize {
+pub async fn ends_told(gateway: &Gateway, account: &str, at_least: usize) -> usize {
     let end = Instant::now() + Duration::from_secs(20);
     loop {
         let events = gateway.walk(&format!("/event?integrated_account_id={account}&limit=1000")).await;
@@ -151,7 +111,7 @@ async fn ends_told(gateway: &Gateway, account: &str, at_least: usize) -> usize {
 }
 
 /// Whether an account is lost; one that is says why.
-async fn settled(gateway: &Gateway, account: &str, end: Instant) -> bool {
+pub async fn settled(gateway: &Gateway, account: &str, end: Instant) -> bool {
     loop {
         let reply = users(gateway, account).await;
         if reply.status == 200 {
@@ -167,30 +127,6 @@ async fn settled(gateway: &Gateway, account: &str, end: Instant) -> bool {
         assert!(Instant::now() < end, "stuck: {}", reply.text());
         tokio::time::sleep(Duration::from_millis(250)).await;
     }
-}
-
-/// 30 accounts die together: ten kills of each kind and store are 300 points and more.
-async fn crashes(rotation: Rotation) {
-    for round in 0..if long() { 10 } else { 1 } {
-        for kept in Kept::each() {
-            crash(kept, rotation, 30, Duration::from_millis(60 + 31 * round)).await;
-        }
-    }
-}
-
-#[tokio::test]
-async fn r_03_a_crash_loses_nothing_where_the_vendor_does_not_rotate() {
-    crashes(Rotation::Never).await;
-}
-
-#[tokio::test]
-async fn r_03_a_crash_loses_nothing_where_the_vendor_is_patient() {
-    crashes(Rotation::Grace).await;
-}
-
-#[tokio::test]
-async fn r_03_a_crash_costs_what_a_strict_vendor_had_rotated_and_no_more() {
-    crashes(Rotation::Strict).await;
 }
 
 /// A node is stopped while the vendor answers it, for twice the lease; another one goes on meanwhile.
@@ -274,7 +210,9 @@ async fn r_06_a_shutdown_costs_no_token() {
             join_all(paths.iter().map(|account| client().get(url(account)).bearer_auth(ADMIN).send())).await.len()
         });
         tokio::time::sleep(Duration::from_millis(200 + 150 * round)).await;
-        assert!(gateway.stop(), "it ends well, and in time");
+        let begun = Instant::now();
+        assert!(gateway.stop(), "it ends well");
+        assert!(begun.elapsed() <= Duration::from_secs(30), "{:?}", begun.elapsed());
         calls.await.unwrap();
         let gateway = Gateway::start(&kept, &vendor.vendor.authority());
         for account in &accounts {
@@ -310,7 +248,9 @@ async fn r_07_transient_is_not_terminal() {
         let (begun, before) = (Instant::now(), vendor.of(0).shown.len());
         while begun.elapsed() < turn {
             let reply = users(&gateway, &over).await;
-            assert!(matches!(reply.status, 429 | 502 | 503), "{}", reply.text());
+            // Until the next try everybody gets what the last one found: that of before was a time-out.
+            let is_of_before = vendor.of(0).shown == [1];
+            assert!(matches!(reply.status, 429 | 502 | 503) || (is_of_before && reply.status == 504), "{}", reply.text());
             assert_eq!(users(&gateway, &good).await.status, 200, "with a good access token all goes on");
             assert_eq!(status(&gateway, &over).await["status"], "active");
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -332,12 +272,12 @@ async fn times_out(gateway: &Gateway, vendor: &Rotating, over: &str, good: &str)
     vendor.set_mood(Some(Mood::Late(Duration::from_secs(25))));
     let (begun, late) = (Instant::now(), users(gateway, over));
     let meanwhile = async {
-        let mut served = 0;
+        let (mut served, mut beat) = (0, tokio::time::interval(Duration::from_millis(300)));
         while begun.elapsed() < Duration::from_secs(15) {
+            beat.tick().await;
             assert_eq!(users(gateway, good).await.status, 200, "with a good access token all goes on");
             assert_eq!(status(gateway, over).await["status"], "active");
             served += 1;
-            tokio::time::sleep(Duration::from_millis(300)).await;
         }
         served
     };
@@ -393,11 +333,14 @@ async fn r_09_odd_lives_make_no_loop() {
     }
 }
 
-/// Two nodes whose clocks are two days apart share a token: each believes the one that got it, neither asks in circles.
+/// Two nodes whose clocks are two days apart share a token: each believes the one that got it, neither asks in circles, and the
+/// vendor, which goes by its own clock, is shown a token that is over once.
 #[tokio::test]
 async fn r_09_clocks_that_differ_make_no_loop() {
+    let (life, rounds) = if long() { (60, 2) } else { (6, 2) };
     let vendor = Rotating::start(Rotation::Strict, 0..5);
-    vendor.set_life(json!(if long() { 60 } else { 20 }));
+    vendor.set_life(json!(life));
+    vendor.end_by_the_clock();
     let kept = Kept::redis();
     let library = std::fs::read_dir("/usr/lib").unwrap().flatten();
     let library = library.map(|folder| folder.path().join("faketime/libfaketimeMT.so.1")).find(|file| file.exists());
@@ -409,17 +352,28 @@ async fn r_09_clocks_that_differ_make_no_loop() {
     let nodes = [at("+24h"), at("-24h")];
     let account = nodes[0].link("scim", METHOD, vendor.grant(0, 3600)).await;
     vendor.end_access();
-    let (begun, length) = (Instant::now(), Duration::from_secs(if long() { 240 } else { 12 }));
-    while begun.elapsed() < length {
-        for node in &nodes {
-            let reply = users(node, &account).await;
-            assert_eq!(reply.status, 200, "{}", reply.text());
+    let begun = Instant::now();
+    for round in 0..rounds {
+        // Each of them is the first to come back after a pause in which the token ends.
+        let turns = [&nodes[round % 2], &nodes[(round + 1) % 2]];
+        let (length, begun) = (Duration::from_secs(life), Instant::now());
+        while begun.elapsed() < length {
+            for node in turns {
+                let reply = users(node, &account).await;
+                assert_eq!(reply.status, 200, "{}", reply.text());
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        tokio::time::sleep(length + Duration::from_secs(1)).await;
+        assert_eq!(users(turns[1], &account).await.status, 200);
     }
-    let grant = vendor.of(0);
-    let most = 4 + 2 * length.as_secs() as usize / 60;
-    assert!(grant.shown.len() <= most && !grant.revoked, "{} refreshes within {length:?}", grant.shown.len());
+    let (grant, length) = (vendor.of(0), begun.elapsed());
+    // Half of a life after the last one at the earliest, and one more for each node after a pause.
+    let most = 2 + rounds * 2 + 2 * length.as_secs() as usize / life as usize;
+    assert!(grant.shown.len() <= most && !grant.revoked, "{} refreshes within {length:?}, not {most}", grant.shown.len());
+    let late = vendor.shown_late();
+    assert!(!late.is_empty(), "no token ended by the vendor's clock");
+    assert!(late.values().all(|times| *times == 1), "tokens were shown again after the vendor had called them over: {late:?}");
 }
 
 #[tokio::test]
@@ -529,32 +483,4 @@ async fn a_04_a_deleted_accounts_token_is_given_back_to_the_vendor() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert_eq!(vendor.revocations()[2], "refresh-3-2");
-}
-
-/// The store goes away between the vendor's answer and the save: the new token is held until it is back.
-#[tokio::test]
-async fn a_token_outlives_an_outage_of_the_store() {
-    let vendor = Rotating::start(Rotation::Strict, 1_500..1_501);
-    let kept = Kept::redis();
-    let Kept::Redis(server, _) = &kept else { unreachable!() };
-    let gateway = Gateway::start(&kept, &vendor.vendor.authority());
-    let account = gateway.link("scim", METHOD, vendor.grant(0, 3600)).await;
-    vendor.end_access();
-    let url = format!("{}/unified/user-directory/users?integrated_account_id={account}", gateway.base);
-    let call =
-        tokio::spawn(async move { client().get(url).bearer_auth(ADMIN).send().await.map(|reply| reply.status().as_u16()) });
-    while vendor.of(0).shown.is_empty() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    server.pause();
-    tokio::time::sleep(Duration::from_secs(if long() { 40 } else { 6 })).await;
-    server.resume();
-    let _ = call.await;
-    let end = Instant::now() + Duration::from_secs(30);
-    while users(&gateway, &account).await.status != 200 {
-        assert!(Instant::now() < end, "it does not come back");
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
-    let grant = vendor.of(0);
-    assert_eq!((grant.shown.as_slice(), grant.revoked), (&[1][..], false), "the token was not lost");
 }

@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
 
 use super::bar_vendor::{Act, Asked, Vendor, answer, json_answer, scim};
@@ -34,6 +35,10 @@ pub enum Rotation {
 pub enum Mood {
     /// These bytes, with the end of the connection.
     Answer(Vec<u8>),
+    /// The same to whoever shows the refresh token of this number; any other is taken.
+    AnswerTo(u64, Vec<u8>),
+    /// The client is refused, unless it shows this secret.
+    Client(&'static str),
     /// Nothing, and the end of the connection; the tokens are rotated all the same.
     Silence,
     /// Nothing for so long, then the end of the connection; the tokens stay.
@@ -49,6 +54,8 @@ pub struct Grant {
     pub ended: u64,
     /// Access tokens given.
     pub given: u64,
+    /// When they end, where the vendor goes by its clock.
+    ends: BTreeMap<u64, Instant>,
     /// The refresh tokens that were shown, in order.
     pub shown: Vec<u64>,
     /// It was ended because of a used refresh token.
@@ -68,6 +75,10 @@ struct World {
     refuses: bool,
     /// How often it is too busy to take a token back.
     too_busy: u32,
+    /// Access tokens end by its own clock.
+    by_the_clock: bool,
+    /// Access tokens that were shown after their end, and how often.
+    late: BTreeMap<String, usize>,
 }
 
 /// The vendor.
@@ -88,6 +99,8 @@ impl Rotating {
             revocations: Vec::new(),
             refuses: false,
             too_busy: 0,
+            by_the_clock: false,
+            late: BTreeMap::new(),
         };
         let world = Arc::new(Mutex::new(world));
         let state = world.clone();
@@ -102,7 +115,7 @@ impl Rotating {
                 world.revocations.push(form(asked).remove("token").unwrap_or_default());
                 Act::Send(answer(200, &[], b""))
             }
-            _ if takes(&state.lock().unwrap(), asked) => match asked.method.as_str() {
+            _ if takes(&mut state.lock().unwrap(), asked) => match asked.method.as_str() {
                 "GET" => scim(asked, 3),
                 _ => json_answer(201, &json!({"taken": asked.length})),
             },
@@ -146,6 +159,14 @@ impl Rotating {
         });
     }
 
+    /// The newest tokens of every grant are as if they had never been given: their vendor takes the refresh token before.
+    pub fn forget_newest(&self) {
+        self.world().grants.values_mut().for_each(|grant| {
+            grant.current -= 1;
+            grant.ended = grant.given;
+        });
+    }
+
     /// Whether every call is refused, whatever its token; the token endpoint goes on.
     pub fn refuse_calls(&self, refuses: bool) {
         self.world().refuses = refuses;
@@ -161,6 +182,16 @@ impl Rotating {
 
     pub fn set_life(&self, life: Value) {
         self.world().life = life;
+    }
+
+    /// Access tokens end after the life they are given with, by the vendor's clock.
+    pub fn end_by_the_clock(&self) {
+        self.world().by_the_clock = true;
+    }
+
+    /// Access tokens that were shown after their end, and how often each.
+    pub fn shown_late(&self) -> BTreeMap<String, usize> {
+        self.world().late.clone()
     }
 
     /// The next so many tokens that are given back are not taken.
@@ -184,14 +215,19 @@ fn numbers(text: &str, kind: &str) -> Option<(u64, u64)> {
     Some((grant.parse().ok()?, number.parse().ok()?))
 }
 
-fn takes(world: &World, asked: &Asked) -> bool {
+fn takes(world: &mut World, asked: &Asked) -> bool {
     if world.refuses {
         return false;
     }
-    let token = asked.header("authorization").strip_prefix("Bearer ").and_then(|text| numbers(text, "access"));
-    token
-        .and_then(|(grant, number)| Some((world.grants.get(&grant)?, number)))
-        .is_some_and(|(grant, number)| !grant.revoked && number > grant.ended && number <= grant.given)
+    let text = asked.header("authorization").strip_prefix("Bearer ").unwrap_or_default();
+    let token = numbers(text, "access").and_then(|(grant, number)| Some((world.grants.get(&grant)?, number)));
+    let Some((grant, number)) = token.filter(|(grant, number)| *number <= grant.given) else { return false };
+    let is_over = grant.ends.get(&number).is_some_and(|end| Instant::now() >= *end);
+    let is_good = !grant.revoked && number > grant.ended && !(world.by_the_clock && is_over);
+    if !is_good {
+        *world.late.entry(text.to_owned()).or_default() += 1;
+    }
+    is_good
 }
 
 /// Half of the time before the tokens change, half of it after.
@@ -226,8 +262,13 @@ fn given(world: &mut World, asked: &Asked) -> Act {
     grant.shown.push(number);
     match &mood {
         Some(Mood::Answer(bytes)) => return Act::End(bytes.clone()),
+        Some(Mood::AnswerTo(to, bytes)) if *to == number => return Act::End(bytes.clone()),
+        Some(Mood::Client(secret)) if !shows(asked, secret) => return json_answer(401, &json!({"error": "invalid_client"})),
         Some(Mood::Late(_)) => return Act::End(Vec::new()),
-        Some(Mood::Silence) | None => {}
+        Some(Mood::Silence | Mood::AnswerTo(..) | Mood::Client(_)) | None => {}
+    }
+    if number > grant.current && !grant.revoked {
+        return refusal();
     }
     let patient = rotation == Rotation::Grace && grant.rotated.is_some_and(|rotated| rotated.elapsed() < GRACE);
     if grant.revoked || (number != grant.current && !patient) {
@@ -235,6 +276,9 @@ fn given(world: &mut World, asked: &Asked) -> Act {
         return refusal();
     }
     grant.given += 1;
+    if let Some(seconds) = life.as_u64() {
+        grant.ends.insert(grant.given, Instant::now() + Duration::from_secs(seconds));
+    }
     if matches!(rotation, Rotation::Grace | Rotation::Strict) {
         grant.current += 1;
         grant.rotated = Some(Instant::now());
@@ -259,4 +303,10 @@ fn asked_grant(asked: &Asked) -> u64 {
 
 fn refusal() -> Act {
     json_answer(400, &json!({"error": "invalid_grant", "error_description": "the refresh token is over"}))
+}
+
+/// Whether the client shows this secret (RFC 6749 §2.3.1).
+fn shows(asked: &Asked, secret: &str) -> bool {
+    let pair = asked.header("authorization").strip_prefix("Basic ").and_then(|pair| BASE64_STANDARD.decode(pair).ok());
+    pair.is_some_and(|pair| pair.ends_with(format!(":{secret}").as_bytes()))
 }

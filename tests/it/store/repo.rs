@@ -7,12 +7,12 @@ use jiff::Timestamp;
 use rollcall::{
     model::{Account, AccountId, AccountStatus, ApiToken, EnvironmentId, Install, Later, Scope, Scopes, TokenId},
     store::{
-        Batch, Expect, Slot, Store, StoreError, Write,
+        Batch, Expect, Hold, Slot, Store, StoreError, Write,
         embedded::Embedded,
         redis::Redis,
         repo::{
-            Accounts, Blobs, CHUNK, Environment, Installation, Installs, Snapshots, TokenRecord, Tokens, account_slot,
-            environment_slot,
+            Accounts, Blobs, CHUNK, Environment, Installation, Installs, Renewed, Snapshots, TokenIntent, TokenRecord, Tokens,
+            account_slot, environment_slot,
         },
     },
 };
@@ -332,5 +332,56 @@ async fn a_damaged_record_is_damaged_and_its_content_not_told() {
     match Accounts::new(stand.store.clone()).get(id).await {
         Err(StoreError::Damaged(text)) => assert!(!text.contains("canary"), "{text}"),
         other => panic!("{other:?}"),
+    }
+}
+
+/// Whoever used a refresh token keeps what came, although its right to that is over, until somebody else goes on.
+#[tokio::test]
+async fn a_renewed_token_is_kept_while_the_intent_is_its_own() {
+    for stand in stands().await {
+        let (accounts, one) = (Accounts::new(stand.store.clone()), account(EnvironmentId::generate()));
+        let id = one.id;
+        let record = accounts.create(&one, b"wrapped", Some(Bytes::from("first")), &[]).await.unwrap();
+        let in_force = async || accounts.token(id).await.unwrap().unwrap();
+        let intent = |version: u64, hold: &Hold| TokenIntent {
+            version,
+            fence: hold.fence,
+            begun_at: now(),
+            recovering: false,
+            unanswered: false,
+        };
+        let renewed = |token: &'static str, before: u64| Renewed { token: Bytes::from(token), previous: None, before };
+
+        let (before, first) = (in_force().await.1, accounts.hold_token(id).await.unwrap().unwrap());
+        let at = accounts.put_intent(id, &intent(before, &first), None, record, &first).await.unwrap();
+        assert_eq!(accounts.token_intent(id).await.unwrap(), Some((intent(before, &first), at)));
+        accounts.release_token(&first).await.unwrap();
+        let second = accounts.hold_token(id).await.unwrap().unwrap();
+        let late = accounts.put_intent(id, &intent(before, &first), Some(at), record, &first).await;
+        assert!(matches!(late, Err(StoreError::Fenced)), "nobody begins without the right");
+        let blind = accounts.put_intent(id, &intent(before, &second), None, record, &second).await;
+        assert!(matches!(blind, Err(StoreError::Conflict(_))), "nobody goes on without having seen what was begun");
+        accounts.put_renewed(id, &renewed("second", before), record, at).await.unwrap();
+        assert_eq!((&in_force().await.0[..], accounts.token_intent(id).await.unwrap()), (&b"second"[..], None));
+        for seen in [Some(at), None] {
+            let over = accounts.put_intent(id, &intent(before, &second), seen, record, &second).await;
+            assert!(matches!(over, Err(StoreError::Conflict(_))), "there is another token");
+        }
+
+        let before = in_force().await.1;
+        let at = accounts.put_intent(id, &intent(before, &second), None, record, &second).await.unwrap();
+        accounts.release_token(&second).await.unwrap();
+        let third = accounts.hold_token(id).await.unwrap().unwrap();
+        let later = accounts.put_intent(id, &intent(before, &third), Some(at), record, &third).await.unwrap();
+        for late in [
+            accounts.put_renewed(id, &renewed("late", before), record, at).await,
+            accounts.put_ended(&one, None, record, &[], at).await,
+            accounts.leave_intent(id, &intent(before, &second), at).await,
+            accounts.drop_intent(id, at).await,
+        ] {
+            assert!(matches!(late, Err(StoreError::Conflict(_))), "somebody else has gone on: {late:?}");
+        }
+        accounts.put_renewed(id, &renewed("third", before), record, later).await.unwrap();
+        assert_eq!(&in_force().await.0[..], b"third");
     }
 }

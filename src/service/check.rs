@@ -119,6 +119,7 @@ impl Accounts {
     /// Tries a credential that nobody links; nothing is stored.
     pub async fn try_out(&self, environment: EnvironmentId, new: NewAccount) -> Result<Seen> {
         let connector = self.connector(environment, &new.integration)?;
+        self.installs.connector_in_use(environment, &connector.slug).await?;
         let method = find_method(&connector, &new.authentication_method)?;
         let mut context = new.context;
         let tokens = Tokens::take(&method, &mut context)?;

@@ -150,31 +150,31 @@ async fn a_slow_node_among_busy_ones_has_its_turn() {
 }
 
 /// Whoever can write the store.
-struct Intruder<'c> {
+pub(super) struct Intruder<'c> {
     store: &'c Arc<dyn Store>,
     slot: Slot,
 }
 
 impl Intruder<'_> {
-    fn at(core: &Core) -> Intruder<'_> {
+    pub(super) fn at(core: &Core) -> Intruder<'_> {
         Intruder { store: &core.services.store, slot: Slot::new(format!("audit:{}", core.environment)) }
     }
 
-    async fn read(&self, name: &str) -> Bytes {
+    pub(super) async fn read(&self, name: &str) -> Bytes {
         self.store.get(&Key { slot: self.slot.clone(), name: name.to_owned() }).await.unwrap().unwrap().value
     }
 
-    async fn put(&self, name: &str, value: impl Into<Bytes>) {
+    pub(super) async fn put(&self, name: &str, value: impl Into<Bytes>) {
         let write = Write::Put { name: name.to_owned(), value: value.into(), ttl: None, expect: Expect::Any };
         self.store.commit(Batch { slot: self.slot.clone(), fence: None, writes: vec![write] }).await.unwrap();
     }
 
-    async fn drop(&self, name: &str) {
+    pub(super) async fn drop(&self, name: &str) {
         let write = Write::Delete { name: name.to_owned(), expect: Expect::Any };
         self.store.commit(Batch { slot: self.slot.clone(), fence: None, writes: vec![write] }).await.unwrap();
     }
 
-    async fn edit(&self, name: &str, from: &str, to: &str) {
+    pub(super) async fn edit(&self, name: &str, from: &str, to: &str) {
         let bytes = self.read(name).await;
         let text = std::str::from_utf8(&bytes[32..]).unwrap();
         assert!(text.contains(from), "{text}");
@@ -182,7 +182,7 @@ impl Intruder<'_> {
     }
 }
 
-fn name(number: u64) -> String {
+pub(super) fn name(number: u64) -> String {
     format!("entry/{number:016}")
 }
 

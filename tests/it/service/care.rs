@@ -225,3 +225,25 @@ async fn two_nodes_never_look_at_one_account_at_the_same_time() {
     assert_eq!(vendor.seen().len() - before, 2, "one look");
     assert_eq!(most.load(Ordering::SeqCst), 1);
 }
+
+/// Whoever wanted a look may leave before it ends: what was found then is not told as what is so now.
+#[tokio::test]
+async fn a_look_that_nobody_waited_for_grows_old_all_the_same() {
+    let vendor = Vendor::start();
+    let (_folder, clock, core) = inside(&vendor).await;
+    let (accounts, id) = (&core.services.accounts, link(&core, &vendor).await.account.id.to_string());
+    let look = async |with_counts: bool| match with_counts {
+        true => accounts.test(core.environment, &id).await.map(drop),
+        false => accounts.refresh(core.environment, &id).await.map(drop),
+    };
+    for with_counts in [false, true] {
+        clock.advance(Duration::from_secs(4));
+        vendor.set(Mood::Slow);
+        assert!(tokio::time::timeout(Duration::from_millis(50), look(with_counts)).await.is_err(), "it waits for the vendor");
+        assert!(core.tasks.wait(Duration::from_secs(20)).await, "the look goes on for ever");
+        vendor.set(Mood::Unauthorized);
+        assert!(look(with_counts).await.is_ok(), "it ended a moment ago");
+        clock.advance(Duration::from_secs(4));
+        assert_eq!(look(with_counts).await.unwrap_err().code(), Code::ReauthRequired);
+    }
+}

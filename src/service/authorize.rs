@@ -23,6 +23,8 @@ use crate::{
 
 /// How long a customer may take at the vendor.
 const LIFE: Duration = Duration::from_secs(600);
+/// Digits of a way's mark.
+const MARK: usize = 16;
 /// How much of a vendor's sentence is shown.
 const SHOWN: usize = 300;
 
@@ -44,8 +46,17 @@ pub struct AuthorizeAsk {
 pub struct Begun {
     /// The vendor's page.
     pub url: Url,
+    /// What tells this way from others of the same browser: part of its cookie's name.
+    pub mark: String,
     /// What binds the browser: a cookie of its own.
     pub binding: Secret,
+}
+
+/// What tells a way to a vendor from others of the same browser, without showing the `state` that comes back.
+pub fn mark_of(state: &str) -> String {
+    let mut mark = name_of(state);
+    mark.truncate(MARK);
+    mark
 }
 
 /// A browser that came back as it was sent. Holds secrets, therefore no `Debug`.
@@ -159,15 +170,15 @@ impl Authorizations {
         };
         let plain = zeroize::Zeroizing::new(serde_json::to_vec(&pending).map_err(Error::internal)?);
         let sealed = self.keys.seal_authorization(state.expose().as_bytes(), &plain);
-        self.records.put(&name_of(&state), sealed.into(), LIFE).await?;
-        Ok(Begun { url, binding })
+        self.records.put(&name_of(state.expose()), sealed.into(), LIFE).await?;
+        Ok(Begun { url, mark: mark_of(state.expose()), binding })
     }
 
     /// Takes a browser back, once. An error is one that belongs to no link session: `state` unknown, used, of another browser or
     /// connector.
     pub async fn take_back(&self, connector: &str, query: Vec<(String, String)>, binding: Option<&str>) -> Result<CameBack> {
         let answer = VendorsAnswer::read(query)?;
-        let sealed = self.records.take(&name_of(&answer.state)).await?.ok_or_else(stray)?;
+        let sealed = self.records.take(&name_of(answer.state.expose())).await?.ok_or_else(stray)?;
         let plain =
             self.keys.open_authorization(answer.state.expose().as_bytes(), &sealed).map_err(|why| stray().because(why))?;
         let pending: Pending = serde_json::from_slice(&plain).map_err(|why| stray().because(why))?;
@@ -243,8 +254,8 @@ fn in_words(said: Option<&str>) -> String {
     said.map_or_else(String::new, |said| format!(" ({})", plain(said).trim_end_matches('.')))
 }
 
-fn name_of(state: &Secret) -> String {
-    fingerprint(state.expose().as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+fn name_of(state: &str) -> String {
+    fingerprint(state.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn stray() -> Error {

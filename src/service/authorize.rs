@@ -54,9 +54,7 @@ pub struct Begun {
 
 /// What tells a way to a vendor from others of the same browser, without showing the `state` that comes back.
 pub fn mark_of(state: &str) -> String {
-    let mut mark = name_of(state);
-    mark.truncate(MARK);
-    mark
+    mark_in(name_of(state))
 }
 
 /// A browser that came back as it was sent. Holds secrets, therefore no `Debug`.
@@ -170,8 +168,9 @@ impl Authorizations {
         };
         let plain = zeroize::Zeroizing::new(serde_json::to_vec(&pending).map_err(Error::internal)?);
         let sealed = self.keys.seal_authorization(state.expose().as_bytes(), &plain);
-        self.records.put(&name_of(state.expose()), sealed.into(), LIFE).await?;
-        Ok(Begun { url, mark: mark_of(state.expose()), binding })
+        let name = name_of(state.expose());
+        self.records.put(&name, sealed.into(), LIFE).await?;
+        Ok(Begun { url, mark: mark_in(name), binding })
     }
 
     /// Takes a browser back, once. An error is one that belongs to no link session: `state` unknown, used, of another browser or
@@ -256,6 +255,11 @@ fn in_words(said: Option<&str>) -> String {
 
 fn name_of(state: &str) -> String {
     fingerprint(state.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn mark_in(mut name: String) -> String {
+    name.truncate(MARK);
+    name
 }
 
 fn stray() -> Error {

@@ -18,8 +18,8 @@ const REVIEWED: &[(&str, usize, &str)] = &[
     ("src/service/verify.rs", 1, "a kept secret joins the changed fields to be verified"),
     (
         "src/service/authorize.rs",
-        5,
-        "a verifier is kept sealed to its state; state and the browser's binding are hashed for comparing",
+        6,
+        "a verifier is kept sealed to its state; state and the browser's binding are hashed for comparing and for the cookie's name",
     ),
     ("src/service/grant.rs", 1, "the form of a token that a caller brings is checked; messages never quote it"),
     ("src/service/refresh.rs", 3, "a refresh token is compared with the one before it, sealed, and opened"),

@@ -36,7 +36,7 @@ impl Pieces for Walk {
 }
 
 /// Everything that is kept of one customer but credentials, as lines of JSON, `{"kind": …, "data": …}`: first `export`, which names
-/// the kinds, then accounts, snapshots, requests and audit entries, at last `end`, which counts them and says whether that is
+/// the kinds, then accounts, snapshots, events, requests and audit entries, at last `end`, which counts them and says whether that is
 /// everything. The call itself stands in the audit log.
 #[utoipa::path(tag = "audit", security(("bearer" = ["admin"])), params(ExportParams), responses(
     (status = 200, description = "Lines of JSON (`application/x-ndjson`).")

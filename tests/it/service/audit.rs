@@ -1,6 +1,7 @@
 //! V-09 from the inside: one row by many callers, changes that are found, actions that are refused where they cannot be noted.
 
 use std::{
+    future::pending,
     net::TcpListener,
     sync::{
         Arc,
@@ -28,6 +29,7 @@ use rollcall::{
     vault::SystemKeys,
 };
 use serde_json::{Value, json};
+use tokio::sync::oneshot;
 
 use super::{
     DAY, inside, inside_of, link,
@@ -330,13 +332,32 @@ async fn a_long_log_is_read_and_looked_at_in_pieces() {
     assert_eq!(said(&problems(audit, environment).await), [(1_001, 1_001, "changed"), (2_001, 2_001, "missing")]);
 }
 
+/// A node that is lost in the midst of what it does.
+async fn begin_and_die(audit: &Audit, act: Act) {
+    let (begun, begins) = oneshot::channel();
+    let work = async {
+        begun.send(()).unwrap();
+        pending::<Result<(), Error>>().await
+    };
+    tokio::select! {
+        ended = audit.around(act, true, work) => panic!("it ended: {ended:?}"),
+        begins = begins => begins.unwrap(),
+    }
+}
+
 #[tokio::test]
 async fn what_a_lost_node_began_becomes_unknown_once() {
     let (_folder, clock, core) = inside_of(String::new()).await;
     let environment = core.environment;
     let other = audit_over(&core, core.services.store.clone(), clock.clone(), None).await;
-    drop(core.services.audit.begin(act(environment, 1)).await.unwrap());
-    let late = core.services.audit.begin(act(environment, 2)).await.unwrap();
+    begin_and_die(&core.services.audit, act(environment, 1)).await;
+    let (audit, (begun, begins), (end, ends)) = (core.services.audit.clone(), oneshot::channel(), oneshot::channel::<()>());
+    let work = async {
+        begun.send(()).unwrap();
+        ends.await.map_err(Error::internal)
+    };
+    let late = tokio::spawn(async move { audit.around(act(environment, 2), true, work).await });
+    begins.await.unwrap();
     clock.advance(Duration::from_secs(14 * 60));
     assert!(entries(&other, environment).await.is_empty(), "it may still be under way");
     clock.advance(Duration::from_secs(2 * 60));
@@ -349,7 +370,8 @@ async fn what_a_lost_node_began_becomes_unknown_once() {
     assert!(core.services.store.scan(&slot, "open/", None, 10).await.unwrap().is_empty());
 
     // One that did end, very late, says so under the same id.
-    late.end(Ended::DONE).await.unwrap();
+    end.send(()).unwrap();
+    late.await.unwrap().unwrap();
     let found = entries(&other, environment).await;
     let same: Vec<_> = found.iter().filter(|entry| entry.request_id.as_deref() == Some("request-2")).collect();
     assert_eq!(same.iter().map(|entry| entry.outcome).collect::<Vec<_>>(), [AuditOutcome::Done, AuditOutcome::Unknown]);
@@ -361,7 +383,7 @@ async fn what_a_lost_node_began_becomes_unknown_once() {
 async fn a_beginning_that_was_changed_is_found_and_never_becomes_an_entry() {
     let (_folder, clock, core) = inside_of(String::new()).await;
     let (environment, audit) = (core.environment, &core.services.audit);
-    drop(audit.begin(act(environment, 1)).await.unwrap());
+    begin_and_die(audit, act(environment, 1)).await;
     let intruder = Intruder::at(&core);
     let open = core.services.store.scan(&intruder.slot, "open/", None, 10).await.unwrap()[0].0.clone();
     intruder.edit(&open, "a person", "somebody else").await;

@@ -18,7 +18,7 @@ use crate::{
     model::{Account, AccountId, Clock, EnvironmentId, Secret, Warning},
     store::repo,
     upstream::{Authorization, CodeGrant, Way},
-    vault::{SystemKeys, fingerprint, random_text, same_secret},
+    vault::{SealMark, SystemKeys, fingerprint, random_text, same_secret},
 };
 
 /// How long a customer may take at the vendor.
@@ -167,7 +167,7 @@ impl Authorizations {
             ends_at: ends_at.map_err(Error::internal)?,
         };
         let plain = zeroize::Zeroizing::new(serde_json::to_vec(&pending).map_err(Error::internal)?);
-        let sealed = self.keys.seal_authorization(state.expose().as_bytes(), &plain);
+        let sealed = self.keys.seal_for(SealMark::Authorization, &[state.expose().as_bytes()], &plain);
         let name = name_of(state.expose());
         self.records.put(&name, sealed.into(), LIFE).await?;
         Ok(Begun { url, mark: mark_in(name), binding })
@@ -178,8 +178,10 @@ impl Authorizations {
     pub async fn take_back(&self, connector: &str, query: Vec<(String, String)>, binding: Option<&str>) -> Result<CameBack> {
         let answer = VendorsAnswer::read(query)?;
         let sealed = self.records.take(&name_of(answer.state.expose())).await?.ok_or_else(stray)?;
-        let plain =
-            self.keys.open_authorization(answer.state.expose().as_bytes(), &sealed).map_err(|why| stray().because(why))?;
+        let plain = self
+            .keys
+            .open_for(SealMark::Authorization, &[answer.state.expose().as_bytes()], &sealed)
+            .map_err(|why| stray().because(why))?;
         let pending: Pending = serde_json::from_slice(&plain).map_err(|why| stray().because(why))?;
         let is_its_browser = binding.is_some_and(|binding| same_secret(&fingerprint(binding.as_bytes()), &pending.binding));
         if !is_its_browser || pending.connector != connector || self.clock.now() >= pending.ends_at {

@@ -18,7 +18,7 @@ use crate::{
     error::{Code, Error, Result, VendorAnswer},
     model::{AccountId, EnvironmentId, Tasks, TokenId},
     store::{Hold, StoreError, repo},
-    vault::{RequestMark, SystemKeys},
+    vault::{RequestMark, SealMark, SystemKeys},
 };
 
 /// The header a key stands in, and the field problems name.
@@ -320,14 +320,16 @@ impl Idempotency {
 
     fn seal<T: Serialize>(&self, place: &Place, value: &T) -> Result<Bytes> {
         let plain = zeroize::Zeroizing::new(serde_json::to_vec(value).map_err(Error::internal)?);
-        let sealed = self.keys.seal_reply(&place.bound(), &plain);
+        let sealed = self.keys.seal_for(SealMark::Reply, &place.bound(), &plain);
         Ok([&place.fingerprint[..], &sealed].concat().into())
     }
 
     fn open<T: for<'de> Deserialize<'de>>(&self, place: &Place, value: &[u8]) -> Result<T> {
         let sealed = place.same_request(value)?;
-        let plain =
-            self.keys.open_reply(&place.bound(), sealed).map_err(|why| Error::internal(format!("a kept reply: {why}")))?;
+        let plain = self
+            .keys
+            .open_for(SealMark::Reply, &place.bound(), sealed)
+            .map_err(|why| Error::internal(format!("a kept reply: {why}")))?;
         serde_json::from_slice(&plain).map_err(|error| {
             Error::internal(format!("a kept reply is not one of this version (line {}, column {})", error.line(), error.column()))
         })

@@ -23,7 +23,7 @@ pub use digest::Digest;
 pub use envelope::{DataKey, NewDataKey, Place, Vault, wrapping_key_id};
 pub use hygiene::harden_process;
 pub use ring::{FileStamp, KeyRing, RingError};
-pub use system::{AuditMark, RequestMark, SystemKeys, SystemKeysError, same_secret};
+pub use system::{AuditMark, RequestMark, SealMark, SystemKeys, SystemKeysError, same_secret};
 pub use token_text::{LinkText, TokenText};
 
 use crate::model::Secret;

@@ -5,15 +5,17 @@
 //! repetition may cure: after those, and after a node was lost with a call, the next repetition runs again, makes its object
 //! under the id that was chosen at the first start, and says so. No reply leaves before it is kept.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
-use futures_util::future::{Either, select};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::Caller;
+use super::{
+    Caller,
+    lease::{LEASE, keep_holding},
+};
 use crate::{
     error::{Code, Error, Result, VendorAnswer},
     model::{AccountId, EnvironmentId, Tasks, TokenId},
@@ -23,10 +25,6 @@ use crate::{
 
 /// The header a key stands in, and the field problems name.
 pub const KEY_HEADER: &str = "Idempotency-Key";
-/// How long a key is taken after the node that ran under it was lost.
-const LEASE: Duration = Duration::from_secs(15);
-/// How often a running call says that it still runs.
-const RENEWAL: Duration = Duration::from_secs(5);
 /// The longest key.
 const MAX_KEY: usize = 255;
 
@@ -195,7 +193,7 @@ impl Idempotency {
             Begun::Ended(reply) => return Ok((reply, Told::Replayed)),
             Begun::Held(held) => held,
         };
-        let outcome = self.keep_holding(&held.hold, work(held.run)).await;
+        let outcome = keep_holding(|| self.records.renew(&held.hold, LEASE), work(held.run)).await;
         let kept = self.keep(&place, &held, &outcome).await;
         self.give_back(held.hold).await;
         kept?;
@@ -264,21 +262,6 @@ impl Idempotency {
             );
         }
         Ok(Begun::Held(Held { hold: hold.clone(), started, run }))
-    }
-
-    /// Works, and says all the while that it does.
-    async fn keep_holding<T>(&self, hold: &Hold, work: impl Future<Output = T>) -> T {
-        let renewals = async {
-            loop {
-                tokio::time::sleep(RENEWAL).await;
-                // A lease that ended is found out when the reply is kept.
-                let _ = self.records.renew(hold, LEASE).await;
-            }
-        };
-        match select(pin!(work), pin!(renewals)).await {
-            Either::Left((outcome, _)) => outcome,
-            Either::Right(((), work)) => work.await,
-        }
     }
 
     async fn keep(&self, place: &Place, held: &Held, outcome: &Result<Reply>) -> Result<()> {

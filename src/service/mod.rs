@@ -26,6 +26,7 @@ mod grant;
 pub mod idempotency;
 mod installs;
 pub mod keys;
+mod lease;
 mod lines;
 pub mod link;
 mod members;

@@ -15,7 +15,7 @@ use crate::{
     config::{Settings, StoreSetting},
     connector::{Catalog, Overlay, Problem},
     model::{Clock, EnvironmentId, Scope, Scopes, Secret, Tasks},
-    service::{Act, Administrator, AppsStamp, ListTokens, NewToken, OAuthApps, OAuthAppsError, Services},
+    service::{Act, Administrator, ListTokens, NewToken, OAuthApps, OAuthAppsError, Services},
     store::{
         Store, StoreError,
         embedded::Embedded,
@@ -77,7 +77,7 @@ pub struct Core {
 /// The operator's OAuth apps, replaced when their file changes.
 struct Apps {
     file: Option<PathBuf>,
-    stamp: AppsStamp,
+    stamp: FileStamp,
     current: Arc<ArcSwap<OAuthApps>>,
 }
 
@@ -183,7 +183,7 @@ impl Core {
 
 impl Apps {
     fn load(file: Option<PathBuf>, catalog: &Catalog) -> Result<Apps, OAuthAppsError> {
-        let mut apps = Apps { file, stamp: AppsStamp::default(), current: Arc::default() };
+        let mut apps = Apps { file, stamp: FileStamp::default(), current: Arc::default() };
         apps.refresh(catalog).map(|_| apps)
     }
 

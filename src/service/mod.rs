@@ -78,7 +78,7 @@ pub use installs::{ChangeInstall, Installed, Installing, Installs, NewInstall};
 pub use keys::{KeyStatus, Keys, RootKey, Rotate, Rotated};
 pub use lines::{Lines, ListEnd};
 pub use link::Links;
-pub use oauth_apps::{AppsStamp, OAuthApp, OAuthApps, OAuthAppsError};
+pub use oauth_apps::{OAuthApp, OAuthApps, OAuthAppsError};
 pub use open::Opened;
 pub use order::Order;
 pub use passthrough::{COMPANY_HEADER, CustomAsk, CustomReply, Look, Passthrough};

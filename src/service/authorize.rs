@@ -18,7 +18,7 @@ use crate::{
     model::{Account, AccountId, Clock, EnvironmentId, Secret, Warning},
     store::repo,
     upstream::{Authorization, CodeGrant, Way},
-    vault::{SealMark, SystemKeys, fingerprint, random_text, same_secret},
+    vault::{SealMark, SystemKeys, fingerprint, hex, random_text, same_secret},
 };
 
 /// How long a customer may take at the vendor.
@@ -256,7 +256,7 @@ fn in_words(said: Option<&str>) -> String {
 }
 
 fn name_of(state: &str) -> String {
-    fingerprint(state.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&fingerprint(state.as_bytes()))
 }
 
 fn mark_in(mut name: String) -> String {

@@ -20,7 +20,7 @@ use crate::{
     error::{Code, Error, Result, VendorAnswer},
     model::{AccountId, EnvironmentId, Tasks, TokenId},
     store::{Hold, StoreError, repo},
-    vault::{RequestMark, SealMark, SystemKeys},
+    vault::{RequestMark, SealMark, SystemKeys, hex},
 };
 
 /// The header a key stands in, and the field problems name.
@@ -203,8 +203,7 @@ impl Idempotency {
     fn place(&self, asked: Asked) -> Place {
         let Asked { headers, body, method, target, .. } = &asked;
         let whose = asked.whose();
-        let name = self.keys.request_mark(RequestMark::Name, &whose);
-        let name = name.iter().map(|byte| format!("{byte:02x}")).collect();
+        let name = hex(&self.keys.request_mark(RequestMark::Name, &whose));
         let whole = [&whose[..], &[method.as_bytes(), target.as_bytes(), headers, body]].concat();
         let fingerprint = self.keys.request_mark(RequestMark::Fingerprint, &whole);
         Place { asked, name, fingerprint }

@@ -20,7 +20,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use zeroize::Zeroizing;
 
 pub use account_token::{AccountPass, AccountTokenKeys, is_like_account_token};
-pub use digest::Digest;
+pub use digest::{Digest, hex};
 pub use envelope::{DataKey, NewDataKey, Place, Vault, wrapping_key_id};
 pub use hygiene::harden_process;
 pub use private_file::{FileStamp, read_private};

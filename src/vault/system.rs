@@ -14,6 +14,7 @@ use super::{
     account_token::{AccountPass, AccountTokenKeys},
     bound::Bound,
     cipher::{self, KEY_LEN, KeyBytes},
+    digest::hex,
     envelope::{VERSION, open_with_ring, seal_with_ring, wrapping_key_id},
 };
 use crate::{error, model::Secret};
@@ -262,7 +263,7 @@ fn open_plain(ring: &KeyRing, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, Syste
 /// What account tokens name as their issuer: this installation, whatever it is called from outside, and no other.
 fn issuer(hasher: &hmac::Key) -> String {
     let mark = mac(hasher, b"rollcall/issuer", &[]);
-    mark[..8].iter().fold("rollcall:".to_owned(), |name, byte| format!("{name}{byte:02x}"))
+    format!("rollcall:{}", hex(&mark[..8]))
 }
 
 fn check_value(key: &KeyBytes) -> [u8; CHECK_LEN] {

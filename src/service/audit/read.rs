@@ -7,12 +7,12 @@ use tokio::time::Instant;
 
 use super::{
     Audit,
-    entry::{AuditEntry, hashed, hex, opened, wanted_id},
+    entry::{AuditEntry, hashed, opened, wanted_id},
 };
 use crate::{
     error::{Code, Error, Result},
     model::{AccountId, EnvironmentId},
-    vault::AuditMark,
+    vault::{AuditMark, hex},
 };
 
 /// How long one call looks for entries.

@@ -60,7 +60,7 @@ const REVIEWED: &[(&str, usize, &str)] = &[
     ("src/http/routes/connect.rs", 1, "what binds a browser on its way to a vendor, into that browser's own cookie"),
     ("src/http/routes/api_token.rs", 1, "the one answer that shows a new token's text"),
     ("src/http/routes/environment.rs", 1, "the one answer that shows the text of a new environment's first token"),
-    ("src/cli/serve.rs", 3, "tokens of the operator: into files of mode 0600 or once onto the terminal; and random text"),
+    ("src/cli/serve.rs", 2, "tokens of the operator: into files of mode 0600 or once onto the terminal"),
     ("src/cli/serve_file.rs", 1, "the token of this run, into a file of mode 0600 for the commands of this machine"),
     ("src/cli/demo.rs", 3, "the demo's token, printed for the person who started it, for the sandbox alone"),
 ];

@@ -140,10 +140,8 @@ impl PlatformCursors {
     /// The object to go on after.
     pub fn open<T: FromStr>(&self, environment: EnvironmentId, list: &str, text: &str) -> Result<T> {
         let bound = platform_bound(environment, list);
-        let plain = BASE64_URL_SAFE_NO_PAD
-            .decode(text)
-            .ok()
-            .and_then(|b| self.keys.open_for(SealMark::Cursor, &[bound.as_bytes()], &b).ok());
+        let sealed = BASE64_URL_SAFE_NO_PAD.decode(text).ok();
+        let plain = sealed.and_then(|sealed| self.keys.open_for(SealMark::Cursor, &[bound.as_bytes()], &sealed).ok());
         let after = plain.and_then(|plain| std::str::from_utf8(&plain).ok()?.parse().ok());
         let detail = "`next_cursor` is not one this list gave out.";
         after.ok_or_else(|| Error::new(Code::InvalidCursor, detail).field("next_cursor"))

@@ -242,7 +242,6 @@ async fn a_look_that_nobody_waited_for_grows_old_all_the_same() {
         assert!(tokio::time::timeout(Duration::from_millis(50), look(with_counts)).await.is_err(), "it waits for the vendor");
         assert!(core.tasks.wait(Duration::from_secs(20)).await, "the look goes on for ever");
         vendor.set(Mood::Unauthorized);
-        assert!(look(with_counts).await.is_ok(), "it ended a moment ago");
         clock.advance(Duration::from_secs(4));
         assert_eq!(look(with_counts).await.unwrap_err().code(), Code::ReauthRequired);
     }

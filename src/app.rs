@@ -17,7 +17,7 @@ use crate::{
     connector::{Catalog, Overlay, Problem},
     error::Code,
     model::{Clock, EnvironmentId, Scope, Scopes, Secret, Tasks},
-    service::{Act, Administrator, AppsStamp, ListTokens, NewToken, OAuthApps, OAuthAppsError, RingChange, Services},
+    service::{Act, Administrator, ListTokens, NewToken, OAuthApps, OAuthAppsError, RingChange, Services},
     store::{
         Store, StoreError,
         embedded::Embedded,
@@ -81,7 +81,7 @@ pub struct Core {
 /// The operator's OAuth apps, replaced when their file changes.
 struct Apps {
     file: Option<PathBuf>,
-    stamp: AppsStamp,
+    stamp: FileStamp,
     current: Arc<ArcSwap<OAuthApps>>,
 }
 
@@ -221,7 +221,7 @@ impl Core {
 
 impl Apps {
     fn load(file: Option<PathBuf>, catalog: &Catalog) -> Result<Apps, OAuthAppsError> {
-        let mut apps = Apps { file, stamp: AppsStamp::default(), current: Arc::default() };
+        let mut apps = Apps { file, stamp: FileStamp::default(), current: Arc::default() };
         apps.refresh(catalog).map(|_| apps)
     }
 

@@ -40,8 +40,8 @@ impl Tools {
         let records = repo::Installs::new(self.store());
         let installs = Arc::new(Installs::new(records, self.catalog.clone(), self.keys(), self.clock(), apps));
         let upstream = Arc::new(Upstream::new(self.guard.clone(), self.store()));
-        let accounts = self.accounts(&installs, &upstream);
         let audit = self.audit(settings);
+        let accounts = self.accounts(&installs, &upstream, &audit);
         let events = Arc::new(Events::new(repo::Events::new(self.store()), self.clock()));
         let pending = repo::Authorizations::new(self.store());
         let public_url = settings.public_url.clone();
@@ -84,9 +84,10 @@ impl Tools {
         self.clock.clone()
     }
 
-    fn accounts(&self, installs: &Arc<Installs>, upstream: &Arc<Upstream>) -> Arc<Accounts> {
+    fn accounts(&self, installs: &Arc<Installs>, upstream: &Arc<Upstream>, audit: &Arc<Audit>) -> Arc<Accounts> {
         let records = repo::Accounts::new(self.store());
-        let (vault, guard, opened) = (self.vault.clone(), self.guard.clone(), Opened::new(self.tasks.clone()));
+        let opened = Opened::new(self.tasks.clone(), audit.clone());
+        let (vault, guard) = (self.vault.clone(), self.guard.clone());
         Accounts::new(records, installs.clone(), vault, upstream.clone(), guard, self.clock(), opened)
     }
 

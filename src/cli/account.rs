@@ -11,7 +11,7 @@ use super::{
     door::{Door, Missing, encoded},
     harmless,
     import::{ImportArgs, import},
-    print_data, print_json,
+    print_data, print_json, secret_names,
 };
 use crate::config::GlobalArgs;
 
@@ -147,8 +147,7 @@ async fn check_names(door: &Door, args: &AddArgs, context: &Map<String, Value>) 
 
 /// A command line stays in the shell's history, and whoever uses the machine can read it.
 fn warn_of_secrets(given: &[String], fields: &Value) {
-    let secret = fields.as_array().into_iter().flatten().filter(|field| field["type"] == "secret");
-    for name in secret.filter_map(|field| field["name"].as_str()) {
+    for name in secret_names(fields) {
         if given.iter().any(|field| field.split_once('=').is_some_and(|(given, _)| given == name)) {
             eprintln!(
                 "Warning: `{name}` is secret and stands on the command line, where others can read it; give it by --field-file {name}=FILE"

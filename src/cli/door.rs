@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{
     Failure, print_json,
-    serve::{Patience, Running, announce_ring, random_text, reachable},
+    serve::{Patience, Running, announce_ring, reachable},
     serve_file::{ServeFile, own_url},
     settings,
 };
@@ -18,6 +18,7 @@ use crate::{
     model::Secret,
     store::embedded::Embedded,
     upstream::own::{Flowing, OwnApi, Said},
+    vault::random_text,
 };
 
 /// An open way to a gateway.

@@ -20,7 +20,7 @@ use uuid::Uuid;
 use super::{
     Failure,
     door::{Door, encoded},
-    print_data, print_json,
+    print_data, print_json, secret_names,
     signals::Signals,
 };
 use crate::{mapping::inexact_number, upstream::own::Said};
@@ -98,7 +98,7 @@ pub async fn import(door: &Door, args: ImportArgs, json: bool) -> Result<(), Fai
     let input = open(&args.file)?;
     let mut results = args.results.as_deref().map(Results::open).transpose()?;
     let done = results.as_mut().map_or_else(|| Ok(HashSet::new()), Results::done)?;
-    let secrets = secret_names(door).await?;
+    let secrets = all_secret_names(door).await?;
     let mut signals = Signals::watch()?;
     let (stopped, counts) = (Cell::new(false), RefCell::new(Counts::default()));
     let mut lines = Lines { input, number: 0, secrets: &secrets, seen: HashMap::new() };
@@ -171,15 +171,14 @@ fn open(file: &Path) -> Result<Box<dyn BufRead>, Failure> {
 }
 
 /// The names of secret fields of every link method. What stands under them goes neither into ids nor into outcomes.
-async fn secret_names(door: &Door) -> Result<BTreeSet<String>, Failure> {
+async fn all_secret_names(door: &Door) -> Result<BTreeSet<String>, Failure> {
     // Tokens that another gateway got.
     let mut names = BTreeSet::from(["oauth".to_owned()]);
     for entry in door.read_all("/environment-integration").await? {
         let slug = entry["integration"]["name"].as_str().unwrap_or_default();
         let offer = door.call(Method::GET, &format!("/integration/{}/capabilities", encoded(slug)), None).await?;
-        let fields = offer["link_methods"].as_array().into_iter().flatten().filter_map(|method| method["fields"].as_array());
-        let secret = fields.flatten().filter(|field| field["type"] == "secret");
-        names.extend(secret.filter_map(|field| field["name"].as_str()).map(str::to_owned));
+        let methods = offer["link_methods"].as_array().into_iter().flatten();
+        names.extend(methods.flat_map(|method| secret_names(&method["fields"])).map(str::to_owned));
     }
     Ok(names)
 }

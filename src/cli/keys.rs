@@ -19,7 +19,7 @@ use super::{
     print_data, print_json, settings,
 };
 use crate::{
-    config::{GlobalArgs, Purpose, Settings},
+    config::{GlobalArgs, Purpose},
     model::{Clock, SystemClock},
     vault::KeyRing,
 };
@@ -80,29 +80,27 @@ pub enum KeysCommand {
 
 /// Runs one of them.
 pub async fn run(command: KeysCommand, global: GlobalArgs) -> Result<(), Failure> {
-    if let KeysCommand::Add { id } = command {
-        return add(&settings(&global, Purpose::Tool)?.keys_file, id.as_deref(), global.json);
-    }
-    let settings = settings(&global, Purpose::Tool)?;
-    let door = Door::open(&global, Missing::Fails).await?;
-    let done = act(&door, command, &settings, global.json).await;
-    door.close().await.and(done)
-}
-
-async fn act(door: &Door, command: KeysCommand, settings: &Settings, json: bool) -> Result<(), Failure> {
+    let (settings, json) = (settings(&global, Purpose::Tool)?, global.json);
     let file = settings.keys_file.as_path();
     match command {
-        KeysCommand::Add { .. } => Ok(()),
-        KeysCommand::Promote { id } => promote(door, file, &id, json).await,
+        KeysCommand::Add { id } => add(file, id.as_deref(), json),
+        KeysCommand::Promote { id } => ask(&global, async |door| promote(door, file, &id, json).await).await,
         KeysCommand::Rewrap { data_keys, account, older_than_days } => {
-            let mut ask = json!({"data_keys": data_keys});
-            ask["account"] = account.map_or(Value::Null, Value::String);
-            ask["older_than_days"] = older_than_days.map_or(Value::Null, Value::from);
-            rewrap(door, file, ask, json).await
+            let mut wanted = json!({"data_keys": data_keys});
+            wanted["account"] = account.map_or(Value::Null, Value::String);
+            wanted["older_than_days"] = older_than_days.map_or(Value::Null, Value::from);
+            ask(&global, async |door| rewrap(door, file, wanted, json).await).await
         }
-        KeysCommand::Retire { id } => retire(door, file, &id, json).await,
-        KeysCommand::Status { older_than_days } => status(door, older_than_days, json).await,
+        KeysCommand::Retire { id } => ask(&global, async |door| retire(door, file, &id, json).await).await,
+        KeysCommand::Status { older_than_days } => ask(&global, async |door| status(door, older_than_days, json).await).await,
     }
+}
+
+/// Does what the gateway has a part in.
+async fn ask(global: &GlobalArgs, work: impl AsyncFnOnce(&Door) -> Result<(), Failure>) -> Result<(), Failure> {
+    let door = Door::open(global, Missing::Fails).await?;
+    let done = work(&door).await;
+    door.close().await.and(done)
 }
 
 fn add(file: &Path, id: Option<&str>, json: bool) -> Result<(), Failure> {

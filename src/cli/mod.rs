@@ -21,9 +21,11 @@ mod token;
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::config::{ConfigError, Environment, GlobalArgs, Purpose, Settings};
+use crate::connector::FieldKind;
 
 /// What has no flag, because secrets stay off the command line.
 const ENVIRONMENT: &str = "\
@@ -169,6 +171,13 @@ fn harmless(text: &str) -> String {
     text.replace(|c: char| c.is_control() && c != '\n', "\u{fffd}")
 }
 
+/// The names of the secret ones among a link method's fields, as the gateway tells them. A kind that this release does not know
+/// may be secret, too.
+fn secret_names(fields: &Value) -> impl Iterator<Item = &str> {
+    let is_secret = |field: &&Value| FieldKind::deserialize(&field["type"]).map_or(true, FieldKind::is_secret);
+    fields.as_array().into_iter().flatten().filter(is_secret).filter_map(|field| field["name"].as_str())
+}
+
 fn print_data(text: &str) -> Result<(), Failure> {
     use std::io::Write;
     let mut out = std::io::stdout().lock();
@@ -181,4 +190,20 @@ fn print_data(text: &str) -> Result<(), Failure> {
 
 fn print_json(value: &Value) -> Result<(), Failure> {
     print_data(&value.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn secret_is_whatever_the_gateway_seals_and_what_nobody_knows() {
+        let kinds = ["text", "secret", "private_key", "origin", "choice", "of_a_later_release"];
+        let fields: Vec<_> = kinds.iter().map(|kind| json!({"name": format!("a_{kind}"), "type": kind})).collect();
+        let found: Vec<_> = secret_names(&json!(fields)).map(str::to_owned).collect();
+        assert_eq!(found, ["a_secret", "a_private_key", "a_of_a_later_release"]);
+        assert_eq!(secret_names(&Value::Null).count(), 0);
+    }
 }

@@ -26,7 +26,7 @@ use crate::{
     jobs::Jobs,
     model::{Secret, SystemClock},
     store::StoreError,
-    vault::{TokenText, harden_process},
+    vault::{TokenText, harden_process, random_text},
 };
 
 /// How often the key ring's file and the connectors' overlay are looked at.
@@ -301,11 +301,6 @@ pub fn write_private(path: &Path, text: &str) -> Result<(), Failure> {
     file.sync_all()?;
     std::fs::rename(&new, path)?;
     Ok(())
-}
-
-/// A random text for tokens of one run; 48 characters, no meaning.
-pub fn random_text() -> Secret {
-    Secret::new(TokenText::generate().0.expose().replacen("rck_", "run_", 1))
 }
 
 /// Where this machine reaches an address it listens on.

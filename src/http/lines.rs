@@ -1,30 +1,25 @@
 //! A whole list as `application/x-ndjson`: a line for each record, then one that says whether the list is complete. The client's
 //! pace is the walk's: the next page is asked for when this one was taken, and a client that leaves ends it.
 
-use std::{convert::Infallible, rc::Rc, sync::Arc};
+use std::sync::Arc;
 
 use actix_web::{
-    HttpMessage, HttpRequest, HttpResponse,
+    HttpRequest,
     http::header::{Accept, Header},
 };
 use bytes::Bytes;
-use futures_util::stream;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::{
     Answer,
-    extract::{OrAccount, ReadDirectory, reopen, state},
-    gate::{self, RequestId},
-    problem,
+    extract::{OrAccount, ReadDirectory, reopen},
+    pieces::{self, MEDIA_TYPE, Pieces},
 };
 use crate::{
-    error::{Code, Error, Result},
-    service::{Lines, Linked, ListEnd, ListQuery, ResponseFormat},
+    error::Result,
+    service::{Lines, Linked, ListEnd, ListQuery, ResponseFormat, Services},
 };
-
-/// The media type of lines.
-pub const MEDIA_TYPE: &str = "application/x-ndjson";
 
 /// The last line: how the list ended, and the problem it broke off with.
 #[derive(Serialize)]
@@ -36,11 +31,9 @@ struct LastLine<'a> {
 }
 
 /// A list on its way out.
-struct Streamed {
+struct Listed {
     lines: Lines,
     linked: Arc<Linked>,
-    request: HttpRequest,
-    has_ended: bool,
 }
 
 /// Whether the caller prefers lines to a page.
@@ -61,62 +54,30 @@ pub fn are_accepted(request: &HttpRequest) -> bool {
 }
 
 /// The answer. What goes wrong before the first line is a problem like any other.
-pub async fn answer(mut lines: Lines, linked: Arc<Linked>, request: HttpRequest) -> Answer {
-    let first = lines.read(&state(&request)?.services.directory, &linked).await?;
-    let streamed = Streamed { lines, linked, request, has_ended: false };
-    let body = stream::unfold((first, streamed), |(ready, mut streamed)| async move {
-        let bytes = match ready {
-            Some(bytes) => bytes,
-            None => streamed.next().await?,
-        };
-        Some((Ok::<_, Infallible>(bytes), (None, streamed)))
-    });
-    Ok(HttpResponse::Ok().content_type(MEDIA_TYPE).streaming(body))
+pub async fn answer(lines: Lines, linked: Arc<Linked>, request: HttpRequest) -> Answer {
+    pieces::answer(Listed { lines, linked }, request).await
 }
 
-impl Streamed {
-    /// The next piece; after the last, and after what went wrong, the last line.
-    async fn next(&mut self) -> Option<Bytes> {
-        if self.has_ended {
-            return None;
-        }
-        match self.read().await {
-            Ok(Some(bytes)) => Some(bytes),
-            Ok(None) => {
-                self.has_ended = true;
-                Some(line(self.lines.end(), None))
-            }
-            Err(error) => {
-                self.has_ended = true;
-                Some(self.break_off(&error).await)
-            }
-        }
-    }
+impl Pieces for Listed {
+    type Right = OrAccount<ReadDirectory>;
 
     /// A caller whose right or account is gone meanwhile gets no more.
-    async fn read(&mut self) -> Result<Option<Bytes>> {
-        let state = state(&self.request)?;
-        if state.readiness.is_draining() {
-            return Err(Error::new(Code::ShuttingDown, "The gateway is being stopped before the list has ended."));
-        }
-        self.linked = reopen::<OrAccount<ReadDirectory>>(&self.request, &self.linked.account.id.to_string()).await?;
-        self.lines.read(&state.services.directory, &self.linked).await
+    async fn readmit(&mut self, request: &HttpRequest) -> Result<()> {
+        self.linked = reopen::<Self::Right>(request, &self.linked.account.id.to_string()).await?;
+        Ok(())
     }
 
-    async fn break_off(&mut self, error: &Error) -> Bytes {
-        let id: Option<Rc<str>> = self.request.extensions().get::<RequestId>().map(|id| Rc::clone(&id.0));
-        gate::log(error, id.as_deref().unwrap_or_default());
-        let document = problem::text(error, id.as_deref());
-        let problem: Option<&RawValue> = serde_json::from_slice(&document).ok();
-        match state(&self.request) {
-            Ok(state) => line(self.lines.broken_off(&state.services.directory, &self.linked).await, problem),
-            Err(_) => line(&ListEnd::default(), problem),
-        }
+    async fn next(&mut self, services: &Services) -> Result<Option<Bytes>> {
+        self.lines.read(&services.directory, &self.linked).await
     }
-}
 
-fn line(end: &ListEnd, problem: Option<&RawValue>) -> Bytes {
-    let mut line = serde_json::to_vec(&LastLine { end, problem }).unwrap_or_else(|_| br#"{"complete":false}"#.to_vec());
-    line.push(b'\n');
-    line.into()
+    async fn end(&mut self, services: &Services, problem: Option<&RawValue>) -> Bytes {
+        let end = match problem {
+            Some(_) => self.lines.broken_off(&services.directory, &self.linked).await,
+            None => self.lines.end(),
+        };
+        let mut line = serde_json::to_vec(&LastLine { end, problem }).unwrap_or_else(|_| br#"{"complete":false}"#.to_vec());
+        line.push(b'\n');
+        line.into()
+    }
 }

@@ -9,10 +9,12 @@ use super::{
     accounts::{Accounts, ChangeAccount, find_method},
     audit::{Act, Audit},
     grant::OAUTH,
+    open::reauth,
 };
 use crate::{
     error::{Code, Error, Result},
     model::{Account, AccountId, AccountStatus, EnvironmentId, Warning},
+    upstream::renewal::Renewal,
 };
 
 /// The most accounts that are named in one request.
@@ -107,6 +109,10 @@ impl Accounts {
     /// credential is tested at the vendor.
     pub async fn refresh_credentials(self: &Arc<Self>, environment: EnvironmentId, id: &str) -> Result<()> {
         let linked = self.open_enabled(environment, id).await?;
+        // Nothing can follow it, and why it ended stays said.
+        if linked.access.renewal.as_ref().is_some_and(Renewal::is_ended) {
+            return Err(reauth(&linked.account));
+        }
         let has_token = linked.access.renewal.is_some();
         let linked = if has_token { self.renew_now(&linked).await? } else { linked };
         if has_token && linked.account.status == AccountStatus::Active {

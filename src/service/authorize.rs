@@ -18,11 +18,13 @@ use crate::{
     model::{Account, AccountId, Clock, EnvironmentId, Secret, Warning},
     store::repo,
     upstream::{Authorization, CodeGrant, Way},
-    vault::{SystemKeys, fingerprint, random_text, same_secret},
+    vault::{SealMark, SystemKeys, fingerprint, hex, random_text, same_secret},
 };
 
 /// How long a customer may take at the vendor.
 const LIFE: Duration = Duration::from_secs(600);
+/// Digits of a way's mark.
+const MARK: usize = 16;
 /// How much of a vendor's sentence is shown.
 const SHOWN: usize = 300;
 
@@ -44,8 +46,15 @@ pub struct AuthorizeAsk {
 pub struct Begun {
     /// The vendor's page.
     pub url: Url,
+    /// What tells this way from others of the same browser: part of its cookie's name.
+    pub mark: String,
     /// What binds the browser: a cookie of its own.
     pub binding: Secret,
+}
+
+/// What tells a way to a vendor from others of the same browser, without showing the `state` that comes back.
+pub fn mark_of(state: &str) -> String {
+    mark_in(name_of(state))
 }
 
 /// A browser that came back as it was sent. Holds secrets, therefore no `Debug`.
@@ -158,18 +167,21 @@ impl Authorizations {
             ends_at: ends_at.map_err(Error::internal)?,
         };
         let plain = zeroize::Zeroizing::new(serde_json::to_vec(&pending).map_err(Error::internal)?);
-        let sealed = self.keys.seal_authorization(state.expose().as_bytes(), &plain);
-        self.records.put(&name_of(&state), sealed.into(), LIFE).await?;
-        Ok(Begun { url, binding })
+        let sealed = self.keys.seal_for(SealMark::Authorization, &[state.expose().as_bytes()], &plain);
+        let name = name_of(state.expose());
+        self.records.put(&name, sealed.into(), LIFE).await?;
+        Ok(Begun { url, mark: mark_in(name), binding })
     }
 
     /// Takes a browser back, once. An error is one that belongs to no link session: `state` unknown, used, of another browser or
     /// connector.
     pub async fn take_back(&self, connector: &str, query: Vec<(String, String)>, binding: Option<&str>) -> Result<CameBack> {
         let answer = VendorsAnswer::read(query)?;
-        let sealed = self.records.take(&name_of(&answer.state)).await?.ok_or_else(stray)?;
-        let plain =
-            self.keys.open_authorization(answer.state.expose().as_bytes(), &sealed).map_err(|why| stray().because(why))?;
+        let sealed = self.records.take(&name_of(answer.state.expose())).await?.ok_or_else(stray)?;
+        let plain = self
+            .keys
+            .open_for(SealMark::Authorization, &[answer.state.expose().as_bytes()], &sealed)
+            .map_err(|why| stray().because(why))?;
         let pending: Pending = serde_json::from_slice(&plain).map_err(|why| stray().because(why))?;
         let is_its_browser = binding.is_some_and(|binding| same_secret(&fingerprint(binding.as_bytes()), &pending.binding));
         if !is_its_browser || pending.connector != connector || self.clock.now() >= pending.ends_at {
@@ -243,8 +255,13 @@ fn in_words(said: Option<&str>) -> String {
     said.map_or_else(String::new, |said| format!(" ({})", plain(said).trim_end_matches('.')))
 }
 
-fn name_of(state: &Secret) -> String {
-    fingerprint(state.expose().as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+fn name_of(state: &str) -> String {
+    hex(&fingerprint(state.as_bytes()))
+}
+
+fn mark_in(mut name: String) -> String {
+    name.truncate(MARK);
+    name
 }
 
 fn stray() -> Error {

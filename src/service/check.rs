@@ -23,7 +23,7 @@ use super::{
 use crate::{
     connector::{ListSource, ResourceDef},
     error::{Code, Error, Result},
-    model::{Account, AccountId, AccountStatus, Clock, EnvironmentId, Resource, Warning},
+    model::{Account, AccountId, AccountStatus, Clock, EnvironmentId, Resource, Tasks, Warning},
     upstream::{Access, Failure, ListAsk, Tested, Upstream, renewal::Renewal},
 };
 
@@ -49,6 +49,18 @@ struct Look<T> {
     ended: Arc<OnceLock<Timestamp>>,
 }
 
+/// Notes when a look ended, however it did and whether anybody still waits for it.
+struct Ends {
+    at: Arc<OnceLock<Timestamp>>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        let _ = self.at.set(self.clock.now());
+    }
+}
+
 /// Looks under way, or ended a moment ago.
 struct Looks<T>(Cache<Looked, Look<T>>);
 
@@ -57,24 +69,24 @@ impl<T: Clone + Send + Sync + 'static> Looks<T> {
         Self(Cache::builder().max_capacity(100_000).time_to_live(KNOWN).build())
     }
 
-    /// What the look finds that is under way, or ended a moment ago; another one is begun with this work.
+    /// What the look finds that is under way, or ended a moment ago; another one is begun with this work, and ends although
+    /// whoever wanted it leaves.
     async fn share(
         &self,
         looked: Looked,
-        clock: &Arc<dyn Clock>,
+        (clock, tasks): (&Arc<dyn Clock>, &Tasks),
         work: impl Future<Output = Result<T>> + Send + 'static,
     ) -> Result<T> {
         let now = clock.now();
         let is_over = |look: &Look<T>| look.ended.get().is_some_and(|ended| now.duration_since(*ended).abs() > SHARED_FOR);
         let begin = async {
-            let (ended, clock) = (Arc::new(OnceLock::new()), Arc::clone(clock));
-            let end = Arc::clone(&ended);
-            let outcome = async move {
-                let found = work.await;
-                let _ = end.set(clock.now());
-                found
+            let ended = Arc::new(OnceLock::new());
+            let ends = Ends { at: Arc::clone(&ended), clock: Arc::clone(clock) };
+            let work = async move {
+                let _ends = ends;
+                work.await
             };
-            Look { outcome: outcome.boxed().shared(), ended }
+            Look { outcome: to_its_end(tasks, work).shared(), ended }
         };
         let look = self.0.entry(looked).or_insert_with_if(begin, is_over).await.into_value();
         look.outcome.await
@@ -119,6 +131,7 @@ impl Accounts {
     /// Tries a credential that nobody links; nothing is stored.
     pub async fn try_out(&self, environment: EnvironmentId, new: NewAccount) -> Result<Seen> {
         let connector = self.connector(environment, &new.integration)?;
+        self.installs.connector_in_use(environment, &connector.slug).await?;
         let method = find_method(&connector, &new.authentication_method)?;
         let mut context = new.context;
         let tokens = Tokens::take(&method, &mut context)?;
@@ -140,7 +153,7 @@ impl Accounts {
             let (_, tested) = accounts.check(Arc::clone(&linked)).await?;
             Ok(accounts.see(&linked.access, tested).await)
         };
-        self.opened.checks.seen.share(looked, &self.clock, self.to_its_end(work)).await
+        self.opened.checks.seen.share(looked, (&self.clock, &self.opened.tasks), work).await
     }
 
     /// Looks at the other side now; gives the account as it is then.
@@ -161,23 +174,14 @@ impl Accounts {
     /// One look for all who want one at the same time.
     pub(super) async fn check(self: &Arc<Self>, linked: Arc<Linked>) -> Result<(Account, Tested)> {
         let (looked, accounts) = (looked(&linked), Arc::clone(self));
-        let work = self.to_its_end(async move { accounts.check_now(linked).await });
-        self.opened.checks.tested.share(looked, &self.clock, work).await
+        let work = async move { accounts.check_now(linked).await };
+        self.opened.checks.tested.share(looked, (&self.clock, &self.opened.tasks), work).await
     }
 
     /// A look of one's own, whatever others saw a moment ago.
     pub(super) async fn check_anew(self: &Arc<Self>, linked: Arc<Linked>) -> Result<(Account, Tested)> {
         let accounts = Arc::clone(self);
-        self.to_its_end(async move { accounts.check_now(linked).await }).await
-    }
-
-    /// A look ends although whoever wanted it leaves, because what it finds is noted.
-    fn to_its_end<T: Send + 'static>(
-        &self,
-        work: impl Future<Output = Result<T>> + Send + 'static,
-    ) -> BoxFuture<'static, Result<T>> {
-        let (tasks, work) = (self.opened.tasks.clone(), work.boxed());
-        async move { tasks.finish(work).await.unwrap_or_else(|| Err(cut_short())) }.boxed()
+        to_its_end(&self.opened.tasks, async move { accounts.check_now(linked).await }).await
     }
 
     async fn check_now(self: Arc<Self>, linked: Arc<Linked>) -> Result<(Account, Tested)> {
@@ -246,6 +250,15 @@ impl Accounts {
         }
         Seen { facts, counts, warnings }
     }
+}
+
+/// A look ends although whoever wanted it leaves, because what it finds is noted.
+fn to_its_end<T: Send + 'static>(
+    tasks: &Tasks,
+    work: impl Future<Output = Result<T>> + Send + 'static,
+) -> BoxFuture<'static, Result<T>> {
+    let (tasks, work) = (tasks.clone(), work.boxed());
+    async move { tasks.finish(work).await.unwrap_or_else(|| Err(cut_short())) }.boxed()
 }
 
 fn looked(linked: &Linked) -> Looked {

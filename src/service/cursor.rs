@@ -11,7 +11,7 @@ use crate::{
     error::{Code, Error, Result},
     model::{EnvironmentId, Warning},
     upstream::Company,
-    vault::SystemKeys,
+    vault::{SealMark, SystemKeys},
 };
 
 /// A cursor is good for a day.
@@ -96,7 +96,7 @@ impl<'a> Cursors<'a> {
         cursor.lost.truncate(MAX_LOST);
         let sealed = Sealed { version: 1, query: self.query, expires: self.now + LIFE_SECONDS, cursor };
         let plain = serde_json::to_vec(&sealed).map_err(Error::internal)?;
-        Ok(BASE64_URL_SAFE_NO_PAD.encode(self.keys.seal_cursor(self.bound.as_bytes(), &plain)))
+        Ok(BASE64_URL_SAFE_NO_PAD.encode(self.keys.seal_for(SealMark::Cursor, &[self.bound.as_bytes()], &plain)))
     }
 
     /// Where a caller wants to go on.
@@ -104,7 +104,7 @@ impl<'a> Cursors<'a> {
         let invalid = |why: &str| Error::new(Code::InvalidCursor, why).field("next_cursor");
         let foreign = "`next_cursor` is damaged or belongs to another list or account.";
         let bytes = BASE64_URL_SAFE_NO_PAD.decode(text).map_err(|_| invalid(foreign))?;
-        let plain = self.keys.open_cursor(self.bound.as_bytes(), &bytes).map_err(|_| invalid(foreign))?;
+        let plain = self.keys.open_for(SealMark::Cursor, &[self.bound.as_bytes()], &bytes).map_err(|_| invalid(foreign))?;
         let sealed: Sealed = serde_json::from_slice(&plain).map_err(|_| invalid(foreign))?;
         if sealed.version != 1 || sealed.expires <= self.now {
             return Err(invalid("`next_cursor` is older than 24 hours."));
@@ -132,15 +132,17 @@ impl PlatformCursors {
 
     /// The text that goes on after an object.
     pub fn seal(&self, environment: EnvironmentId, list: &str, after: impl Display) -> String {
-        let sealed = self.keys.seal_cursor(platform_bound(environment, list).as_bytes(), after.to_string().as_bytes());
+        let sealed =
+            self.keys.seal_for(SealMark::Cursor, &[platform_bound(environment, list).as_bytes()], after.to_string().as_bytes());
         BASE64_URL_SAFE_NO_PAD.encode(sealed)
     }
 
     /// The object to go on after.
     pub fn open<T: FromStr>(&self, environment: EnvironmentId, list: &str, text: &str) -> Result<T> {
         let bound = platform_bound(environment, list);
-        let plain = BASE64_URL_SAFE_NO_PAD.decode(text).ok().and_then(|b| self.keys.open_cursor(bound.as_bytes(), &b).ok());
-        let after = plain.and_then(|plain| String::from_utf8(plain).ok()?.parse().ok());
+        let sealed = BASE64_URL_SAFE_NO_PAD.decode(text).ok();
+        let plain = sealed.and_then(|sealed| self.keys.open_for(SealMark::Cursor, &[bound.as_bytes()], &sealed).ok());
+        let after = plain.and_then(|plain| std::str::from_utf8(&plain).ok()?.parse().ok());
         let detail = "`next_cursor` is not one this list gave out.";
         after.ok_or_else(|| Error::new(Code::InvalidCursor, detail).field("next_cursor"))
     }

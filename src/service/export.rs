@@ -196,11 +196,12 @@ impl Export {
     }
 
     async fn put_entries(&self, walk: &mut Walk, after: u64, lines: &mut Vec<u8>) -> Result<Step> {
-        let (entries, next) = self.audit.about(walk.environment, (&walk.accounts, &walk.tenant), after).await?;
-        for entry in entries {
+        let page = self.audit.about(walk.environment, (&walk.accounts, &walk.tenant), after).await?;
+        walk.is_complete &= page.lost == 0;
+        for entry in page.entries {
             walk.put(lines, ENTRY, &entry);
         }
-        Ok(next.map_or(Step::End, Step::Entries))
+        Ok(page.next.map_or(Step::End, Step::Entries))
     }
 }
 

@@ -12,8 +12,8 @@ use crate::{
     upstream::{Access, Failure, Upstream},
 };
 
-/// Pauses before the vendor is asked again. In memory alone, and over within half a minute: what is deleted is neither stored
-/// anew nor kept at hand.
+/// Pauses before the vendor is asked again. In memory alone, and over within two minutes, even where each try waits for its
+/// answer as long as it may: what is deleted is neither stored anew nor kept at hand.
 const PAUSES: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(15)];
 
 /// A token on its way back.

@@ -5,28 +5,26 @@
 //! repetition may cure: after those, and after a node was lost with a call, the next repetition runs again, makes its object
 //! under the id that was chosen at the first start, and says so. No reply leaves before it is kept.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
-use futures_util::future::{Either, select};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::Caller;
+use super::{
+    Caller,
+    lease::{LEASE, keep_holding},
+};
 use crate::{
     error::{Code, Error, Result, VendorAnswer},
     model::{AccountId, EnvironmentId, Tasks, TokenId},
     store::{Hold, StoreError, repo},
-    vault::{RequestMark, SystemKeys},
+    vault::{RequestMark, SealMark, SystemKeys, hex},
 };
 
 /// The header a key stands in, and the field problems name.
 pub const KEY_HEADER: &str = "Idempotency-Key";
-/// How long a key is taken after the node that ran under it was lost.
-const LEASE: Duration = Duration::from_secs(15);
-/// How often a running call says that it still runs.
-const RENEWAL: Duration = Duration::from_secs(5);
 /// The longest key.
 const MAX_KEY: usize = 255;
 
@@ -195,7 +193,7 @@ impl Idempotency {
             Begun::Ended(reply) => return Ok((reply, Told::Replayed)),
             Begun::Held(held) => held,
         };
-        let outcome = self.keep_holding(&held.hold, work(held.run)).await;
+        let outcome = keep_holding(|| self.records.renew(&held.hold, LEASE), work(held.run)).await;
         let kept = self.keep(&place, &held, &outcome).await;
         self.give_back(held.hold).await;
         kept?;
@@ -205,8 +203,7 @@ impl Idempotency {
     fn place(&self, asked: Asked) -> Place {
         let Asked { headers, body, method, target, .. } = &asked;
         let whose = asked.whose();
-        let name = self.keys.request_mark(RequestMark::Name, &whose);
-        let name = name.iter().map(|byte| format!("{byte:02x}")).collect();
+        let name = hex(&self.keys.request_mark(RequestMark::Name, &whose));
         let whole = [&whose[..], &[method.as_bytes(), target.as_bytes(), headers, body]].concat();
         let fingerprint = self.keys.request_mark(RequestMark::Fingerprint, &whole);
         Place { asked, name, fingerprint }
@@ -266,21 +263,6 @@ impl Idempotency {
         Ok(Begun::Held(Held { hold: hold.clone(), started, run }))
     }
 
-    /// Works, and says all the while that it does.
-    async fn keep_holding<T>(&self, hold: &Hold, work: impl Future<Output = T>) -> T {
-        let renewals = async {
-            loop {
-                tokio::time::sleep(RENEWAL).await;
-                // A lease that ended is found out when the reply is kept.
-                let _ = self.records.renew(hold, LEASE).await;
-            }
-        };
-        match select(pin!(work), pin!(renewals)).await {
-            Either::Left((outcome, _)) => outcome,
-            Either::Right(((), work)) => work.await,
-        }
-    }
-
     async fn keep(&self, place: &Place, held: &Held, outcome: &Result<Reply>) -> Result<()> {
         if let Some(error) = outcome.as_ref().err().filter(|error| may_be_cured(error)) {
             // A panic, or a task that was cut short, may have left anything.
@@ -320,14 +302,16 @@ impl Idempotency {
 
     fn seal<T: Serialize>(&self, place: &Place, value: &T) -> Result<Bytes> {
         let plain = zeroize::Zeroizing::new(serde_json::to_vec(value).map_err(Error::internal)?);
-        let sealed = self.keys.seal_reply(&place.bound(), &plain);
+        let sealed = self.keys.seal_for(SealMark::Reply, &place.bound(), &plain);
         Ok([&place.fingerprint[..], &sealed].concat().into())
     }
 
     fn open<T: for<'de> Deserialize<'de>>(&self, place: &Place, value: &[u8]) -> Result<T> {
         let sealed = place.same_request(value)?;
-        let plain =
-            self.keys.open_reply(&place.bound(), sealed).map_err(|why| Error::internal(format!("a kept reply: {why}")))?;
+        let plain = self
+            .keys
+            .open_for(SealMark::Reply, &place.bound(), sealed)
+            .map_err(|why| Error::internal(format!("a kept reply: {why}")))?;
         serde_json::from_slice(&plain).map_err(|error| {
             Error::internal(format!("a kept reply is not one of this version (line {}, column {})", error.line(), error.column()))
         })

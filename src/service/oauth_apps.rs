@@ -4,22 +4,16 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    fs::{self, File},
-    io::Read,
-    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
 use serde::Deserialize;
-use zeroize::Zeroizing;
 
 use crate::{
     model::{Secret, Slug},
-    vault::fingerprint,
+    vault::{FileStamp, read_private},
 };
 
-/// The largest file that is read; apps of a thousand connectors are far below.
-const MAX_FILE: u64 = 256 * 1024;
 /// The longest id or secret of a client.
 pub(super) const LONGEST: usize = 4096;
 
@@ -45,10 +39,6 @@ pub struct OAuthAppsError {
     why: String,
 }
 
-/// What the file was when it was last looked at.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct AppsStamp(Option<[u8; 32]>);
-
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct AppFile {
@@ -59,17 +49,9 @@ struct AppFile {
 impl OAuthApps {
     /// The apps of the file if it is not what it was at `last`, which is brought up to date. Each state of the file is reported
     /// once, a bad one as its error; the caller keeps the apps it has. `known` are the connectors that there are.
-    pub fn read_if_changed(path: &Path, last: &mut AppsStamp, known: &[&str]) -> Result<Option<OAuthApps>, OAuthAppsError> {
-        let content = read(path);
-        let stamp = AppsStamp(Some(match &content {
-            Ok(bytes) => fingerprint(bytes),
-            Err(why) => fingerprint(why.as_bytes()),
-        }));
-        if *last == stamp {
-            return Ok(None);
-        }
-        *last = stamp;
-        let apps = content.and_then(|content| parse(&content, known));
+    pub fn read_if_changed(path: &Path, last: &mut FileStamp, known: &[&str]) -> Result<Option<OAuthApps>, OAuthAppsError> {
+        let Some(read) = last.if_changed(read_private(path)) else { return Ok(None) };
+        let apps = read.and_then(|content| parse(&content, known));
         apps.map(Some).map_err(|why| OAuthAppsError { path: path.to_owned(), why })
     }
 
@@ -95,29 +77,6 @@ impl fmt::Debug for OAuthApps {
 pub(super) fn text_problem(text: &str) -> Option<String> {
     let is_good = (1..=LONGEST).contains(&text.len()) && text.trim() == text && !text.chars().any(char::is_control);
     (!is_good).then(|| format!("is 1 to {LONGEST} bytes, without control characters and blanks around it"))
-}
-
-fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
-    let gone = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::NotFound => "does not exist".to_owned(),
-        _ => format!("cannot be read: {error}"),
-    };
-    if !fs::metadata(path).map_err(gone)?.is_file() {
-        return Err("is not a regular file".to_owned());
-    }
-    let file = File::open(path).map_err(gone)?;
-    let metadata = file.metadata().map_err(gone)?;
-    let mode = metadata.mode() & 0o777;
-    if mode & 0o077 != 0 {
-        return Err(format!("can be used by others (mode {mode:04o}); run `chmod 600 {}`", path.display()));
-    }
-    if metadata.len() > MAX_FILE {
-        return Err(format!("is larger than {MAX_FILE} bytes"));
-    }
-    // Sized once: growing would leave copies of the secrets behind.
-    let mut content = Zeroizing::new(Vec::with_capacity(MAX_FILE as usize + 1));
-    file.take(MAX_FILE + 1).read_to_end(&mut content).map_err(gone)?;
-    Ok(content)
 }
 
 fn parse(content: &[u8], known: &[&str]) -> Result<OAuthApps, String> {

@@ -12,6 +12,7 @@ use moka::{Expiry, future::Cache};
 
 use super::{
     accounts::{Accounts, Linked, method_as_laid},
+    audit::Audit,
     check::Checks,
     credential::{build_access, open_fields, unreadable},
     expiry,
@@ -71,17 +72,18 @@ pub struct Opened {
     pub(super) checks: Checks,
     pub(super) renewals: Renewals,
     pub(super) tasks: Tasks,
+    pub(super) audit: Arc<Audit>,
 }
 
 impl Opened {
-    /// Empty; `tasks` runs background tests.
-    pub fn new(tasks: Tasks) -> Self {
+    /// Empty; `tasks` runs background tests, `audit` is told what the gateway does to accounts of its own accord.
+    pub fn new(tasks: Tasks, audit: Arc<Audit>) -> Self {
         metrics::describe_counter!(LOSSES, Unit::Count, "Records that the store had in a newer version before.");
         metrics::counter!(LOSSES).increment(0);
         let probed = Cache::builder().max_capacity(100_000).expire_after(AsSaid).build();
         super::refresh::describe();
         let known = Fresh::new("credential", 10_000, KEPT);
-        Self { known, probed, checks: Checks::default(), renewals: Renewals::default(), tasks }
+        Self { known, probed, checks: Checks::default(), renewals: Renewals::default(), tasks, audit }
     }
 
     pub(super) async fn forget(&self, environment: EnvironmentId, id: AccountId) {

@@ -11,7 +11,7 @@ use crate::{
     connector::{MapProblem, Maps},
     error::{Code, Error, Result},
     model::{EnvironmentId, SealedApp, Secret, Slug},
-    vault::SystemKeys,
+    vault::{SealMark, SystemKeys},
 };
 
 /// The longest JSON of all rules of one object.
@@ -149,7 +149,7 @@ impl AppSeal<'_> {
     }
 
     fn sealed(&self, client_id: String, secret: &str) -> SealedApp {
-        let sealed = self.keys.seal_app(&self.bound(&client_id), secret.as_bytes());
+        let sealed = self.keys.seal_for(SealMark::App, &self.bound(&client_id), secret.as_bytes());
         SealedApp { client_id, client_secret: BASE64_STANDARD.encode(sealed) }
     }
 
@@ -160,7 +160,10 @@ impl AppSeal<'_> {
             Error::new(Code::CredentialUnreadable, detail).because(why)
         };
         let bytes = BASE64_STANDARD.decode(&sealed.client_secret).map_err(|why| unreadable(why.to_string()))?;
-        let plain = self.keys.open_app(&self.bound(&sealed.client_id), &bytes).map_err(|why| unreadable(why.to_string()))?;
+        let plain = self
+            .keys
+            .open_for(SealMark::App, &self.bound(&sealed.client_id), &bytes)
+            .map_err(|why| unreadable(why.to_string()))?;
         let text = std::str::from_utf8(&plain).map_err(|why| unreadable(why.to_string()))?;
         Ok(OAuthApp { client_id: sealed.client_id, client_secret: Secret::new(text.to_owned()), own: true })
     }

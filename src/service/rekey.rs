@@ -9,7 +9,8 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 
 use super::{
-    accounts::Accounts,
+    accounts::{Accounts, busy},
+    audit::Act,
     credential::{place, reseal_fields, unreadable},
     refresh::PREVIOUS_REFRESH_TOKEN,
 };
@@ -79,10 +80,30 @@ impl Accounts {
                 sum => break sum?,
             }
         };
-        if sum.is_some_and(|sum| sum >= MOST_SEALS) {
-            let outcome = self.rekey(environment, account).await?;
-            tracing::info!(%account, ?outcome, "a data key has sealed as much as it may; another takes its place");
+        match sum.is_some_and(|sum| sum >= MOST_SEALS) {
+            true => self.replace_used_up(environment, account).await,
+            false => Ok(()),
         }
+    }
+
+    /// Nobody has asked for it: the audit log tells that the gateway did.
+    async fn replace_used_up(&self, environment: EnvironmentId, id: AccountId) -> Result<()> {
+        let Some((account, _)) = self.records.get(id).await? else { return Ok(()) };
+        let act = Act {
+            target_kind: Some("integrated_account".to_owned()),
+            target_id: Some(id.to_string()),
+            account: Some(id),
+            tenant: Some(account.tenant_id),
+            ..Act::of_gateway(environment, "data_key.replace")
+        };
+        let replacing = async {
+            match self.rekey(environment, id).await? {
+                Outcome::Left => Err(busy()),
+                outcome => Ok(outcome),
+            }
+        };
+        let outcome = self.opened.audit.around(act, true, replacing).await?;
+        tracing::info!(account = %id, ?outcome, "a data key has sealed as much as it may; another takes its place");
         Ok(())
     }
 

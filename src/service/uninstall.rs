@@ -1,8 +1,10 @@
 //! The end of a connector in an environment, and of the accounts that were linked by it.
 
+use std::sync::Arc;
+
 use futures_util::{StreamExt, TryStreamExt, stream};
 
-use super::{Accounts, Deleter, ListAccounts};
+use super::{Accounts, Act, Deleter, ListAccounts};
 use crate::{
     connector::Connector,
     error::{Code, Error, Result},
@@ -63,12 +65,14 @@ impl Accounts {
         }
     }
 
-    /// Takes an account back that was linked while its connector was taken away.
+    /// Takes an account back that was linked while its connector was taken away, whether it had stood before or not.
     pub(super) async fn refuse_late(&self, account: &Account) -> Result<()> {
         if !self.installs.is_taken_away(account.environment, &account.connector).await? {
             return Ok(());
         }
-        match self.delete(account.environment, &account.id.to_string()).await {
+        let act = Act::of_gateway(account.environment, "integrated_account.delete");
+        let by = Deleter { audit: Arc::clone(&self.opened.audit), act };
+        match by.delete(self, account.environment, account.id).await {
             // Whoever took the connector away was faster.
             Err(error) if error.code() != Code::NotFound => Err(error),
             _ => {

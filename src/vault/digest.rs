@@ -19,8 +19,13 @@ impl Digest {
 
     /// The digest of all pieces, in hexadecimal digits.
     pub fn hex(self) -> String {
-        self.0.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(self.0.finish().as_ref())
     }
+}
+
+/// Bytes in hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ mod cipher;
 mod digest;
 mod envelope;
 mod hygiene;
+mod private_file;
 mod ring;
 mod ring_change;
 mod seals;
@@ -19,11 +20,12 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use zeroize::Zeroizing;
 
 pub use account_token::{AccountPass, AccountTokenKeys, is_like_account_token};
-pub use digest::Digest;
+pub use digest::{Digest, hex};
 pub use envelope::{DataKey, NewDataKey, Place, Vault, wrapping_key_id};
 pub use hygiene::harden_process;
-pub use ring::{FileStamp, KeyRing, RingError};
-pub use system::{AuditMark, RequestMark, SystemKeys, SystemKeysError, same_secret};
+pub use private_file::{FileStamp, read_private};
+pub use ring::{KeyRing, RingError};
+pub use system::{AuditMark, RequestMark, SealMark, SystemKeys, SystemKeysError, same_secret};
 pub use token_text::{LinkText, TokenText};
 
 use crate::model::Secret;

@@ -4,8 +4,8 @@ use std::{
     collections::BTreeMap,
     fmt::{self, Write as _},
     fs::{self, File, OpenOptions},
-    io::{Read, Write},
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    io::Write,
+    os::unix::fs::OpenOptionsExt,
     path::Path,
 };
 
@@ -13,11 +13,11 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use super::cipher::{KEY_LEN, KeyBytes};
+use super::{
+    cipher::{KEY_LEN, KeyBytes},
+    private_file::{FileStamp, MAX_FILE, MISSING, read_private},
+};
 use crate::model::Secret;
-
-/// The largest file that is read; a ring of a thousand keys is far below.
-const MAX_FILE: u64 = 256 * 1024;
 
 /// Root keys by id; the primary writes, all read.
 pub struct KeyRing {
@@ -33,10 +33,6 @@ pub enum RingError {
     #[error("{0}")]
     Unusable(String),
 }
-
-/// What a key file was when it was last looked at. A hash of the content, because a time stamp can hide a quick change.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct FileStamp(Option<[u8; 32]>);
 
 /// The file, as written.
 #[derive(Deserialize)]
@@ -75,16 +71,8 @@ impl KeyRing {
     /// The ring of the file if the file is not what it was at `last`, which is brought up to date. Each state of a file is
     /// reported once, a bad one as its error; the caller keeps the ring it has. Called every second.
     pub fn reload_if_changed(path: &Path, last: &mut FileStamp) -> Result<Option<KeyRing>, RingError> {
-        let content = read(path);
-        let stamp = FileStamp(Some(match &content {
-            Ok(bytes) => super::fingerprint(bytes),
-            Err(text) => super::fingerprint(text.as_bytes()),
-        }));
-        if *last == stamp {
-            return Ok(None);
-        }
-        *last = stamp;
-        content.and_then(|content| parse(&content)).map(Some).map_err(|text| unusable(path, &text))
+        let Some(read) = last.if_changed(read(path)) else { return Ok(None) };
+        read.and_then(|content| parse(&content)).map(Some).map_err(|text| unusable(path, &text))
     }
 
     /// The id of the key that writes.
@@ -116,12 +104,6 @@ impl KeyRing {
 impl fmt::Debug for KeyRing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KeyRing").field("ids", &self.ids().collect::<Vec<_>>()).finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for FileStamp {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("FileStamp(…)")
     }
 }
 
@@ -173,38 +155,12 @@ pub(super) fn unusable(path: &Path, text: &str) -> RingError {
 }
 
 fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
-    content(path, &open(path)?)
+    read_private(path).map_err(hinted)
 }
 
-fn gone(error: std::io::Error) -> String {
-    match error.kind() {
-        std::io::ErrorKind::NotFound => "does not exist; give the file this store was made with".to_owned(),
-        _ => format!("cannot be read: {error}"),
-    }
-}
-
-/// The file, open for reading.
-pub(super) fn open(path: &Path) -> Result<File, String> {
-    if !fs::metadata(path).map_err(gone)?.is_file() {
-        return Err("is not a regular file".to_owned());
-    }
-    File::open(path).map_err(gone)
-}
-
-/// What it holds, unless others can use it.
-pub(super) fn content(path: &Path, file: &File) -> Result<Zeroizing<Vec<u8>>, String> {
-    let metadata = file.metadata().map_err(gone)?;
-    let mode = metadata.mode() & 0o777;
-    if mode & 0o077 != 0 {
-        return Err(format!("can be used by others (mode {mode:04o}); run `chmod 600 {}`", path.display()));
-    }
-    if metadata.len() > MAX_FILE {
-        return Err(format!("is larger than {MAX_FILE} bytes; it is not a key ring"));
-    }
-    // Sized once: growing would leave copies of the keys behind.
-    let mut content = Zeroizing::new(Vec::with_capacity(MAX_FILE as usize + 1));
-    file.take(MAX_FILE + 1).read_to_end(&mut content).map_err(gone)?;
-    Ok(content)
+/// Whoever lacks the file can do one thing about it.
+pub(super) fn hinted(why: String) -> String {
+    if why == MISSING { format!("{why}; give the file this store was made with") } else { why }
 }
 
 /// The ring of a file's content, if it is one that can be used.

@@ -13,7 +13,8 @@ use rustix::fs::{FlockOperation, flock};
 
 use super::{
     KeyRing, RingError,
-    ring::{KeyFile, RingFile, content, folder_of, is_key_id, open, parse, unusable},
+    private_file::{content, open},
+    ring::{KeyFile, RingFile, folder_of, hinted, is_key_id, parse, unusable},
 };
 
 impl KeyRing {
@@ -91,7 +92,7 @@ fn hold(path: &Path) -> Result<File, String> {
         if fs::symlink_metadata(path).is_ok_and(|about| about.is_symlink()) {
             return Err("is a symbolic link; name the file it leads to, or change the ring where that file is made".to_owned());
         }
-        let file = open(path)?;
+        let file = open(path).map_err(hinted)?;
         rustix::io::retry_on_intr(|| flock(&file, FlockOperation::LockExclusive))
             .map_err(|error| format!("cannot be locked: {error}"))?;
         let (ours, there) = (file.metadata().map_err(odd)?, fs::symlink_metadata(path).map_err(odd)?);

@@ -14,6 +14,7 @@ use super::{
     account_token::{AccountPass, AccountTokenKeys},
     bound::Bound,
     cipher::{self, KEY_LEN, KeyBytes},
+    digest::hex,
     envelope::{VERSION, open_with_ring, seal_with_ring, wrapping_key_id},
 };
 use crate::{error, model::Secret};
@@ -68,6 +69,40 @@ impl AuditMark {
             AuditMark::Open => b"rollcall/audit-open",
             AuditMark::Name => b"rollcall/audit-name",
         }
+    }
+}
+
+/// What is sealed; seals of different purposes never open for each other.
+#[derive(Clone, Copy, Debug)]
+pub enum SealMark {
+    /// What is kept of a link, or handed to the browser that opened it; the parts say which of both, and of which link.
+    Link,
+    /// A cursor, to its list.
+    Cursor,
+    /// The kept reply of a write, which may show a secret, to the request that it answers.
+    Reply,
+    /// The secret of an environment's own OAuth app, to whose it is, connector and client.
+    App,
+    /// A piece of the log of requests, to whose it is and where it lies.
+    Log,
+    /// What is to happen when a browser comes back from a vendor, to what it comes back with.
+    Authorization,
+}
+
+impl SealMark {
+    fn name(self) -> &'static str {
+        match self {
+            SealMark::Link => "rollcall/link",
+            SealMark::Cursor => "rollcall/cursor",
+            SealMark::Reply => "rollcall/idempotent-reply",
+            SealMark::App => "rollcall/oauth-app",
+            SealMark::Log => "rollcall/log",
+            SealMark::Authorization => "rollcall/authorization",
+        }
+    }
+
+    fn bound(self, parts: &[&[u8]]) -> Bound {
+        parts.iter().fold(Bound::new(self.name(), VERSION), |bound, part| bound.part(part))
     }
 }
 
@@ -169,26 +204,19 @@ impl SystemKeys {
         mac(&self.token_hasher, b"rollcall/link-token", secret)
     }
 
-    /// Seals what is kept of a link, or handed to the browser that opened it; `bound` says which of both, and of which link.
-    pub fn seal_link(&self, bound: &[&[u8]], plain: &[u8]) -> Vec<u8> {
-        let mut sealed = cipher::seal(&self.cursor_key, link_bound(bound).as_bytes(), plain);
+    /// Seals something for a purpose; `parts` say what it is bound to, and it opens with the same ones alone.
+    pub fn seal_for(&self, purpose: SealMark, parts: &[&[u8]], plain: &[u8]) -> Vec<u8> {
+        let mut sealed = cipher::seal(&self.cursor_key, purpose.bound(parts).as_bytes(), plain);
         sealed.insert(0, VERSION);
         sealed
     }
 
-    /// Opens what [`SystemKeys::seal_link`] sealed.
-    pub fn open_link(&self, bound: &[&[u8]], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, OpenError> {
+    /// Opens what [`SystemKeys::seal_for`] sealed.
+    pub fn open_for(&self, purpose: SealMark, parts: &[&[u8]], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, OpenError> {
         match sealed {
-            [VERSION, rest @ ..] => cipher::open(&self.cursor_key, link_bound(bound).as_bytes(), rest),
+            [VERSION, rest @ ..] => cipher::open(&self.cursor_key, purpose.bound(parts).as_bytes(), rest),
             _ => Err(OpenError::Damaged),
         }
-    }
-
-    /// Seals a cursor; `bound` is associated data.
-    pub fn seal_cursor(&self, bound: &[u8], plain: &[u8]) -> Vec<u8> {
-        let mut sealed = cipher::seal(&self.cursor_key, cursor_bound(bound).as_bytes(), plain);
-        sealed.insert(0, VERSION);
-        sealed
     }
 
     /// A keyed hash of what a repeatable write asks for; `parts` say whose, and what, so that neither its key nor its body
@@ -198,80 +226,10 @@ impl SystemKeys {
         mac(&self.token_hasher, purpose.name(), message.as_bytes())
     }
 
-    /// Seals the kept reply of a write, which may show a secret, to the request that it answers.
-    pub fn seal_reply(&self, bound: &[&[u8]], plain: &[u8]) -> Vec<u8> {
-        let mut sealed = cipher::seal(&self.cursor_key, reply_bound(bound).as_bytes(), plain);
-        sealed.insert(0, VERSION);
-        sealed
-    }
-
-    /// Opens the kept reply of a write.
-    pub fn open_reply(&self, bound: &[&[u8]], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, OpenError> {
-        match sealed {
-            [VERSION, rest @ ..] => cipher::open(&self.cursor_key, reply_bound(bound).as_bytes(), rest),
-            _ => Err(OpenError::Damaged),
-        }
-    }
-
-    /// Seals the secret of an environment's own OAuth app; `bound` says whose it is, and of which connector and client.
-    pub fn seal_app(&self, bound: &[&[u8]], plain: &[u8]) -> Vec<u8> {
-        let mut sealed = cipher::seal(&self.cursor_key, app_bound(bound).as_bytes(), plain);
-        sealed.insert(0, VERSION);
-        sealed
-    }
-
-    /// Opens the secret of an environment's own OAuth app.
-    pub fn open_app(&self, bound: &[&[u8]], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, OpenError> {
-        match sealed {
-            [VERSION, rest @ ..] => cipher::open(&self.cursor_key, app_bound(bound).as_bytes(), rest),
-            _ => Err(OpenError::Damaged),
-        }
-    }
-
-    /// Seals a piece of the log of requests; `bound` says whose, and where it lies.
-    pub fn seal_log(&self, bound: &[&[u8]], plain: &[u8]) -> Vec<u8> {
-        let mut sealed = cipher::seal(&self.cursor_key, log_bound(bound).as_bytes(), plain);
-        sealed.insert(0, VERSION);
-        sealed
-    }
-
-    /// Opens a piece of the log of requests.
-    pub fn open_log(&self, bound: &[&[u8]], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, OpenError> {
-        match sealed {
-            [VERSION, rest @ ..] => cipher::open(&self.cursor_key, log_bound(bound).as_bytes(), rest),
-            _ => Err(OpenError::Damaged),
-        }
-    }
-
-    /// Seals what is to happen when a browser comes back from a vendor; `bound` is what it comes back with.
-    pub fn seal_authorization(&self, bound: &[u8], plain: &[u8]) -> Vec<u8> {
-        let mut sealed = cipher::seal(&self.cursor_key, authorization_bound(bound).as_bytes(), plain);
-        sealed.insert(0, VERSION);
-        sealed
-    }
-
-    /// Opens what [`SystemKeys::seal_authorization`] made.
-    pub fn open_authorization(&self, bound: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, OpenError> {
-        match sealed {
-            [VERSION, rest @ ..] => cipher::open(&self.cursor_key, authorization_bound(bound).as_bytes(), rest),
-            _ => Err(OpenError::Damaged),
-        }
-    }
-
     /// The mark of a part of the audit log, so that whoever can write the store cannot make up another log.
     pub fn audit_mark(&self, purpose: AuditMark, parts: &[&[u8]]) -> [u8; 32] {
         let message = parts.iter().fold(Bound::new("rollcall/audit", VERSION), |bound, part| bound.part(part));
         mac(&self.token_hasher, purpose.name(), message.as_bytes())
-    }
-
-    /// Opens a cursor.
-    pub fn open_cursor(&self, bound: &[u8], sealed: &[u8]) -> Result<Vec<u8>, OpenError> {
-        match sealed {
-            [VERSION, rest @ ..] => {
-                cipher::open(&self.cursor_key, cursor_bound(bound).as_bytes(), rest).map(|mut plain| std::mem::take(&mut *plain))
-            }
-            _ => Err(OpenError::Damaged),
-        }
     }
 }
 
@@ -302,34 +260,10 @@ fn open_plain(ring: &KeyRing, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, Syste
     open_with_ring(ring, bound(), wrapped).map_err(|_| SystemKeysError::Damaged)
 }
 
-fn cursor_bound(bound: &[u8]) -> Bound {
-    Bound::new("rollcall/cursor", VERSION).part(bound)
-}
-
-fn authorization_bound(bound: &[u8]) -> Bound {
-    Bound::new("rollcall/authorization", VERSION).part(bound)
-}
-
-fn reply_bound(bound: &[&[u8]]) -> Bound {
-    bound.iter().fold(Bound::new("rollcall/idempotent-reply", VERSION), |all, part| all.part(part))
-}
-
-fn link_bound(bound: &[&[u8]]) -> Bound {
-    bound.iter().fold(Bound::new("rollcall/link", VERSION), |all, part| all.part(part))
-}
-
-fn log_bound(bound: &[&[u8]]) -> Bound {
-    bound.iter().fold(Bound::new("rollcall/log", VERSION), |all, part| all.part(part))
-}
-
-fn app_bound(bound: &[&[u8]]) -> Bound {
-    bound.iter().fold(Bound::new("rollcall/oauth-app", VERSION), |all, part| all.part(part))
-}
-
 /// What account tokens name as their issuer: this installation, whatever it is called from outside, and no other.
 fn issuer(hasher: &hmac::Key) -> String {
     let mark = mac(hasher, b"rollcall/issuer", &[]);
-    mark[..8].iter().fold("rollcall:".to_owned(), |name, byte| format!("{name}{byte:02x}"))
+    format!("rollcall:{}", hex(&mark[..8]))
 }
 
 fn check_value(key: &KeyBytes) -> [u8; CHECK_LEN] {

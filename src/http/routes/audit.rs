@@ -109,7 +109,7 @@ pub async fn list_audit_entries(caller: Caller<Admin, AuditList>, request: HttpR
     let before = page.cursor.as_deref().map(|text| services.cursors.open::<u64>(environment, &list, text)).transpose()?;
     if lines::are_accepted(&request) {
         let entries = Entries { environment, wanted: wanted.clone(), before, has_ended: false, lost: 0 };
-        return pieces::answer::<Admin, _>(entries, request).await;
+        return pieces::answer(entries, request).await;
     }
     let found = services.audit.list(environment, wanted.clone(), page.limit, before).await?;
     envelope::object(&AuditEntryPage {
@@ -161,6 +161,8 @@ struct Entries {
 }
 
 impl Pieces for Entries {
+    type Right = Admin;
+
     async fn next(&mut self, services: &Services) -> Result<Option<Bytes>> {
         if self.has_ended {
             return Ok(None);
@@ -177,7 +179,7 @@ impl Pieces for Entries {
         Ok(Some(lines.into()))
     }
 
-    fn end(&self, problem: Option<&RawValue>) -> Bytes {
+    async fn end(&mut self, _: &Services, problem: Option<&RawValue>) -> Bytes {
         let complete = self.lost == 0 && problem.is_none();
         let warnings: Vec<_> = lost(self.lost).into_iter().collect();
         format!("{}\n", json!({"complete": complete, "warnings": warnings, "problem": problem})).into()

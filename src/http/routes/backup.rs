@@ -23,11 +23,13 @@ struct Failure {
 }
 
 impl Pieces for Dump {
+    type Right = Admin;
+
     async fn next(&mut self, _: &Services) -> Result<Option<Bytes>> {
         self.read().await
     }
 
-    fn end(&self, problem: Option<&RawValue>) -> Bytes {
+    async fn end(&mut self, _: &Services, problem: Option<&RawValue>) -> Bytes {
         let failure = problem.and_then(|problem| serde_json::from_str::<Failure>(problem.get()).ok());
         let unknown = || problem.map(|_| ("internal".to_owned(), "The backup broke off.".to_owned()));
         Dump::end(self, failure.map(|failure| (failure.code, failure.detail)).or_else(unknown))
@@ -45,5 +47,5 @@ pub async fn read_backup(caller: Caller<Admin>, request: HttpRequest, state: Dat
     let services = &state.services;
     let begun = services.backups.begin(&caller);
     let dump = services.audit.around(act::of_backup(&request, &caller), true, begun).await?;
-    pieces::answer::<Admin, _>(dump, request).await
+    pieces::answer(dump, request).await
 }

@@ -30,7 +30,10 @@ use crate::{
         },
     },
     model::{Account, Slug, Warning},
-    service::link::{Attempt, Filled, Link, Links, Returned, Session},
+    service::{
+        authorize::mark_of,
+        link::{Attempt, Filled, Link, Links, Returned, Session},
+    },
 };
 
 /// How long a browser may be at a vendor's pages.
@@ -245,9 +248,13 @@ async fn submitted(request: &HttpRequest, state: &State, opening: &Opening<'_>, 
         Ok(Attempt::Linked(account, warnings)) => Ok(linked(opening, (connector, method), &account, &warnings)),
         Ok(Attempt::Fields(problems)) => Ok(again(StatusCode::UNPROCESSABLE_ENTITY, &problems, None)),
         Ok(Attempt::Elsewhere(begun)) => {
-            let cookie = Cookie::of_vendor(&connector.slug, &state.own_origin).set(begun.binding.expose(), AWAY);
             let mut answer = pages::leading_on(&format!("On to {}", connector.file.title), begun.url.as_str());
-            answer.headers_mut().insert(SET_COOKIE, cookie.parse().map_err(Error::internal)?);
+            let ended = Cookie::too_many(request.headers(), &state.own_origin);
+            let mut cookies: Vec<_> = ended.iter().map(|cookie| cookie.set("", Duration::ZERO)).collect();
+            cookies.push(Cookie::of_way(&begun.mark, &state.own_origin).set(begun.binding.expose(), AWAY));
+            for cookie in cookies {
+                answer.headers_mut().append(SET_COOKIE, cookie.parse().map_err(Error::internal)?);
+            }
             Ok(answer)
         }
         Err(error) if error.code() == Code::InvalidToken => Ok(dead(opening.link, session, &error)),
@@ -274,9 +281,9 @@ fn problem_of(method: &LinkMethod, error: &Error) -> Vec<FieldProblem> {
 async fn came_back(request: &HttpRequest, state: &State, integration: &str) -> Result<HttpResponse> {
     let links = &state.services.links;
     let connector = links.connector(integration).ok_or_else(unmatched::no_route)?;
-    let cookie = Cookie::of_vendor(&connector.slug, &state.own_origin);
-    let query = Pairs::read(request.query_string().as_bytes()).into_inner();
-    let back = links.finish(integration, query, cookie.value(request.headers())).await?;
+    let query = Pairs::read(request.query_string().as_bytes());
+    let cookie = Cookie::of_way(&mark_of(query.one("state").unwrap_or_default()), &state.own_origin);
+    let back = links.finish(integration, query.into_inner(), cookie.value(request.headers())).await?;
     let mut answer = match &back.outcome {
         Ok((account, warnings)) => returned(&back, &connector, account, warnings),
         Err(error) => {

@@ -26,17 +26,19 @@ pub struct ExportParams {
 }
 
 impl Pieces for Walk {
+    type Right = Admin;
+
     async fn next(&mut self, services: &Services) -> Result<Option<Bytes>> {
         services.export.next(self).await
     }
 
-    fn end(&self, problem: Option<&RawValue>) -> Bytes {
+    async fn end(&mut self, _: &Services, problem: Option<&RawValue>) -> Bytes {
         Walk::end(self, problem)
     }
 }
 
 /// Everything that is kept of one customer but credentials, as lines of JSON, `{"kind": …, "data": …}`: first `export`, which names
-/// the kinds, then accounts, snapshots, requests and audit entries, at last `end`, which counts them and says whether that is
+/// the kinds, then accounts, snapshots, events, requests and audit entries, at last `end`, which counts them and says whether that is
 /// everything. The call itself stands in the audit log.
 #[utoipa::path(tag = "audit", security(("bearer" = ["admin"])), params(ExportParams), responses(
     (status = 200, description = "Lines of JSON (`application/x-ndjson`).")
@@ -46,5 +48,5 @@ pub async fn export_tenant(caller: Caller<Admin, ExportQuery>, request: HttpRequ
     let (services, tenant) = (&state.services, &caller.query.tenant);
     let act = act::of_export(&request, &caller, tenant);
     services.audit.around(act, true, async { Ok(()) }).await?;
-    pieces::answer::<Admin, _>(services.export.walk(caller.environment, tenant), request).await
+    pieces::answer(services.export.walk(caller.environment, tenant), request).await
 }

@@ -16,7 +16,7 @@ use actix_web::{
     },
 };
 
-use crate::vault::fingerprint;
+use crate::vault::{fingerprint, hex};
 
 /// The style of our pages.
 pub const STYLE: &str = include_str!("link.css");
@@ -30,7 +30,7 @@ pub const SDK_TYPES: &str = include_str!("rollcall-link.d.ts");
 /// Changes with the files, so that a browser never shows a page with those of another version.
 static VERSION: LazyLock<String> = LazyLock::new(|| {
     let hash = fingerprint([STYLE, SCRIPT].concat().as_bytes());
-    hash[..6].iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&hash[..6])
 });
 
 /// A text within HTML, between tags or within quotes.

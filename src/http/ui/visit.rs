@@ -7,7 +7,7 @@ use url::form_urlencoded;
 
 use crate::{
     error::{Code, Error, Result},
-    model::{LinkId, Slug},
+    model::LinkId,
     service::link::View,
 };
 
@@ -15,6 +15,10 @@ use crate::{
 const LONGEST: usize = 64;
 /// Most connectors the page is narrowed to.
 const MOST: usize = 20;
+/// How names of cookies that bind a way to a vendor begin.
+const WAY: &str = "rollcall-authorize-";
+/// Most ways to vendors that one browser is on; all of them go into one header.
+const MOST_WAYS: usize = 8;
 
 /// Names and values of a query or a form, in order.
 pub struct Pairs(Vec<(String, String)>);
@@ -70,9 +74,19 @@ impl Cookie {
         Self::named(&format!("rollcall-link-{link}"), origin, frame)
     }
 
-    /// What binds a browser that is on its way to a vendor.
-    pub fn of_vendor(connector: &Slug, origin: &str) -> Self {
-        Self::named(&format!("rollcall-authorize-{connector}"), origin, false)
+    /// What binds a browser that is on its way to a vendor; each of its ways has its own.
+    pub fn of_way(mark: &str, origin: &str) -> Self {
+        Self::named(&format!("{WAY}{mark}"), origin, false)
+    }
+
+    /// Those of a browser's other ways that are too many beside one more. Browsers send the oldest first (RFC 6265 §5.4).
+    pub fn too_many(headers: &HeaderMap, origin: &str) -> Vec<Self> {
+        let prefix = Self::of_way("", origin).name;
+        let is_mark = |mark: &&str| !mark.is_empty() && mark.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        let ways = cookies(headers).filter(|(_, value)| !value.is_empty());
+        let ways: Vec<_> = ways.filter_map(|(name, _)| name.strip_prefix(prefix.as_str())).filter(is_mark).collect();
+        let kept = ways.len().min(MOST_WAYS - 1);
+        ways[..ways.len() - kept].iter().map(|mark| Self::of_way(mark, origin)).collect()
     }
 
     fn named(name: &str, origin: &str, frame: bool) -> Self {
@@ -83,8 +97,7 @@ impl Cookie {
 
     /// Its value in a request.
     pub fn value<'r>(&self, headers: &'r HeaderMap) -> Option<&'r str> {
-        let all = headers.get_all(COOKIE).filter_map(|value| value.to_str().ok()).flat_map(|text| text.split(';'));
-        all.filter_map(|pair| pair.trim().split_once('=')).find(|(name, _)| *name == self.name).map(|(_, value)| value)
+        cookies(headers).find(|(name, _)| *name == self.name).map(|(_, value)| value)
     }
 
     /// The header that sets it for so long, or takes it away.
@@ -96,6 +109,11 @@ impl Cookie {
         };
         format!("{}={value}; Path=/; Max-Age={}; HttpOnly{site}", self.name, life.as_secs())
     }
+}
+
+fn cookies(headers: &HeaderMap) -> impl Iterator<Item = (&str, &str)> {
+    let all = headers.get_all(COOKIE).filter_map(|value| value.to_str().ok()).flat_map(|text| text.split(';'));
+    all.filter_map(|pair| pair.trim().split_once('='))
 }
 
 /// Refuses a form that another site sent. A page without referrer sends its own forms with the origin `null`; browsers then
@@ -169,6 +187,24 @@ mod tests {
         let sent = headers(&[("cookie", &format!("a=b; rollcall-link-{link}=mine; c=d"))]);
         assert_eq!(cookie.value(&sent), Some("mine"));
         assert_eq!(Cookie::of_link(LinkId::generate(), "http://127.0.0.1:8080", false).value(&sent), None);
+    }
+
+    #[test]
+    fn of_many_ways_the_oldest_end() {
+        let origin = "https://a.example";
+        let sent = |count: usize| {
+            let ways: Vec<_> = (0..count).map(|way| format!("__Host-rollcall-authorize-{way:04}=b{way}; x{way}=y")).collect();
+            headers(&[("cookie", &format!("__Host-rollcall-authorize-gone=; rollcall-authorize-0=b; {}", ways.join("; ")))])
+        };
+        let names = |count| Cookie::too_many(&sent(count), origin).into_iter().map(|cookie| cookie.name).collect::<Vec<_>>();
+        assert!(names(0).is_empty() && names(MOST_WAYS - 1).is_empty());
+        let oldest = ["__Host-rollcall-authorize-0000", "__Host-rollcall-authorize-0001"];
+        assert_eq!(
+            (names(MOST_WAYS).as_slice(), names(MOST_WAYS + 1).as_slice()),
+            (&oldest.map(str::to_owned)[..1], &oldest.map(str::to_owned)[..])
+        );
+        let ended = Cookie::too_many(&sent(MOST_WAYS), origin)[0].set("", Duration::ZERO);
+        assert_eq!(ended, "__Host-rollcall-authorize-0000=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax; Secure");
     }
 
     #[test]

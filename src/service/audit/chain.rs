@@ -15,7 +15,7 @@ use tokio::{
 };
 use uuid::Uuid;
 
-use super::entry::{AuditEntry, AuditOutcome, Begun, Ended, Head, hex, opened, sealed};
+use super::entry::{AuditEntry, AuditOutcome, Begun, Ended, Head, opened, sealed};
 use crate::{
     error::{Code, Error, Result},
     model::{Clock, EnvironmentId, Tasks},
@@ -23,7 +23,7 @@ use crate::{
         StoreError,
         repo::{self, Append},
     },
-    vault::{AuditMark, SystemKeys},
+    vault::{AuditMark, SystemKeys, hex},
 };
 
 /// Entries written together.

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::{
     error::{Code, Error, Result},
     model::{AccountId, EnvironmentId, Later, TokenId},
-    vault::{AuditMark, SystemKeys, same_secret},
+    vault::{AuditMark, SystemKeys, hex, same_secret},
 };
 
 /// The length of a mark.
@@ -173,10 +173,6 @@ pub(super) fn opened<T: DeserializeOwned>(
     let (mark, content) = bytes.split_first_chunk::<MARK>()?;
     let is_ours = same_secret(mark, &keys.audit_mark(purpose, &[environment.0.as_bytes(), content]));
     if is_ours { Some((serde_json::from_slice(content).ok()?, *mark)) } else { None }
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A name that can be looked for but not read.

@@ -89,7 +89,7 @@ pub struct Audit {
 
 /// An action that was noted and has not ended. One that is dropped ends as `unknown` after a while.
 #[must_use = "an action that nobody ends becomes one of unknown outcome"]
-pub struct Open {
+struct Open {
     chain: Arc<Chain>,
     environment: EnvironmentId,
     begun: Begun,
@@ -115,7 +115,7 @@ impl Audit {
     }
 
     /// Notes that an action begins. An error means that it must not.
-    pub async fn begin(&self, act: Act) -> Result<Open> {
+    async fn begin(&self, act: Act) -> Result<Open> {
         let environment = act.environment;
         let begun = self.begun(act);
         let noted = async {
@@ -191,14 +191,14 @@ impl Audit {
 
 impl Open {
     /// Writes how it ended.
-    pub async fn end(self, ended: Ended) -> Result<()> {
+    async fn end(self, ended: Ended) -> Result<()> {
         let (tell, told) = oneshot::channel();
         self.push(ended, Some(tell));
         told.await.unwrap_or_else(|_| Err(Error::internal("the writer of the audit log is gone")))
     }
 
     /// Lets it be written how it ended, while others go on.
-    pub fn end_later(self, ended: Ended) {
+    fn end_later(self, ended: Ended) {
         self.push(ended, None);
     }
 

@@ -1,18 +1,18 @@
 //! Reading the log, the newest entries first.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
 use super::{
     Audit,
-    entry::{AuditEntry, hashed, hex, opened, wanted_id},
+    entry::{AuditEntry, hashed, opened, wanted_id},
 };
 use crate::{
     error::{Code, Error, Result},
     model::{AccountId, EnvironmentId},
-    vault::AuditMark,
+    vault::{AuditMark, hex},
 };
 
 /// How long one call looks for entries.
@@ -44,7 +44,7 @@ pub struct WantedEntries {
 pub struct AuditPage {
     /// The entries.
     pub entries: Vec<AuditEntry>,
-    /// The number of the entry that the next page begins before.
+    /// The number of the entry that the next page goes on from.
     pub next: Option<u64>,
     /// Entries of what was looked at that are missing or were changed.
     pub lost: u64,
@@ -127,26 +127,36 @@ impl Audit {
         Ok(is_last)
     }
 
-    /// Every entry about one of these accounts, or about a customer of this label, the oldest first, a piece at a time.
+    /// Every entry about one of these accounts, or about a customer of this label, the oldest first, a piece at a time. Whom a
+    /// lost entry was about is not known, so that each counts.
     pub async fn about(
         &self,
         environment: EnvironmentId,
         (accounts, tenant): (&[AccountId], &str),
         after: u64,
-    ) -> Result<(Vec<AuditEntry>, Option<u64>)> {
+    ) -> Result<AuditPage> {
         let tenant = hashed(&self.chain.keys, environment, tenant);
         let is_about = |entry: &AuditEntry| {
             entry.tenant.as_ref() == Some(&tenant)
                 || entry.integrated_account_id.is_some_and(|account| accounts.contains(&account))
         };
         let limit = usize::try_from(PAGE).unwrap_or(usize::MAX);
+        let (before, _) = self.chain.head(environment).await?;
         let found = self.chain.records.entries(environment, after, limit).await?;
+        // Read second: what was old enough to go meanwhile is not lost.
+        let (now, _) = self.chain.head(environment).await?;
         let next = found.last().map(|(number, _)| *number).filter(|_| found.len() == limit);
-        let genuine = found.into_iter().filter_map(|(number, bytes)| {
-            let (entry, mark) = opened::<AuditEntry>(&self.chain.keys, AuditMark::Entry, environment, &bytes)?;
-            (entry.number == number && is_about(&entry)).then(|| AuditEntry { hash: hex(&mark), ..entry })
-        });
-        Ok((genuine.collect(), next))
+        let (first, last) = (now.first.max(after + 1), next.unwrap_or(before.number));
+        let (mut genuine, mut entries) = (BTreeSet::new(), Vec::new());
+        for (number, bytes) in found {
+            let entry = opened::<AuditEntry>(&self.chain.keys, AuditMark::Entry, environment, &bytes);
+            let Some((entry, mark)) = entry.filter(|(entry, _)| entry.number == number) else { continue };
+            if genuine.insert(number) && is_about(&entry) {
+                entries.push(AuditEntry { hash: hex(&mark), ..entry });
+            }
+        }
+        let lost = (last + 1).saturating_sub(first) - genuine.range(first..=last.max(first)).count() as u64;
+        Ok(AuditPage { entries, next, lost })
     }
 }
 

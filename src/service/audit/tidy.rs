@@ -10,12 +10,12 @@ use uuid::Uuid;
 use super::{
     Audit, GATEWAY,
     chain::{Chain, Cut, Item},
-    entry::{AuditEntry, Begun, Ended, Head, hex, opened},
+    entry::{AuditEntry, Begun, Ended, Head, opened},
 };
 use crate::{
     error::{Code, Result},
     model::EnvironmentId,
-    vault::AuditMark,
+    vault::{AuditMark, hex},
 };
 
 /// After this time an action that has not ended is taken for one whose node is gone. None takes so long.

@@ -7,9 +7,13 @@ use utoipa::ToSchema;
 
 use super::{
     Audit,
-    entry::{AuditEntry, Begun, Head, hex, opened},
+    entry::{AuditEntry, Begun, Head, opened},
 };
-use crate::{error::Result, model::EnvironmentId, vault::AuditMark};
+use crate::{
+    error::Result,
+    model::EnvironmentId,
+    vault::{AuditMark, hex},
+};
 
 /// Entries looked at in one piece.
 const PIECE: usize = 1_000;

@@ -1,9 +1,8 @@
 //! One try to link by a link token. However many there are, one account comes of it: its id is chosen before the first try, a
 //! try runs under a lock with a fence, and its end is a compare-and-set.
 
-use std::{collections::BTreeMap, pin::pin, time::Duration};
+use std::collections::BTreeMap;
 
-use futures_util::future::{Either, select};
 use serde_json::{Map, Value};
 
 use super::{Link, LinkState, Links, Session, invalid, terms::Bound};
@@ -16,14 +15,10 @@ use crate::{
         accounts::{cut_short, field_text},
         audit::Act,
         authorize::{AuthorizeAsk, Begun, CameBack},
+        lease::{LEASE, keep_holding},
     },
     store::{Hold, StoreError},
 };
-
-/// How long a link is taken after the node that tried it was lost.
-const LEASE: Duration = Duration::from_secs(15);
-/// How often a running try says that it still runs.
-const RENEWAL: Duration = Duration::from_secs(5);
 
 /// Who links, in the audit log.
 const LINKED_BY: &str = "a customer's link";
@@ -107,7 +102,7 @@ impl Links {
             self.settle((link.clone(), version), Some(hold), &account).await?;
             Ok((account, warnings))
         });
-        let (account, warnings) = self.keep_holding(hold, self.audit.around(act, true, import)).await?;
+        let (account, warnings) = keep_holding(|| self.records.renew(hold, LEASE), self.audit.around(act, true, import)).await?;
         Ok(Attempt::Linked(Box::new(account), warnings))
     }
 
@@ -136,20 +131,6 @@ impl Links {
     fn allowed(&self, link: &Link, name: &str) -> Result<std::sync::Arc<Connector>> {
         let found = self.connector(name).filter(|connector| link.allows(&connector.slug));
         found.ok_or_else(|| Error::new(Code::InvalidBody, "This product cannot be connected by this link.").field("integration"))
-    }
-
-    async fn keep_holding<T>(&self, hold: &Hold, work: impl Future<Output = T>) -> T {
-        let renewals = async {
-            loop {
-                tokio::time::sleep(RENEWAL).await;
-                // A lease that ended is found out when the link is settled.
-                let _ = self.records.renew(hold, LEASE).await;
-            }
-        };
-        match select(pin!(work), pin!(renewals)).await {
-            Either::Left((outcome, _)) => outcome,
-            Either::Right(((), work)) => work.await,
-        }
     }
 
     /// Uses the link up.
@@ -204,7 +185,7 @@ impl Links {
             used = Some(self.settle((link.clone(), version), Some(hold), &account).await?);
             Ok((account, warnings))
         });
-        let outcome = self.keep_holding(hold, self.audit.around(act_of(&link), true, linking)).await;
+        let outcome = keep_holding(|| self.records.renew(hold, LEASE), self.audit.around(act_of(&link), true, linking)).await;
         Ok(Returned { link: used.unwrap_or(link), apart, method, filled, outcome })
     }
 }

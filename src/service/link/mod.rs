@@ -25,7 +25,7 @@ use crate::{
     error::{Code, Error, Result},
     model::{Account, Clock, EnvironmentId, Later, LinkId, Slug, Tasks},
     store::{StoreError, repo},
-    vault::{LinkText, SystemKeys, same_secret},
+    vault::{LinkText, SealMark, SystemKeys, same_secret},
 };
 
 /// How long a link is known after its end: whoever opened it late is told so where it was opened from.
@@ -220,12 +220,12 @@ impl Links {
     /// The text of an opening for its cookie and its forms.
     pub fn seal_session(&self, session: &Session) -> Result<String> {
         let plain = serde_json::to_vec(session).map_err(Error::internal)?;
-        Ok(BASE64_URL_SAFE_NO_PAD.encode(self.keys.seal_link(&[b"session"], &plain)))
+        Ok(BASE64_URL_SAFE_NO_PAD.encode(self.keys.seal_for(SealMark::Link, &[b"session"], &plain)))
     }
 
     fn open_session(&self, sealed: &str) -> Option<Session> {
         let sealed = BASE64_URL_SAFE_NO_PAD.decode(sealed).ok()?;
-        let plain = self.keys.open_link(&[b"session"], &sealed).ok()?;
+        let plain = self.keys.open_for(SealMark::Link, &[b"session"], &sealed).ok()?;
         serde_json::from_slice(&plain).ok()
     }
 
@@ -278,7 +278,7 @@ impl Links {
 
     async fn load(&self, id: LinkId) -> Result<Option<(Link, u64)>> {
         let Some(entry) = self.records.get(id).await? else { return Ok(None) };
-        let opened = self.keys.open_link(&[b"record", id.0.as_bytes()], &entry.value);
+        let opened = self.keys.open_for(SealMark::Link, &[b"record", id.0.as_bytes()], &entry.value);
         let plain = opened.map_err(|why| {
             tracing::error!(link = %id, "the stored record of a link was moved or changed; the link is refused");
             invalid().because(why)
@@ -292,7 +292,7 @@ impl Links {
 
     fn seal(&self, link: &Link) -> Result<Bytes> {
         let plain = zeroize::Zeroizing::new(serde_json::to_vec(link).map_err(Error::internal)?);
-        Ok(self.keys.seal_link(&[b"record", link.id.0.as_bytes()], &plain).into())
+        Ok(self.keys.seal_for(SealMark::Link, &[b"record", link.id.0.as_bytes()], &plain).into())
     }
 
     /// How long the record is kept from now on.

@@ -15,6 +15,7 @@ use crate::{
     error::{Code, Error, Result},
     model::EnvironmentId,
     store::repo::PieceName,
+    vault::SealMark,
 };
 
 /// How long one call looks for lines.
@@ -145,7 +146,7 @@ impl RequestLog {
     /// A piece that was moved or changed is none; its lines are missing.
     fn open(&self, environment: EnvironmentId, name: PieceName, sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
         let text = name.to_string();
-        let opened = self.keys.open_log(&[environment.0.as_bytes(), text.as_bytes()], sealed);
+        let opened = self.keys.open_for(SealMark::Log, &[environment.0.as_bytes(), text.as_bytes()], sealed);
         let say = |_: &_| tracing::error!(piece = text, "a piece of the log of requests was moved or changed; it is left out");
         opened.inspect_err(say).ok()
     }

@@ -14,7 +14,7 @@ use crate::{
         StoreError,
         repo::{self, PieceName},
     },
-    vault::SystemKeys,
+    vault::{SealMark, SystemKeys},
 };
 
 /// Lines that wait for a store that does not answer.
@@ -206,5 +206,5 @@ impl Writer {
 fn sealed(environment: EnvironmentId, open: &Open, keys: &SystemKeys) -> Bytes {
     // None can be put into another environment or another time.
     let name = open.name.to_string();
-    keys.seal_log(&[environment.0.as_bytes(), name.as_bytes()], &open.piece.bytes()).into()
+    keys.seal_for(SealMark::Log, &[environment.0.as_bytes(), name.as_bytes()], &open.piece.bytes()).into()
 }

@@ -49,9 +49,9 @@ pub struct TokenIntent {
     pub fence: u64,
     /// When.
     pub begun_at: Timestamp,
-    /// The process of a try before ended in the midst of it.
+    /// The process of a try before ended in the midst of it: this one is the last.
     pub recovering: bool,
-    /// The vendor gave no answer that settles it.
+    /// The vendor gave no answer that settles it: whoever needs a token tries again.
     pub unanswered: bool,
 }
 

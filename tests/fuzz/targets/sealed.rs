@@ -15,7 +15,7 @@ use rollcall::{
         cursor::{Cursor, Cursors, MAX_LOST, Position},
     },
     upstream::Access,
-    vault::{DataKey, KeyRing, Place, SystemKeys, Vault, wrapping_key_id},
+    vault::{DataKey, KeyRing, Place, SealMark, SystemKeys, Vault, wrapping_key_id},
 };
 use uuid::Uuid;
 
@@ -115,7 +115,7 @@ fn cursors(list: &str, query: u64) -> Cursors<'static> {
 /// What another version of the gateway may have sealed under the same key.
 fn sealed_cursor(plain: &[u8]) -> bool {
     let bound = format!("{ENVIRONMENT}|{ACCOUNT}|users");
-    let text = BASE64_URL_SAFE_NO_PAD.encode(stand().keys.seal_cursor(bound.as_bytes(), plain));
+    let text = BASE64_URL_SAFE_NO_PAD.encode(stand().keys.seal_for(SealMark::Cursor, &[bound.as_bytes()], plain));
     assert!(cursors("groups", 7).open(&text).is_err(), "opened by another list");
     let Ok(cursor) = cursors("users", 7).open(&text) else { return false };
     assert!(cursors("users", 8).open(&text).is_err(), "opened by another query");

@@ -27,7 +27,7 @@ const REFRESH: &str = "cnry-refresh/9Tz+Lc~5f=R_";
 const CLIENT: &str = "cnry-client/3Xw+8\"Pn\\v=6";
 
 /// A client that signs what it shows, beside the connector's own ways.
-const SIGNING: &str = r#"
+pub const SIGNING: &str = r#"
   - method: signing
     fields:
       - { name: base_url, title: SCIM address, kind: base_url }

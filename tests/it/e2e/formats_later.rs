@@ -7,7 +7,7 @@ use bytes::Bytes;
 use rollcall::{
     model::Account,
     store::{Batch, Expect, Slot, Store, Write, repo::backup::account_of},
-    vault::{AuditMark, KeyRing, Place, SystemKeys, Vault},
+    vault::{AuditMark, KeyRing, Place, SealMark, SystemKeys, Vault},
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -174,7 +174,9 @@ impl Inside {
         let text = match form {
             Form::Object | Form::Entry => value.to_vec(),
             Form::Marked(_) => value[32..].to_vec(),
-            Form::Link => self.keys.open_link(&[b"record", Self::link_bound(slot).as_bytes()], value).unwrap().to_vec(),
+            Form::Link => {
+                self.keys.open_for(SealMark::Link, &[b"record", Self::link_bound(slot).as_bytes()], value).unwrap().to_vec()
+            }
             Form::Token => self.token(slot, |key, place| key.open(place, value).unwrap().to_vec()).await,
             Form::Bare => panic!("{slot} {name} has no members"),
         };
@@ -210,7 +212,7 @@ impl Inside {
                 Form::Marked(part) => self.marked(&at.0, part, &record).0,
                 Form::Link => {
                     let bound = Self::link_bound(&at.0);
-                    self.keys.seal_link(&[b"record", bound.as_bytes()], record.to_string().as_bytes())
+                    self.keys.seal_for(SealMark::Link, &[b"record", bound.as_bytes()], record.to_string().as_bytes())
                 }
                 Form::Token => self.token(&at.0, |key, place| key.seal(place, record.to_string().as_bytes())).await,
                 Form::Object | Form::Entry | Form::Bare => record.to_string().into_bytes(),

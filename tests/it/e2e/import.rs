@@ -17,8 +17,9 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{
+    bar_leaks_oauth::SIGNING,
     bar_vendor, cli,
-    vendor::{Mood, SECRET, Vendor, accounts, is_sound, names, problem},
+    vendor::{Mood, SECRET, Vendor, accounts, is_sound, names, overlay, problem},
 };
 use crate::support::{
     gateway::{ADMIN, Gateway, Kept, command},
@@ -272,6 +273,37 @@ async fn a_line_without_an_id_gets_the_same_one_again_whatever_its_secret_is() {
     let (before, after) = (status(&first, 2), status(&second, 3));
     assert_eq!((before.0.as_str(), after.0.as_str(), before.1), ("failed", "imported", after.1));
     assert_eq!(accounts(&moved.gateway).await.len(), 3);
+}
+
+/// A private key is as secret as a token: another one makes no other id, and one on the command line is warned of.
+#[tokio::test]
+async fn a_private_key_goes_into_no_id_and_is_warned_of_on_the_command_line() {
+    let (kept, vendor) = (Kept::embedded(), Vendor::start());
+    let folder = kept.folder().join("connectors");
+    overlay(&folder, |name, text| if name == "connector.yaml" { text + SIGNING } else { text });
+    let gateway = Gateway::start_with(&kept, &vendor.authority(), &[("ROLLCALL_CONNECTORS_DIR", folder.to_str().unwrap())]);
+    let moved = Move { kept, vendor, gateway };
+    let token_url = format!("{}/token", moved.vendor.base());
+    let import = |client: &str, key: &str| {
+        let mut line = moved.line(None);
+        line["authentication_method"] = json!("signing");
+        line["context"] =
+            json!({"base_url": moved.vendor.base(), "token_url": token_url, "client_id": client, "private_key": key});
+        let (code, out, err) = cli::run(&mut moved.import(&moved.file(&[line.to_string()]), &[]));
+        assert!(code == Some(1) && !out.contains(key) && !err.contains(key), "{code:?} {out} {err}");
+        id_of(&serde_json::from_str(&out).unwrap())
+    };
+    let first = import("one", "no-key-of-anybody-1");
+    assert_eq!(import("one", "no-key-of-anybody-2"), first, "the key is in the id");
+    assert_ne!(import("two", "no-key-of-anybody-1"), first);
+
+    let base = format!("base_url={}", moved.vendor.base());
+    let token_url = format!("token_url={token_url}");
+    let args = ["account", "add", "--integration", "scim", "--method", "signing", "--tenant", "acme", "--field", &base];
+    let more = ["--field", &token_url, "--field", "client_id=one", "--field", "private_key=no-key-of-anybody-1"];
+    let mut add = command(&[&args[..], &more].concat());
+    let (_, _, said) = cli::run(add.env("ROLLCALL_URL", &moved.gateway.base).env("ROLLCALL_TOKEN", ADMIN));
+    assert!(said.contains("--field-file private_key=FILE") && !said.contains("no-key-of-anybody"), "{said}");
 }
 
 #[tokio::test]

@@ -217,6 +217,9 @@ async fn a_disabled_connector_is_refused_on_every_node_within_a_second_and_its_v
         problem(&custom, 403, "integration_disabled", "gateway");
         let link = gateway.call("POST", "/integrated-account", Some(&vendor.import())).await;
         names(&link, 403, "integration_disabled", "integration");
+        let trial = json!({"integration": "scim", "authentication_method": "bearer", "context": vendor.context()});
+        let tried = gateway.call("POST", "/integrated-account/test", Some(&trial)).await;
+        names(&tried, 403, "integration_disabled", "integration");
         let credential = json!({"context": {"token": "another-token"}});
         let changed = gateway.call("PATCH", &format!("/integrated-account/{account}"), Some(&credential)).await;
         problem(&changed, 403, "integration_disabled", "gateway");

@@ -134,7 +134,14 @@ async fn a_change_settles_a_refresh_that_nobody_knows_the_end_of() {
         assert_eq!(shown["status"], after, "{rotation:?}: {shown}");
         assert_eq!(vendor.of(0).shown, [1, 1]);
         if rotation == Rotation::Strict {
-            assert!(shown["last_error"].as_str().unwrap().starts_with("refresh_outcome_unknown"), "{shown}");
+            let why = shown["last_error"].as_str().unwrap();
+            assert!(why.starts_with("refresh_outcome_unknown"), "{shown}");
+            let wanted = json!({"id": account});
+            let refused = gateway.call("POST", "/integrated-account/refresh-credentials", Some(&wanted)).await;
+            let document = problem(&refused, 401, "reauth_required", "vendor");
+            assert_eq!(document["detail"], why, "the reason is told");
+            let still = gateway.get(&format!("/integrated-account/{account}")).await.json();
+            assert_eq!((still["last_error"].as_str(), vendor.of(0).shown), (Some(why), vec![1, 1]), "and stays");
         }
     }
 }

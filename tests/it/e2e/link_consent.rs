@@ -151,6 +151,45 @@ async fn r_12_a_way_back_of_another_browser_or_link_makes_no_account() {
     assert_eq!(accounts(&consent.gateway).await.len(), 0);
 }
 
+/// Two links for one product, open in one browser at the same time: each way back is its own.
+#[tokio::test]
+async fn two_consents_at_one_vendor_in_one_browser_both_count() {
+    let mut consent = Consent::start();
+    let mut tokens = Vec::new();
+    for tenant in ["acme", "globex"] {
+        tokens.push(token(&make(&consent.gateway, json!({"tenant_id": tenant, "origins": [APP]})).await).to_owned());
+    }
+    let (ways, cookies) = {
+        let mut browser = Browser::new(&consent.gateway);
+        let ways = [consent.leave(&mut browser, &tokens[0]).await, consent.leave(&mut browser, &tokens[1]).await];
+        (ways, browser.cookies)
+    };
+    let came: Vec<String> = ways.iter().map(|left| consent.agree(left)).collect();
+    let mut browser = Browser::new(&consent.gateway);
+    browser.cookies = cookies;
+    for (left, came) in ways.iter().zip(&came) {
+        let state = left.query_pairs().find(|(name, _)| name == "state").unwrap().1.into_owned();
+        assert!(browser.cookies.iter().all(|(name, value)| !name.contains(&state) && !value.contains(&state)));
+        let back = browser.get(came).await;
+        assert_eq!(message(&back)["result"], json!("success"), "{}", back.text());
+    }
+    let linked = consent.gateway.walk("/integrated-account").await;
+    let mut tenants: Vec<_> = linked.iter().map(|account| account["tenant_id"].as_str().unwrap()).collect();
+    tenants.sort_unstable();
+    assert_eq!(tenants, ["acme", "globex"]);
+    let ways = |browser: &Browser<'_>| {
+        let ways = browser.cookies.iter().filter(|(name, value)| name.contains("authorize") && !value.is_empty());
+        ways.count()
+    };
+    assert_eq!(ways(&browser), 0, "a way that has ended leaves no cookie");
+    // Ways that nobody comes back from do not gather.
+    let link_token = token(&make(&consent.gateway, json!({"tenant_id": "acme"})).await).to_owned();
+    for _ in 0..10 {
+        consent.leave(&mut browser, &link_token).await;
+    }
+    assert_eq!(ways(&browser), 8);
+}
+
 /// Whoever declines stands before the form again, with what is not secret in it; the link still works, in the same browser.
 #[tokio::test]
 async fn a_customer_who_declines_can_begin_again() {

@@ -1,6 +1,7 @@
 //! V-09 from the inside: one row by many callers, and changes that are found.
 
 use std::{
+    future::pending,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -25,6 +26,7 @@ use rollcall::{
     },
     vault::SystemKeys,
 };
+use tokio::sync::oneshot;
 
 use super::{
     DAY, inside_of,
@@ -149,31 +151,31 @@ async fn a_slow_node_among_busy_ones_has_its_turn() {
 }
 
 /// Whoever can write the store.
-struct Intruder<'c> {
+pub(super) struct Intruder<'c> {
     store: &'c Arc<dyn Store>,
     slot: Slot,
 }
 
 impl Intruder<'_> {
-    fn at(core: &Core) -> Intruder<'_> {
+    pub(super) fn at(core: &Core) -> Intruder<'_> {
         Intruder { store: &core.services.store, slot: Slot::new(format!("audit:{}", core.environment)) }
     }
 
-    async fn read(&self, name: &str) -> Bytes {
+    pub(super) async fn read(&self, name: &str) -> Bytes {
         self.store.get(&Key { slot: self.slot.clone(), name: name.to_owned() }).await.unwrap().unwrap().value
     }
 
-    async fn put(&self, name: &str, value: impl Into<Bytes>) {
+    pub(super) async fn put(&self, name: &str, value: impl Into<Bytes>) {
         let write = Write::Put { name: name.to_owned(), value: value.into(), ttl: None, expect: Expect::Any };
         self.store.commit(Batch { slot: self.slot.clone(), fence: None, writes: vec![write] }).await.unwrap();
     }
 
-    async fn drop(&self, name: &str) {
+    pub(super) async fn drop(&self, name: &str) {
         let write = Write::Delete { name: name.to_owned(), expect: Expect::Any };
         self.store.commit(Batch { slot: self.slot.clone(), fence: None, writes: vec![write] }).await.unwrap();
     }
 
-    async fn edit(&self, name: &str, from: &str, to: &str) {
+    pub(super) async fn edit(&self, name: &str, from: &str, to: &str) {
         let bytes = self.read(name).await;
         let text = std::str::from_utf8(&bytes[32..]).unwrap();
         assert!(text.contains(from), "{text}");
@@ -181,7 +183,7 @@ impl Intruder<'_> {
     }
 }
 
-fn name(number: u64) -> String {
+pub(super) fn name(number: u64) -> String {
     format!("entry/{number:016}")
 }
 
@@ -329,13 +331,32 @@ async fn a_long_log_is_read_and_looked_at_in_pieces() {
     assert_eq!(said(&problems(audit, environment).await), [(1_001, 1_001, "changed"), (2_001, 2_001, "missing")]);
 }
 
+/// A node that is lost in the midst of what it does.
+async fn begin_and_die(audit: &Audit, act: Act) {
+    let (begun, begins) = oneshot::channel();
+    let work = async {
+        begun.send(()).unwrap();
+        pending::<Result<(), Error>>().await
+    };
+    tokio::select! {
+        ended = audit.around(act, true, work) => panic!("it ended: {ended:?}"),
+        begins = begins => begins.unwrap(),
+    }
+}
+
 #[tokio::test]
 async fn what_a_lost_node_began_becomes_unknown_once() {
     let (_folder, clock, core) = inside_of(String::new()).await;
     let environment = core.environment;
     let other = audit_over(&core, core.services.store.clone(), clock.clone(), None).await;
-    drop(core.services.audit.begin(act(environment, 1)).await.unwrap());
-    let late = core.services.audit.begin(act(environment, 2)).await.unwrap();
+    begin_and_die(&core.services.audit, act(environment, 1)).await;
+    let (audit, (begun, begins), (end, ends)) = (core.services.audit.clone(), oneshot::channel(), oneshot::channel::<()>());
+    let work = async {
+        begun.send(()).unwrap();
+        ends.await.map_err(Error::internal)
+    };
+    let late = tokio::spawn(async move { audit.around(act(environment, 2), true, work).await });
+    begins.await.unwrap();
     clock.advance(Duration::from_secs(14 * 60));
     assert!(entries(&other, environment).await.is_empty(), "it may still be under way");
     clock.advance(Duration::from_secs(2 * 60));
@@ -348,7 +369,8 @@ async fn what_a_lost_node_began_becomes_unknown_once() {
     assert!(core.services.store.scan(&slot, "open/", None, 10).await.unwrap().is_empty());
 
     // One that did end, very late, says so under the same id.
-    late.end(Ended::DONE).await.unwrap();
+    end.send(()).unwrap();
+    late.await.unwrap().unwrap();
     let found = entries(&other, environment).await;
     let same: Vec<_> = found.iter().filter(|entry| entry.request_id.as_deref() == Some("request-2")).collect();
     assert_eq!(same.iter().map(|entry| entry.outcome).collect::<Vec<_>>(), [AuditOutcome::Done, AuditOutcome::Unknown]);
@@ -360,7 +382,7 @@ async fn what_a_lost_node_began_becomes_unknown_once() {
 async fn a_beginning_that_was_changed_is_found_and_never_becomes_an_entry() {
     let (_folder, clock, core) = inside_of(String::new()).await;
     let (environment, audit) = (core.environment, &core.services.audit);
-    drop(audit.begin(act(environment, 1)).await.unwrap());
+    begin_and_die(audit, act(environment, 1)).await;
     let intruder = Intruder::at(&core);
     let open = core.services.store.scan(&intruder.slot, "open/", None, 10).await.unwrap()[0].0.clone();
     intruder.edit(&open, "a person", "somebody else").await;

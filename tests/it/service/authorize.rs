@@ -101,7 +101,7 @@ fn refused<T>(outcome: Result<Result<T, Error>, Error>, code: Code, what: &str) 
 #[tokio::test]
 async fn a_customer_who_agrees_is_linked_and_stays_so() {
     let mut stand = Stand::new().await;
-    let Begun { url, binding } = stand.begin().await;
+    let Begun { url, binding, .. } = stand.begin().await;
     let shown: Vec<_> = url.query_pairs().into_owned().collect();
     let of = |name: &str| shown.iter().find(|(given, _)| given == name).map(|(_, value)| value.clone()).unwrap_or_default();
     assert_eq!((of("response_type").as_str(), of("code_challenge_method").as_str()), ("code", "S256"));

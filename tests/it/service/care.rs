@@ -321,3 +321,24 @@ async fn a_token_of_an_account_that_is_stopped_broken_or_not_to_be_asked_about_i
     }
     assert_eq!(vendor.of(0).shown.len(), ended);
 }
+
+/// Whoever wanted a look may leave before it ends: what was found then is not told as what is so now.
+#[tokio::test]
+async fn a_look_that_nobody_waited_for_grows_old_all_the_same() {
+    let vendor = Vendor::start();
+    let (_folder, clock, core) = inside(&vendor).await;
+    let (accounts, id) = (&core.services.accounts, link(&core, &vendor).await.account.id.to_string());
+    let look = async |with_counts: bool| match with_counts {
+        true => accounts.test(core.environment, &id).await.map(drop),
+        false => accounts.refresh(core.environment, &id).await.map(drop),
+    };
+    for with_counts in [false, true] {
+        clock.advance(Duration::from_secs(4));
+        vendor.set(Mood::Slow);
+        assert!(tokio::time::timeout(Duration::from_millis(50), look(with_counts)).await.is_err(), "it waits for the vendor");
+        assert!(core.tasks.wait(Duration::from_secs(20)).await, "the look goes on for ever");
+        vendor.set(Mood::Unauthorized);
+        clock.advance(Duration::from_secs(4));
+        assert_eq!(look(with_counts).await.unwrap_err().code(), Code::ReauthRequired);
+    }
+}

@@ -2,10 +2,16 @@
 
 use std::{collections::BTreeSet, path::Path};
 
-use rollcall::service::export::{MAP, Walk};
+use rollcall::service::{
+    Act,
+    export::{MAP, Walk},
+};
 use serde_json::{Value, json};
 
-use super::{inside, inside_of, link};
+use super::{
+    audit::{Intruder, name},
+    inside, inside_of, link,
+};
 use crate::e2e::vendor::{SECRET, Vendor};
 
 #[test]
@@ -63,4 +69,34 @@ async fn a_customer_that_nothing_is_kept_of_has_an_export_without_records() {
     let found = lines(&core, "nobody").await;
     assert_eq!(found.len(), 2, "{found:?}");
     assert!(found[1]["data"]["counts"].as_object().unwrap().values().all(|count| *count == 0));
+}
+
+/// Whom an entry was about that is missing or was changed is not known: it may have been this customer.
+#[tokio::test]
+async fn an_export_that_lacks_entries_of_the_audit_log_does_not_say_that_it_is_complete() {
+    let (_folder, _clock, core) = inside_of(String::new()).await;
+    for tenant in ["acme", "globex", "acme", "acme"] {
+        let act = Act { tenant: Some(tenant.to_owned()), ..Act::of_gateway(core.environment, "thing.change") };
+        core.services.audit.around(act, true, async { Ok(()) }).await.unwrap();
+    }
+    let end = async || {
+        let found = lines(&core, "acme").await;
+        let end = &found.last().unwrap()["data"];
+        (end["counts"]["audit_entry"].as_u64().unwrap(), end["complete"].as_bool().unwrap())
+    };
+    assert_eq!(end().await, (3, true));
+    let intruder = Intruder::at(&core);
+    for (number, left) in [(1, 2), (2, 3), (4, 2)] {
+        let kept = intruder.read(&name(number)).await;
+        intruder.edit(&name(number), "thing.change", "thing.chance").await;
+        assert_eq!(end().await, (left, false), "entry {number} was changed");
+        intruder.drop(&name(number)).await;
+        assert_eq!(end().await, (left, false), "entry {number} is missing");
+        intruder.put(&name(number), kept).await;
+        assert_eq!(end().await, (3, true));
+    }
+    let third = intruder.read(&name(3)).await;
+    intruder.drop(&name(4)).await;
+    intruder.put("entry/3", third).await;
+    assert_eq!(end().await, (2, false), "one that is there twice stands for no other");
 }

@@ -8,7 +8,10 @@ use rollcall::{
     app::Core,
     error::Code,
     model::{AccountId, AccountStatus, Resource},
-    service::{ChangeAccount, ListQuery, MOST_SEALS, NewAccount, Order, Rotate},
+    service::{
+        ChangeAccount, ListQuery, MOST_SEALS, NewAccount, Order, Rotate,
+        audit::{AuditOutcome, WantedEntries},
+    },
     store::repo::{self, DataKeys},
     vault::{KeyRing, wrapping_key_id},
 };
@@ -60,8 +63,17 @@ async fn v_10_a_data_key_that_has_sealed_enough_is_followed_by_another() {
     assert_eq!((used.made_at, used.seals), (Some(account.updated_at), MOST_SEALS - 1));
     assert_eq!(wrapped(&core, account.id).await, first, "below the limit it stays");
 
+    let log = async || core.services.audit.list(core.environment, WantedEntries::default(), 10, None).await.unwrap().entries;
+    assert!(log().await.is_empty());
     accounts.keep_count(core.environment, account.id, 1).await.unwrap();
     assert_ne!(wrapped(&core, account.id).await, first, "at the limit there is another");
+    let told = log().await;
+    let [entry] = &told[..] else { panic!("{told:?}") };
+    assert_eq!(
+        (entry.actor.as_str(), entry.action.as_str(), entry.outcome),
+        ("rollcall", "data_key.replace", AuditOutcome::Done)
+    );
+    assert_eq!((entry.integrated_account_id, entry.target_id.clone()), (Some(account.id), Some(account.id.to_string())));
     let used = stored(&core).usage(account.id).await.unwrap();
     assert_eq!(
         (used.made_at.map(|made| made.duration_since(account.updated_at)), used.seals),

@@ -18,8 +18,8 @@ const REVIEWED: &[(&str, usize, &str)] = &[
     ("src/service/verify.rs", 1, "a kept secret joins the changed fields to be verified"),
     (
         "src/service/authorize.rs",
-        5,
-        "a verifier is kept sealed to its state; state and the browser's binding are hashed for comparing",
+        6,
+        "a verifier is kept sealed to its state; state and the browser's binding are hashed for comparing and for the cookie's name",
     ),
     ("src/service/grant.rs", 1, "the form of a token that a caller brings is checked; messages never quote it"),
     ("src/service/refresh.rs", 3, "a refresh token is compared with the one before it, sealed, and opened"),
@@ -60,7 +60,7 @@ const REVIEWED: &[(&str, usize, &str)] = &[
     ("src/http/routes/connect.rs", 1, "what binds a browser on its way to a vendor, into that browser's own cookie"),
     ("src/http/routes/api_token.rs", 1, "the one answer that shows a new token's text"),
     ("src/http/routes/environment.rs", 1, "the one answer that shows the text of a new environment's first token"),
-    ("src/cli/serve.rs", 3, "tokens of the operator: into files of mode 0600 or once onto the terminal; and random text"),
+    ("src/cli/serve.rs", 2, "tokens of the operator: into files of mode 0600 or once onto the terminal"),
     ("src/cli/serve_file.rs", 1, "the token of this run, into a file of mode 0600 for the commands of this machine"),
     ("src/cli/demo.rs", 3, "the demo's token, printed for the person who started it, for the sandbox alone"),
 ];

@@ -6,7 +6,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use proptest::prelude::*;
 use rollcall::{
     model::{AccountId, EnvironmentId, Scopes},
-    vault::{AccountPass, AuditMark, KeyRing, OpenError, RequestMark, SystemKeys, SystemKeysError, same_secret},
+    vault::{AccountPass, AuditMark, KeyRing, OpenError, RequestMark, SealMark, SystemKeys, SystemKeysError, same_secret},
 };
 use uuid::Uuid;
 
@@ -55,7 +55,10 @@ fn system_keys_outlive_a_rotation() {
     let new = ring_of(folder.path(), "k2", &[("k2", key(2))]);
     let last = SystemKeys::open(&new, &again).unwrap();
     assert_eq!(last.token_hash(b"secret"), keys.token_hash(b"secret"));
-    assert_eq!(last.open_cursor(b"b", &keys.seal_cursor(b"b", b"page 2")), Ok(b"page 2".to_vec()));
+    assert_eq!(
+        last.open_for(SealMark::Cursor, &[b"b"], &keys.seal_for(SealMark::Cursor, &[b"b"], b"page 2")),
+        Ok(b"page 2".to_vec().into())
+    );
 }
 
 /// A record of a release that knew no account tokens, made in another language: the key that is missing is made, the others stay.
@@ -81,7 +84,10 @@ fn system_keys_of_an_earlier_release_open_and_are_completed() {
     assert!(!again.complete(), "none is missing any more");
     assert_eq!(again.open_account_token(token.expose(), issued_at), Some(pass));
     assert_eq!(again.token_hash(b"secret"), keys.token_hash(b"secret"));
-    assert_eq!(again.open_cursor(b"b", &keys.seal_cursor(b"b", b"page 2")), Ok(b"page 2".to_vec()));
+    assert_eq!(
+        again.open_for(SealMark::Cursor, &[b"b"], &keys.seal_for(SealMark::Cursor, &[b"b"], b"page 2")),
+        Ok(b"page 2".to_vec().into())
+    );
     assert!(!SystemKeys::generate(&ring).0.complete(), "a new installation has all");
 }
 pub(super) const OF_TWO_KEYS: &str = "AToB2zCW4f1ssnBEGHNEaccBAmsxAAECAwQFBgcICQoLsTT3rtl1pWgzFICUBAMSNSmhlbI5khxHI9Fm3O5oTNANgW7wD7P0vqnoq8STVpxAm0fF0\
@@ -102,16 +108,16 @@ fn g_07_hashes_are_keyed() {
 fn cursors_open_only_where_they_were_made() {
     let (ring, _folder) = super::ring();
     let ((keys, _), (others, _)) = (SystemKeys::generate(&ring), SystemKeys::generate(&ring));
-    let sealed = keys.seal_cursor(b"account 1", b"page 2");
-    assert_eq!(keys.open_cursor(b"account 1", &sealed), Ok(b"page 2".to_vec()));
-    assert_eq!(keys.open_cursor(b"account 2", &sealed), Err(OpenError::Refused));
-    assert_eq!(others.open_cursor(b"account 1", &sealed), Err(OpenError::Refused));
-    assert_ne!(sealed, keys.seal_cursor(b"account 1", b"page 2"));
+    let sealed = keys.seal_for(SealMark::Cursor, &[b"account 1"], b"page 2");
+    assert_eq!(keys.open_for(SealMark::Cursor, &[b"account 1"], &sealed), Ok(b"page 2".to_vec().into()));
+    assert_eq!(keys.open_for(SealMark::Cursor, &[b"account 2"], &sealed), Err(OpenError::Refused));
+    assert_eq!(others.open_for(SealMark::Cursor, &[b"account 1"], &sealed), Err(OpenError::Refused));
+    assert_ne!(sealed, keys.seal_for(SealMark::Cursor, &[b"account 1"], b"page 2"));
     for at in 0..sealed.len() {
         let mut damaged = sealed.clone();
         damaged[at] ^= 0x20;
-        assert!(keys.open_cursor(b"account 1", &damaged).is_err(), "byte {at}");
-        assert!(keys.open_cursor(b"account 1", &sealed[..at]).is_err(), "cut at {at}");
+        assert!(keys.open_for(SealMark::Cursor, &[b"account 1"], &damaged).is_err(), "byte {at}");
+        assert!(keys.open_for(SealMark::Cursor, &[b"account 1"], &sealed[..at]).is_err(), "cut at {at}");
     }
 }
 
@@ -120,8 +126,8 @@ fn replies_open_only_for_the_request_they_answer() {
     let (ring, _folder) = super::ring();
     let ((keys, _), (others, _)) = (SystemKeys::generate(&ring), SystemKeys::generate(&ring));
     let place: [&[u8]; 3] = [b"environment", b"key", b"/route"];
-    let sealed = keys.seal_reply(&place, b"a new token");
-    assert_eq!(keys.open_reply(&place, &sealed).unwrap().as_slice(), b"a new token");
+    let sealed = keys.seal_for(SealMark::Reply, &place, b"a new token");
+    assert_eq!(keys.open_for(SealMark::Reply, &place, &sealed).unwrap().as_slice(), b"a new token");
     assert!(!sealed.windows(5).any(|window| window == b"token"));
     let moved: [[&[u8]; 3]; 4] = [
         [b"environmenu", b"key", b"/route"],
@@ -130,16 +136,22 @@ fn replies_open_only_for_the_request_they_answer() {
         [b"environmentk", b"ey", b"/route"],
     ];
     for place in &moved {
-        assert_eq!(keys.open_reply(place, &sealed).err(), Some(OpenError::Refused));
+        assert_eq!(keys.open_for(SealMark::Reply, place, &sealed).err(), Some(OpenError::Refused));
     }
-    assert_eq!(others.open_reply(&place, &sealed).err(), Some(OpenError::Refused));
-    assert_eq!(keys.open_cursor(b"environment", &keys.seal_reply(&[b"environment"], b"x")).err(), Some(OpenError::Refused));
-    assert_eq!(keys.open_reply(&[b"a"], &keys.seal_cursor(b"a", b"x")).err(), Some(OpenError::Refused));
+    assert_eq!(others.open_for(SealMark::Reply, &place, &sealed).err(), Some(OpenError::Refused));
+    assert_eq!(
+        keys.open_for(SealMark::Cursor, &[b"environment"], &keys.seal_for(SealMark::Reply, &[b"environment"], b"x")).err(),
+        Some(OpenError::Refused)
+    );
+    assert_eq!(
+        keys.open_for(SealMark::Reply, &[b"a"], &keys.seal_for(SealMark::Cursor, &[b"a"], b"x")).err(),
+        Some(OpenError::Refused)
+    );
     for at in 0..sealed.len() {
         let mut damaged = sealed.clone();
         damaged[at] ^= 1;
-        assert!(keys.open_reply(&place, &damaged).is_err(), "byte {at}");
-        assert!(keys.open_reply(&place, &sealed[..at]).is_err(), "cut at {at}");
+        assert!(keys.open_for(SealMark::Reply, &place, &damaged).is_err(), "byte {at}");
+        assert!(keys.open_for(SealMark::Reply, &place, &sealed[..at]).is_err(), "cut at {at}");
     }
 }
 
@@ -175,17 +187,20 @@ fn pieces_of_the_log_open_only_where_they_lie() {
     let (ring, _folder) = super::ring();
     let ((keys, _), (others, _)) = (SystemKeys::generate(&ring), SystemKeys::generate(&ring));
     let place: [&[u8]; 2] = [b"environment", b"minute"];
-    let mut sealed = keys.seal_log(&place, b"lines");
-    assert_eq!(keys.open_log(&place, &sealed).unwrap().as_slice(), b"lines");
-    assert_eq!(keys.open_log(&[b"environment", b"other"], &sealed).err(), Some(OpenError::Refused));
-    assert_eq!(keys.open_log(&[b"environmentm", b"inute"], &sealed).err(), Some(OpenError::Refused));
-    assert_eq!(others.open_log(&place, &sealed).err(), Some(OpenError::Refused));
-    assert_eq!(keys.open_reply(&place, &sealed).err(), Some(OpenError::Refused));
-    assert_eq!(keys.open_log(&place, &keys.seal_reply(&place, b"x")).err(), Some(OpenError::Refused));
+    let mut sealed = keys.seal_for(SealMark::Log, &place, b"lines");
+    assert_eq!(keys.open_for(SealMark::Log, &place, &sealed).unwrap().as_slice(), b"lines");
+    assert_eq!(keys.open_for(SealMark::Log, &[b"environment", b"other"], &sealed).err(), Some(OpenError::Refused));
+    assert_eq!(keys.open_for(SealMark::Log, &[b"environmentm", b"inute"], &sealed).err(), Some(OpenError::Refused));
+    assert_eq!(others.open_for(SealMark::Log, &place, &sealed).err(), Some(OpenError::Refused));
+    assert_eq!(keys.open_for(SealMark::Reply, &place, &sealed).err(), Some(OpenError::Refused));
+    assert_eq!(
+        keys.open_for(SealMark::Log, &place, &keys.seal_for(SealMark::Reply, &place, b"x")).err(),
+        Some(OpenError::Refused)
+    );
     sealed[0] = 2;
-    assert_eq!(keys.open_log(&place, &sealed).err(), Some(OpenError::Damaged));
-    assert_eq!(keys.open_reply(&place, &sealed).err(), Some(OpenError::Damaged));
-    assert_eq!(keys.open_cursor(b"", &sealed).err(), Some(OpenError::Damaged));
+    assert_eq!(keys.open_for(SealMark::Log, &place, &sealed).err(), Some(OpenError::Damaged));
+    assert_eq!(keys.open_for(SealMark::Reply, &place, &sealed).err(), Some(OpenError::Damaged));
+    assert_eq!(keys.open_for(SealMark::Cursor, &[b""], &sealed).err(), Some(OpenError::Damaged));
 }
 
 #[test]
@@ -210,7 +225,7 @@ proptest! {
         });
         prop_assert!(SystemKeys::open(ring, &bytes).is_err());
         prop_assert!(SystemKeys::open(ring, &[&[1], &bytes[..]].concat()).is_err());
-        prop_assert!(keys.open_cursor(b"", &bytes).is_err());
+        prop_assert!(keys.open_for(SealMark::Cursor, &[b""], &bytes).is_err());
         let _ = SystemKeys::sealed_by(&bytes);
     }
 }
@@ -265,8 +280,8 @@ fn v_03_an_own_apps_secret_is_bound_to_environment_connector_and_client() {
     let (ring, _folder) = super::ring();
     let (keys, _) = SystemKeys::generate(&ring);
     let bound: [&[u8]; 3] = [b"environment", b"scim", b"client"];
-    let sealed = keys.seal_app(&bound, b"secret");
-    assert_eq!(keys.open_app(&bound, &sealed).unwrap().as_slice(), b"secret");
+    let sealed = keys.seal_for(SealMark::App, &bound, b"secret");
+    assert_eq!(keys.open_for(SealMark::App, &bound, &sealed).unwrap().as_slice(), b"secret");
     let others: [[&[u8]; 3]; 4] = [
         [b"another", b"scim", b"client"],
         [b"environment", b"other", b"client"],
@@ -274,8 +289,8 @@ fn v_03_an_own_apps_secret_is_bound_to_environment_connector_and_client() {
         [b"environment", b"sci", b"mclient"],
     ];
     for other in others {
-        assert_eq!(keys.open_app(&other, &sealed).err(), Some(OpenError::Refused));
+        assert_eq!(keys.open_for(SealMark::App, &other, &sealed).err(), Some(OpenError::Refused));
     }
-    assert_eq!(keys.open_app(&bound, &sealed[1..]).err(), Some(OpenError::Damaged));
-    assert!(keys.open_reply(&bound, &sealed).is_err(), "a seal of one purpose opens for another");
+    assert_eq!(keys.open_for(SealMark::App, &bound, &sealed[1..]).err(), Some(OpenError::Damaged));
+    assert!(keys.open_for(SealMark::Reply, &bound, &sealed).is_err(), "a seal of one purpose opens for another");
 }

@@ -8,6 +8,7 @@ use super::Times;
 use crate::{
     store::{Hold, Key, Slot, Store},
     upstream::{Access, Failure},
+    vault::{fingerprint, hex},
 };
 
 /// A held lock.
@@ -19,9 +20,8 @@ pub(super) struct Lock {
 
 /// The lock of the service at this address: the same for every account, environment and node that uses it.
 pub(super) fn key(base: &url::Url) -> Key {
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, base.as_str().trim_end_matches('/').as_bytes());
-    let name: String = digest.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-    Key { slot: Slot::new(format!("service-{name}")), name: "lock".into() }
+    let digest = fingerprint(base.as_str().trim_end_matches('/').as_bytes());
+    Key { slot: Slot::new(format!("service-{}", hex(&digest[..16]))), name: "lock".into() }
 }
 
 impl Lock {

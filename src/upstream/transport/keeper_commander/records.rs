@@ -7,7 +7,10 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
 
-use crate::upstream::{Company, Failure};
+use crate::{
+    upstream::{Company, Failure},
+    vault::{fingerprint, hex},
+};
 
 #[derive(Deserialize)]
 struct UserRow {
@@ -150,7 +153,7 @@ impl Users {
 
 /// Tells one address from another in facts, which are stored in the clear and hold no person's address.
 pub fn email_digest(email: &str) -> String {
-    crate::vault::fingerprint(email.to_lowercase().as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&fingerprint(email.to_lowercase().as_bytes()))
 }
 
 fn with_team_ids(raw: &RawValue, user: &UserRow, ids: &BTreeMap<&str, Option<&str>>) -> Result<Box<RawValue>, Failure> {

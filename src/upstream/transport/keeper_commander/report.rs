@@ -20,6 +20,7 @@ use crate::{
     connector::{ListSource, Meaning, Needs, Report, ResourceDef},
     model::Warning,
     upstream::{Access, Company, Failure, Pick, ReportAsk, ReportPage},
+    vault::{fingerprint, hex},
 };
 
 /// The code of a warning about a company without the add-on.
@@ -284,7 +285,7 @@ fn identity(company: &str, row: &RawValue, members: &[String]) -> Result<String,
         serde_json::from_str(row.get()).map_err(|_| Failure::BadAnswer("an event that is no object".into()))?;
     let told: Vec<(&str, Option<&Value>)> = members.iter().map(|name| (name.as_str(), row.get(name))).collect();
     let text = serde_json::to_vec(&(company, told)).map_err(|error| Failure::BadAnswer(error.to_string()))?;
-    Ok(crate::vault::fingerprint(&text).iter().take(16).map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex(&fingerprint(&text)[..16]))
 }
 
 #[cfg(test)]

@@ -73,7 +73,7 @@ impl Accounts {
             }
             Ok(())
         };
-        let ended = self.opened.tasks.finish(work).await;
+        let ended = self.opened.tasks.complete(work).await;
         ended.unwrap_or_else(|| Err(Error::internal("a task that deletes accounts panicked")))
     }
 

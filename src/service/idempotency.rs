@@ -10,6 +10,7 @@ use std::{pin::pin, sync::Arc, time::Duration};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use futures_util::future::{Either, select};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -68,9 +69,7 @@ impl Asked {
         let account = bound.map(|bound| bound.account);
         Self { environment, token, account, key, method: method.to_owned(), target: target.to_owned(), headers, body }
     }
-}
 
-impl Asked {
     fn whose(&self) -> Vec<&[u8]> {
         let mut whose: Vec<&[u8]> = vec![self.environment.0.as_bytes(), self.token.0.as_bytes(), self.key.0.as_bytes()];
         whose.extend(self.account.iter().map(|account| account.0.as_bytes().as_slice()));
@@ -107,6 +106,13 @@ impl Run {
     /// A write that is not to be repeated.
     pub fn only() -> Self {
         Self { id: Uuid::now_v7(), again: false, unsure: false }
+    }
+
+    /// When the first run of the key began: its id says so.
+    pub fn begun_at(&self) -> Timestamp {
+        let (seconds, nanos) = self.id.get_timestamp().map_or((0, 0), |begun| begun.to_unix());
+        let nanos = i32::try_from(nanos).unwrap_or_default();
+        i64::try_from(seconds).ok().and_then(|seconds| Timestamp::new(seconds, nanos).ok()).unwrap_or(Timestamp::MAX)
     }
 
     /// Refuses a write that must not be made twice, and of which nothing can be read again, after a run that may have made it.

@@ -1,12 +1,12 @@
-//! The end of a connector in an environment, and of the accounts that were linked by it.
+//! The end of a connector in an environment, and of the accounts that were linked by it; and that of the environment itself.
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 
-use super::{Accounts, Deleter, ListAccounts};
+use super::{Accounts, Deleter, ListAccounts, verify::Verified};
 use crate::{
     connector::Connector,
     error::{Code, Error, Result},
-    model::{Account, AccountId, EnvironmentId, Slug},
+    model::{AccountId, EnvironmentId, Slug},
 };
 
 /// Accounts that are deleted at the same time.
@@ -63,19 +63,39 @@ impl Accounts {
         }
     }
 
-    /// Takes an account back that was linked while its connector was taken away.
-    pub(super) async fn refuse_late(&self, account: &Account) -> Result<()> {
-        if !self.installs.is_taken_away(account.environment, &account.connector).await? {
+    /// Takes an account back that was linked while its connector was taken away, or its environment ended.
+    pub(super) async fn refuse_late(&self, verified: &Verified) -> Result<()> {
+        let (environment, id) = (verified.account.environment, verified.account.id.to_string());
+        let why = if !self.stands(environment).await? {
+            Error::new(Code::NotFound, "The environment was ended meanwhile; nothing was linked.")
+        } else if self.installs.is_taken_away(environment, &verified.account.connector).await? {
+            let detail = "The connector was taken away from this environment meanwhile; nothing was linked.";
+            Error::new(Code::IntegrationDisabled, detail).field("integration")
+        } else {
             return Ok(());
-        }
-        match self.delete(account.environment, &account.id.to_string()).await {
+        };
+        // With the connector its client may be gone, too, without which the stored credential cannot be given back.
+        match self.delete_granted(environment, &id, Some(&verified.access)).await {
             // Whoever took the connector away was faster.
             Err(error) if error.code() != Code::NotFound => Err(error),
-            _ => {
-                let detail = "The connector was taken away from this environment meanwhile; nothing was linked.";
-                Err(Error::new(Code::IntegrationDisabled, detail).field("integration"))
+            _ => Err(why),
+        }
+    }
+
+    /// Whether an environment has not been ended.
+    pub(super) async fn stands(&self, environment: EnvironmentId) -> Result<bool> {
+        Ok(self.records.installation().environment(environment).await?.is_some())
+    }
+
+    /// Removes what an environment that was ended still has: accounts that came at its very end, and what it said of connectors.
+    pub(super) async fn clear(&self, environment: EnvironmentId) -> Result<()> {
+        for account in self.records.list(environment, None, PAGE).await? {
+            match self.delete(environment, &account.id.to_string()).await {
+                Err(error) if error.code() != Code::NotFound => return Err(error),
+                _ => {}
             }
         }
+        self.installs.clear(environment).await
     }
 
     async fn linked_by(&self, environment: EnvironmentId, connector: &Slug) -> Result<Vec<AccountId>> {

@@ -131,7 +131,7 @@ pub const MAP: &[Kept] = &[
     },
     Kept {
         repo: "installation",
-        what: "environments and sealed system keys",
+        what: "environments, those that ended and of which something is left, and sealed system keys",
         life: "for ever",
         kind: None,
         why: "they are the operator's, of no customer",

@@ -38,7 +38,7 @@ pub use self::{
     data_keys::{DataKeys, KeyUse, NewKey},
     events::{EventPlace, Events},
     idempotency::Idempotency,
-    installation::{Environment, Installation, STORED_FORMAT},
+    installation::{EndedEnvironment, Environment, Installation, STORED_FORMAT},
     installs::Installs,
     links::Links,
     log::{Log, PieceName},

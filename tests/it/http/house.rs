@@ -19,7 +19,8 @@ use rollcall::{
     config::{Environment, GlobalArgs, Purpose, Settings},
     http::server,
     model::{EnvironmentId, Scope, Scopes, SystemClock, environment_integration_id},
-    service::{ListEvents, NewAccount, NewToken, Services, link::NewLink},
+    service::{IfThere, ListEvents, NewAccount, NewToken, Services, link::NewLink},
+    store::repo,
 };
 use serde_json::{Value, json};
 
@@ -76,6 +77,8 @@ async fn link(services: &Services, environment: EnvironmentId) -> String {
 
 async fn fixture(services: &Services, own: EnvironmentId, vendor: SocketAddr) -> Fixture {
     let other = EnvironmentId::generate();
+    let made = repo::Environment { id: other, name: "other".into(), created_at: jiff::Timestamp::now(), updated_at: None };
+    repo::Installation::new(services.store.clone()).create_environment(&made).await.unwrap();
     let mut scoped = BTreeMap::new();
     for scope in Scope::ALL {
         scoped.insert(*scope, token(services, own, *scope).await.0);
@@ -141,7 +144,7 @@ async fn import(services: &Services, environment: EnvironmentId, vendor: SocketA
         is_sandbox: false,
         id: None,
         grant: None,
-        must_be_new: false,
+        if_there: IfThere::LinkedAnew,
     };
     services.accounts.import(environment, new).await.unwrap().0.id.to_string()
 }

@@ -211,7 +211,7 @@ async fn two_nodes_never_look_at_one_account_at_the_same_time() {
         context: json!({"base_url": format!("http://127.0.0.1:{}", vendor.port), "token": SECRET}).as_object().unwrap().clone(),
         is_sandbox: false,
         id: None,
-        must_be_new: false,
+        if_there: IfThere::LinkedAnew,
         grant: None,
     };
     let (account, _) = core.services.accounts.import(core.environment, new).await.unwrap();

@@ -518,7 +518,9 @@ async fn a_repeated_import_does_not_take_another_customers_account_over() {
     let again = until_answered(&gateway, "mine", "POST", "/integrated-account", Some(&body)).await;
     names(&again, 422, "id_taken", "id");
     let there = gateway.get("/integrated-account/0198f0c2-a1b0-7c1e-9a51-d2b53c1f0e77").await.json();
-    assert_eq!(there, made.json(), "it is as it was");
+    for member in ["tenant_id", "created_at", "updated_at"] {
+        assert!(!there[member].is_null() && there[member] == made.json()[member], "it is as it was: {there}");
+    }
     // Where nobody came between, it is linked.
     body["id"] = json!("0198f0c2-a1b0-7c1e-9a51-d2b53c1f0e78");
     vendor.set(Mood::CutJson);

@@ -108,11 +108,11 @@ impl Run {
         Self { id: Uuid::now_v7(), again: false, unsure: false }
     }
 
-    /// When the first run of the key began: its id says so.
+    /// When the first run of the key began: its id says so. Where it does not, nothing can have been made since.
     pub fn begun_at(&self) -> Timestamp {
-        let (seconds, nanos) = self.id.get_timestamp().map_or((0, 0), |begun| begun.to_unix());
-        let nanos = i32::try_from(nanos).unwrap_or_default();
-        i64::try_from(seconds).ok().and_then(|seconds| Timestamp::new(seconds, nanos).ok()).unwrap_or(Timestamp::MAX)
+        let begun = self.id.get_timestamp().map(|begun| begun.to_unix());
+        let begun = begun.and_then(|(seconds, nanos)| Timestamp::new(seconds.try_into().ok()?, nanos.try_into().ok()?).ok());
+        begun.unwrap_or(Timestamp::MAX)
     }
 
     /// Refuses a write that must not be made twice, and of which nothing can be read again, after a run that may have made it.

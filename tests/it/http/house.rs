@@ -20,7 +20,7 @@ use rollcall::{
     http::server,
     model::{EnvironmentId, Scope, Scopes, SystemClock, environment_integration_id},
     service::{IfThere, ListEvents, NewAccount, NewToken, Services, link::NewLink},
-    store::repo,
+    store::{Batch, Expect, Slot, Write, repo},
 };
 use serde_json::{Value, json};
 
@@ -93,6 +93,10 @@ async fn fixture(services: &Services, own: EnvironmentId, vendor: SocketAddr) ->
     let account = import(services, own, vendor, VENDOR_KEY).await;
     let other_account = import(services, own, vendor, VENDOR_KEY).await;
     let foreign_account = import(services, other, vendor, FOREIGN_KEY).await;
+    // The administrators of the first environment would see it; what stands in it is foreign to them all the same.
+    let names = [format!("environment/{other}"), "environment-name/other".to_owned()];
+    let writes = names.map(|name| Write::Delete { name, expect: Expect::Any });
+    services.store.commit(Batch { slot: Slot::new("rollcall"), fence: None, writes: writes.into() }).await.unwrap();
     let admin = services.tokens.authenticate(&scoped[&Scope::Admin]).await.unwrap();
     let account_token = services.tokens.make_for_account(&admin, account.parse().unwrap(), None).await.unwrap();
     actix_web::rt::time::sleep(Duration::from_millis(1700)).await;

@@ -50,8 +50,8 @@ impl Tools {
         let log = Arc::new(RequestLog::new(repo::Log::new(self.store()), self.keys(), self.clock(), self.environment));
         Services {
             tokens: self.tokens(administrators),
-            environments: self.environments(&installs),
-            care: self.care(settings, &accounts, &events),
+            environments: self.environments(&accounts),
+            care: self.care(settings, &accounts, (&events, &audit)),
             links: self.links(&accounts, &authorizations, (&installs, &audit)),
             directory: self.directory(&accounts, &upstream),
             passthrough: Passthrough { accounts: accounts.clone(), upstream, tasks: self.tasks.clone() },
@@ -100,15 +100,14 @@ impl Tools {
         Tokens::new(repo::Tokens::new(self.store()), self.keys(), self.clock(), self.tasks.clone(), administrators)
     }
 
-    fn environments(&self, installs: &Arc<Installs>) -> Environments {
-        let (accounts, tokens) = (repo::Accounts::new(self.store()), repo::Tokens::new(self.store()));
-        let records = repo::Installation::new(self.store());
-        Environments::new(records, accounts, tokens, installs.clone(), self.clock(), self.environment)
+    fn environments(&self, accounts: &Arc<Accounts>) -> Environments {
+        let (records, tokens) = (repo::Installation::new(self.store()), repo::Tokens::new(self.store()));
+        Environments::new(records, accounts.clone(), tokens, self.clock(), self.environment)
     }
 
-    fn care(&self, settings: &Settings, accounts: &Arc<Accounts>, events: &Arc<Events>) -> Arc<Care> {
-        let installation = repo::Installation::new(self.store());
-        Arc::new(Care::new(accounts.clone(), events.clone(), installation, self.clock(), settings.probe_every))
+    fn care(&self, settings: &Settings, accounts: &Arc<Accounts>, (events, audit): (&Arc<Events>, &Arc<Audit>)) -> Arc<Care> {
+        let (installation, logs) = (repo::Installation::new(self.store()), (events.clone(), audit.clone()));
+        Arc::new(Care::new(accounts.clone(), logs, installation, self.clock(), settings.probe_every))
     }
 
     fn links(

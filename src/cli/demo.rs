@@ -19,7 +19,7 @@ use crate::{
     error::Error,
     model::{Account, AccountId, EnvironmentId, Resource, Scope, Scopes, Secret},
     sandbox::{self, Kind, Sandbox},
-    service::{ListAccounts, ListQuery, ListTokens, NewAccount, NewToken, Services},
+    service::{IfThere, ListAccounts, ListQuery, ListTokens, NewAccount, NewToken, Services},
     vault::{TokenText, harden_process},
 };
 
@@ -159,7 +159,7 @@ async fn link(services: &Services, environment: EnvironmentId, kind: Kind, sandb
         is_sandbox: true,
         id: kept.map(|account| account.id),
         grant: None,
-        must_be_new: false,
+        if_there: IfThere::LinkedAnew,
     };
     let (account, _) = services.accounts.import(environment, new).await?;
     Ok(Linked { id: account.id, integration: account.connector.to_string(), tenant_id: account.tenant_id })

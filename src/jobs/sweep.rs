@@ -1,5 +1,5 @@
 //! Finds what was forgotten when a node ended between two steps, and what was made before there were queues: at the start and
-//! once a day. Ended events go with it.
+//! once a day. Ended events go with it, and what ended environments have left.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,6 +18,7 @@ impl Job for Sweep {
             // Where another node is at it, it is done.
             self.0.find_forgotten(environment).await?;
         }
+        self.0.clear_ended().await?;
         Ok(false)
     }
 }

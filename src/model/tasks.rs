@@ -91,7 +91,18 @@ impl Tasks {
         outcome.await.ok()
     }
 
-    /// The same for work that stays on this thread.
+    /// The same for work that must not be cut short at all, because it has used up what nobody gives twice: it goes on for as long
+    /// as it takes, and must end by itself.
+    pub async fn complete<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> Option<T> {
+        let (done, outcome) = oneshot::channel();
+        self.spawn(traced(Trace::current(), async move {
+            // Whoever waited may have left.
+            let _ = done.send(work.await);
+        }));
+        outcome.await.ok()
+    }
+
+    /// What `finish` does, for work that stays on this thread.
     pub async fn finish_here<T: 'static>(&self, work: impl Future<Output = T> + 'static) -> Option<T> {
         let (done, outcome) = oneshot::channel();
         let (ends, task) = (self.begin(), traced(Trace::current(), self.clone().bring_to_end(work, done)));
@@ -193,6 +204,20 @@ mod tests {
             7
         });
         assert_eq!(waited_for.await, Some(7), "work that is waited for is not bounded");
+    }
+
+    #[tokio::test]
+    async fn work_that_must_not_be_cut_short_is_not() {
+        let tasks = bounded(0, Duration::ZERO);
+        let (tell, told) = oneshot::channel();
+        let work = async {
+            tokio::time::sleep(Duration::from_millis(60)).await;
+            tell.send(()).unwrap();
+        };
+        assert!(timeout(Duration::from_millis(20), tasks.complete(work)).await.is_err(), "the work was done at once");
+        timeout(Duration::from_secs(10), told).await.expect("in time").expect("to its end");
+        assert_eq!(tasks.complete(async { 7 }).await, Some(7));
+        assert!(tasks.wait(Duration::from_secs(10)).await);
     }
 
     #[tokio::test]

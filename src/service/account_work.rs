@@ -14,7 +14,7 @@ use super::{
 use crate::{
     error::{Code, Error, Result},
     model::{Account, AccountId, AccountStatus, EnvironmentId, Warning},
-    upstream::renewal::Renewal,
+    upstream::{Access, renewal::Renewal},
 };
 
 /// The most accounts that are named in one request.
@@ -40,17 +40,22 @@ pub struct Deleter {
 
 impl Deleter {
     pub(super) async fn delete(&self, accounts: &Accounts, environment: EnvironmentId, id: AccountId) -> Result<()> {
-        let text = id.to_string();
-        let tenant = accounts.get(environment, &text).await?.tenant_id;
+        let account = accounts.get(environment, &id.to_string()).await?;
+        self.delete_granted(accounts, &account, None).await
+    }
+
+    /// The same where it is known what was granted.
+    pub(super) async fn delete_granted(&self, accounts: &Accounts, account: &Account, known: Option<&Arc<Access>>) -> Result<()> {
+        let id = account.id.to_string();
         let act = Act {
             action: "integrated_account.delete".into(),
             target_kind: Some("integrated_account".to_owned()),
-            target_id: Some(text.clone()),
-            account: Some(id),
-            tenant: Some(tenant),
+            target_id: Some(id.clone()),
+            account: Some(account.id),
+            tenant: Some(account.tenant_id.clone()),
             ..self.act.clone()
         };
-        self.audit.around(act, true, accounts.delete(environment, &text)).await
+        self.audit.around(act, true, accounts.delete_granted(account.environment, &id, known)).await
     }
 }
 
@@ -79,7 +84,7 @@ impl Accounts {
             }
             Ok(())
         };
-        let ended = self.opened.tasks.finish(work).await;
+        let ended = self.opened.tasks.complete(work).await;
         ended.unwrap_or_else(|| Err(Error::internal("a task that deletes accounts panicked")))
     }
 
@@ -120,9 +125,10 @@ impl Accounts {
         }
         self.check_anew(linked).await.map(|_| ())
     }
+
     /// Changes secrets of the credential alone: whoever may send a new token need not be able to say where it goes.
     pub async fn change_secrets(
-        &self,
+        self: &Arc<Self>,
         environment: EnvironmentId,
         id: &str,
         secrets: Map<String, Value>,

@@ -12,17 +12,15 @@ use serde_json::{Map, Value};
 use super::{
     context::check_labels,
     credential::{field_problems, open_fields, unreadable},
-    grant::{Granted, Tokens},
     installs::Installs,
     open::Opened,
     overrides::{changed_maps, check_maps, members},
     state::transition,
-    verify::Verified,
 };
 use crate::{
     connector::{Catalog, Connector, LinkMethod, Maps},
     error::{Code, Error, Result},
-    model::{Account, AccountId, AccountStatus, Clock, EnvironmentId, Secret, Slug, Warning},
+    model::{Account, AccountId, Clock, EnvironmentId, Secret, Slug},
     store::{StoreError, repo},
     upstream::{Access, Guard, Upstream},
     vault::{DataKey, Vault},
@@ -36,26 +34,6 @@ const MODEL: &str = "user-directory";
 const MAPS: &str = "unified_model_override.user-directory";
 /// How often a write begins again because an account's state was noted meanwhile.
 pub(super) const TRIES: usize = 10;
-
-/// `POST /integrated-account`. May hold secrets, therefore no `Debug`.
-pub struct NewAccount {
-    /// The caller's label of the end customer.
-    pub tenant_id: String,
-    /// The connector's slug, its id or its `environment_integration_id`.
-    pub integration: String,
-    /// The link method.
-    pub authentication_method: String,
-    /// The method's fields and any context of the caller.
-    pub context: Map<String, Value>,
-    /// A stand-in vendor of this gateway.
-    pub is_sandbox: bool,
-    /// The id it shall have; one is made when left out.
-    pub id: Option<AccountId>,
-    /// What the customer agreed to at the vendor, for methods that need a browser.
-    pub grant: Option<Granted>,
-    /// No account may have that id, in whichever environment; else the one that has it is linked anew.
-    pub must_be_new: bool,
-}
 
 /// `PATCH /integrated-account/{id}`: what is left out stays. May hold secrets, therefore no `Debug`.
 #[derive(Default)]
@@ -131,119 +109,6 @@ impl Accounts {
         Arc::new_cyclic(|me| Self { records, catalog, installs, vault, upstream, guard, clock, opened, me: me.clone() })
     }
 
-    /// Verifies the credential at the vendor, then stores it; nothing is stored when it is refused.
-    pub async fn import(&self, environment: EnvironmentId, new: NewAccount) -> Result<(Account, Vec<Warning>)> {
-        self.import_over(environment, new, false).await
-    }
-
-    /// The same for an account that stands already: what was deleted stays deleted, before the vendor is asked and meanwhile.
-    pub async fn link_anew(&self, environment: EnvironmentId, new: NewAccount) -> Result<(Account, Vec<Warning>)> {
-        self.import_over(environment, new, true).await
-    }
-
-    async fn import_over(
-        &self,
-        environment: EnvironmentId,
-        mut new: NewAccount,
-        must_exist: bool,
-    ) -> Result<(Account, Vec<Warning>)> {
-        check_tenant(&new.tenant_id)?;
-        let connector = self.connector(environment, &new.integration)?;
-        self.installs.connector_in_use(environment, &connector.slug).await?;
-        let method = find_method(&connector, &new.authentication_method)?;
-        if new.grant.is_none() {
-            new.grant = Tokens::take(&method, &mut new.context)?.map(Granted::Tokens);
-        }
-        let id = *new.id.get_or_insert_with(AccountId::generate);
-        if !spends(&new, self.clock.now()) {
-            return self.import_by(environment, new, (connector, method), must_exist).await;
-        }
-        // Of imports under one id, one uses the refresh token up; the next finds its account.
-        let hold = self.hold_token(id).await?;
-        let imported = self.while_held(&hold, Box::pin(self.import_by(environment, new, (connector, method), must_exist))).await;
-        self.let_go(id, &hold).await;
-        imported
-    }
-
-    async fn import_by(
-        &self,
-        environment: EnvironmentId,
-        new: NewAccount,
-        (connector, method): (Arc<Connector>, Arc<LinkMethod>),
-        must_exist: bool,
-    ) -> Result<(Account, Vec<Warning>)> {
-        let now = self.clock.now();
-        let kept = self.kept(environment, new.id, new.must_be_new).await?;
-        if must_exist && kept.is_none() {
-            return Err(Error::not_found());
-        }
-        if let Some((account, _)) = kept.as_ref().filter(|_| spends(&new, now)) {
-            // A run before this one linked it, and used the refresh token that this one brings.
-            return Ok((account.clone(), Vec::new()));
-        }
-        let (fields, context) = split_context(&method, new.context)?;
-        check_context(&context)?;
-        let is_agreed = matches!(new.grant, Some(Granted::Code(_)));
-        let account = Account {
-            id: new.id.unwrap_or_else(AccountId::generate),
-            environment,
-            tenant_id: new.tenant_id,
-            connector: connector.slug.clone(),
-            method: method.name.clone(),
-            status: AccountStatus::Active,
-            last_error: None,
-            last_forbidden: None,
-            generation: kept.as_ref().map_or_else(|| first_generation(now), |(kept, _)| kept.generation + 1),
-            origins: Vec::new(),
-            fields: BTreeMap::new(),
-            sealed: BTreeMap::new(),
-            context,
-            facts: Map::new(),
-            maps: maps_of(kept.as_ref().map(|(kept, _)| kept), &connector),
-            is_sandbox: new.is_sandbox,
-            is_enabled: kept.as_ref().is_none_or(|(kept, _)| kept.is_enabled),
-            data_version: kept.as_ref().map_or(0, |(kept, _)| kept.data_version),
-            created_at: kept.as_ref().map_or(now, |(kept, _)| kept.created_at),
-            later: kept.as_ref().map(|(kept, _)| kept.later.clone()).unwrap_or_default(),
-            updated_at: now,
-            ..Account::draft(environment, connector.slug.clone(), method.name.clone(), now)
-        };
-        let verified = Box::pin(self.verify(account, connector, method, &fields, new.grant)).await?;
-        match kept {
-            Some((before, version)) => {
-                let replaced = self.replace(&before, version, &verified).await;
-                if replaced.is_err() && is_agreed && matches!(self.records.get(before.id).await, Ok(None)) {
-                    self.give_all_back(Arc::clone(&verified.access));
-                }
-                replaced?
-            }
-            None => self.create(&verified).await?,
-        }
-        self.opened.forget(environment, verified.account.id).await;
-        self.refuse_late(&verified.account).await?;
-        Ok((verified.account, verified.warnings))
-    }
-
-    async fn create(&self, verified: &Verified) -> Result<()> {
-        let Verified { account, wrapped_key, token, .. } = verified;
-        let wrapped_key = self.wrapped_now(account, wrapped_key)?;
-        let token = token.as_ref().map(|token| token.sealed.clone());
-        let events = transition(None, Some(account), self.clock.now());
-        self.records.create(account, &wrapped_key, token, &events).await?;
-        self.announce(&events);
-        Ok(())
-    }
-
-    /// The account to be linked anew, if one has the new one's id. What stands in another environment looks like one that may
-    /// not be.
-    async fn kept(&self, environment: EnvironmentId, id: Option<AccountId>, new: bool) -> Result<Option<(Account, u64)>> {
-        let Some(id) = id else { return Ok(None) };
-        match self.records.get(id).await? {
-            Some((there, _)) if new || there.environment != environment => Err(id_taken()),
-            found => Ok(found),
-        }
-    }
-
     /// One account.
     pub async fn get(&self, environment: EnvironmentId, id: &str) -> Result<Account> {
         Ok(self.find(environment, id).await?.0)
@@ -256,7 +121,10 @@ impl Accounts {
             let account = labels.lay_over(now.clone(), self.clock.now())?;
             let events = transition(Some((&now, version)), Some(&account), account.updated_at);
             match self.records.update(&account, version, &events).await {
-                Err(StoreError::Conflict(why)) => (now, version) = self.newer(&before, version, why).await?,
+                Err(StoreError::Conflict(why)) => {
+                    let is_same = |now: &Account| is_same_but_for_state(&before, now);
+                    (now, version) = self.newer(before.id, version, is_same, why).await?;
+                }
                 done => {
                     done?;
                     self.opened.forget(account.environment, account.id).await;
@@ -268,20 +136,34 @@ impl Accounts {
         Err(busy())
     }
 
-    /// After a conflict: the record as it is now, unless more of it than the account's state has changed.
-    pub(super) async fn newer(&self, before: &Account, version: u64, conflict: String) -> Result<(Account, u64)> {
-        match self.records.get(before.id).await? {
-            Some((now, newer)) if newer != version && is_same_but_for_state(before, &now) => Ok((now, newer)),
+    /// After a conflict: the record as it is now, if that is still what is to be written over.
+    pub(super) async fn newer(
+        &self,
+        id: AccountId,
+        version: u64,
+        is_same: impl Fn(&Account) -> bool,
+        conflict: String,
+    ) -> Result<(Account, u64)> {
+        match self.records.get(id).await? {
+            Some((now, newer)) if newer != version && is_same(&now) => Ok((now, newer)),
             _ => Err(StoreError::Conflict(conflict).into()),
         }
     }
 
     /// Destroys the data key, then everything else of the account; what the vendor granted is given back to it.
     pub async fn delete(&self, environment: EnvironmentId, id: &str) -> Result<()> {
+        self.delete_granted(environment, id, None).await
+    }
+
+    /// The same where it is known what was granted.
+    pub(super) async fn delete_granted(&self, environment: EnvironmentId, id: &str, known: Option<&Arc<Access>>) -> Result<()> {
         for _ in 0..TRIES {
             let (account, version) = self.find(environment, id).await?;
             let events = transition(Some((&account, version)), None, self.clock.now());
-            let granted = self.granted_by_vendor(&account, version).await;
+            let granted = match known {
+                Some(known) => Some(Arc::clone(known)),
+                None => self.granted_by_vendor(&account, version).await,
+            };
             match self.records.delete(account.id, environment, Some(version), &events).await {
                 Err(StoreError::Conflict(_)) => {}
                 done => {
@@ -381,11 +263,6 @@ fn is_same_but_for_state(before: &Account, now: &Account) -> bool {
     Account { last_error, last_forbidden, facts, sealed, ..state } == *before
 }
 
-/// An account that was deleted and has its id again is not mistaken for the one before, by whoever still works with that.
-fn first_generation(now: Timestamp) -> u64 {
-    now.as_millisecond().unsigned_abs()
-}
-
 /// A way to link by its name.
 pub(super) fn find_method(connector: &Connector, name: &str) -> Result<Arc<LinkMethod>> {
     connector.method(name).cloned().ok_or_else(|| {
@@ -440,16 +317,6 @@ fn directory_maps(overrides: &Value) -> Result<Option<Value>> {
         Value::Null => Ok(Some(Value::Null)),
         overrides => Ok(members(overrides, OVERRIDE, &[MODEL])?.get(MODEL).cloned()),
     }
-}
-
-/// Whether to link the account uses up a refresh token that its caller brings.
-fn spends(new: &NewAccount, now: Timestamp) -> bool {
-    matches!(&new.grant, Some(Granted::Tokens(tokens)) if tokens.must_refresh(now))
-}
-
-/// The rules of an account that is linked anew stay while its connector does.
-fn maps_of(kept: Option<&Account>, connector: &Connector) -> Map<String, Value> {
-    kept.filter(|kept| kept.connector == connector.slug).map(|kept| kept.maps.clone()).unwrap_or_default()
 }
 
 /// A field as a text; none when it is null.
@@ -507,10 +374,6 @@ pub(super) fn cut_short() -> Error {
 /// The error for an account whose connector or link method this node does not have.
 pub(super) fn missing_connector(slug: &Slug) -> Error {
     Error::new(Code::ResourceNotSupported, format!("The connector `{slug}` of this account is not installed on this node."))
-}
-
-fn id_taken() -> Error {
-    Error::new(Code::IdTaken, "An account with this `id` exists already; nothing was changed.").field("id")
 }
 
 pub(super) fn busy() -> Error {

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use url::Url;
 
-use super::{Granted, NewAccount, accounts::Accounts};
+use super::{Granted, IfThere, NewAccount, accounts::Accounts};
 use crate::{
     error::{Code, Error, Result},
     model::{Account, AccountId, Clock, EnvironmentId, Secret, Warning},
@@ -201,7 +201,7 @@ impl Authorizations {
             context: pending.context,
             is_sandbox: pending.is_sandbox,
             id: pending.id,
-            must_be_new: false,
+            if_there: IfThere::LinkedAnew,
             grant: None,
         };
         let access = self.accounts.unlinked(pending.environment, &new).await?;

@@ -9,13 +9,13 @@ use std::{sync::Arc, time::Duration};
 use futures_util::{StreamExt, TryStreamExt, future::join_all, stream};
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Events, Linked, accounts::Accounts, expiry};
+use super::{Audit, Events, Linked, accounts::Accounts, expiry};
 use crate::{
     error::{Code, Result},
     model::{Account, AccountId, AccountStatus, Clock, EnvironmentId, EventKind},
     store::{
         Claimed, Settle,
-        repo::{self, Queue, Queues},
+        repo::{self, EndedEnvironment, Queue, Queues},
     },
 };
 
@@ -76,6 +76,7 @@ impl Purpose {
 pub struct Care {
     accounts: Arc<Accounts>,
     events: Arc<Events>,
+    audit: Arc<Audit>,
     installation: repo::Installation,
     queues: Queues,
     clock: Arc<dyn Clock>,
@@ -86,13 +87,13 @@ impl Care {
     /// Over its tools. Each account is looked at once within `every`; none looks at no vendor.
     pub fn new(
         accounts: Arc<Accounts>,
-        events: Arc<Events>,
+        (events, audit): (Arc<Events>, Arc<Audit>),
         installation: repo::Installation,
         clock: Arc<dyn Clock>,
         every: Option<Duration>,
     ) -> Self {
         let queues = accounts.records.queues();
-        Self { accounts, events, installation, queues, clock, every }
+        Self { accounts, events, audit, installation, queues, clock, every }
     }
 
     /// Every environment, in id order.
@@ -300,6 +301,48 @@ impl Care {
         self.events.trim(environment).await?;
         records.sweep_index(environment).await?;
         Ok(())
+    }
+
+    /// Removes what is left of environments that were ended, each thing when its time has come. One node does it at a time.
+    pub async fn clear_ended(&self) -> Result<()> {
+        for ended in self.installation.ended().await? {
+            let Some(hold) = self.queues.hold(ended.id, "care", SWEEP_LEASE).await? else { continue };
+            let cleared = self.clear_one(&ended).await;
+            self.queues.release(&hold).await?;
+            match cleared {
+                Ok(true) => self.installation.forget_ended(ended.id).await?,
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::error!(environment = %ended.id, %error, "what is left of an ended environment stays for now");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether nothing is left.
+    async fn clear_one(&self, ended: &EndedEnvironment) -> Result<bool> {
+        let (environment, records) = (ended.id, &self.accounts.records);
+        if self.accounts.stands(environment).await? {
+            return Ok(true);
+        }
+        self.accounts.clear(environment).await?;
+        let mut after = None;
+        loop {
+            let (page, more) = records.ids(environment, after, PAGE).await?;
+            for account in page {
+                self.events.move_out(account).await?;
+            }
+            after = more;
+            if after.is_none() {
+                break;
+            }
+        }
+        // What is to be done for accounts that are gone is nothing; it only has to leave the queues.
+        while self.tell(environment).await? + self.visit(environment).await? > 0 {}
+        self.events.trim(environment).await?;
+        records.sweep_index(environment).await?;
+        Ok(self.audit.tidy_ended(ended).await? && self.events.is_empty(environment).await?)
     }
 
     async fn find_one(&self, environment: EnvironmentId, account: AccountId) -> Result<()> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::{Caller, Installs, NewToken, Run, Tokens};
+use super::{Accounts, Caller, NewToken, Run, Tokens};
 use crate::{
     error::{Code, Error, Result},
     model::{ApiToken, Clock, EnvironmentId, Later, Scope, Scopes},
@@ -26,9 +26,8 @@ const TRIES: usize = 10;
 /// The environments.
 pub struct Environments {
     records: repo::Installation,
-    accounts: repo::Accounts,
+    accounts: Arc<Accounts>,
     tokens: repo::Tokens,
-    installs: Arc<Installs>,
     clock: Arc<dyn Clock>,
     /// The one of the first start.
     default: EnvironmentId,
@@ -38,13 +37,12 @@ impl Environments {
     /// Over the records; `default` is the environment of the first start.
     pub fn new(
         records: repo::Installation,
-        accounts: repo::Accounts,
+        accounts: Arc<Accounts>,
         tokens: repo::Tokens,
-        installs: Arc<Installs>,
         clock: Arc<dyn Clock>,
         default: EnvironmentId,
     ) -> Self {
-        Self { records, accounts, tokens, installs, clock, default }
+        Self { records, accounts, tokens, clock, default }
     }
 
     /// Every environment that the caller may see, in id order.
@@ -118,7 +116,8 @@ impl Environments {
         ))
     }
 
-    /// Ends an environment that nothing is left in.
+    /// Ends an environment that nothing is left in. Once its record is gone nothing is linked in it any more: an account that is being
+    /// linked meanwhile is either seen after that, or sees for itself that its environment is gone.
     pub async fn delete(&self, caller: &Caller, id: &str) -> Result<()> {
         let (environment, version) = self.find(caller, id).await?;
         self.must_administer_all(caller)?;
@@ -126,15 +125,18 @@ impl Environments {
             let detail = format!("`{}` is where this installation is administered, and stays.", environment.name);
             return Err(Error::new(Code::StillInUse, detail));
         }
-        let accounts = self.accounts.list(environment.id, None, COUNTED).await?.len();
+        let accounts = self.accounts.records.list(environment.id, None, COUNTED).await?.len();
         let tokens = self.tokens.list(environment.id, None, COUNTED).await?.len();
         if accounts + tokens > 0 {
             let count = |count: usize| if count < COUNTED { count.to_string() } else { format!("{COUNTED} or more") };
             let detail = format!("Still in `{}`: accounts: {}, tokens: {}.", environment.name, count(accounts), count(tokens));
             return Err(Error::new(Code::StillInUse, detail));
         }
-        self.installs.clear(environment.id).await?;
-        Ok(self.records.delete_environment(&environment, version).await?)
+        self.records.delete_environment(&environment, version, self.clock.now()).await?;
+        if let Err(error) = self.accounts.clear(environment.id).await {
+            tracing::warn!(environment = %environment.id, %error, "what is left of an ended environment is removed by the next sweep");
+        }
+        Ok(())
     }
 
     /// An environment the caller may see and the version of its record; any other id is as good as missing.

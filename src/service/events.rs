@@ -130,6 +130,11 @@ impl Events {
         Ok(self.records.has_some(account).await?)
     }
 
+    /// Whether the log holds nothing.
+    pub(super) async fn is_empty(&self, environment: EnvironmentId) -> Result<bool> {
+        Ok(self.records.list(environment, None, 1).await?.is_empty())
+    }
+
     /// Removes what is older than the log's life.
     pub async fn trim(&self, environment: EnvironmentId) -> Result<usize> {
         let life = i64::try_from(LIFE.as_millis()).unwrap_or(i64::MAX);

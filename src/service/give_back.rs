@@ -4,8 +4,9 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::{FutureExt, future::BoxFuture};
+use tokio::time::sleep;
 
-use super::accounts::Accounts;
+use super::{accounts::Accounts, verify::Verified};
 use crate::{
     connector::ACCESS_TOKEN,
     model::{Account, AccountStatus, Clock, Secret, Tasks},
@@ -54,6 +55,24 @@ impl Accounts {
                 tracing::warn!(account = %granted.account, %error, "a grant that nobody uses is left to end at the vendor")
             }
         }
+    }
+
+    /// Gives back what a customer has just agreed to and the store did not take, beside the call. Where it is not known whether the
+    /// store took it, that is found out first.
+    pub(super) fn give_back_unless_kept(self: &Arc<Self>, verified: &Verified) {
+        let Some(token) = &verified.token else { return };
+        let (this, granted, sealed) = (Arc::clone(self), Arc::clone(&verified.access), token.sealed.clone());
+        self.opened.tasks.spawn(async move {
+            let account = granted.account;
+            for pause in PAUSES {
+                match this.records.token(account).await {
+                    Ok(Some((kept, _))) if kept == sealed => return,
+                    Ok(_) => return this.give_all_back(granted),
+                    Err(_) => sleep(pause).await,
+                }
+            }
+            tracing::warn!(%account, "the store does not say whether it keeps a new grant; it was not given back");
+        });
     }
 
     /// Gives a token back beside the call; a vendor that cannot be reached is asked again a few times. Nobody uses it whatever it

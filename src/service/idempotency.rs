@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -66,9 +67,7 @@ impl Asked {
         let account = bound.map(|bound| bound.account);
         Self { environment, token, account, key, method: method.to_owned(), target: target.to_owned(), headers, body }
     }
-}
 
-impl Asked {
     fn whose(&self) -> Vec<&[u8]> {
         let mut whose: Vec<&[u8]> = vec![self.environment.0.as_bytes(), self.token.0.as_bytes(), self.key.0.as_bytes()];
         whose.extend(self.account.iter().map(|account| account.0.as_bytes().as_slice()));
@@ -105,6 +104,13 @@ impl Run {
     /// A write that is not to be repeated.
     pub fn only() -> Self {
         Self { id: Uuid::now_v7(), again: false, unsure: false }
+    }
+
+    /// When the first run of the key began: its id says so. Where it does not, nothing can have been made since.
+    pub fn begun_at(&self) -> Timestamp {
+        let begun = self.id.get_timestamp().map(|begun| begun.to_unix());
+        let begun = begun.and_then(|(seconds, nanos)| Timestamp::new(seconds.try_into().ok()?, nanos.try_into().ok()?).ok());
+        begun.unwrap_or(Timestamp::MAX)
     }
 
     /// Refuses a write that must not be made twice, and of which nothing can be read again, after a run that may have made it.

@@ -41,7 +41,12 @@ struct Change {
 
 impl Accounts {
     /// Changes label, context or credential; a changed credential is verified first.
-    pub async fn change(&self, environment: EnvironmentId, id: &str, change: ChangeAccount) -> Result<(Account, Vec<Warning>)> {
+    pub async fn change(
+        self: &Arc<Self>,
+        environment: EnvironmentId,
+        id: &str,
+        change: ChangeAccount,
+    ) -> Result<(Account, Vec<Warning>)> {
         let (account, version) = self.find(environment, id).await?;
         let connector = self.connector_of(&account)?;
         let method = find_method(&connector, &account.method)?;
@@ -57,11 +62,18 @@ impl Accounts {
         }
         self.installs.connector_in_use(environment, &account.connector).await?;
         let change = Change { connector, method, labels, fields, tokens };
-        if change.method.needs_browser() && change.tokens.is_none() {
-            return Box::pin(self.change_around_grant(&account, change)).await;
+        if !change.method.needs_browser() {
+            return Box::pin(self.change_credential((account, version), change, None)).await;
         }
-        let grant = change.tokens.map(Granted::Tokens);
-        Box::pin(self.change_credential((account, version), Change { tokens: None, ..change }, grant)).await
+        let this = Arc::clone(self);
+        self.never_cut_short(async move { this.change_grant((account, version), change).await }).await
+    }
+
+    async fn change_grant(&self, record: (Account, u64), mut change: Change) -> Result<(Account, Vec<Warning>)> {
+        match change.tokens.take() {
+            Some(tokens) => self.change_credential(record, change, Some(Granted::Tokens(tokens))).await,
+            None => self.change_around_grant(&record.0, change).await,
+        }
     }
 
     /// What the customer agreed to goes on, unless it would go to another server.
@@ -126,20 +138,25 @@ impl Accounts {
         next.generation += 1;
         next.status = AccountStatus::Active;
         next.last_error = None;
-        let verified = Box::pin(self.verify(next, connector, method, &fields, grant)).await?;
-        self.replace(&account, version, &verified).await?;
+        let mut verified = Box::pin(self.verify(next, connector, method, &fields, grant)).await?;
+        self.replace(&account, version, &mut verified).await?;
         self.opened.forget(verified.account.environment, verified.account.id).await;
         Ok((verified.account, verified.warnings))
     }
 
     /// Stores a new credential over the old one. What calls and background tests note about the old one's state meanwhile is
-    /// no conflict: it ends with it.
-    pub(super) async fn replace(&self, before: &Account, mut version: u64, verified: &Verified) -> Result<()> {
-        let mut now = before.clone();
+    /// no conflict: it ends with it. Nor is what its owner calls it meanwhile: that stays, for the credential may have cost what
+    /// nobody gives twice.
+    pub(super) async fn replace(&self, before: &Account, mut version: u64, verified: &mut Verified) -> Result<()> {
+        let (mut now, ours) = (before.clone(), verified.account.clone());
         for _ in 0..TRIES {
             let events = transition(Some((&now, version)), Some(&verified.account), verified.account.updated_at);
             match self.put_credential(verified, version, &events).await? {
-                Err(StoreError::Conflict(why)) => (now, version) = self.newer(before, version, why).await?,
+                Err(StoreError::Conflict(why)) => {
+                    let is_same = |now: &Account| now.generation == before.generation && now.environment == before.environment;
+                    (now, version) = self.newer(before.id, version, is_same, why).await?;
+                    verified.account = over_newer_labels(ours.clone(), before, &now);
+                }
                 done => {
                     done?;
                     self.announce(&events);
@@ -196,4 +213,25 @@ impl Accounts {
             }
         }
     }
+}
+
+/// A new credential with its account's labels as they are now, but for those that come with it.
+fn over_newer_labels(mut ours: Account, before: &Account, now: &Account) -> Account {
+    if ours.tenant_id == before.tenant_id {
+        ours.tenant_id.clone_from(&now.tenant_id);
+    }
+    if ours.maps == before.maps {
+        ours.maps.clone_from(&now.maps);
+    }
+    if ours.is_enabled == before.is_enabled {
+        ours.is_enabled = now.is_enabled;
+    }
+    if ours.expires_at == before.expires_at {
+        ours.expires_at = now.expires_at;
+    }
+    let mut context = now.context.clone();
+    context.retain(|name, _| ours.context.contains_key(name) || !before.context.contains_key(name));
+    context.extend(ours.context.into_iter().filter(|(name, value)| before.context.get(name) != Some(value)));
+    let data_version = ours.data_version.max(now.data_version + 1);
+    Account { context, data_version, ..ours }
 }

@@ -1,14 +1,14 @@
-//! The end of a connector in an environment, and of the accounts that were linked by it.
+//! The end of a connector in an environment, and of the accounts that were linked by it; and that of the environment itself.
 
 use std::sync::Arc;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 
-use super::{Accounts, Act, Deleter, ListAccounts};
+use super::{Accounts, Act, Deleter, ListAccounts, verify::Verified};
 use crate::{
     connector::Connector,
     error::{Code, Error, Result},
-    model::{Account, AccountId, EnvironmentId, Slug},
+    model::{AccountId, EnvironmentId, Slug},
 };
 
 /// Accounts that are deleted at the same time.
@@ -65,21 +65,42 @@ impl Accounts {
         }
     }
 
-    /// Takes an account back that was linked while its connector was taken away, whether it had stood before or not.
-    pub(super) async fn refuse_late(&self, account: &Account) -> Result<()> {
-        if !self.installs.is_taken_away(account.environment, &account.connector).await? {
+    /// Takes an account back that was linked while its connector was taken away, or its environment ended; whether it had stood
+    /// before or not.
+    pub(super) async fn refuse_late(&self, verified: &Verified) -> Result<()> {
+        let environment = verified.account.environment;
+        let why = if !self.stands(environment).await? {
+            Error::new(Code::NotFound, "The environment was ended meanwhile; nothing was linked.")
+        } else if self.installs.is_taken_away(environment, &verified.account.connector).await? {
+            let detail = "The connector was taken away from this environment meanwhile; nothing was linked.";
+            Error::new(Code::IntegrationDisabled, detail).field("integration")
+        } else {
             return Ok(());
-        }
-        let act = Act::of_gateway(account.environment, "integrated_account.delete");
+        };
+        let act = Act::of_gateway(environment, "integrated_account.delete");
         let by = Deleter { audit: Arc::clone(&self.opened.audit), act };
-        match by.delete(self, account.environment, account.id).await {
+        // With the connector its client may be gone, too, without which the stored credential cannot be given back.
+        match by.delete_granted(self, &verified.account, Some(&verified.access)).await {
             // Whoever took the connector away was faster.
             Err(error) if error.code() != Code::NotFound => Err(error),
-            _ => {
-                let detail = "The connector was taken away from this environment meanwhile; nothing was linked.";
-                Err(Error::new(Code::IntegrationDisabled, detail).field("integration"))
+            _ => Err(why),
+        }
+    }
+
+    /// Whether an environment has not been ended.
+    pub(super) async fn stands(&self, environment: EnvironmentId) -> Result<bool> {
+        Ok(self.records.installation().environment(environment).await?.is_some())
+    }
+
+    /// Removes what an environment that was ended still has: accounts that came at its very end, and what it said of connectors.
+    pub(super) async fn clear(&self, environment: EnvironmentId) -> Result<()> {
+        for account in self.records.list(environment, None, PAGE).await? {
+            match self.delete(environment, &account.id.to_string()).await {
+                Err(error) if error.code() != Code::NotFound => return Err(error),
+                _ => {}
             }
         }
+        self.installs.clear(environment).await
     }
 
     async fn linked_by(&self, environment: EnvironmentId, connector: &Slug) -> Result<Vec<AccountId>> {

@@ -147,10 +147,10 @@ fn linked_by(links: &Links, link: &Link, session: &Session) -> Option<(Value, Ar
 }
 
 /// Whether what began in a window of the vendor's has come to its end.
-fn looked(links: &Links, opening: &Opening<'_>) -> HttpResponse {
+async fn looked(links: &Links, opening: &Opening<'_>) -> HttpResponse {
     let Opening { link, session, .. } = opening;
     let Some((message, connector)) = linked_by(links, link, session) else {
-        return match links.check(link, Some(session)) {
+        return match links.check(link, Some(session)).await {
             Ok(()) => opening.waiting(),
             Err(error) => dead(link, session, &error),
         };
@@ -209,7 +209,7 @@ async fn acted(request: &HttpRequest, state: &State, body: &[u8]) -> Result<Http
     let opening = Opening { link: &link, session: &session, sealed };
     match asked.one("step") {
         Some("cancel") => return Ok(cancelled(&opening)),
-        Some("look") => return Ok(looked(links, &opening)),
+        Some("look") => return Ok(looked(links, &opening).await),
         _ => {}
     }
     if let Some(error) = links.why_over(&link, &session).await? {
@@ -323,7 +323,10 @@ async fn not_returned(
         Some(sealed) => links.resume(sealed).await.ok().map(|(link, session)| (link, session, sealed)),
         None => None,
     };
-    let resumed = resumed.filter(|(link, session, _)| link.id == back.link.id && links.check(link, Some(session)).is_ok());
+    let resumed = match resumed.filter(|(link, ..)| link.id == back.link.id) {
+        Some(resumed) if links.check(&resumed.0, Some(&resumed.1)).await.is_ok() => Some(resumed),
+        _ => None,
+    };
     let (Some((link, session, sealed)), Some(method)) = (resumed, connector.method(&back.method)) else {
         return Ok(pages::not_returned(status(error), back.apart, why));
     };

@@ -22,7 +22,7 @@ use crate::{
         write::{NoBody, Write},
     },
     model::{Account, AccountId, AccountStatus, Install, Warning},
-    service::{ChangeAccount, ListAccounts, NewAccount, Run, Services},
+    service::{ChangeAccount, IfThere, ListAccounts, NewAccount, Run, Services},
     store::repo::Listed,
 };
 
@@ -45,7 +45,8 @@ pub async fn import_integrated_account(
     write.answer(&caller, &state, work).await
 }
 
-/// A run before this one may have made the account already, under the caller's own id too.
+/// A run before this one may have made the account already, under the caller's own id too; what stood there before that run is
+/// somebody else's.
 fn new_account(body: ImportIntegratedAccount, run: Run) -> Result<NewAccount, Error> {
     let ImportIntegratedAccount {
         id, tenant_id, integration, environment_integration_id, authentication_method, context, ..
@@ -61,7 +62,7 @@ fn new_account(body: ImportIntegratedAccount, run: Run) -> Result<NewAccount, Er
         context,
         is_sandbox: false,
         id: Some(id),
-        must_be_new: !run.again,
+        if_there: if run.again { IfThere::StaysIfNotOf(run.begun_at()) } else { IfThere::Stays },
         grant: None,
     })
 }

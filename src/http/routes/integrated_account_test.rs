@@ -17,7 +17,7 @@ use crate::{
         schema_state::{CredentialTested, TestCredential},
         write::{NoBody, Write},
     },
-    service::{NewAccount, Run, Services},
+    service::{IfThere, NewAccount, Run, Services},
 };
 
 /// Tries a credential at the vendor, as linking would, and tells what it can see. Nothing of it is stored; a refusal is 422 with
@@ -45,7 +45,7 @@ fn new_account(body: TestCredential) -> Result<NewAccount, Error> {
         context,
         is_sandbox: false,
         id: None,
-        must_be_new: false,
+        if_there: IfThere::LinkedAnew,
         grant: None,
     })
 }

@@ -165,7 +165,7 @@ impl Audit {
         self.tidy_sometimes(environment);
     }
 
-    /// Brings work to its end although whoever asked for it goes away.
+    /// Goes on with work for a while although whoever asked for it goes away.
     pub async fn to_end<T: Send + 'static>(&self, work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
         self.tasks.finish(work).await.unwrap_or_else(|| Err(Error::internal("a write panicked")))
     }

@@ -15,6 +15,7 @@ use super::{
 use crate::{
     error::{Code, Result},
     model::EnvironmentId,
+    store::repo::EndedEnvironment,
     vault::{AuditMark, hex},
 };
 
@@ -28,6 +29,8 @@ const LOOKED: usize = 256;
 const EXPIRED: usize = 256;
 /// How long old entries gather before they go together, so that the entries that say so are few.
 const GATHER: SignedDuration = SignedDuration::from_hours(1);
+/// What was under way when an environment was ended has its entries by then.
+const UNDER_WAY: SignedDuration = SignedDuration::from_hours(24);
 /// What is written when entries go.
 const EXPIRE: &str = "audit.expire";
 
@@ -42,6 +45,18 @@ impl Audit {
                 }
             });
         }
+    }
+
+    /// Of an environment that was ended, what is old enough goes, and in the end the log itself; whether it has. A log that lives for
+    /// ever stays.
+    pub(in crate::service) async fn tidy_ended(&self, ended: &EndedEnvironment) -> Result<bool> {
+        let Some(life) = self.life else { return Ok(self.chain.records.head(ended.id).await?.is_none()) };
+        let kept_for = SignedDuration::try_from(life).ok().and_then(|life| life.checked_add(UNDER_WAY));
+        if kept_for.is_none_or(|kept_for| self.chain.clock.now().duration_since(ended.ended_at) < kept_for) {
+            self.chain.tidy(ended.id, Some(life)).await?;
+            return Ok(false);
+        }
+        Ok(self.chain.records.clear(ended.id).await.map(|()| true)?)
     }
 
     /// Looks for what others left.

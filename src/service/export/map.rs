@@ -131,7 +131,7 @@ pub const MAP: &[Kept] = &[
     },
     Kept {
         repo: "installation",
-        what: "environments, sealed system keys, ids of root keys",
+        what: "environments, those that ended and of which something is left, sealed system keys, ids of root keys",
         life: "for ever",
         kind: None,
         why: "they are the operator's, of no customer",

@@ -11,7 +11,7 @@ use crate::{
     error::{Code, Error, Result},
     model::{Account, AccountId, LinkId, Slug, Warning},
     service::{
-        NewAccount,
+        IfThere, NewAccount,
         accounts::{cut_short, field_text},
         audit::Act,
         authorize::{AuthorizeAsk, Begun, CameBack},
@@ -63,7 +63,7 @@ impl Links {
     /// Tries to link what was filled in, to the end even if the browser goes away.
     pub async fn submit(&self, session: Session, filled: Filled) -> Result<Attempt> {
         let this = self.clone();
-        let ended = self.tasks.finish(async move { this.attempt(&session, filled).await }).await;
+        let ended = self.tasks.complete(async move { this.attempt(&session, filled).await }).await;
         ended.unwrap_or_else(|| Err(cut_short()))
     }
 
@@ -99,7 +99,7 @@ impl Links {
                 None => Box::pin(self.accounts.import(link.environment, new)).await,
             };
             let (account, warnings) = self.unless_deleted(&link, linked).await?;
-            self.settle((link.clone(), version), Some(hold), &account).await?;
+            self.settle((link.clone(), version), hold, &account).await?;
             Ok((account, warnings))
         });
         let (account, warnings) = keep_holding(|| self.records.renew(hold, LEASE), self.audit.around(act, true, import)).await?;
@@ -117,14 +117,14 @@ impl Links {
     /// Takes the link for this session; it stays with it, whatever comes of the try.
     async fn bind(&self, hold: &Hold, session: &Session) -> Result<(Link, u64)> {
         let (mut link, version) = self.load(session.link).await?.ok_or_else(invalid)?;
-        self.check(&link, Some(session))?;
+        self.check(&link, Some(session)).await?;
         if matches!(link.state, LinkState::Bound(_)) {
             return Ok((link, version));
         }
         let account = link.relinks.unwrap_or_else(AccountId::generate);
         link.state = LinkState::Bound(Bound { session: session.id, account });
         let kept = (self.seal(&link)?, version);
-        let version = self.records.update(link.id, kept, self.remaining(&link), Some(hold)).await.map_err(overtaken)?;
+        let version = self.records.update(link.id, kept, self.remaining(&link), hold).await.map_err(overtaken)?;
         Ok((link, version))
     }
 
@@ -134,11 +134,11 @@ impl Links {
     }
 
     /// Uses the link up.
-    async fn settle(&self, (mut link, version): (Link, u64), hold: Option<&Hold>, account: &Account) -> Result<Link> {
+    async fn settle(&self, (mut link, version): (Link, u64), hold: &Hold, account: &Account) -> Result<Link> {
         let Some(by) = link.bound().cloned() else { return Err(invalid()) };
         link.state = LinkState::Used { by, integration: account.connector.clone() };
         let kept = (self.seal(&link)?, version);
-        match self.records.end(link.id, kept, self.remaining(&link), hold).await {
+        match self.records.end(link.id, kept, self.remaining(&link), Some(hold)).await {
             Err(StoreError::Conflict(_) | StoreError::Fenced) => self.after_conflict(link.id, account).await,
             done => Ok(done.map(|()| link)?),
         }
@@ -162,7 +162,7 @@ impl Links {
         let came_back = self.authorizations.take_back(connector, query, binding).await?;
         let id: LinkId = came_back.link().parse().map_err(|_| invalid())?;
         let this = self.clone();
-        let ended = self.tasks.finish(async move { this.finish_once(id, came_back).await }).await;
+        let ended = self.tasks.complete(async move { this.finish_once(id, came_back).await }).await;
         ended.unwrap_or_else(|| Err(cut_short()))
     }
 
@@ -175,14 +175,15 @@ impl Links {
     }
 
     async fn finish_under(&self, hold: &Hold, id: LinkId, came_back: CameBack) -> Result<Returned> {
-        let (link, version) = self.load(id).await?.filter(|(link, _)| link.is_live(self.clock.now())).ok_or_else(invalid)?;
+        let (link, version) = self.load(id).await?.ok_or_else(invalid)?;
+        self.check(&link, None).await?;
         self.relinked(&link).await?;
         let (apart, method, filled) = (came_back.is_apart(), came_back.method().to_owned(), came_back.filled());
         let mut used = None;
         let linking = Box::pin(async {
             let linked = self.authorizations.link(came_back, link.relinks.is_some()).await;
             let (account, warnings) = self.unless_deleted(&link, linked).await?;
-            used = Some(self.settle((link.clone(), version), Some(hold), &account).await?);
+            used = Some(self.settle((link.clone(), version), hold, &account).await?);
             Ok((account, warnings))
         });
         let outcome = keep_holding(|| self.records.renew(hold, LEASE), self.audit.around(act_of(&link), true, linking)).await;
@@ -243,7 +244,7 @@ fn new_account(
         context,
         is_sandbox,
         id: Some(by.account),
-        must_be_new: false,
+        if_there: IfThere::LinkedAnew,
         grant: None,
     })
 }

@@ -198,9 +198,9 @@ impl Links {
     }
 
     /// Refuses a link of which no account can come any more, or not in this browser.
-    pub fn check(&self, link: &Link, session: Option<&Session>) -> Result<()> {
+    pub async fn check(&self, link: &Link, session: Option<&Session>) -> Result<()> {
         let elsewhere = session.zip(link.bound()).is_some_and(|(session, by)| session.id != by.session);
-        match link.is_live(self.clock.now()) && !elsewhere {
+        match link.is_live(self.clock.now()) && !elsewhere && self.accounts.stands(link.environment).await? {
             true => Ok(()),
             false => Err(invalid()),
         }
@@ -208,8 +208,9 @@ impl Links {
 
     /// Why no account can come of a link any more in this browser, if none can; the account that it links anew may be gone, too.
     pub async fn why_over(&self, link: &Link, session: &Session) -> Result<Option<Error>> {
-        if let Err(error) = self.check(link, Some(session)) {
-            return Ok(Some(error));
+        match self.check(link, Some(session)).await {
+            Err(error) if error.code() == Code::InvalidToken => return Ok(Some(error)),
+            checked => checked?,
         }
         match self.relinked(link).await {
             Err(error) if error.code() == Code::InvalidToken => Ok(Some(error)),

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Listed, Queues, account_slot, batch,
+    Installation, Listed, Queues, account_slot, batch,
     data_keys::{DataKeys, FORMER, KeyUse, USE},
     decode, delete, encode,
     events::{OUTBOX, beside},
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     model::{Account, AccountId, EnvironmentId, Event},
-    store::{Batch, Expect, Hold, Slot, Store, StoreError, Write},
+    store::{Batch, Expect, Hold, Store, StoreError, Write},
 };
 
 pub(super) const RECORD: &str = "account";
@@ -34,8 +34,8 @@ const PROBED: &str = "probed";
 /// patient with a used refresh token are so for half a minute: another node must try it again before that.
 pub const TOKEN_LEASE: Duration = Duration::from_secs(22);
 const SWEPT_FOR: Duration = Duration::from_secs(300);
-/// What a sweep needs at most between its word that an id is out of its list and that being so.
-const SWEEPING: Duration = Duration::from_millis(500);
+/// How often a `create` begins again because a sweep took its id out of the list.
+const TRIES: usize = 5;
 pub(super) const KIND: &str = "account/";
 /// Values removed at once; each may be a snapshot chunk.
 const ERASE: usize = 16;
@@ -92,6 +92,11 @@ impl Accounts {
         Queues::new(self.store.clone())
     }
 
+    /// The environments, in the same store.
+    pub fn installation(&self) -> Installation {
+        Installation::new(self.store.clone())
+    }
+
     /// Stores a new account with its wrapped data key and its access token, if it has one, and what is to be told of it; an id
     /// that exists is `Conflict`. Answers the record's version.
     pub async fn create(
@@ -101,36 +106,57 @@ impl Accounts {
         token: Option<Bytes>,
         events: &[Event],
     ) -> Result<u64, StoreError> {
-        let writes = [
+        let token = token.map_or_else(|| delete(TOKEN), |token| put(TOKEN, token, Expect::Any));
+        let mut writes = vec![
             put(RECORD, encode(account)?, Expect::Absent),
             put(DATA_KEY, Bytes::copy_from_slice(wrapped_key), Expect::Absent),
             put(USE, encode(&unused(account))?, Expect::Any),
+            token,
+            // Of an account that had this id before, and whose deletion was cut off.
+            delete(INTENT),
+            delete(PREVIOUS),
         ];
-        let token = token.map(|token| put(TOKEN, token, Expect::Any));
-        let writes: Vec<Write> = writes.into_iter().chain(token).chain(beside(events, 0)?).collect();
-        let entry = format!("{KIND}{}", account.id);
-        let unswept = Write::Check { name: SWEPT.into(), expect: Expect::Absent };
-        index::add(&*self.store, account.environment, entry.clone()).await?;
-        let first = batch(account_slot(account.id), writes.iter().cloned().chain([unswept]).collect());
-        let stored = match self.store.commit(first).await {
-            // A try before this one was lost halfway, and a sweep took the id out of the list. It is this one's.
-            Err(StoreError::Conflict(name)) if name == SWEPT => {
-                tokio::time::sleep(SWEEPING).await;
-                index::add(&*self.store, account.environment, entry.clone()).await?;
-                let again = batch(account_slot(account.id), writes.into_iter().chain([delete(SWEPT)]).collect());
-                self.store.commit(again).await
-            }
-            stored => stored,
-        };
-        match stored {
+        writes.extend(beside(events, 0)?);
+        let (owner, slot, entry) = (account.environment, account_slot(account.id), entry(account.id));
+        match self.put_listed(owner, &entry, batch(slot, writes)).await {
             // An id that is taken in another environment must not stay in this one's list.
             Err(StoreError::Conflict(name)) => {
-                if self.get(account.id).await?.is_some_and(|(there, _)| there.environment != account.environment) {
-                    index::remove(&*self.store, account.environment, entry).await?;
+                if self.get(account.id).await?.is_some_and(|(there, _)| there.environment != owner) {
+                    index::remove(&*self.store, owner, entry).await?;
                 }
                 Err(StoreError::Conflict(name))
             }
-            written => Ok(single(&written?)),
+            written => {
+                let version = written?;
+                // A deletion of the account that had this id before may have taken it out of the list just now. That is rare: where it
+                // cannot be seen, the account counts all the same.
+                if !index::has(&*self.store, owner, entry.clone()).await.unwrap_or(true) {
+                    index::add(&*self.store, owner, entry).await?;
+                }
+                Ok(version)
+            }
+        }
+    }
+
+    /// Writes a new record whose entry is in the list: after a sweep took that out, it is put in again before the sweep's mark goes.
+    /// A sweep that comes between the two leaves another mark.
+    async fn put_listed(&self, owner: EnvironmentId, entry: &str, batch: Batch) -> Result<u64, StoreError> {
+        let (mut swept, mut tries) = (None, 0);
+        loop {
+            index::add(&*self.store, owner, entry.to_owned()).await?;
+            let mut batch = batch.clone();
+            batch.writes.push(match swept {
+                None => Write::Check { name: SWEPT.into(), expect: Expect::Absent },
+                Some(mark) => Write::Delete { name: SWEPT.into(), expect: Expect::Version(mark) },
+            });
+            let slot = batch.slot.clone();
+            match self.store.commit(batch).await {
+                Err(StoreError::Conflict(name)) if name == SWEPT && tries < TRIES => {
+                    swept = self.store.get(&key(slot, SWEPT)).await?.map(|mark| mark.version);
+                    tries += 1;
+                }
+                written => return Ok(single(&written?)),
+            }
         }
     }
 
@@ -147,17 +173,12 @@ impl Accounts {
 
     /// Whether the account stands behind this wall, to be asked first.
     pub async fn listed(&self, environment: EnvironmentId, account: AccountId) -> Result<bool, StoreError> {
-        index::has(&*self.store, environment, format!("{KIND}{account}")).await
+        index::has(&*self.store, environment, entry(account)).await
     }
 
     /// The same accounts' data keys.
     pub fn data_keys(&self) -> DataKeys {
         DataKeys::new(self.store.clone())
-    }
-
-    /// The wrapped data key.
-    pub async fn data_key(&self, account: AccountId) -> Result<Option<Bytes>, StoreError> {
-        Ok(self.store.get(&key(account_slot(account), DATA_KEY)).await?.map(|entry| entry.value))
     }
 
     /// Replaces the record if it still has this version, together with what is to be told of the change; `Conflict` when
@@ -330,38 +351,55 @@ impl Accounts {
         expected: Option<u64>,
         events: &[Event],
     ) -> Result<bool, StoreError> {
-        let slot = account_slot(account);
+        let listed = index::version(&*self.store, environment, entry(account)).await?;
         let existed = self.version_of(account).await?.is_some();
         let record = Write::Delete { name: RECORD.into(), expect: expected.map_or(Expect::Any, Expect::Version) };
         let mut writes = vec![record, delete(DATA_KEY), delete(FORMER)];
         writes.extend(beside(events, expected.unwrap_or_default())?);
-        self.store.commit(batch(slot, writes)).await?;
-        if let Err(error) = self.clear_away(account, environment, events).await {
+        self.store.commit(batch(account_slot(account), writes)).await?;
+        if let Err(error) = self.clear_away(account, (environment, listed), events).await {
             tracing::warn!(%account, %error, "what is left of a deleted account is removed later; nothing of it can be read");
         }
         Ok(existed)
     }
 
-    /// Whoever has no record any more is found by its entry in the list only: that goes last.
-    async fn clear_away(&self, account: AccountId, environment: EnvironmentId, events: &[Event]) -> Result<(), StoreError> {
+    /// Whoever has no record any more is found by its entry in the list only: that goes last. An account that has the id anew
+    /// keeps what it has and stays in the list.
+    async fn clear_away(
+        &self,
+        account: AccountId,
+        (environment, listed): (EnvironmentId, Option<u64>),
+        events: &[Event],
+    ) -> Result<(), StoreError> {
         for event in events {
             self.queues().announce(environment, account, event.id).await?;
         }
-        self.erase(&account_slot(account)).await?;
-        index::remove(&*self.store, environment, format!("{KIND}{account}")).await
+        let (Some(listed), true) = (listed, self.erase(account).await?) else { return Ok(()) };
+        if index::remove_known(&*self.store, environment, entry(account), listed).await?
+            && self.version_of(account).await?.is_some()
+        {
+            index::add(&*self.store, environment, entry(account)).await?;
+        }
+        Ok(())
     }
 
-    /// Removes what a deleted account holds, but for what is to be told and the mark that it was swept.
-    async fn erase(&self, slot: &Slot) -> Result<(), StoreError> {
-        let mut after: Option<String> = None;
+    /// Removes what a deleted account holds, but for what is to be told and the mark that it was swept; false, and nothing more
+    /// goes, once there is an account of this id again.
+    async fn erase(&self, account: AccountId) -> Result<bool, StoreError> {
+        let (slot, mut after) = (account_slot(account), None::<String>);
         loop {
-            let found = self.store.scan(slot, "", after.as_deref(), ERASE).await?;
-            let Some(last) = found.last().map(|(name, _)| name.clone()) else { return Ok(()) };
+            let found = self.store.scan(&slot, "", after.as_deref(), ERASE).await?;
+            let Some(last) = found.last().map(|(name, _)| name.clone()) else { return Ok(true) };
             let ours = found.into_iter().filter(|(name, _)| !name.starts_with(OUTBOX) && name != SWEPT);
-            let writes: Vec<Write> = ours.map(|(name, _)| delete(name)).collect();
-            match writes.is_empty() {
-                true => after = Some(last),
-                false => self.store.commit(batch(slot.clone(), writes)).await.map(|_| ())?,
+            let mut writes: Vec<Write> = ours.map(|(name, _)| delete(name)).collect();
+            if writes.is_empty() {
+                after = Some(last);
+                continue;
+            }
+            writes.push(Write::Check { name: RECORD.into(), expect: Expect::Absent });
+            match self.store.commit(batch(slot.clone(), writes)).await {
+                Err(StoreError::Conflict(_)) => return Ok(false),
+                erased => drop(erased?),
             }
         }
     }
@@ -406,16 +444,8 @@ impl Accounts {
         loop {
             let (page, more) = index::ids::<AccountId>(&*self.store, environment, KIND, after, 500).await?;
             for account in page {
-                if self.version_of(account).await?.is_none() && self.bar(account).await? {
-                    self.erase(&account_slot(account)).await?;
-                    if !self.store.scan(&account_slot(account), OUTBOX, None, 1).await?.is_empty() {
-                        continue;
-                    }
-                    index::remove(&*self.store, environment, format!("{KIND}{account}")).await?;
+                if self.version_of(account).await?.is_none() && self.sweep_entry(environment, account).await? {
                     swept += 1;
-                    if self.version_of(account).await?.is_some() {
-                        index::add(&*self.store, environment, format!("{KIND}{account}")).await?;
-                    }
                 }
             }
             after = more;
@@ -423,6 +453,16 @@ impl Accounts {
                 return Ok(swept);
             }
         }
+    }
+
+    /// Takes the entry out that stood there before the mark was set: a `create` that goes on after the mark puts in another.
+    async fn sweep_entry(&self, environment: EnvironmentId, account: AccountId) -> Result<bool, StoreError> {
+        let listed = index::version(&*self.store, environment, entry(account)).await?;
+        let (Some(listed), true) = (listed, self.bar(account).await?) else { return Ok(false) };
+        if !self.erase(account).await? || !self.store.scan(&account_slot(account), OUTBOX, None, 1).await?.is_empty() {
+            return Ok(false);
+        }
+        index::remove_known(&*self.store, environment, entry(account), listed).await
     }
 
     /// Keeps an account that does not exist from coming into being for a while; false when it came in the meantime.
@@ -437,6 +477,11 @@ impl Accounts {
             Err(error) => Err(error),
         }
     }
+}
+
+/// The account in the list of its environment.
+fn entry(account: AccountId) -> String {
+    format!("{KIND}{account}")
 }
 
 /// Record, data key and token of a new credential, with what is to be told of it; nothing of the one before stays.

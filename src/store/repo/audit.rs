@@ -22,6 +22,8 @@ const TURN_LIFE: Duration = Duration::from_secs(3);
 /// How long a beginning is kept for whoever writes its end. What lives for a while only need not be on disk before a write goes
 /// on: where the write itself is, what was sent before it is too.
 const OPEN_LIFE: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+/// What of a log goes at once, when all of it does.
+const CLEARED: usize = 256;
 
 /// The audit logs of all environments.
 #[derive(Clone)]
@@ -122,6 +124,18 @@ impl Audit {
             None => Write::Check { name: TURN.to_owned(), expect: Expect::Absent },
         });
         self.store.commit(batch(slot(environment), writes)).await.map(|_| ())
+    }
+
+    /// Removes the whole log of an environment that was ended.
+    pub async fn clear(&self, environment: EnvironmentId) -> Result<(), StoreError> {
+        loop {
+            let found = self.store.scan(&slot(environment), "", None, CLEARED).await?;
+            if found.is_empty() {
+                return Ok(());
+            }
+            let gone = found.into_iter().map(|(name, _)| delete(name)).collect();
+            self.store.commit(batch(slot(environment), gone)).await?;
+        }
     }
 
     /// Up to `limit` entries after a number, in order, as they lie there.

@@ -8,7 +8,7 @@ use futures_util::{StreamExt, stream};
 use super::{Listed, batch, delete, environment_slot, key, put};
 use crate::{
     model::EnvironmentId,
-    store::{Expect, Store, StoreError},
+    store::{Expect, Store, StoreError, Write},
 };
 
 /// Records read at the same time.
@@ -21,6 +21,25 @@ pub(super) async fn add(store: &dyn Store, environment: EnvironmentId, name: Str
 
 pub(super) async fn remove(store: &dyn Store, environment: EnvironmentId, name: String) -> Result<(), StoreError> {
     store.commit(batch(environment_slot(environment), vec![delete(name)])).await.map(|_| ())
+}
+
+/// Removes the entry if it still has this version; false when it was put in anew, or is gone.
+pub(super) async fn remove_known(
+    store: &dyn Store,
+    environment: EnvironmentId,
+    name: String,
+    version: u64,
+) -> Result<bool, StoreError> {
+    let known = Write::Delete { name, expect: Expect::Version(version) };
+    match store.commit(batch(environment_slot(environment), vec![known])).await {
+        Err(StoreError::Conflict(_)) => Ok(false),
+        removed => removed.map(|_| true),
+    }
+}
+
+/// The version of an entry; it is another one each time the entry is put in.
+pub(super) async fn version(store: &dyn Store, environment: EnvironmentId, name: String) -> Result<Option<u64>, StoreError> {
+    Ok(store.get(&key(environment_slot(environment), name)).await?.map(|entry| entry.version))
 }
 
 /// Whether the environment has such an entry; one small read that costs the same for missing and foreign ids.

@@ -16,6 +16,7 @@ pub(super) const SLOT: &str = "rollcall";
 pub(super) const SYSTEM_KEYS: &str = "system-keys";
 pub(super) const ENVIRONMENT: &str = "environment/";
 const NAME: &str = "environment-name/";
+const ENDED: &str = "ended-environment/";
 const DEFAULT: &str = "default";
 const FORMAT: &str = "format";
 pub(super) const RESTORING: &str = "restoring";
@@ -53,6 +54,15 @@ pub struct KnownRing {
     pub primary: String,
     /// Every key's id, and when it was made.
     pub keys: BTreeMap<String, Timestamp>,
+}
+
+/// An environment that is gone, and of which something may be left that has its own time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndedEnvironment {
+    /// What it was.
+    pub id: EnvironmentId,
+    /// When it was ended.
+    pub ended_at: Timestamp,
 }
 
 /// The installation itself.
@@ -145,11 +155,12 @@ impl Installation {
         }
     }
 
-    /// Stores a new environment; a name or id that exists is `Conflict`.
+    /// Stores a new environment; a name or id that exists is `Conflict`, and so is the id of one that has not quite gone.
     pub async fn create_environment(&self, environment: &Environment) -> Result<(), StoreError> {
         let name = put(format!("{NAME}{}", environment.name), encode(&environment.id)?, Expect::Absent);
         let record = put(format!("{ENVIRONMENT}{}", environment.id), encode(environment)?, Expect::Absent);
-        self.store.commit(batch(Slot::new(SLOT), vec![name, record])).await.map(|_| ())
+        let unended = Write::Check { name: format!("{ENDED}{}", environment.id), expect: Expect::Absent };
+        self.store.commit(batch(Slot::new(SLOT), vec![name, record, unended])).await.map(|_| ())
     }
 
     /// Gives an environment another name, with what else changes; `Conflict` when the name is taken or the record is no longer
@@ -164,11 +175,18 @@ impl Installation {
         self.store.commit(batch(Slot::new(SLOT), writes)).await.map(|_| ())
     }
 
-    /// Removes an environment; `Conflict` when its record is no longer of this version.
-    pub async fn delete_environment(&self, environment: &Environment, expected: u64) -> Result<(), StoreError> {
+    /// Removes an environment and notes that it was ended; `Conflict` when its record is no longer of this version.
+    pub async fn delete_environment(
+        &self,
+        environment: &Environment,
+        expected: u64,
+        ended_at: Timestamp,
+    ) -> Result<(), StoreError> {
+        let ended = EndedEnvironment { id: environment.id, ended_at };
         let name = format!("{ENVIRONMENT}{}", environment.id);
         let record = Write::Delete { name, expect: Expect::Version(expected) };
-        let writes = vec![record, delete(format!("{NAME}{}", environment.name))];
+        let note = put(format!("{ENDED}{}", environment.id), encode(&ended)?, Expect::Any);
+        let writes = vec![record, delete(format!("{NAME}{}", environment.name)), note];
         self.store.commit(batch(Slot::new(SLOT), writes)).await.map(|_| ())
     }
 
@@ -230,6 +248,17 @@ impl Installation {
     /// Gives that right back.
     pub async fn release(&self, hold: &Hold) -> Result<(), StoreError> {
         self.store.release(hold).await
+    }
+
+    /// Environments that were ended and of which something may be left, in id order.
+    pub async fn ended(&self) -> Result<Vec<EndedEnvironment>, StoreError> {
+        let entries = self.store.scan(&Slot::new(SLOT), ENDED, None, 10_000).await?;
+        entries.iter().map(|(_, entry)| decode(&entry.value, "the note of an environment's end")).collect()
+    }
+
+    /// Nothing is left of an environment that was ended.
+    pub async fn forget_ended(&self, id: EnvironmentId) -> Result<(), StoreError> {
+        self.store.commit(batch(Slot::new(SLOT), vec![delete(format!("{ENDED}{id}"))])).await.map(|_| ())
     }
 
     /// The sealed system keys and their version.

@@ -60,20 +60,20 @@ impl Links {
         index::has(&*self.store, owner, entry(link)).await
     }
 
-    /// Replaces what is kept if it still has this version; under `hold`, where there is one.
+    /// Replaces what is kept if it still has this version, under the right to use the link.
     pub async fn update(
         &self,
         link: LinkId,
         (value, expected): (Bytes, u64),
         ttl: Duration,
-        hold: Option<&Hold>,
+        hold: &Hold,
     ) -> Result<u64, StoreError> {
         let writes = vec![put(RECORD, value, ttl, Expect::Version(expected))];
-        let done = self.store.commit(Batch { slot: slot(link), fence: hold.cloned(), writes }).await?;
+        let done = self.store.commit(Batch { slot: slot(link), fence: Some(hold.clone()), writes }).await?;
         Ok(single(&done))
     }
 
-    /// The same for the last state of a link.
+    /// The same for the last state of a link; whoever takes it back does so whether it is used or not, and has no such right.
     pub async fn end(
         &self,
         link: LinkId,

@@ -42,7 +42,7 @@ pub use self::{
     data_keys::{DataKeys, KeyUse, NewKey},
     events::{EventPlace, Events},
     idempotency::Idempotency,
-    installation::{Environment, Installation, KnownRing, STORED_FORMAT},
+    installation::{EndedEnvironment, Environment, Installation, KnownRing, STORED_FORMAT},
     installs::Installs,
     links::Links,
     log::{Log, PieceName},

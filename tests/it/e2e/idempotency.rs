@@ -499,3 +499,34 @@ async fn keys_of_another_form_are_named_and_nothing_happens() {
     assert_eq!(tokens(&gateway, "bad").await.len(), 5);
     is_sound(&gateway);
 }
+
+/// The vendor fails, somebody else takes the id, and the write is sent again.
+#[tokio::test]
+async fn a_repeated_import_does_not_take_another_customers_account_over() {
+    let (kept, vendor) = (Kept::embedded(), Vendor::start());
+    let gateway = Gateway::start(&kept, &vendor.authority());
+    let mut body = vendor.import();
+    body["id"] = json!("0198f0c2-a1b0-7c1e-9a51-d2b53c1f0e77");
+    vendor.set(Mood::CutJson);
+    let failed = send(&gateway, "mine", "POST", "/integrated-account", Some(&body)).await;
+    assert!(failed.status >= 500, "{}", failed.text());
+    vendor.set(Mood::Good);
+    let mut other = body.clone();
+    other["tenant_id"] = json!("globex");
+    let made = gateway.call("POST", "/integrated-account", Some(&other)).await;
+    assert_eq!(made.status, 201, "{}", made.text());
+    let again = until_answered(&gateway, "mine", "POST", "/integrated-account", Some(&body)).await;
+    names(&again, 422, "id_taken", "id");
+    let there = gateway.get("/integrated-account/0198f0c2-a1b0-7c1e-9a51-d2b53c1f0e77").await.json();
+    for member in ["tenant_id", "created_at", "updated_at"] {
+        assert!(!there[member].is_null() && there[member] == made.json()[member], "it is as it was: {there}");
+    }
+    // Where nobody came between, it is linked.
+    body["id"] = json!("0198f0c2-a1b0-7c1e-9a51-d2b53c1f0e78");
+    vendor.set(Mood::CutJson);
+    assert!(send(&gateway, "next", "POST", "/integrated-account", Some(&body)).await.status >= 500);
+    vendor.set(Mood::Good);
+    let again = until_answered(&gateway, "next", "POST", "/integrated-account", Some(&body)).await;
+    assert_eq!((again.status, restarted(&again)), (201, true), "{}", again.text());
+    assert_eq!(accounts(&gateway).await.len(), 2);
+}

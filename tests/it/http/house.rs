@@ -19,7 +19,8 @@ use rollcall::{
     config::{Environment, GlobalArgs, Purpose, Settings},
     http::server,
     model::{EnvironmentId, Scope, Scopes, SystemClock, environment_integration_id},
-    service::{ListEvents, NewAccount, NewToken, Services, link::NewLink},
+    service::{IfThere, ListEvents, NewAccount, NewToken, Services, link::NewLink},
+    store::{Batch, Expect, Slot, Write, repo},
 };
 use serde_json::{Value, json};
 
@@ -76,6 +77,14 @@ async fn link(services: &Services, environment: EnvironmentId) -> String {
 
 async fn fixture(services: &Services, own: EnvironmentId, vendor: SocketAddr) -> Fixture {
     let other = EnvironmentId::generate();
+    let made = repo::Environment {
+        id: other,
+        name: "other".into(),
+        created_at: jiff::Timestamp::now(),
+        updated_at: None,
+        later: Default::default(),
+    };
+    repo::Installation::new(services.store.clone()).create_environment(&made).await.unwrap();
     let mut scoped = BTreeMap::new();
     for scope in Scope::ALL {
         scoped.insert(*scope, token(services, own, *scope).await.0);
@@ -90,6 +99,10 @@ async fn fixture(services: &Services, own: EnvironmentId, vendor: SocketAddr) ->
     let account = import(services, own, vendor, VENDOR_KEY).await;
     let other_account = import(services, own, vendor, VENDOR_KEY).await;
     let foreign_account = import(services, other, vendor, FOREIGN_KEY).await;
+    // The administrators of the first environment would see it; what stands in it is foreign to them all the same.
+    let names = [format!("environment/{other}"), "environment-name/other".to_owned()];
+    let writes = names.map(|name| Write::Delete { name, expect: Expect::Any });
+    services.store.commit(Batch { slot: Slot::new("rollcall"), fence: None, writes: writes.into() }).await.unwrap();
     let admin = services.tokens.authenticate(&scoped[&Scope::Admin]).await.unwrap();
     let account_token = services.tokens.make_for_account(&admin, account.parse().unwrap(), None).await.unwrap();
     actix_web::rt::time::sleep(Duration::from_millis(1700)).await;
@@ -141,7 +154,7 @@ async fn import(services: &Services, environment: EnvironmentId, vendor: SocketA
         is_sandbox: false,
         id: None,
         grant: None,
-        must_be_new: false,
+        if_there: IfThere::LinkedAnew,
     };
     services.accounts.import(environment, new).await.unwrap().0.id.to_string()
 }

@@ -6,7 +6,7 @@ use rollcall::{
     app::Core,
     error::Code,
     model::{EnvironmentId, Scope, Scopes},
-    service::{Bound, Caller, NewAccount, NewToken},
+    service::{Bound, Caller, IfThere, NewAccount, NewToken},
 };
 
 use super::{inside, link};
@@ -73,7 +73,7 @@ async fn an_account_token_ends_with_its_maker_and_with_its_account() {
         context: vendor.context().as_object().unwrap().clone(),
         is_sandbox: false,
         id: Some(id),
-        must_be_new: false,
+        if_there: IfThere::LinkedAnew,
         grant: None,
     };
     accounts.import(core.environment, again).await.unwrap();

@@ -4,7 +4,7 @@ use rollcall::{
     app::Core,
     error::{Code, Error},
     model::{Account, Secret, Warning},
-    service::{AuthorizeAsk, Begun, ListAccounts, NewAccount},
+    service::{AuthorizeAsk, Begun, IfThere, ListAccounts, NewAccount},
 };
 use serde_json::{Value, json};
 use url::Url;
@@ -42,7 +42,7 @@ impl Stand {
             context: context.as_object().unwrap().clone(),
             is_sandbox: false,
             id: None,
-            must_be_new: false,
+            if_there: IfThere::LinkedAnew,
             grant: None,
         };
         let ask =
@@ -225,7 +225,7 @@ async fn fields_are_checked_before_the_browser_leaves() {
         context: context.as_object().unwrap().clone(),
         is_sandbox: false,
         id: None,
-        must_be_new: false,
+        if_there: IfThere::LinkedAnew,
         grant: None,
     };
     let accounts = &stand.core.services.accounts;

@@ -8,9 +8,9 @@ use std::{
 use rollcall::{
     app::Core,
     error::Code,
-    model::{AccountId, EnvironmentId, Resource, Scope, Scopes, SystemClock, TokenId, environment_integration_id},
+    model::{AccountId, Clock, EnvironmentId, Resource, Scope, Scopes, SystemClock, TokenId, environment_integration_id},
     service::{
-        Act, Caller, ChangeInstall, Deleter, ListAccounts, ListQuery, NewAccount, Order,
+        Act, Caller, ChangeInstall, Deleter, IfThere, ListAccounts, ListQuery, NewAccount, Order,
         audit::WantedEntries,
         backup::{BackupError, Checked, Line, Part, PartWriter},
     },
@@ -46,7 +46,7 @@ fn wanted(vendor: &Vendor, id: Option<AccountId>) -> NewAccount {
         is_sandbox: false,
         id,
         grant: None,
-        must_be_new: id.is_some(),
+        if_there: if id.is_some() { IfThere::Stays } else { IfThere::LinkedAnew },
     }
 }
 
@@ -158,20 +158,28 @@ async fn a_restore_that_was_cut_short_is_finished_by_the_same_one_alone() {
 #[tokio::test]
 async fn an_id_that_is_taken_looks_the_same_on_both_sides_of_the_wall() {
     let vendor = Vendor::start();
-    let (_folder, _clock, core) = inside(&vendor).await;
+    let (_folder, clock, core) = inside(&vendor).await;
     let (accounts, elsewhere) = (&core.services.accounts, EnvironmentId::generate());
+    let other = repo::Environment {
+        id: elsewhere,
+        name: "elsewhere".to_owned(),
+        created_at: clock.now(),
+        updated_at: None,
+        later: Default::default(),
+    };
+    repo::Installation::new(core.services.store.clone()).create_environment(&other).await.unwrap();
     let own = accounts.import(core.environment, wanted(&vendor, None)).await.unwrap().0.id;
     let foreign = accounts.import(elsewhere, wanted(&vendor, None)).await.unwrap().0.id;
     let asked = vendor.asked();
-    for must_be_new in [true, false] {
+    for if_there in [IfThere::Stays, IfThere::LinkedAnew] {
         let refused = async |id: AccountId, environment: EnvironmentId| {
-            let new = NewAccount { must_be_new, ..wanted(&vendor, Some(id)) };
+            let new = NewAccount { if_there, ..wanted(&vendor, Some(id)) };
             let error = accounts.import(environment, new).await.err().unwrap();
             (error.code(), error.detail().to_owned(), error.field_name().map(str::to_owned))
         };
         let on_the_other_side = refused(foreign, core.environment).await;
         assert_eq!((on_the_other_side.0, on_the_other_side.2.as_deref()), (Code::IdTaken, Some("id")));
-        if must_be_new {
+        if if_there == IfThere::Stays {
             assert_eq!(refused(own, core.environment).await, on_the_other_side);
         }
     }

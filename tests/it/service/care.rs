@@ -212,7 +212,7 @@ async fn two_nodes_never_look_at_one_account_at_the_same_time() {
         context: json!({"base_url": format!("http://127.0.0.1:{}", vendor.port), "token": SECRET}).as_object().unwrap().clone(),
         is_sandbox: false,
         id: None,
-        must_be_new: false,
+        if_there: IfThere::LinkedAnew,
         grant: None,
     };
     let (account, _) = core.services.accounts.import(core.environment, new).await.unwrap();
@@ -237,7 +237,7 @@ async fn consented(core: &Core, vendor: &Rotating) -> AccountId {
         is_sandbox: false,
         id: None,
         grant: None,
-        must_be_new: false,
+        if_there: IfThere::LinkedAnew,
     };
     core.services.accounts.import(core.environment, new).await.unwrap().0.id
 }
@@ -300,7 +300,8 @@ async fn a_token_of_an_account_that_is_stopped_broken_or_not_to_be_asked_about_i
     // Where no vendor is asked without a caller, none is.
     let installation = repo::Installation::new(core.services.store.clone());
     let (accounts, events) = (core.services.accounts.clone(), core.services.events.clone());
-    let quiet = Care::new(accounts, events, installation, clock.clone(), None);
+    let logs = (events, core.services.audit.clone());
+    let quiet = Care::new(accounts, logs, installation, clock.clone(), None);
     clock.advance(BEFORE + WITHIN);
     while quiet.visit(core.environment).await.unwrap() > 0 {}
     assert_eq!(vendor.of(0).shown, [1, 2, 2]);

@@ -221,3 +221,12 @@ async fn a_reply_that_was_moved_does_not_open() {
     }
     assert_eq!(desk.ran(), 2, "and nothing ran");
 }
+
+#[test]
+fn a_run_says_when_it_began() {
+    let before = jiff::Timestamp::now() - jiff::SignedDuration::from_millis(1);
+    let run = Run::only();
+    assert!(before < run.begun_at() && run.begun_at() <= jiff::Timestamp::now(), "{}", run.begun_at());
+    let odd = Run { id: Uuid::from_u128(7), ..run };
+    assert_eq!(odd.begun_at(), jiff::Timestamp::MAX, "nothing can have been made since");
+}

@@ -9,7 +9,7 @@ use rollcall::{
     error::Code,
     model::{AccountId, AccountStatus, Resource},
     service::{
-        ChangeAccount, ListQuery, MOST_SEALS, NewAccount, Order, Rotate,
+        ChangeAccount, IfThere, ListQuery, MOST_SEALS, NewAccount, Order, Rotate,
         audit::{AuditOutcome, WantedEntries},
     },
     store::repo::{self, DataKeys},
@@ -181,7 +181,7 @@ async fn many(core: &Core, vendor: &Vendor, count: usize) -> Vec<AccountId> {
             context: vendor.context().as_object().unwrap().clone(),
             is_sandbox: false,
             id: None,
-            must_be_new: false,
+            if_there: IfThere::LinkedAnew,
             grant: None,
         };
         ids.push(core.services.accounts.import(core.environment, new).await.unwrap().0.id);

@@ -89,12 +89,12 @@ async fn r_13_a_link_ends_at_its_time_and_its_page_with_it() {
     let (link, session) = links.open(&text, View::default()).await.unwrap_or_else(|error| panic!("{error}"));
     let sealed = links.seal_session(&session).unwrap();
     clock.advance(Duration::from_secs(1799));
-    assert!(links.check(&link, Some(&session)).is_ok() && links.resume(&sealed).await.is_ok());
+    assert!(links.check(&link, Some(&session)).await.is_ok() && links.resume(&sealed).await.is_ok());
     clock.advance(Duration::from_secs(1));
     assert_eq!(send(&core, &session, &vendor, SECRET).await, Err(Code::InvalidToken));
     assert_eq!(links.resume(&sealed).await.err().map(|error| error.code()), Some(Code::InvalidToken));
     let (link, _) = links.open(&text, View::default()).await.unwrap_or_else(|_| panic!("who opened it late is told so"));
-    assert_eq!(links.check(&link, None).err().map(|error| error.code()), Some(Code::InvalidToken));
+    assert_eq!(links.check(&link, None).await.err().map(|error| error.code()), Some(Code::InvalidToken));
     assert_eq!((accounts(&core).await, vendor.asked()), (0, 0));
     clock.advance(Duration::from_secs(3601));
     assert!(links.open(&text, View::default()).await.is_err());

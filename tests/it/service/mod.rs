@@ -5,6 +5,7 @@ mod audit;
 mod authorize;
 mod backup;
 mod care;
+mod ended;
 mod events;
 mod export;
 mod idempotency;
@@ -26,7 +27,7 @@ use rollcall::{
     error::{Code, Error, VendorAnswer},
     model::{AccountId, AccountStatus, Clock, Resource, Scope, Scopes, Secret, Warning},
     service::{
-        ChangeAccount, Filter, FilterOp, Linked, ListEvents, ListQuery, NewAccount, NewToken,
+        ChangeAccount, Filter, FilterOp, IfThere, Linked, ListEvents, ListQuery, NewAccount, NewToken,
         cursor::{Cursor, Cursors, Position},
     },
     store::{
@@ -86,7 +87,7 @@ async fn link(core: &Core, vendor: &Vendor) -> Arc<Linked> {
         is_sandbox: false,
         id: None,
         grant: None,
-        must_be_new: false,
+        if_there: IfThere::LinkedAnew,
     };
     let (account, _) = core.services.accounts.import(core.environment, new).await.unwrap();
     core.services.accounts.open(core.environment, &account.id.to_string()).await.unwrap()
@@ -267,7 +268,7 @@ async fn v_03_what_a_cursor_keeps_in_the_store_is_bound_to_that_cursor() {
         is_sandbox: false,
         id: None,
         grant: None,
-        must_be_new: false,
+        if_there: IfThere::LinkedAnew,
     };
     let (account, _) = accounts.import(core.environment, new).await.unwrap();
     let linked = accounts.open(core.environment, &account.id.to_string()).await.unwrap();
@@ -330,7 +331,7 @@ async fn v_03_a_field_changed_in_the_store_makes_the_credential_unreadable() {
         is_sandbox: false,
         id: None,
         grant: None,
-        must_be_new: false,
+        if_there: IfThere::LinkedAnew,
     };
     let (account, _) = accounts.import(core.environment, new).await.unwrap();
     let (id, records) = (account.id.to_string(), repo::Accounts::new(core.services.store.clone()));
@@ -355,7 +356,7 @@ async fn a_walk_that_lost_many_companies_has_a_cursor_that_fits_a_url() {
         is_sandbox: false,
         id: None,
         grant: None,
-        must_be_new: false,
+        if_there: IfThere::LinkedAnew,
     };
     let (account, _) = core.services.accounts.import(core.environment, new).await.unwrap();
     let linked = core.services.accounts.open(core.environment, &account.id.to_string()).await.unwrap();

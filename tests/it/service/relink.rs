@@ -5,8 +5,10 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
+use jiff::Timestamp;
 use rollcall::{
     model::{Account, AccountId, AccountStatus, Forbidden},
+    service::AuthorizeAsk,
     store::repo::Accounts,
 };
 use serde_json::{Value, json};
@@ -24,7 +26,7 @@ fn wanted(id: AccountId, method: &str, context: Value) -> NewAccount {
         context: context.as_object().unwrap().clone(),
         is_sandbox: false,
         id: Some(id),
-        must_be_new: false,
+        if_there: IfThere::LinkedAnew,
         grant: None,
     }
 }
@@ -121,4 +123,184 @@ async fn whoever_reads_in_the_midst_of_a_new_link_reads_again() {
     }
     over.store(1, Ordering::SeqCst);
     assert!(reading.await.unwrap() > 60);
+}
+
+/// A run after one that failed in passing finds an account under the caller's id: somebody else's, or one from long before.
+#[tokio::test]
+async fn a_run_that_begins_again_takes_over_only_what_a_run_before_it_made() {
+    let vendor = Vendor::start();
+    let (_folder, clock, core) = inside(&vendor).await;
+    let (accounts, id) = (&core.services.accounts, AccountId::generate());
+    let context = json!({"base_url": vendor.base(), "token": SECRET});
+    let (made, _) = accounts.import(core.environment, wanted(id, "bearer", context.clone())).await.unwrap();
+    let asked = vendor.asked();
+    let again = |begun: Timestamp, tenant_id: &str, method: &str, context: &Value| NewAccount {
+        if_there: IfThere::StaysIfNotOf(begun),
+        tenant_id: tenant_id.to_owned(),
+        ..wanted(id, method, context.clone())
+    };
+    let url = |path: &str| format!("http://{}{path}", vendor.authority());
+    let grant = json!({"base_url": vendor.base(), "authorize_url": url("/auth"), "token_url": url("/token"), "client_id": "me",
+        "client_secret": "synthetic-secret", "oauth": {"token": {"refresh_token": "first"}}});
+    clock.advance(Duration::from_secs(1));
+    for (what, new) in [
+        ("a run that began after it was made", again(clock.now(), "acme", "bearer", &context)),
+        ("another customer's", again(made.created_at, "other", "bearer", &context)),
+        ("another way to link, which spends a refresh token", again(made.created_at, "acme", "oauth2", &grant)),
+    ] {
+        let error = accounts.import(core.environment, new).await.expect_err(what);
+        assert_eq!((error.code(), error.field_name()), (Code::IdTaken, Some("id")), "{what}: {error}");
+        assert_eq!(accounts.get(core.environment, &id.to_string()).await.unwrap(), made, "{what}");
+    }
+    assert_eq!(vendor.asked(), asked, "no vendor was asked");
+    let own = again(made.created_at, "acme", "bearer", &context);
+    let (anew, _) = accounts.import(core.environment, own).await.unwrap();
+    assert_eq!((anew.id, anew.generation), (id, made.generation + 1));
+}
+
+/// What is done to an account, once, while its vendor is asked.
+type Meanwhile = Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>;
+
+/// A vendor with a token endpoint that gives each refresh token and code once. Meanwhile something is done before it answers a
+/// question about users, or after it has given tokens.
+fn granting(meanwhile: &Meanwhile, users_wait: bool) -> Replay {
+    let (now, given) = (meanwhile.clone(), AtomicUsize::new(0));
+    Replay::start(move |seen| {
+        let is_users = seen.path.ends_with("/Users");
+        let reply = match seen.path.as_str() {
+            "/revoke" => Reply::json(200, "{}"),
+            "/token" => match given.fetch_add(1, Ordering::SeqCst) {
+                0 => Reply::json(
+                    200,
+                    r#"{"access_token": "one", "refresh_token": "next", "token_type": "bearer", "expires_in": 3600}"#,
+                ),
+                _ => Reply::json(400, r#"{"error": "invalid_grant"}"#),
+            },
+            _ if is_users => Reply::json(200, USERS),
+            _ => Reply::json(404, "{}"),
+        };
+        let is_now = if users_wait { is_users } else { seen.path == "/token" };
+        if let Some(deed) = is_now.then(|| now.lock().unwrap().take()).flatten() {
+            deed();
+        }
+        reply
+    })
+}
+
+fn granted(vendor: &Replay, tokens: Value) -> Value {
+    let at = |path: &str| format!("http://127.0.0.1:{}{path}", vendor.port);
+    json!({"base_url": at("/scim"), "authorize_url": at("/auth"), "token_url": at("/token"), "revoke_url": at("/revoke"),
+        "client_id": "me", "client_secret": "synthetic-secret", "oauth": {"token": tokens}})
+}
+
+fn count(vendor: &Replay, path: &str) -> usize {
+    vendor.seen().iter().filter(|seen| seen.path == path).count()
+}
+
+/// Changes the record behind everybody's back.
+fn altering(core: &Core, id: AccountId, alter: impl FnOnce(&mut Account) + Send + 'static) -> Box<dyn FnOnce() + Send> {
+    let (records, handle) = (Accounts::new(core.services.store.clone()), Handle::current());
+    Box::new(move || {
+        handle.block_on(async {
+            let (mut account, version) = records.get(id).await.unwrap().unwrap();
+            alter(&mut account);
+            records.update(&account, version, &[]).await.unwrap();
+        });
+    })
+}
+
+/// A credential that cost a refresh token is kept with the label, the switch and the context that its owner sets meanwhile.
+#[tokio::test]
+async fn a_new_credential_is_laid_over_the_labels_that_are_changed_meanwhile() {
+    let meanwhile = Meanwhile::default();
+    let vendor = granting(&meanwhile, true);
+    let (_folder, _clock, core) = inside_of(format!("127.0.0.1:{}", vendor.port)).await;
+    let (accounts, id) = (&core.services.accounts, AccountId::generate());
+    let mut context = granted(&vendor, json!({"access_token": "zero", "expires_in": 3600}));
+    context["plan"] = json!("gold");
+    context["old"] = json!(true);
+    let (first, _) = accounts.import(core.environment, wanted(id, "oauth2", context)).await.unwrap();
+    *meanwhile.lock().unwrap() = Some(altering(&core, id, |account| {
+        account.tenant_id = "renamed".to_owned();
+        account.is_enabled = false;
+        account.context.insert("note".to_owned(), json!(1));
+        account.context.insert("plan".to_owned(), json!("silver"));
+    }));
+    let context = json!({"plan": "platinum", "old": null, "oauth": {"token": {"refresh_token": "first"}}});
+    let change = ChangeAccount { context: context.as_object().cloned(), ..ChangeAccount::default() };
+    let (changed, _) = accounts.change(core.environment, &id.to_string(), change).await.unwrap();
+    assert!(meanwhile.lock().unwrap().is_none(), "nothing was changed meanwhile");
+    let kept = accounts.get(core.environment, &id.to_string()).await.unwrap();
+    assert_eq!((kept.generation, kept.tenant_id.as_str(), kept.is_enabled), (first.generation + 1, "renamed", false));
+    assert_eq!(Value::Object(kept.context.clone()), json!({"plan": "platinum", "note": 1}));
+    assert_eq!(changed, kept, "the caller is shown what is kept");
+    assert_eq!(count(&vendor, "/token"), 1);
+    let enabled = ChangeAccount { is_enabled: Some(true), ..ChangeAccount::default() };
+    accounts.change(core.environment, &id.to_string(), enabled).await.unwrap();
+    let linked = accounts.open(core.environment, &id.to_string()).await.unwrap();
+    assert_eq!(linked.access.secrets["access_token"].expose(), "one", "what the refresh token brought");
+}
+
+/// The customer agrees once more, and somebody else links the account anew before that is stored.
+#[tokio::test]
+async fn what_was_agreed_to_and_is_not_kept_is_given_back() {
+    let meanwhile = Meanwhile::default();
+    let vendor = granting(&meanwhile, true);
+    let (_folder, _clock, core) = inside_of(format!("127.0.0.1:{}", vendor.port)).await;
+    let (accounts, id) = (&core.services.accounts, AccountId::generate());
+    let context = granted(&vendor, json!({"access_token": "zero", "expires_in": 3600}));
+    accounts.import(core.environment, wanted(id, "oauth2", context.clone())).await.unwrap();
+    let mut fields = context;
+    fields.as_object_mut().unwrap().remove("oauth");
+    let new = wanted(id, "oauth2", fields);
+    let ask = AuthorizeAsk { environment: core.environment, link: "the-link".to_owned(), apart: false, new, scopes: None };
+    let authorizations = &core.services.authorizations;
+    let begun = authorizations.begin(ask).await.unwrap();
+    let state = begun.url.query_pairs().find(|(name, _)| name == "state").unwrap().1.into_owned();
+    let query = vec![("state".to_owned(), state), ("code".to_owned(), "the-code".to_owned())];
+    let came_back = authorizations.take_back("scim", query, Some(begun.binding.expose())).await.unwrap();
+    *meanwhile.lock().unwrap() = Some(altering(&core, id, |account| account.generation += 1));
+    let linked = authorizations.link(came_back, true).await.map(|_| ()).map_err(|error| error.code());
+    assert_eq!((linked, count(&vendor, "/token")), (Err(Code::Conflict), 1));
+    assert!(core.tasks.wait(Duration::from_secs(10)).await);
+    assert_eq!(count(&vendor, "/revoke"), 1, "nobody could use it any more");
+}
+
+/// Callers that leave while the token endpoint is asked: what comes of the refresh token is kept all the same.
+#[tokio::test]
+async fn a_refresh_token_is_not_lost_with_its_caller() {
+    for changes in [false, true] {
+        let (tell, told) = std::sync::mpsc::channel::<()>();
+        let meanwhile = Meanwhile::default();
+        let vendor = granting(&meanwhile, false);
+        let (_folder, _clock, core) = inside_of(format!("127.0.0.1:{}", vendor.port)).await;
+        let (accounts, id) = (&core.services.accounts, AccountId::generate());
+        if changes {
+            let context = granted(&vendor, json!({"access_token": "zero", "expires_in": 3600}));
+            accounts.import(core.environment, wanted(id, "oauth2", context)).await.unwrap();
+        }
+        let (asked, is_asked) = tokio::sync::oneshot::channel();
+        *meanwhile.lock().unwrap() = Some(Box::new(move || {
+            asked.send(()).unwrap();
+            told.recv().unwrap();
+        }));
+        let text = id.to_string();
+        let spend = async {
+            let context = granted(&vendor, json!({"refresh_token": "first"}));
+            if !changes {
+                return accounts.import(core.environment, wanted(id, "oauth2", context)).await.map(|_| ());
+            }
+            let context = json!({"oauth": context["oauth"]}).as_object().cloned();
+            accounts.change(core.environment, &text, ChangeAccount { context, ..ChangeAccount::default() }).await.map(|_| ())
+        };
+        tokio::select! {
+            _ = spend => panic!("it was done at once"),
+            asked = is_asked => asked.unwrap(),
+        }
+        tell.send(()).unwrap();
+        assert!(core.tasks.wait(Duration::from_secs(10)).await);
+        let linked = accounts.open(core.environment, &text).await.unwrap_or_else(|error| panic!("{changes}: {error}"));
+        assert_eq!(linked.access.secrets["access_token"].expose(), "one", "{changes}");
+        assert_eq!(count(&vendor, "/token"), 1);
+    }
 }

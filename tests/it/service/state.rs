@@ -42,7 +42,7 @@ fn new_account(port: u16, token: &str) -> NewAccount {
         context: json!({"base_url": format!("http://127.0.0.1:{port}"), "token": token}).as_object().unwrap().clone(),
         is_sandbox: false,
         id: None,
-        must_be_new: false,
+        if_there: IfThere::LinkedAnew,
         grant: None,
     }
 }

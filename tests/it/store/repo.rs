@@ -11,14 +11,18 @@ use rollcall::{
         embedded::Embedded,
         redis::Redis,
         repo::{
-            Accounts, Blobs, CHUNK, Environment, Installation, Installs, Renewed, Snapshots, TokenIntent, TokenRecord, Tokens,
-            account_slot, environment_slot,
+            Accounts, Blobs, CHUNK, EndedEnvironment, Environment, Installation, Installs, Renewed, Snapshots, TokenIntent,
+            TokenRecord, Tokens, account_slot, environment_slot,
         },
     },
 };
 
 use super::fixture::put;
-use crate::support::{clock::ManualClock, redis::Server};
+use crate::support::{
+    clock::ManualClock,
+    meddled::{Meddled, Point},
+    redis::Server,
+};
 
 fn now() -> Timestamp {
     Timestamp::from_second(1_800_000_000).unwrap()
@@ -69,7 +73,7 @@ async fn accounts_are_made_changed_and_read() {
         let mut one = account(environment);
         let version = accounts.create(&one, b"wrapped", None, &[]).await.unwrap();
         assert_eq!(accounts.get(one.id).await.unwrap(), Some((one.clone(), version)));
-        assert_eq!(accounts.data_key(one.id).await.unwrap().unwrap(), Bytes::from("wrapped"));
+        assert_eq!(accounts.data_keys().get(one.id).await.unwrap().unwrap().0, Bytes::from("wrapped"));
         assert!(matches!(accounts.create(&one, b"other", None, &[]).await, Err(StoreError::Conflict(_))));
         one.status = AccountStatus::NeedsReauth;
         let next = accounts.update(&one, version, &[]).await.unwrap();
@@ -78,9 +82,9 @@ async fn accounts_are_made_changed_and_read() {
         assert!(matches!(accounts.update(&one, version, &[]).await, Err(StoreError::Conflict(_))));
         one.generation = 2;
         assert!(matches!(accounts.replace_credential(&one, b"new", None, version, &[]).await, Err(StoreError::Conflict(_))));
-        assert_eq!(accounts.data_key(one.id).await.unwrap().unwrap(), Bytes::from("wrapped"), "all or nothing");
+        assert_eq!(accounts.data_keys().get(one.id).await.unwrap().unwrap().0, Bytes::from("wrapped"), "all or nothing");
         accounts.replace_credential(&one, b"new", None, next, &[]).await.unwrap();
-        assert_eq!(accounts.data_key(one.id).await.unwrap().unwrap(), Bytes::from("new"));
+        assert_eq!(accounts.data_keys().get(one.id).await.unwrap().unwrap().0, Bytes::from("new"));
         assert_eq!(accounts.get(AccountId::generate()).await.unwrap(), None);
     }
 }
@@ -146,6 +150,48 @@ async fn a_deleted_account_leaves_nothing() {
         assert_eq!(names(&*stand.store, account_slot(one.id)).await, Vec::<String>::new());
         assert_eq!(names(&*stand.store, environment_slot(environment)).await, Vec::<String>::new());
         assert!(!accounts.delete(one.id, environment, None, &[]).await.unwrap());
+    }
+}
+
+/// The id of an account that is being deleted, or whose entry is being swept, is used anew just then.
+#[tokio::test]
+async fn an_account_that_has_its_id_anew_loses_nothing_to_what_is_cleared_behind_the_one_before() {
+    for stand in stands().await {
+        let store = &stand.store;
+        let (accounts, environment) = (Accounts::new(store.clone()), EnvironmentId::generate());
+        for (number, point) in ["scanned", "unlisted", "swept", "swept and scanned"].into_iter().enumerate() {
+            let one = Account { generation: 7, ..account(environment) };
+            let (anew, maker) = (Account { generation: 8, ..one.clone() }, accounts.clone());
+            let is_deleted = number < 2;
+            if is_deleted {
+                accounts.create(&one, b"old", Some(Bytes::from("old")), &[]).await.unwrap();
+            } else {
+                // A deletion that was cut off left an entry, and something of the account.
+                let entry = put(&format!("account/{}", one.id), "");
+                store.commit(Batch { slot: environment_slot(environment), fence: None, writes: vec![entry] }).await.unwrap();
+            }
+            Blobs::new(store.clone()).put(one.id, "c", Bytes::from("x")).await.unwrap();
+            let make = async move {
+                maker.create(&anew, b"new", Some(Bytes::from("new")), &[]).await.unwrap();
+            };
+            let point_of = match point {
+                "unlisted" => Point::Removing("account/"),
+                "swept" => Point::Written("swept"),
+                _ => Point::Scanned(account_slot(one.id)),
+            };
+            let meddled = Meddled::at(store.clone(), point_of, make);
+            match is_deleted {
+                true => assert!(Accounts::new(meddled.clone()).delete(one.id, environment, None, &[]).await.unwrap()),
+                false => drop(Accounts::new(meddled.clone()).sweep_index(environment).await.unwrap()),
+            }
+            assert!(meddled.is_done(), "{point}: nobody was faster");
+            assert_eq!(accounts.get(one.id).await.unwrap().unwrap().0.generation, 8, "{point}");
+            let key = accounts.data_keys().get(one.id).await.unwrap();
+            assert_eq!(key.map(|(key, _)| key), Some(Bytes::from("new")), "{point}: its data key");
+            assert_eq!(accounts.token(one.id).await.unwrap().map(|(token, _)| token), Some(Bytes::from("new")), "{point}");
+            assert!(accounts.listed(environment, one.id).await.unwrap(), "{point}: it is in its list");
+            assert!(accounts.delete(one.id, environment, None, &[]).await.unwrap());
+        }
     }
 }
 
@@ -239,11 +285,16 @@ async fn environments_are_renamed_and_removed_with_their_names() {
         assert!(matches!(installation.rename_environment(&one, &renamed, version).await, Err(StoreError::Conflict(_))));
         assert_eq!(installation.environment_named("one").await.unwrap(), None);
         assert_eq!(installation.environment_named("three").await.unwrap(), Some(renamed.clone()));
-        assert!(matches!(installation.delete_environment(&renamed, version).await, Err(StoreError::Conflict(_))));
+        assert!(matches!(installation.delete_environment(&renamed, version, now()).await, Err(StoreError::Conflict(_))));
         let version = installation.environment_versioned(one.id).await.unwrap().unwrap().1;
-        installation.delete_environment(&renamed, version).await.unwrap();
+        installation.delete_environment(&renamed, version, now()).await.unwrap();
         assert_eq!(installation.environment_named("three").await.unwrap(), None);
         assert_eq!(installation.environments().await.unwrap(), [two]);
+        // It is known as long as something of it may be left, and nothing takes its id meanwhile.
+        assert_eq!(installation.ended().await.unwrap(), [EndedEnvironment { id: one.id, ended_at: now() }]);
+        assert!(matches!(installation.create_environment(&one).await, Err(StoreError::Conflict(_))));
+        installation.forget_ended(one.id).await.unwrap();
+        assert_eq!(installation.ended().await.unwrap(), []);
     }
 }
 

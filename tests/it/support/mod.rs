@@ -6,6 +6,7 @@ pub mod demo;
 pub mod fault_proxy;
 pub mod gateway;
 pub mod house;
+pub mod meddled;
 pub mod metrics;
 pub mod peers;
 pub mod redis;

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     error::{Code, Error, Result},
-    model::{Account, AccountStatus, Secret},
+    model::{Account, AccountId, AccountStatus, Secret},
     store::{
         Hold, StoreError,
         repo::{Renewed, TOKEN_LEASE, TokenIntent},
@@ -339,10 +339,30 @@ impl Accounts {
                     Some(_) => return Err(Error::new(Code::Conflict, "The account was linked anew meanwhile.")),
                     None => return Err(Error::not_found()),
                 },
-                done => return Ok(Some(done?)),
+                Err(error) => {
+                    self.withdraw(id, intent, seen.is_some()).await;
+                    return Err(error.into());
+                }
+                Ok(at) => return Ok(Some(at)),
             }
         }
         Err(always_changing())
+    }
+
+    /// A note that the store did not confirm may stand all the same; the vendor was not asked, and so it must not look as if a
+    /// process had ended in the midst of it.
+    async fn withdraw(&self, id: AccountId, intent: &TokenIntent, in_doubt: bool) {
+        let Ok(Some((there, at))) = self.records.token_intent(id).await else { return };
+        if there != *intent {
+            return;
+        }
+        let withdrawn = match in_doubt {
+            true => self.records.leave_intent(id, intent, at).await,
+            false => self.records.drop_intent(id, at).await,
+        };
+        if let Err(error) = withdrawn {
+            tracing::warn!(account = %id, %error, "what was noted of a token's renewal could not be taken back");
+        }
     }
 
     async fn previous(&self, linked: &Linked) -> Result<Option<Secret>> {

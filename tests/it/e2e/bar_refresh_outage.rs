@@ -14,7 +14,7 @@ use crate::support::{
     fault_proxy::{Fault, FaultProxy},
     gateway::{ADMIN, Gateway, Kept, client},
     long,
-    redis::Server,
+    redis::{Server, until},
 };
 
 /// The right to the account's tokens, as the store has it.
@@ -58,7 +58,7 @@ async fn away(server: &Server, node: &Gateway, account: &str, length: Duration) 
 }
 
 /// Both nodes work soon, and the vendor was shown the refresh token once.
-async fn used_once(nodes: &[Gateway; 2], vendor: &Rotating, account: &str) {
+async fn used_once(nodes: &[Gateway], vendor: &Rotating, account: &str) {
     let end = Instant::now() + Duration::from_secs(40);
     let works = nodes.iter().map(|node| async move {
         loop {
@@ -146,4 +146,35 @@ async fn the_right_to_get_a_token_lasts_as_long_as_a_token_endpoint_may_take() {
     away(server, &nodes[1], &account, Duration::from_millis(14_500)).await;
     used_once(&nodes, &vendor, &account).await;
     assert_eq!(call.await.unwrap(), Some(200));
+}
+
+/// What is noted before the vendor is asked stands, although the replica that must have it does not answer: the call fails, and no
+/// later one takes that for a process that ended while the vendor was asked.
+#[tokio::test]
+async fn notes_that_no_replica_confirms_end_no_grant() {
+    let vendor = Rotating::start(Rotation::Strict, 0..1);
+    let kept = Kept::redis();
+    let Kept::Redis(server, _) = &kept else { unreachable!() };
+    let replica = Server::with(&["--replicaof", "127.0.0.1", &server.port.to_string()]);
+    until("the replica follows", 20, || {
+        let said: String = ::redis::cmd("INFO").arg("replication").query(&mut replica.connection()).unwrap();
+        said.contains("master_link_status:up")
+    });
+    let node = Gateway::start_with(&kept, &vendor.vendor.authority(), &[("ROLLCALL_REDIS_REPLICAS", "1")]);
+    let account = node.link("scim", METHOD, vendor.grant(0, 3600)).await;
+    assert_eq!(users(&node, &account).await.status, 200);
+    vendor.end_access();
+    replica.pause();
+    let (begun, mut refused) = (Instant::now(), 0);
+    while refused < 4 || begun.elapsed() < Duration::from_secs(15) {
+        let reply = users(&node, &account).await;
+        assert_eq!(reply.status, 503, "{}", reply.text());
+        refused += usize::from(&*reply.code() == "store_unavailable");
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        assert!(begun.elapsed() < Duration::from_secs(60), "{refused} tries");
+    }
+    assert!(vendor.of(0).shown.is_empty(), "the vendor is not asked for what could not be noted");
+    replica.resume();
+    let nodes = std::slice::from_ref(&node);
+    used_once(nodes, &vendor, &account).await;
 }

@@ -79,9 +79,11 @@ const FORMS: &[(&str, Form)] = &[
     ("link link", Form::Link),
     ("link unended", Form::Bare),
     ("log", Form::Bare),
+    ("rollcall ended-environment", Form::Object),
     ("rollcall environment", Form::Object),
     ("rollcall environment-name", Form::Bare),
     ("rollcall format", Form::Bare),
+    ("rollcall key-ring", Form::Object),
     ("rollcall system-keys", Form::Bare),
     ("token token", Form::Object),
     ("token used", Form::Bare),
@@ -301,6 +303,8 @@ async fn members_of_a_later_release_do_no_harm_and_are_carried_along() {
         let app = json!({"override": {"credentials": {"oauth2": {"client_id": "mine", "client_secret": "synthetic"}}}});
         done(&gateway, "PATCH", &install(&gateway).await, &app).await;
         let other = done(&gateway, "POST", "/environment", &json!({"name": "second"})).await["id"].as_str().unwrap().to_owned();
+        let ended = done(&gateway, "POST", "/environment", &json!({"name": "ended"})).await["id"].as_str().unwrap().to_owned();
+        assert_eq!(gateway.call("DELETE", &format!("/environment/{ended}"), None).await.status, 200);
         let link = done(&gateway, "POST", "/link-token", &json!({"tenant_id": "acme"})).await;
         let key = [("idempotency-key", "once")];
         let new = json!({"name": "third", "scopes": ["events:read"]});

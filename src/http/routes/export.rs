@@ -22,6 +22,7 @@ use crate::{
 #[allow(dead_code, reason = "for the document only; `query` reads what callers send")]
 pub struct ExportParams {
     /// The customer's label, as it was given when the accounts were linked.
+    #[param(min_length = 1)]
     tenant_id: String,
 }
 

@@ -1,14 +1,11 @@
 //! The contract suite on the wire: every fixture through the real upstream and mapping code against a loopback server.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 
-use async_trait::async_trait;
-use bytes::Bytes;
 use rollcall::{
     connector::{Get, LinkMethod, ListSource, PageStyle, ResourceDef, Transport, fixture},
     error::{Code, Error},
     model::{AccountId, EnvironmentId},
-    store::{Batch, Claimed, Entry, Health, Hold, Key, Lasting, Settle, Slot, Spent, Store, StoreError},
     upstream::{Access, Allow, Failure, Guard, ListAsk, RawPage, Upstream},
 };
 use serde_json::Value;
@@ -17,6 +14,7 @@ use super::{
     contract::{Case, cases, expected, map},
     replay::{Replay, Reply, Seen},
 };
+use crate::support::stores::NoStore;
 
 /// Stands for every secret; must be seen nowhere but in the request.
 const CANARY: &str = "canary-7f3a91c2e5d84b60";
@@ -302,54 +300,4 @@ async fn every_scim_method_sends_its_credential_and_accepts_a_server_without_con
 fn base64_of(text: &str) -> String {
     use base64::Engine as _;
     base64::engine::general_purpose::STANDARD.encode(text)
-}
-
-/// Requests of the suite never touch the store.
-struct NoStore;
-
-fn never<T>() -> Result<T, StoreError> {
-    Err(StoreError::Unavailable("this suite has no store".into()))
-}
-
-#[async_trait]
-impl Store for NoStore {
-    async fn get(&self, _: &Key) -> Result<Option<Entry>, StoreError> {
-        never()
-    }
-    async fn scan(&self, _: &Slot, _: &str, _: Option<&str>, _: usize) -> Result<Vec<(String, Entry)>, StoreError> {
-        never()
-    }
-    async fn commit(&self, _: Batch) -> Result<Vec<u64>, StoreError> {
-        never()
-    }
-    async fn hold(&self, _: &Key, _: Duration) -> Result<Option<Hold>, StoreError> {
-        never()
-    }
-    async fn renew(&self, _: &Hold, _: Duration) -> Result<bool, StoreError> {
-        never()
-    }
-    async fn release(&self, _: &Hold) -> Result<(), StoreError> {
-        never()
-    }
-    async fn push(&self, _: &Key, _: &str, _: Bytes, _: Duration) -> Result<(), StoreError> {
-        never()
-    }
-    async fn claim(&self, _: &Key, _: Duration, _: usize) -> Result<Vec<Claimed>, StoreError> {
-        never()
-    }
-    async fn settle(&self, _: &Key, _: &Claimed, _: Settle) -> Result<bool, StoreError> {
-        never()
-    }
-    async fn spend(&self, _: &Key, _: u32, _: Duration) -> Result<Spent, StoreError> {
-        never()
-    }
-    async fn slots(&self) -> Result<Vec<Slot>, StoreError> {
-        never()
-    }
-    async fn lasting(&self, _: &Slot, _: Option<&str>) -> Result<Lasting, StoreError> {
-        never()
-    }
-    async fn health(&self) -> Result<Health, StoreError> {
-        never()
-    }
 }

@@ -17,15 +17,11 @@ use super::{
     vendor::{accounts, names, problem},
 };
 use crate::support::{
-    gateway::{ADMIN, Answer, Gateway, Kept, client},
+    gateway::{ADMIN, Gateway, Kept, client},
     peers::{self, Peer},
 };
 
 const METHOD: &str = "oauth2_client_credentials";
-
-fn authority(peer: &Peer) -> String {
-    peer.base().trim_start_matches("http://").split('/').next().unwrap().to_owned()
-}
 
 fn context(peer: &Peer) -> Value {
     let client = &peer.ready["client"];
@@ -43,18 +39,14 @@ fn revoke(peer: &mut Peer) {
     peer.order(&json!({"revoke": true}));
 }
 
-async fn users(gateway: &Gateway, account: &str) -> Answer {
-    gateway.get(&format!("/unified/user-directory/users?integrated_account_id={account}")).await
-}
-
 #[tokio::test]
 async fn one_token_serves_all_calls_and_each_way_in_is_cured_by_a_new_one() {
     for kept in Kept::each() {
         let mut peer = peers::oidc(600);
-        let gateway = Gateway::start(&kept, &authority(&peer));
+        let gateway = Gateway::start(&kept, &peer.authority());
         let account = gateway.link("scim", METHOD, context(&peer)).await;
         for _ in 0..5 {
-            let list = users(&gateway, &account).await;
+            let list = gateway.users(&account).await;
             assert_eq!((list.status, list.json()["result"].as_array().map(Vec::len)), (200, Some(3)), "{}", list.text());
         }
         assert_eq!(asked(&mut peer), 1);
@@ -87,9 +79,9 @@ async fn one_token_serves_all_calls_and_each_way_in_is_cured_by_a_new_one() {
 async fn many_callers_on_two_nodes_get_one_token_together() {
     let mut peer = peers::oidc(600);
     let kept = Kept::redis();
-    let nodes = [Gateway::start(&kept, &authority(&peer)), Gateway::start(&kept, &authority(&peer))];
+    let nodes = [Gateway::start(&kept, &peer.authority()), Gateway::start(&kept, &peer.authority())];
     let account = nodes[0].link("scim", METHOD, context(&peer)).await;
-    assert_eq!(users(&nodes[1], &account).await.status, 200, "the other node reads the token that is kept");
+    assert_eq!(nodes[1].users(&account).await.status, 200, "the other node reads the token that is kept");
     assert_eq!(asked(&mut peer), 1);
     for turn in 0..3 {
         revoke(&mut peer);
@@ -97,7 +89,7 @@ async fn many_callers_on_two_nodes_get_one_token_together() {
             let (node, account) = (&nodes[number % 2], account.as_str());
             async move {
                 match number % 4 {
-                    0 | 1 => users(node, account).await,
+                    0 | 1 => node.users(account).await,
                     _ => node.get(&format!("/passthrough/{account}/Users")).await,
                 }
             }
@@ -113,7 +105,7 @@ async fn many_callers_on_two_nodes_get_one_token_together() {
 async fn tokens_that_end_are_renewed_before_the_vendor_refuses_them() {
     // The provider rounds down: a token lives for seven to eight seconds.
     let mut peer = peers::oidc(8);
-    let gateway = Gateway::start(&Kept::embedded(), &authority(&peer));
+    let gateway = Gateway::start(&Kept::embedded(), &peer.authority());
     let account = gateway.link("scim", METHOD, context(&peer)).await;
     let end = tokio::time::Instant::now() + Duration::from_secs(13);
     while tokio::time::Instant::now() < end {
@@ -122,7 +114,7 @@ async fn tokens_that_end_are_renewed_before_the_vendor_refuses_them() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     tokio::time::sleep(Duration::from_secs(9)).await;
-    assert_eq!(users(&gateway, &account).await.status, 200, "after a pause longer than a token's life");
+    assert_eq!(gateway.users(&account).await.status, 200, "after a pause longer than a token's life");
     let said = peer.order(&json!({}));
     assert_eq!(said["refused"], json!([]), "no token was sent that had ended");
     let asked = said["asked"].as_u64().unwrap();
@@ -132,7 +124,7 @@ async fn tokens_that_end_are_renewed_before_the_vendor_refuses_them() {
 #[tokio::test]
 async fn a_client_that_is_refused_is_not_linked_and_later_needs_reauthorisation() {
     let mut peer = peers::oidc(600);
-    let gateway = Gateway::start(&Kept::embedded(), &authority(&peer));
+    let gateway = Gateway::start(&Kept::embedded(), &peer.authority());
     let mut wrong = context(&peer);
     wrong["client_secret"] = json!("wrong-synthetic-secret");
     let import = json!({"tenant_id": "acme", "integration": "scim", "authentication_method": METHOD, "context": wrong});
@@ -145,11 +137,11 @@ async fn a_client_that_is_refused_is_not_linked_and_later_needs_reauthorisation(
     let account = gateway.link("scim", METHOD, context(&peer)).await;
     let before = asked(&mut peer);
     peer.order(&json!({"revoke": true, "forget": true}));
-    problem(&users(&gateway, &account).await, 401, "reauth_required", "vendor");
+    problem(&gateway.users(&account).await, 401, "reauth_required", "vendor");
     let shown = gateway.get(&format!("/integrated-account/{account}")).await.json();
     assert_eq!(shown["status"], "needs_reauth", "{shown}");
     for _ in 0..10 {
-        problem(&users(&gateway, &account).await, 401, "reauth_required", "vendor");
+        problem(&gateway.users(&account).await, 401, "reauth_required", "vendor");
     }
     // The first call, and the test that is made once a minute behind those that follow.
     assert!(asked(&mut peer) <= before + 2, "a broken account asks for tokens");
@@ -242,7 +234,7 @@ async fn a_vendor_that_refuses_every_token_is_asked_for_few() {
     assert_eq!(endpoint.given(), given + 1, "refusals that are not the token's make no tokens");
     // Each further call goes once; the doubt they cast on the account is tested once a minute.
     assert!(endpoint.called() - called <= 22 + 2, "{}", endpoint.called() - called);
-    assert_eq!(users(&gateway, &account).await.status, 200, "the account is as good as before");
+    assert_eq!(gateway.users(&account).await.status, 200, "the account is as good as before");
 }
 
 /// Two nodes and two kinds of calls, each refused for reasons of its own, make no tokens for each other to doubt.
@@ -258,7 +250,7 @@ async fn refusals_everywhere_make_few_tokens() {
             assert_eq!(node.get(&format!("/passthrough/{account}/forbidden")).await.status, 401);
             let groups = format!("/unified/user-directory/groups?integrated_account_id={account}");
             assert_eq!(node.get(&groups).await.status, 401);
-            assert_eq!(users(node, &account).await.status, 200);
+            assert_eq!(node.users(&account).await.status, 200);
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
@@ -292,7 +284,7 @@ async fn nothing_that_is_written_back_is_shown() {
     let account = gateway.link("scim", METHOD, context).await;
     tokio::time::sleep(Duration::from_millis(1_100)).await;
     echoes.store(true, Ordering::SeqCst);
-    let refused = users(&gateway, &account).await;
+    let refused = gateway.users(&account).await;
     let (text, log) = (refused.text(), gateway.said());
     problem(&refused, 503, "vendor_not_ready", "vendor");
     let sent = said.lock().unwrap().clone();
@@ -376,10 +368,10 @@ async fn an_endpoint_that_hangs_is_given_up() {
     endpoint.given.fetch_add(1, Ordering::SeqCst);
     endpoint.set(Mood::Hang(Duration::from_secs(60)));
     let begun = std::time::Instant::now();
-    problem(&users(&gateway, &account).await, 504, "vendor_unreachable", "vendor");
+    problem(&gateway.users(&account).await, 504, "vendor_unreachable", "vendor");
     assert!((19..40).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
     let begun = std::time::Instant::now();
-    assert_eq!(users(&gateway, &account).await.status, 504);
+    assert_eq!(gateway.users(&account).await.status, 504);
     assert!(begun.elapsed() < Duration::from_secs(2), "whoever comes next waits again: {:?}", begun.elapsed());
 }
 
@@ -409,7 +401,7 @@ async fn an_endpoint_that_fails_for_a_while_breaks_no_account() {
         // What is in force ends: the vendor takes only what was given later.
         endpoint.given.fetch_add(1, Ordering::SeqCst);
         endpoint.set(mood);
-        let reply = users(&gateway, &account).await;
+        let reply = gateway.users(&account).await;
         assert_eq!((reply.status, reply.code().as_str()), (status, code), "{shown}: {}", reply.text());
         assert!(!reply.text().contains("synthetic-client-secret"), "{shown}");
         let refused = gateway.get(&format!("/passthrough/{account}/Users")).await;
@@ -417,7 +409,7 @@ async fn an_endpoint_that_fails_for_a_while_breaks_no_account() {
         assert_eq!(gateway.get(&format!("/integrated-account/{account}")).await.json()["status"], "active", "{shown}");
         endpoint.set(Mood::Give(json!({"expires_in": "3600"})));
         let end = tokio::time::Instant::now() + Duration::from_secs(10);
-        while users(&gateway, &account).await.status != 200 {
+        while gateway.users(&account).await.status != 200 {
             assert!(tokio::time::Instant::now() < end, "{shown}: the endpoint is not asked again");
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
@@ -435,7 +427,7 @@ async fn odd_lives_are_no_reason_to_refuse_a_token() {
         let account = gateway.link("scim", METHOD, endpoint.context()).await;
         let given = endpoint.given();
         for _ in 0..3 {
-            assert_eq!(users(&gateway, &account).await.status, 200, "{life}");
+            assert_eq!(gateway.users(&account).await.status, 200, "{life}");
         }
         assert_eq!(endpoint.given(), given, "{life}: used until it is refused");
     }
@@ -460,7 +452,7 @@ async fn the_endpoint_is_part_of_what_secrets_are_bound_to() {
     let outside = json!({"context": {"token_url": "http://10.0.0.1/token", "client_secret": "s"}});
     let refused = gateway.call("PATCH", &path, Some(&outside)).await;
     assert_eq!(refused.status, 422, "{}", refused.text());
-    assert_eq!(users(&gateway, &account).await.status, 200);
+    assert_eq!(gateway.users(&account).await.status, 200);
 }
 
 #[tokio::test]
@@ -533,7 +525,7 @@ async fn a_refusal_of_a_callers_own_call_ends_no_credential_and_holds_up_no_rene
     assert_eq!(gateway.get(&forbidden).await.status, 401, "its token is held to be good from here on");
     endpoint.given.fetch_add(1, Ordering::SeqCst);
     assert_eq!(gateway.get(&forbidden).await.status, 401);
-    assert_eq!(users(&gateway, &account).await.status, 200, "another kind of call gets its new token all the same");
+    assert_eq!(gateway.users(&account).await.status, 200, "another kind of call gets its new token all the same");
     // Once when it was linked, and once more for the doubt.
     let tests = || endpoint.vendor.asked().iter().filter(|asked| asked.path().ends_with("/ServiceProviderConfig")).count();
     let end = tokio::time::Instant::now() + Duration::from_secs(10);
@@ -554,7 +546,7 @@ async fn an_api_that_refuses_every_new_token_needs_reauthorisation() {
     let account = gateway.link("scim", METHOD, endpoint.context()).await;
     open.store(false, Ordering::SeqCst);
     let given = endpoint.given();
-    problem(&users(&gateway, &account).await, 401, "reauth_required", "vendor");
+    problem(&gateway.users(&account).await, 401, "reauth_required", "vendor");
     let status = async || gateway.get(&format!("/integrated-account/{account}")).await.json()["status"].clone();
     let end = tokio::time::Instant::now() + Duration::from_secs(10);
     while status().await != "needs_reauth" {
@@ -562,7 +554,7 @@ async fn an_api_that_refuses_every_new_token_needs_reauthorisation() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     for _ in 0..10 {
-        problem(&users(&gateway, &account).await, 401, "reauth_required", "vendor");
+        problem(&gateway.users(&account).await, 401, "reauth_required", "vendor");
     }
     assert!(endpoint.given() - given <= 2, "{} tokens", endpoint.given() - given);
 }
@@ -578,7 +570,7 @@ async fn the_endpoints_address_is_called_exactly_as_it_was_given() {
     let context = |path: &str| json!({"base_url": vendor.at("/scim"), "token_url": vendor.at(path), "client_id": "c", "client_secret": "synthetic-secret"});
     for path in ["/o/token/", "/o/token?p=policy&x=%2F"] {
         let account = gateway.link("scim", METHOD, context(path)).await;
-        assert_eq!(users(&gateway, &account).await.status, 200, "{path}");
+        assert_eq!(gateway.users(&account).await.status, 200, "{path}");
     }
     for path in ["/o/token#x", "/o/../token", "/o/token?a b", "/o/token?\u{e4}", "//token"] {
         let import =

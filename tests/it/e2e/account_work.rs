@@ -103,7 +103,7 @@ async fn a_credential_without_tokens_is_tested_and_a_mended_account_is_active_ag
 #[tokio::test]
 async fn a_credential_with_tokens_gets_a_new_one_each_time() {
     let mut peer = peers::oidc(600);
-    let authority = peer.base().trim_start_matches("http://").split('/').next().unwrap().to_owned();
+    let authority = peer.authority();
     let gateway = Gateway::start(&Kept::embedded(), &authority);
     let client = &peer.ready["client"];
     let context = json!({"base_url": peer.base(), "token_url": peer.told("token_url"), "client_id": client["id"],

@@ -54,10 +54,6 @@ const HOSTILE: &[&str] = &[
     "echo",
 ];
 
-fn form(asked: &Asked) -> BTreeMap<String, String> {
-    url::form_urlencoded::parse(&asked.body).into_owned().collect()
-}
-
 /// The vendor's answer to a code by its name; `held` keeps `hold-…` waiting.
 fn exchange(code: &str, elsewhere: u16, held: &AtomicBool) -> Act {
     let token = json!({"access_token": format!("of-{code}"), "refresh_token": format!("refresh-{code}"), "expires_in": 3600});
@@ -125,7 +121,7 @@ impl Stand {
         let held = Arc::new(AtomicBool::new(true));
         let (port, holds) = (elsewhere.port, held.clone());
         let vendor = Vendor::start(move |asked| match asked.path() {
-            "/token" => exchange(&form(asked)["code"], port, &holds),
+            "/token" => exchange(&asked.form()["code"], port, &holds),
             "/revoke" => Act::Send(answer(200, &[], b"")),
             _ => match asked.header("authorization").strip_prefix("Bearer of-") {
                 Some(code) if code.starts_with("refused") => Act::Send(answer(403, &[], b"{}")),
@@ -155,13 +151,13 @@ impl Stand {
 
     /// How often the token endpoint saw a code.
     fn exchanged(&self, code: &str) -> usize {
-        self.vendor.asked().iter().filter(|asked| asked.path() == "/token" && form(asked)["code"] == code).count()
+        self.vendor.asked().iter().filter(|asked| asked.path() == "/token" && asked.form()["code"] == code).count()
     }
 
     /// The tokens that were given back, in order.
     fn given_back(&self) -> Vec<String> {
         let asked = self.vendor.asked().into_iter().filter(|asked| asked.path() == "/revoke");
-        asked.map(|asked| form(&asked)["token"].clone()).collect()
+        asked.map(|asked| asked.form()["token"].clone()).collect()
     }
 
     async fn until_asked(&self, is_it: impl Fn(&Asked) -> bool) {
@@ -363,7 +359,7 @@ async fn r_11_an_account_that_is_deleted_while_it_is_linked_anew_stays_deleted()
         let deleting = async {
             match code {
                 "away" => {}
-                "hold-1" => stand.until_asked(|asked| asked.path() == "/token" && form(asked)["code"] == code).await,
+                "hold-1" => stand.until_asked(|asked| asked.path() == "/token" && asked.form()["code"] == code).await,
                 _ => stand.until_asked(|asked| asked.header("authorization") == format!("Bearer of-{code}")).await,
             }
             gone(&id).await;
@@ -387,7 +383,7 @@ async fn r_11_an_account_that_is_deleted_while_it_is_linked_anew_stays_deleted()
         if code != "away" {
             // What the vendor gave meanwhile, nobody could use any more.
             let given = format!("refresh-{code}");
-            stand.until_asked(|asked| asked.path() == "/revoke" && form(asked)["token"] == given).await;
+            stand.until_asked(|asked| asked.path() == "/revoke" && asked.form()["token"] == given).await;
         }
     }
     // The same for a way without a browser.
@@ -429,7 +425,7 @@ async fn a_grant_that_links_nothing_goes_back_to_the_vendor() {
         let code = format!("refused-{number}");
         nothing_was_connected(&come_back(&mut browser, &state, &code).await, &code);
         let given = format!("refresh-{code}");
-        stand.until_asked(|asked| asked.path() == "/revoke" && form(asked)["token"] == given).await;
+        stand.until_asked(|asked| asked.path() == "/revoke" && asked.form()["token"] == given).await;
     }
     let state = leave(&mut browser, token(&made)).await;
     let page = come_back(&mut browser, &state, "good").await;
@@ -515,7 +511,7 @@ async fn r_12_a_crash_on_the_way_makes_one_account_or_none_and_the_link_tells() 
         let back: Vec<_> = customers[1..].iter().map(|customer| customer.comes_back(&stand.gateway.base)).collect();
         let back = tokio::spawn(join_all(back));
         stand.until_asked(|asked| asked.header("authorization") == "Bearer of-look").await;
-        stand.until_asked(|asked| asked.path() == "/token" && form(asked)["code"] == "hold").await;
+        stand.until_asked(|asked| asked.path() == "/token" && asked.form()["code"] == "hold").await;
         stand.until_asked(|asked| asked.header("authorization").starts_with("Bearer of-soon")).await;
         tokio::time::sleep(Duration::from_millis(7 * (round % 10))).await;
         let Stand { kept, vendor, elsewhere, held, gateway } = stand;

@@ -11,15 +11,11 @@ use super::{
     vendor::problem,
 };
 use crate::support::{
-    gateway::{ADMIN, Answer, Gateway, Kept, client},
+    gateway::{ADMIN, Gateway, Kept, client},
     long,
 };
 
 pub const METHOD: &str = "oauth2";
-
-pub async fn users(gateway: &Gateway, account: &str) -> Answer {
-    gateway.get(&format!("/unified/user-directory/users?integrated_account_id={account}")).await
-}
 
 pub async fn status(gateway: &Gateway, account: &str) -> Value {
     gateway.get(&format!("/integrated-account/{account}")).await.json()
@@ -50,7 +46,7 @@ async fn r_01_one_refresh_per_expiry() {
         async move {
             let begun = Instant::now();
             let reply = match number % 2 {
-                0 => users(node, account).await,
+                0 => node.users(account).await,
                 _ => node.get(&format!("/passthrough/{account}/Users")).await,
             };
             assert_eq!(reply.status, 200, "{}", reply.text());
@@ -80,7 +76,7 @@ async fn r_02_rotation_survives() {
         for turn in 1..=21 {
             vendor.end_access();
             for account in &accounts {
-                let reply = users(&gateway, account).await;
+                let reply = gateway.users(account).await;
                 assert_eq!(reply.status, 200, "{rotation:?}, refresh {turn}: {}", reply.text());
             }
             if turn % 5 == 0 {
@@ -113,7 +109,7 @@ pub async fn ends_told(gateway: &Gateway, account: &str, at_least: usize) -> usi
 /// Whether an account is lost; one that is says why.
 pub async fn settled(gateway: &Gateway, account: &str, end: Instant) -> bool {
     loop {
-        let reply = users(gateway, account).await;
+        let reply = gateway.users(account).await;
         if reply.status == 200 {
             return false;
         }
@@ -156,7 +152,7 @@ async fn outlived(rotation: Rotation) {
     assert_eq!(lost, rotation == Rotation::Strict);
     for _ in 0..20 {
         for node in &nodes {
-            let reply = users(node, &account).await;
+            let reply = node.users(&account).await;
             assert_eq!(reply.status, if lost { 401 } else { 200 }, "{}", reply.text());
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -189,7 +185,7 @@ async fn r_05_clients_that_leave_cost_no_token() {
     });
     assert!(join_all(leaving).await.iter().any(Result::is_err), "nobody left");
     for account in &accounts {
-        assert_eq!(users(&gateway, account).await.status, 200);
+        assert_eq!(gateway.users(account).await.status, 200);
     }
     for grant in vendor.all() {
         assert_eq!((grant.shown.as_slice(), grant.revoked), (&[1][..], false));
@@ -216,7 +212,7 @@ async fn r_06_a_shutdown_costs_no_token() {
         calls.await.unwrap();
         let gateway = Gateway::start(&kept, &vendor.vendor.authority());
         for account in &accounts {
-            let reply = users(&gateway, account).await;
+            let reply = gateway.users(account).await;
             assert_eq!(reply.status, 200, "{}", reply.text());
         }
         assert!(vendor.all().iter().all(|grant| !grant.revoked && grant.shown.len() == 1), "each was used once");
@@ -247,11 +243,11 @@ async fn r_07_transient_is_not_terminal() {
         vendor.set_mood(Some(Mood::Answer(mood.clone())));
         let (begun, before) = (Instant::now(), vendor.of(0).shown.len());
         while begun.elapsed() < turn {
-            let reply = users(&gateway, &over).await;
+            let reply = gateway.users(&over).await;
             // Until the next try everybody gets what the last one found: that of before was a time-out.
             let is_of_before = vendor.of(0).shown == [1];
             assert!(matches!(reply.status, 429 | 502 | 503) || (is_of_before && reply.status == 504), "{}", reply.text());
-            assert_eq!(users(&gateway, &good).await.status, 200, "with a good access token all goes on");
+            assert_eq!(gateway.users(&good).await.status, 200, "with a good access token all goes on");
             assert_eq!(status(&gateway, &over).await["status"], "active");
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
@@ -260,7 +256,7 @@ async fn r_07_transient_is_not_terminal() {
     }
     vendor.set_mood(None);
     let end = Instant::now() + Duration::from_secs(90);
-    while users(&gateway, &over).await.status != 200 {
+    while gateway.users(&over).await.status != 200 {
         assert!(Instant::now() < end, "it does not come back");
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
@@ -270,12 +266,12 @@ async fn r_07_transient_is_not_terminal() {
 /// The token endpoint takes what it is asked and says nothing for longer than it may.
 async fn times_out(gateway: &Gateway, vendor: &Rotating, over: &str, good: &str) {
     vendor.set_mood(Some(Mood::Late(Duration::from_secs(25))));
-    let (begun, late) = (Instant::now(), users(gateway, over));
+    let (begun, late) = (Instant::now(), gateway.users(over));
     let meanwhile = async {
         let (mut served, mut beat) = (0, tokio::time::interval(Duration::from_millis(300)));
         while begun.elapsed() < Duration::from_secs(15) {
             beat.tick().await;
-            assert_eq!(users(gateway, good).await.status, 200, "with a good access token all goes on");
+            assert_eq!(gateway.users(good).await.status, 200, "with a good access token all goes on");
             assert_eq!(status(gateway, over).await["status"], "active");
             served += 1;
         }
@@ -295,7 +291,7 @@ async fn r_08_terminal_is_terminal_once() {
     let account = nodes[0].link("scim", METHOD, vendor.grant(0, 3600)).await;
     vendor.end_grants();
     for turn in 0..if long() { 700 } else { 30 } {
-        problem(&users(&nodes[turn % 2], &account).await, 401, "reauth_required", "vendor");
+        problem(&nodes[turn % 2].users(&account).await, 401, "reauth_required", "vendor");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     assert_eq!(vendor.of(0).shown, [1], "one token call, and none until it is linked again");
@@ -307,7 +303,7 @@ async fn r_08_terminal_is_terminal_once() {
     let linked = nodes[0].call("PATCH", &format!("/integrated-account/{account}"), Some(&context)).await;
     assert_eq!((linked.status, &linked.json()["status"]), (200, &json!("active")), "{}", linked.text());
     tokio::time::sleep(Duration::from_millis(1_100)).await;
-    assert_eq!(users(&nodes[1], &account).await.status, 200);
+    assert_eq!(nodes[1].users(&account).await.status, 200);
 }
 
 #[tokio::test]
@@ -320,14 +316,14 @@ async fn r_09_odd_lives_make_no_loop() {
         let account = gateway.link("scim", METHOD, vendor.grant(0, 3600)).await;
         vendor.end_access();
         for _ in 0..30 {
-            let reply = users(&gateway, &account).await;
+            let reply = gateway.users(&account).await;
             assert_eq!(reply.status, 200, "{life}: {}", reply.text());
         }
         assert_eq!(vendor.of(0).shown.len(), 1, "{life}");
         // What the vendor calls over is shown to it once.
         vendor.end_access();
         let before = vendor.vendor.asked().iter().filter(|asked| asked.header("authorization").ends_with("access-0-2")).count();
-        assert_eq!(users(&gateway, &account).await.status, 200, "{life}");
+        assert_eq!(gateway.users(&account).await.status, 200, "{life}");
         let after = vendor.vendor.asked().iter().filter(|asked| asked.header("authorization").ends_with("access-0-2")).count();
         assert_eq!((vendor.of(0).shown.len(), after - before), (2, 1), "{life}");
     }
@@ -359,13 +355,13 @@ async fn r_09_clocks_that_differ_make_no_loop() {
         let (length, begun) = (Duration::from_secs(life), Instant::now());
         while begun.elapsed() < length {
             for node in turns {
-                let reply = users(node, &account).await;
+                let reply = node.users(&account).await;
                 assert_eq!(reply.status, 200, "{}", reply.text());
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         tokio::time::sleep(length + Duration::from_secs(1)).await;
-        assert_eq!(users(turns[1], &account).await.status, 200);
+        assert_eq!(turns[1].users(&account).await.status, 200);
     }
     let (grant, length) = (vendor.of(0), begun.elapsed());
     // Half of a life after the last one at the earliest, and one more for each node after a pause.
@@ -415,7 +411,7 @@ async fn r_11_what_is_deleted_or_linked_anew_during_a_refresh_stays_so() {
                 _ => gateway.call("PATCH", &path, Some(&again)).await,
             }
         };
-        let (called, changed) = tokio::join!(users(&gateway, &account), meanwhile);
+        let (called, changed) = tokio::join!(gateway.users(&account), meanwhile);
         assert!(matches!(called.status, 200 | 401 | 404 | 409), "{}", called.text());
         assert_eq!(changed.status, 200, "{}", changed.text());
         tokio::time::sleep(Duration::from_millis(150)).await;
@@ -424,7 +420,7 @@ async fn r_11_what_is_deleted_or_linked_anew_during_a_refresh_stays_so() {
             0 => assert_eq!(shown.status, 404, "deleted stays deleted"),
             _ => {
                 assert_eq!(shown.json()["status"], "active", "{}", shown.text());
-                let reply = users(&gateway, &account).await;
+                let reply = gateway.users(&account).await;
                 assert_eq!(reply.status, 200, "the new link counts: {}", reply.text());
                 assert!(vendor.of(1_000 + round).shown.is_empty(), "its tokens are untouched");
             }
@@ -440,7 +436,7 @@ async fn an_answer_that_never_came_is_why_an_account_must_be_linked_again() {
     let account = gateway.link("scim", METHOD, vendor.grant(0, 3600)).await;
     vendor.end_access();
     vendor.set_mood(Some(Mood::Silence));
-    assert_eq!(users(&gateway, &account).await.status, 502);
+    assert_eq!(gateway.users(&account).await.status, 502);
     assert_eq!(status(&gateway, &account).await["status"], "active", "nobody knows yet");
     vendor.set_mood(None);
     assert!(settled(&gateway, &account, Instant::now() + Duration::from_secs(30)).await, "the grant is over");
@@ -462,7 +458,7 @@ async fn a_04_a_deleted_accounts_token_is_given_back_to_the_vendor() {
         kept.push(gateway.link("scim", METHOD, with_revocation(number)).await);
     }
     vendor.end_access();
-    assert_eq!(users(&gateway, &kept[1]).await.status, 200);
+    assert_eq!(gateway.users(&kept[1]).await.status, 200);
     for account in [&plain, &kept[0], &kept[1]] {
         assert_eq!(gateway.call("DELETE", &format!("/integrated-account/{account}"), None).await.status, 200);
     }
@@ -473,7 +469,7 @@ async fn a_04_a_deleted_accounts_token_is_given_back_to_the_vendor() {
     let mut revoked = vendor.revocations();
     revoked.sort();
     assert_eq!(revoked, ["refresh-1-1", "refresh-2-2"], "the newest of each, and of nobody else");
-    assert_eq!(users(&gateway, &kept[2]).await.status, 200);
+    assert_eq!(gateway.users(&kept[2]).await.status, 200);
     // A vendor that is not there at that moment is asked again.
     vendor.refuse_revocations(2);
     assert_eq!(gateway.call("DELETE", &format!("/integrated-account/{}", kept[2]), None).await.status, 200);

@@ -7,7 +7,7 @@ use rollcall::store::repo::TOKEN_LEASE;
 use tokio::task::JoinHandle;
 
 use super::{
-    bar_refresh::{METHOD, status, users},
+    bar_refresh::{METHOD, status},
     rotating::{Rotating, Rotation},
 };
 use crate::support::{
@@ -32,7 +32,7 @@ fn called(node: &Gateway, account: &str) -> JoinHandle<Option<u16>> {
 async fn linked(nodes: &[Gateway; 2], vendor: &Rotating) -> String {
     let account = nodes[1].link("scim", METHOD, vendor.grant(0, 3600)).await;
     for node in nodes {
-        assert_eq!(users(node, &account).await.status, 200);
+        assert_eq!(node.users(&account).await.status, 200);
     }
     vendor.end_access();
     account
@@ -44,7 +44,7 @@ async fn away(server: &Server, node: &Gateway, account: &str, length: Duration) 
     let begun = Instant::now();
     let calls = async {
         while begun.elapsed() < length {
-            let reply = users(node, account).await;
+            let reply = node.users(account).await;
             let is_meanwhile = begun.elapsed() < length;
             assert!(!is_meanwhile || (reply.status, &*reply.code()) == (503, "store_unavailable"), "{}", reply.text());
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -62,7 +62,7 @@ async fn used_once(nodes: &[Gateway], vendor: &Rotating, account: &str) {
     let end = Instant::now() + Duration::from_secs(40);
     let works = nodes.iter().map(|node| async move {
         loop {
-            let reply = users(node, account).await;
+            let reply = node.users(account).await;
             if reply.status == 200 {
                 return;
             }
@@ -72,7 +72,7 @@ async fn used_once(nodes: &[Gateway], vendor: &Rotating, account: &str) {
     });
     futures_util::future::join_all(works).await;
     for node in nodes {
-        assert_eq!(users(node, account).await.status, 200);
+        assert_eq!(node.users(account).await.status, 200);
         assert_eq!(status(node, account).await["status"], "active");
     }
     let grant = vendor.of(0);
@@ -162,12 +162,12 @@ async fn notes_that_no_replica_confirms_end_no_grant() {
     });
     let node = Gateway::start_with(&kept, &vendor.vendor.authority(), &[("ROLLCALL_REDIS_REPLICAS", "1")]);
     let account = node.link("scim", METHOD, vendor.grant(0, 3600)).await;
-    assert_eq!(users(&node, &account).await.status, 200);
+    assert_eq!(node.users(&account).await.status, 200);
     vendor.end_access();
     replica.pause();
     let (begun, mut refused) = (Instant::now(), 0);
     while refused < 4 || begun.elapsed() < Duration::from_secs(15) {
-        let reply = users(&node, &account).await;
+        let reply = node.users(&account).await;
         assert_eq!(reply.status, 503, "{}", reply.text());
         refused += usize::from(&*reply.code() == "store_unavailable");
         tokio::time::sleep(Duration::from_millis(400)).await;

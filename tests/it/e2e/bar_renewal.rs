@@ -18,15 +18,11 @@ use super::{
     vendor::problem,
 };
 use crate::support::{
-    gateway::{Answer, Gateway, Kept},
+    gateway::{Gateway, Kept},
     long,
 };
 
 const METHOD: &str = "oauth2";
-
-async fn users(gateway: &Gateway, account: &str) -> Answer {
-    gateway.get(&format!("/unified/user-directory/users?integrated_account_id={account}")).await
-}
 
 fn tries(vendor: &Rotating) -> usize {
     vendor.all().iter().map(|grant| grant.shown.len()).sum()
@@ -43,7 +39,7 @@ async fn r_07_no_storm_when_the_endpoint_is_back() {
     }
     tokio::time::sleep(Duration::from_millis(2_100)).await;
     let call_all = async || {
-        let calls = accounts.iter().map(|account| users(&gateway, account));
+        let calls = accounts.iter().map(|account| gateway.users(account));
         join_all(calls).await.into_iter().filter(|reply| reply.status == 200).count()
     };
     // What is asked of it in a window while it is down: everybody calls all the time.
@@ -107,7 +103,7 @@ async fn r_10_a_refusal_that_no_new_token_ends_is_passed_on() {
         let (refreshes, asked) = (vendor.of(0).shown, vendor.vendor.count());
         assert!(refreshes == [1] || refreshes == [1, 2], "{path}: one for the call, at most one for the test: {refreshes:?}");
         for _ in 0..if long() { 300 } else { 10 } {
-            problem(&users(&gateway, &account).await, 401, "reauth_required", "vendor");
+            problem(&gateway.users(&account).await, 401, "reauth_required", "vendor");
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         // A broken account's vendor is asked again once a minute.
@@ -121,7 +117,7 @@ async fn r_10_a_refusal_that_no_new_token_ends_is_passed_on() {
             assert!(Instant::now() < end, "{path}: it does not come back");
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
-        assert_eq!(users(&gateway, &account).await.status, 200, "{path}");
+        assert_eq!(gateway.users(&account).await.status, 200, "{path}");
     }
 }
 
@@ -148,7 +144,7 @@ async fn a_token_is_kept_warm_without_a_caller_by_one_node_of_two() {
     assert_eq!(shown, [once.clone(), once.clone(), once.clone(), once, (Vec::new(), false)]);
     assert_eq!(vendor.vendor.count() - asked, 4, "the token endpoint is asked, and nothing else");
     for (account, node) in accounts.iter().zip(nodes.iter().cycle()) {
-        assert_eq!(users(node, account).await.status, 200);
+        assert_eq!(node.users(account).await.status, 200);
     }
     assert!(vendor.all()[..4].iter().all(|grant| grant.shown == [1]), "a caller finds the new token");
     nodes.iter().for_each(super::vendor::is_sound);
@@ -178,7 +174,7 @@ async fn a_broken_accounts_vendor_is_asked_once_a_minute_by_all_nodes_together()
         }
         let account = nodes[0].link("scim", "bearer", json!({"base_url": vendor.at("/scim"), "token": "t"})).await;
         refuses.store(true, Ordering::SeqCst);
-        problem(&users(&nodes[0], &account).await, 401, "reauth_required", "vendor");
+        problem(&nodes[0].users(&account).await, 401, "reauth_required", "vendor");
         let (before, begun) = (vendor.count(), Instant::now());
         for round in 0..30 {
             if round == 15 {
@@ -187,7 +183,7 @@ async fn a_broken_accounts_vendor_is_asked_once_a_minute_by_all_nodes_together()
                 nodes.push(start());
             }
             for node in &nodes {
-                problem(&users(node, &account).await, 401, "reauth_required", "vendor");
+                problem(&node.users(&account).await, 401, "reauth_required", "vendor");
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
@@ -199,7 +195,7 @@ async fn a_broken_accounts_vendor_is_asked_once_a_minute_by_all_nodes_together()
             continue;
         }
         refuses.store(false, Ordering::SeqCst);
-        while users(&nodes[0], &account).await.status != 200 {
+        while nodes[0].users(&account).await.status != 200 {
             assert!(begun.elapsed() < Duration::from_secs(90), "it is never asked again");
             tokio::time::sleep(Duration::from_millis(500)).await;
         }

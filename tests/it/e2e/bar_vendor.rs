@@ -1,6 +1,7 @@
 //! A vendor on loopback for the bars: keeps connections, reads whole requests, remembers them, and answers by a script.
 
 use std::{
+    collections::BTreeMap,
     io::{BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
     sync::{
@@ -39,6 +40,11 @@ impl Asked {
 
     pub fn path(&self) -> &str {
         self.target.split('?').next().unwrap_or_default()
+    }
+
+    /// What a form sent.
+    pub fn form(&self) -> BTreeMap<String, String> {
+        url::form_urlencoded::parse(&self.body).into_owned().collect()
     }
 
     /// A number of the query.

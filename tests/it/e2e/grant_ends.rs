@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::{
-    bar_refresh::{METHOD, ends_told, status, users},
+    bar_refresh::{METHOD, ends_told, status},
     bar_vendor::answer,
     rotating::{Mood, Rotating, Rotation},
     vendor::{overlay, problem},
@@ -46,7 +46,7 @@ async fn refresh(gateway: &Gateway, account: &str) {
 async fn comes_back(gateway: &Gateway, account: &str, within: Duration) {
     let end = Instant::now() + within;
     loop {
-        let reply = users(gateway, account).await;
+        let reply = gateway.users(account).await;
         if reply.status == 200 {
             return;
         }
@@ -58,7 +58,7 @@ async fn comes_back(gateway: &Gateway, account: &str, within: Duration) {
 /// The account must be linked anew, or its client be mended: it says why, and once.
 async fn needs_somebody(gateway: &Gateway, account: &str, why: &str) {
     for _ in 0..5 {
-        problem(&users(gateway, account).await, 401, "reauth_required", "vendor");
+        problem(&gateway.users(account).await, 401, "reauth_required", "vendor");
     }
     let shown = status(gateway, account).await;
     assert_eq!(shown["status"], "needs_reauth", "{why}: {shown}");
@@ -86,7 +86,7 @@ async fn a_refusal_of_the_client_keeps_the_refresh_token() {
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
         assert_eq!(status(&gateway, &account).await["status"], "active", "{word}");
-        assert_eq!(users(&gateway, &account).await.status, 200, "{word}");
+        assert_eq!(gateway.users(&account).await.status, 200, "{word}");
         // The look above may have been that of a moment before, which the calls had begun.
         let grant = vendor.of(0);
         assert!((2..=3).contains(&grant.shown.len()) && !grant.revoked, "{word}: refused once or twice, taken once: {grant:?}");
@@ -109,9 +109,9 @@ async fn a_new_client_secret_brings_an_account_back() {
         assert_eq!(status(&gateway, &account).await["status"], "needs_reauth");
         let changed = change(&gateway, &account, "another-synthetic-secret").await;
         assert_eq!((changed.status, &changed.json()["status"]), (200, &json!("active")), "{}", changed.text());
-        assert_eq!(users(&gateway, &account).await.status, 200);
+        assert_eq!(gateway.users(&account).await.status, 200);
         vendor.end_access();
-        assert_eq!(users(&gateway, &account).await.status, 200);
+        assert_eq!(gateway.users(&account).await.status, 200);
         let grant = vendor.of(0);
         assert_eq!((grant.shown.as_slice(), grant.revoked), (&[1, 1, 1, 2][..], false), "the grant went on");
     }
@@ -161,12 +161,12 @@ async fn an_unknown_word_leaves_no_doubt_behind() {
     let account = gateway.link("scim", METHOD, vendor.grant(0, 3600)).await;
     vendor.end_access();
     vendor.set_mood(Some(says(400, "try_it_tomorrow")));
-    assert_eq!(users(&gateway, &account).await.status, 502);
+    assert_eq!(gateway.users(&account).await.status, 502);
     assert_eq!(status(&gateway, &account).await["status"], "active");
     vendor.set_mood(None);
     vendor.end_grants();
     let end = Instant::now() + Duration::from_secs(30);
-    while users(&gateway, &account).await.code() != "reauth_required" {
+    while gateway.users(&account).await.code() != "reauth_required" {
         assert!(Instant::now() < end, "nobody finds out");
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
@@ -190,7 +190,7 @@ async fn the_refresh_token_before_is_kept_until_the_new_access_token_has_worked(
     assert!(!keeps_the_one_before(&kept, &account));
     refresh(&gateway, &account).await;
     assert!(keeps_the_one_before(&kept, &account), "nobody has tried the new one");
-    assert_eq!(users(&gateway, &account).await.status, 200);
+    assert_eq!(gateway.users(&account).await.status, 200);
     let end = Instant::now() + Duration::from_secs(5);
     while keeps_the_one_before(&kept, &account) {
         assert!(Instant::now() < end, "a used refresh token is kept although the new one works");
@@ -207,11 +207,11 @@ async fn a_vendor_that_forgot_its_newest_tokens_is_shown_the_one_before() {
         let account = gateway.link("scim", METHOD, vendor.grant(0, 3600)).await;
         refresh(&gateway, &account).await;
         vendor.forget_newest();
-        assert_eq!(users(&gateway, &account).await.status, 200);
+        assert_eq!(gateway.users(&account).await.status, 200);
         assert_eq!(vendor.of(0).shown, [1, 2, 1]);
         // What came of it is used from then on.
         vendor.end_access();
-        assert_eq!(users(&gateway, &account).await.status, 200);
+        assert_eq!(gateway.users(&account).await.status, 200);
         let grant = vendor.of(0);
         assert_eq!((grant.shown.as_slice(), grant.revoked), (&[1, 2, 1, 2][..], false));
         assert_eq!(status(&gateway, &account).await["status"], "active");
@@ -228,7 +228,7 @@ async fn a_try_with_the_refresh_token_before_that_fails_is_made_again() {
         refresh(&gateway, &account).await;
         vendor.forget_newest();
         vendor.set_mood(Some(Mood::AnswerTo(1, failure)));
-        let reply = users(&gateway, &account).await;
+        let reply = gateway.users(&account).await;
         assert!(matches!(reply.status, 502 | 503), "{number}: {}", reply.text());
         let shown: Value = status(&gateway, &account).await;
         assert_eq!(shown["status"], "active", "{number}: {shown}");

@@ -92,10 +92,6 @@ pub(super) fn key(folder: &Path) -> (String, Vec<u8>) {
     (fs::read_to_string(folder.join("key.pem")).unwrap(), fs::read(folder.join("public.pem")).unwrap())
 }
 
-fn form(asked: &Asked) -> std::collections::BTreeMap<String, String> {
-    url::form_urlencoded::parse(&asked.body).into_owned().collect()
-}
-
 pub(super) async fn link(gateway: &Gateway, method: &str, context: &Value) -> Answer {
     let body = json!({"tenant_id": "acme", "integration": "scim", "authentication_method": method, "context": context});
     gateway.call("POST", "/integrated-account", Some(&body)).await
@@ -115,7 +111,7 @@ async fn a_service_accounts_signed_assertion_is_its_grant() {
     let (private, public) = key(kept.folder());
     let vendor = Vendor::start(move |asked| match asked.path() {
         "/token" => {
-            let form = form(asked);
+            let form = asked.form();
             assert_eq!(form["grant_type"], "urn:ietf:params:oauth:grant-type:jwt-bearer");
             let mut validation = Validation::new(Algorithm::RS256);
             validation.set_audience(&[form.get("audience").map_or(asked_audience(asked), String::clone)]);
@@ -161,7 +157,7 @@ fn asked_audience(asked: &Asked) -> String {
 async fn a_client_shows_a_signed_assertion_instead_of_a_secret() {
     let peer = peers::oidc(600);
     let kept = Kept::embedded();
-    let authority = peer.base().trim_start_matches("http://").split('/').next().unwrap().to_owned();
+    let authority = peer.authority();
     let gateway = gateway(&kept, &authority);
     let signer = &peer.ready["signer"];
     let context = json!({"base_url": peer.base(), "token_url": peer.told("token_url"), "client_id": signer["id"],
@@ -183,7 +179,7 @@ async fn a_certificates_fingerprint_stands_in_the_assertions_header() {
     let (private, _) = key(kept.folder());
     let vendor = Vendor::start(move |asked| match asked.path() {
         "/token" => {
-            let header = decode_header(&form(asked)["client_assertion"]).unwrap();
+            let header = decode_header(&asked.form()["client_assertion"]).unwrap();
             let shown = header.x5t.or(header.x5t_s256).unwrap_or_default();
             json_answer(200, &json!({"access_token": format!("shown-{shown}"), "expires_in": "3600"}))
         }
@@ -350,7 +346,7 @@ fn faked(shift: &str) -> [(&'static str, String); 3] {
 async fn r_09_assertions_of_a_clock_a_day_off_are_refused_without_a_loop() {
     let mut peer = peers::oidc(600);
     let kept = Kept::embedded();
-    let authority = peer.base().trim_start_matches("http://").split('/').next().unwrap().to_owned();
+    let authority = peer.authority();
     let signer = peer.ready["signer"].clone();
     let context = json!({"base_url": peer.base(), "token_url": peer.told("token_url"), "client_id": signer["id"],
         "key_id": "k1", "private_key": signer["key"]});

@@ -13,10 +13,6 @@ use crate::support::gateway::{Answer, Gateway, Kept};
 
 const METHOD: &str = "oauth2";
 
-async fn users(gateway: &Gateway, account: &str) -> Answer {
-    gateway.get(&format!("/unified/user-directory/users?integrated_account_id={account}")).await
-}
-
 async fn status(gateway: &Gateway, account: &str) -> Value {
     gateway.get(&format!("/integrated-account/{account}")).await.json()["status"].clone()
 }
@@ -66,14 +62,14 @@ async fn a_change_during_a_refresh_does_not_bring_the_spent_token_back() {
     let account = nodes[0].link("scim", METHOD, vendor.grant(0, 8)).await;
     // From the half of its life on it is renewed beside calls, which go on with it.
     tokio::time::sleep(Duration::from_millis(4_500)).await;
-    assert_eq!(users(&nodes[0], &account).await.status, 200);
+    assert_eq!(nodes[0].users(&account).await.status, 200);
     until_it_is_asked(&vendor, 0, 1).await;
     let changed = change(&nodes[1], &account).await;
     assert_eq!((changed.status, &changed.json()["status"]), (200, &json!("active")), "{}", changed.text());
     assert_eq!(vendor.of(0).shown, [1], "the change uses what the refresh brought");
     vendor.end_access();
     for node in &nodes {
-        assert_eq!(users(node, &account).await.status, 200);
+        assert_eq!(node.users(&account).await.status, 200);
     }
     let grant = vendor.of(0);
     assert_eq!((grant.shown.as_slice(), grant.revoked), (&[1, 2][..], false));
@@ -96,7 +92,7 @@ async fn a_change_renews_an_access_token_that_is_over() {
     assert_eq!(change(&gateway, &account).await.status, 200);
     assert_eq!(vendor.of(0).shown, [1, 1], "renewed with the change, and not used as it was");
     vendor.end_access();
-    assert_eq!(users(&gateway, &account).await.status, 200);
+    assert_eq!(gateway.users(&account).await.status, 200);
     let grant = vendor.of(0);
     assert_eq!((grant.shown.as_slice(), grant.revoked), (&[1, 1, 2][..], false));
 }
@@ -112,7 +108,7 @@ async fn a_refused_change_keeps_the_token_that_came_of_it() {
     let refused = change(&gateway, &account).await;
     assert_eq!((refused.status, refused.code().as_str()), (422, "credential_refused"), "{}", refused.text());
     vendor.refuse_calls(false);
-    assert_eq!(users(&gateway, &account).await.status, 200);
+    assert_eq!(gateway.users(&account).await.status, 200);
     let grant = vendor.of(0);
     assert_eq!((grant.shown.as_slice(), grant.revoked), (&[1][..], false), "the one that came is in use");
 }
@@ -126,7 +122,7 @@ async fn a_change_settles_a_refresh_that_nobody_knows_the_end_of() {
         let account = gateway.link("scim", METHOD, vendor.grant(0, 3600)).await;
         vendor.end_access();
         vendor.set_mood(Some(Mood::Silence));
-        assert_eq!(users(&gateway, &account).await.status, 502);
+        assert_eq!(gateway.users(&account).await.status, 502);
         vendor.set_mood(None);
         let changed = change(&gateway, &account).await;
         assert_eq!(changed.status, code, "{rotation:?}: {}", changed.text());
@@ -152,7 +148,7 @@ async fn a_change_does_not_hide_that_a_grant_has_ended() {
     let gateway = Gateway::start(&Kept::embedded(), &vendor.vendor.authority());
     let account = gateway.link("scim", METHOD, vendor.grant(0, 3600)).await;
     vendor.end_grants();
-    problem(&users(&gateway, &account).await, 401, "reauth_required", "vendor");
+    problem(&gateway.users(&account).await, 401, "reauth_required", "vendor");
     problem(&change(&gateway, &account).await, 401, "reauth_required", "vendor");
     assert_eq!(status(&gateway, &account).await, "needs_reauth");
     assert_eq!(vendor.of(0).shown, [1], "the vendor is not asked again");
@@ -233,7 +229,7 @@ async fn a_token_that_comes_for_a_deleted_account_is_given_back() {
         until_it_is_asked(&vendor, 0, 1).await;
         delete(&gateway, &format!("/integrated-account/{account}")).await;
     };
-    let (called, ()) = tokio::join!(users(&gateway, &account), meanwhile);
+    let (called, ()) = tokio::join!(gateway.users(&account), meanwhile);
     assert!(matches!(called.status, 401 | 404), "{}", called.text());
     assert_eq!(revocations(&vendor, 2).await, ["refresh-0-1", "refresh-0-2"], "the old one, and the one that came");
 }

@@ -105,7 +105,7 @@ async fn r_14_g_12_the_page_holds_in_a_browser() {
 #[test]
 fn g_12_a_customer_agrees_at_the_vendor_in_a_browser() {
     let vendor = peers::oidc(600);
-    let authority = vendor.base().trim_start_matches("http://").split('/').next().unwrap();
+    let authority = vendor.authority();
     let blind = Replay::start(|_| Reply::json(200, r#"{"id": 1, "data": []}"#));
     let kept = Kept::embedded();
     let connectors = with_a_test_of_what_is_visible(&kept, "0 customers visible: grant Customer Access, then make a new key.");

@@ -23,7 +23,7 @@ struct Consent {
 impl Consent {
     fn start() -> Consent {
         let peer = peers::oidc(600);
-        let authority = peer.base().trim_start_matches("http://").split('/').next().unwrap().to_owned();
+        let authority = peer.authority();
         let kept = Kept::embedded();
         let gateway = Gateway::start(&kept, &authority);
         Consent { peer, gateway, _kept: kept }

@@ -47,7 +47,7 @@ impl Stand {
     /// With the operator's app, or without any.
     fn start(has_app: bool) -> Stand {
         let peer = peers::oidc(600);
-        let authority = peer.base().trim_start_matches("http://").split('/').next().unwrap().to_owned();
+        let authority = peer.authority();
         let kept = Kept::embedded();
         let (folder, apps) = (kept.folder().join("connectors"), kept.folder().join("apps.json"));
         overlay(&folder, |name, text| match name {
@@ -320,7 +320,7 @@ async fn a_links_scopes_are_asked_for_in_place_of_the_connectors() {
 #[tokio::test]
 async fn an_account_lives_on_tokens_of_five_seconds() {
     let mut peer = peers::oidc(5);
-    let authority = peer.base().trim_start_matches("http://").split('/').next().unwrap().to_owned();
+    let authority = peer.authority();
     let (gateway, account) = linked(&mut peer, &Kept::embedded(), &authority).await;
     let (begun, length) = (Instant::now(), Duration::from_secs(if long() { 60 } else { 12 }));
     let callers = (0..3).map(async |_| {
@@ -345,7 +345,7 @@ async fn an_account_lives_on_tokens_of_five_seconds() {
 #[tokio::test]
 async fn r_02_twenty_refreshes_in_a_row_at_the_certified_provider() {
     let mut peer = peers::oidc(600);
-    let authority = peer.base().trim_start_matches("http://").split('/').next().unwrap().to_owned();
+    let authority = peer.authority();
     let kept = Kept::embedded();
     let (mut gateway, account) = linked(&mut peer, &kept, &authority).await;
     assert_eq!(used(&mut peer), ["given authorization_code rollcall-browser"]);

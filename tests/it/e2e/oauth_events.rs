@@ -18,10 +18,6 @@ const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
 const SCOPE: &str = "openid scim.read";
 const BACK: &str = "http://127.0.0.1:9/back";
 
-fn authority(peer: &Peer) -> String {
-    peer.base().trim_start_matches("http://").split('/').next().unwrap().to_owned()
-}
-
 /// Asks the provider's token endpoint as another system does that has the same client.
 async fn ask(peer: &Peer, form: &[(&str, &str)]) -> Answer {
     let browser = &peer.ready["browser"];
@@ -69,19 +65,15 @@ async fn end_grant(peer: &mut Peer, oauth: &Value) {
     peer.order(&json!({"revoke": true}));
 }
 
-async fn users(gateway: &Gateway, account: &str) -> Answer {
-    gateway.get(&format!("/unified/user-directory/users?integrated_account_id={account}")).await
-}
-
 #[tokio::test]
 async fn each_change_of_an_oauth_account_is_told_once() {
     for kept in Kept::each() {
         let mut peer = peers::oidc(600);
         let nodes = if matches!(kept, Kept::Redis(..)) { 2 } else { 1 };
-        let gateways: Vec<_> = (0..nodes).map(|_| Gateway::start_with(&kept, &authority(&peer), &[NO_PROBES])).collect();
+        let gateways: Vec<_> = (0..nodes).map(|_| Gateway::start_with(&kept, &peer.authority(), &[NO_PROBES])).collect();
         let callers = |account: &str| {
             let calls: Vec<_> = (0..40).map(|caller| (&gateways[caller % nodes], account.to_owned())).collect();
-            async move { join_all(calls.iter().map(|(gateway, account)| users(gateway, account))).await }
+            async move { join_all(calls.iter().map(|(gateway, account)| gateway.users(account))).await }
         };
         let oauth = agreed(&mut peer).await;
         let account = gateways[0].link("scim", "oauth2", context(&peer, &oauth)).await;
@@ -129,14 +121,14 @@ async fn each_change_of_an_oauth_account_is_told_once() {
 #[tokio::test]
 async fn new_tokens_are_a_change_of_credentials() {
     let mut peer = peers::oidc(600);
-    let gateway = Gateway::start_with(&Kept::embedded(), &authority(&peer), &[NO_PROBES]);
+    let gateway = Gateway::start_with(&Kept::embedded(), &peer.authority(), &[NO_PROBES]);
     let first = agreed(&mut peer).await;
     let account = gateway.link("scim", "oauth2", context(&peer, &first)).await;
     let place = format!("/integrated-account/{account}/credentials");
     peer.order(&json!({"revoke": true}));
-    assert_eq!(users(&gateway, &account).await.status, 200, "the refresh token is used now");
+    assert_eq!(gateway.users(&account).await.status, 200, "the refresh token is used now");
     end_grant(&mut peer, &first).await;
-    assert_eq!(users(&gateway, &account).await.code(), "reauth_required");
+    assert_eq!(gateway.users(&account).await.code(), "reauth_required");
     let change = async |body: Value| gateway.call("PATCH", &place, Some(&body)).await;
     let empty = change(json!({"oauth": {"token": {}}})).await;
     assert_eq!((empty.status, empty.json()["field"].as_str()), (422, Some("oauth.token")), "{}", empty.text());
@@ -144,21 +136,21 @@ async fn new_tokens_are_a_change_of_credentials() {
     assert_eq!((stale.status, stale.code().as_str()), (422, "credential_refused"), "{}", stale.text());
     let changed = change(json!({"oauth": agreed(&mut peer).await})).await;
     assert_eq!((changed.status, &changed.json()["status"]), (200, &json!("active")), "{}", changed.text());
-    assert_eq!(users(&gateway, &account).await.status, 200);
+    assert_eq!(gateway.users(&account).await.status, 200);
     let secret = peer.ready["browser"]["secret"].clone();
     let changed = change(json!({"context": {"client_secret": secret}})).await;
     assert_eq!(changed.status, 200, "{}", changed.text());
-    assert_eq!(users(&gateway, &account).await.status, 200);
+    assert_eq!(gateway.users(&account).await.status, 200);
 }
 
 #[tokio::test]
 async fn a_grant_that_the_customer_took_back_is_found_without_a_caller() {
     let mut peer = peers::oidc(600);
-    let gateway = Gateway::start_with(&Kept::embedded(), &authority(&peer), &[("ROLLCALL_PROBE_EVERY", "1s")]);
+    let gateway = Gateway::start_with(&Kept::embedded(), &peer.authority(), &[("ROLLCALL_PROBE_EVERY", "1s")]);
     let oauth = agreed(&mut peer).await;
     let account = gateway.link("scim", "oauth2", context(&peer, &oauth)).await;
     peer.order(&json!({"revoke": true}));
-    assert_eq!(users(&gateway, &account).await.status, 200, "the refresh token is good, and used now");
+    assert_eq!(gateway.users(&account).await.status, 200, "the refresh token is good, and used now");
     end_grant(&mut peer, &oauth).await;
     until_events(&gateway, &account, 30, &["created", "active", "authentication_error"]).await;
 }

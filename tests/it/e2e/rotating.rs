@@ -112,7 +112,7 @@ impl Rotating {
                     world.too_busy -= 1;
                     return Act::Send(answer(503, &[], b""));
                 }
-                world.revocations.push(form(asked).remove("token").unwrap_or_default());
+                world.revocations.push(asked.form().remove("token").unwrap_or_default());
                 Act::Send(answer(200, &[], b""))
             }
             _ if takes(&mut state.lock().unwrap(), asked) => match asked.method.as_str() {
@@ -205,10 +205,6 @@ impl Rotating {
     }
 }
 
-fn form(asked: &Asked) -> BTreeMap<String, String> {
-    url::form_urlencoded::parse(&asked.body).into_owned().collect()
-}
-
 /// Grant and number of a token's text.
 fn numbers(text: &str, kind: &str) -> Option<(u64, u64)> {
     let (grant, number) = text.strip_prefix(kind)?.strip_prefix('-')?.split_once('-')?;
@@ -255,7 +251,7 @@ fn rand_u32() -> u32 {
 
 fn given(world: &mut World, asked: &Asked) -> Act {
     let (rotation, mood, life) = (world.rotation, world.mood.clone(), world.life.clone());
-    let shown = form(asked).get("refresh_token").and_then(|text| numbers(text, "refresh"));
+    let shown = asked.form().get("refresh_token").and_then(|text| numbers(text, "refresh"));
     let Some((grant, number)) = shown.and_then(|(grant, number)| Some((world.grants.get_mut(&grant)?, number))) else {
         return refusal();
     };
@@ -298,7 +294,7 @@ fn given(world: &mut World, asked: &Asked) -> Act {
 }
 
 fn asked_grant(asked: &Asked) -> u64 {
-    form(asked).get("refresh_token").and_then(|text| numbers(text, "refresh")).map_or(0, |(grant, _)| grant)
+    asked.form().get("refresh_token").and_then(|text| numbers(text, "refresh")).map_or(0, |(grant, _)| grant)
 }
 
 fn refusal() -> Act {

@@ -1,7 +1,6 @@
 //! A second provider, npm's oauth2-mock-server: it signs its access tokens, checks PKCE and lets its token answers be bent.
 
 use serde_json::{Value, json};
-use url::Url;
 
 use super::{
     grants::{gateway as with_grants, key, link, lists},
@@ -10,16 +9,13 @@ use super::{
 };
 use crate::support::{
     gateway::{ADMIN, Gateway, Kept},
+    house::authority,
     peers::{self, Peer},
 };
 
 /// Both its ports: the provider's and that of the users behind it.
 fn ports(peer: &Peer) -> String {
-    let authority = |name: &str| {
-        let url = Url::parse(peer.told(name)).unwrap();
-        format!("{}:{}", url.host_str().unwrap(), url.port().unwrap())
-    };
-    format!("{},{}", authority("token_url"), authority("listening"))
+    format!("{},{}", authority(peer.told("token_url")), peer.authority())
 }
 
 /// What clients asked the token endpoint for since the last look.

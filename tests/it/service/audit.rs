@@ -32,7 +32,7 @@ use super::{
     DAY, inside_of,
     refusing::{NOTHING, Refusing},
 };
-use crate::support::{long, redis::Server};
+use crate::support::{long, redis::Server, stores::Through};
 
 fn act(environment: EnvironmentId, number: usize) -> Act {
     let request_id = Some(format!("request-{number}"));
@@ -118,7 +118,7 @@ async fn a_slow_node_among_busy_ones_has_its_turn() {
     let mut nodes = Vec::new();
     for late in [0, 0, 60] {
         let inner: Arc<dyn Store> = Arc::new(Redis::connect(&server.url(), None).await.unwrap());
-        let store = Refusing::over(inner, NOTHING).late_by(Duration::from_millis(late));
+        let store = Through(Refusing::over(inner, NOTHING).late_by(Duration::from_millis(late)));
         nodes.push(Arc::new(audit_over(&core, Arc::new(store), clock.clone(), None).await));
     }
     let stop = Arc::new(AtomicBool::new(false));

@@ -22,7 +22,7 @@ struct Stand {
 impl Stand {
     async fn new() -> Stand {
         let peer = peers::oidc(600);
-        let authority = peer.base().trim_start_matches("http://").split('/').next().unwrap().to_owned();
+        let authority = peer.authority();
         let (folder, clock, core) = inside_of(authority).await;
         core.services.authorizations.reached_at("http://127.0.0.1:9999");
         Stand { _folder: folder, clock, core, peer }

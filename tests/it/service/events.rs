@@ -19,6 +19,7 @@ use super::{
     refusing::{QUEUES, Refusing},
     *,
 };
+use crate::support::stores::Through;
 
 async fn outbox(core: &Core, account: AccountId) -> Vec<(String, Entry)> {
     core.services.store.scan(&account_slot(account), "outbox/", None, 100).await.unwrap()
@@ -216,7 +217,7 @@ async fn a_deletion_counts_although_what_follows_it_cannot_be_done_at_once() {
     let id = link(&core, &vendor).await.account.id;
     assert_eq!(told(&core, id).await, ["created", "active"]);
     let (account, version) = repo::Accounts::new(core.services.store.clone()).get(id).await.unwrap().unwrap();
-    let refusing = Arc::new(Refusing::over(core.services.store.clone(), QUEUES));
+    let refusing = Arc::new(Through(Refusing::over(core.services.store.clone(), QUEUES)));
     let records = repo::Accounts::new(refusing);
     let event = Event::of(&account, version, EventKind::Deleted, clock.now(), serde_json::Map::new());
     assert!(records.delete(id, core.environment, Some(version), &[event]).await.unwrap(), "it is deleted");

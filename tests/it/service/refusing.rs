@@ -10,7 +10,9 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use rollcall::store::{Batch, Claimed, Entry, Health, Hold, Key, Lasting, Settle, Slot, Spent, Store, StoreError, Write};
+use rollcall::store::{Batch, Entry, Key, Store, StoreError, Write};
+
+use crate::support::stores::Between;
 
 /// What of the audit log cannot be written.
 pub const NOTHING: u8 = 0;
@@ -38,22 +40,16 @@ impl Refusing {
 }
 
 #[async_trait]
-impl Store for Refusing {
+impl Between for Refusing {
+    fn inner(&self) -> &Arc<dyn Store> {
+        &self.inner
+    }
     async fn get(&self, key: &Key) -> Result<Option<Entry>, StoreError> {
         let found = self.inner.get(key).await;
         if key.name == "head" && key.slot.as_str().starts_with("audit:") {
             tokio::time::sleep(self.late).await;
         }
         found
-    }
-    async fn scan(
-        &self,
-        slot: &Slot,
-        prefix: &str,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<Vec<(String, Entry)>, StoreError> {
-        self.inner.scan(slot, prefix, after, limit).await
     }
     async fn commit(&self, batch: Batch) -> Result<Vec<u64>, StoreError> {
         let is_entry = batch.writes.iter().any(|write| matches!(write, Write::Put { name, .. } if name == "head"));
@@ -67,40 +63,10 @@ impl Store for Refusing {
         }
         self.inner.commit(batch).await
     }
-    async fn hold(&self, key: &Key, ttl: Duration) -> Result<Option<Hold>, StoreError> {
-        self.inner.hold(key, ttl).await
-    }
-    async fn renew(&self, hold: &Hold, ttl: Duration) -> Result<bool, StoreError> {
-        self.inner.renew(hold, ttl).await
-    }
-    async fn release(&self, hold: &Hold) -> Result<(), StoreError> {
-        self.inner.release(hold).await
-    }
     async fn push(&self, queue: &Key, id: &str, value: Bytes, delay: Duration) -> Result<(), StoreError> {
         if self.refuses.load(Ordering::SeqCst) == QUEUES {
             return Err(StoreError::Unavailable("the queue is full".to_owned()));
         }
         self.inner.push(queue, id, value, delay).await
-    }
-    async fn claim(&self, queue: &Key, lease: Duration, limit: usize) -> Result<Vec<Claimed>, StoreError> {
-        self.inner.claim(queue, lease, limit).await
-    }
-    async fn settle(&self, queue: &Key, item: &Claimed, outcome: Settle) -> Result<bool, StoreError> {
-        self.inner.settle(queue, item, outcome).await
-    }
-    async fn spend(&self, bucket: &Key, capacity: u32, period: Duration) -> Result<Spent, StoreError> {
-        self.inner.spend(bucket, capacity, period).await
-    }
-    async fn slots(&self) -> Result<Vec<Slot>, StoreError> {
-        self.inner.slots().await
-    }
-    async fn lasting(&self, slot: &Slot, after: Option<&str>) -> Result<Lasting, StoreError> {
-        self.inner.lasting(slot, after).await
-    }
-    fn is_shared(&self) -> bool {
-        self.inner.is_shared()
-    }
-    async fn health(&self) -> Result<Health, StoreError> {
-        self.inner.health().await
     }
 }

@@ -19,6 +19,7 @@ use super::{
     inside, link,
     refusing::{ENTRIES, EVERYTHING, NOTHING, Refusing},
 };
+use crate::support::stores::Through;
 use crate::{
     e2e::{
         link::{hidden, leads_to},
@@ -31,7 +32,7 @@ use crate::{
 struct Desk {
     services: Arc<Services>,
     environment: EnvironmentId,
-    refusing: Arc<Refusing>,
+    refusing: Arc<Through<Refusing>>,
     base: String,
     token: String,
     account: String,
@@ -44,7 +45,7 @@ impl Desk {
         let account = link(&core, vendor).await.account.id.to_string();
         let new = NewToken { name: "operator".to_owned(), scopes: Scopes([Scope::Admin].into()), expires_at: None };
         let token = core.services.tokens.create(core.environment, new).await.unwrap().1.expose().to_owned();
-        let refusing = Arc::new(Refusing::over(core.services.store.clone(), NOTHING));
+        let refusing = Arc::new(Through(Refusing::over(core.services.store.clone(), NOTHING)));
         let audit = Arc::new(audit_over(&core, refusing.clone(), clock.clone(), None).await);
         let (keys, tasks) = (keys_of(&core).await, core.tasks.clone());
         let Core { services, guard, environment, .. } = core;

@@ -13,7 +13,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use rollcall::store::{
-    Batch, Claimed, Entry, Expect, Health, Hold, Key, Lasting, Settle, Slot, Spent, Store, StoreError,
+    Batch, Entry, Expect, Key, Settle, Slot, Store, StoreError,
     redis::{Redis, RedisUrl},
 };
 use tokio::task::JoinSet;
@@ -23,6 +23,7 @@ use crate::support::{
     fault_proxy::{Fault, FaultProxy},
     long,
     redis::{Certificates, Cluster, SentinelSet, Server, valkey},
+    stores::{Between, Through},
 };
 
 const NO_CALL_TAKES_LONGER: Duration = Duration::from_millis(2_500);
@@ -200,18 +201,9 @@ async fn error_or_correct_never_wrong_with_commits_that_wait() {
 struct Careless(Arc<dyn Store>);
 
 #[async_trait]
-impl Store for Careless {
-    async fn get(&self, key: &Key) -> Result<Option<Entry>, StoreError> {
-        self.0.get(key).await
-    }
-    async fn scan(
-        &self,
-        slot: &Slot,
-        prefix: &str,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<Vec<(String, Entry)>, StoreError> {
-        self.0.scan(slot, prefix, after, limit).await
+impl Between for Careless {
+    fn inner(&self) -> &Arc<dyn Store> {
+        &self.0
     }
     async fn commit(&self, batch: Batch) -> Result<Vec<u64>, StoreError> {
         match self.0.commit(batch.clone()).await {
@@ -219,36 +211,9 @@ impl Store for Careless {
             other => other,
         }
     }
-    async fn hold(&self, key: &Key, ttl: Duration) -> Result<Option<Hold>, StoreError> {
-        self.0.hold(key, ttl).await
-    }
-    async fn renew(&self, hold: &Hold, ttl: Duration) -> Result<bool, StoreError> {
-        self.0.renew(hold, ttl).await
-    }
-    async fn release(&self, hold: &Hold) -> Result<(), StoreError> {
-        self.0.release(hold).await
-    }
     async fn push(&self, queue: &Key, id: &str, value: Bytes, delay: Duration) -> Result<(), StoreError> {
         let _ = self.0.push(queue, id, value, delay).await;
         Ok(())
-    }
-    async fn claim(&self, queue: &Key, lease: Duration, limit: usize) -> Result<Vec<Claimed>, StoreError> {
-        self.0.claim(queue, lease, limit).await
-    }
-    async fn settle(&self, queue: &Key, item: &Claimed, outcome: Settle) -> Result<bool, StoreError> {
-        self.0.settle(queue, item, outcome).await
-    }
-    async fn spend(&self, bucket: &Key, capacity: u32, period: Duration) -> Result<Spent, StoreError> {
-        self.0.spend(bucket, capacity, period).await
-    }
-    async fn slots(&self) -> Result<Vec<Slot>, StoreError> {
-        self.0.slots().await
-    }
-    async fn lasting(&self, slot: &Slot, after: Option<&str>) -> Result<Lasting, StoreError> {
-        self.0.lasting(slot, after).await
-    }
-    async fn health(&self) -> Result<Health, StoreError> {
-        self.0.health().await
     }
 }
 
@@ -258,7 +223,7 @@ async fn a_store_that_breaks_the_law_is_found_out() {
     let proxy = FaultProxy::before(server.port);
     let store: Arc<dyn Store> = Arc::new(Redis::connect(&through(&proxy), None).await.unwrap());
     let direct: Arc<dyn Store> = Arc::new(Redis::connect(&server.url(), None).await.unwrap());
-    let wrong = break_things(Arc::new(Careless(store)), direct, &proxy, &[(Fault::Cut, 300)]).await;
+    let wrong = break_things(Arc::new(Through(Careless(store))), direct, &proxy, &[(Fault::Cut, 300)]).await;
     assert!(wrong.iter().any(|line| line.contains("law-")) && wrong.iter().any(|line| line.contains("is gone")), "{wrong:#?}");
 }
 

@@ -180,6 +180,11 @@ impl Gateway {
         self.call("GET", path, None).await
     }
 
+    /// The users of an account.
+    pub async fn users(&self, account: &str) -> Answer {
+        self.get(&format!("/unified/user-directory/users?integrated_account_id={account}")).await
+    }
+
     /// A call with any token, or none.
     pub async fn call_as(&self, token: Option<&str>, method: &str, path: &str, body: Option<&Value>) -> Answer {
         Answer::read(self.request(token, method, path, body).send().await.unwrap()).await

@@ -1,14 +1,12 @@
 //! A store in front of which somebody else is faster, once, at a point that the test names.
 
-use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use rollcall::store::{Batch, Claimed, Entry, Health, Hold, Key, Lasting, Settle, Slot, Spent, Store, StoreError, Write};
+use rollcall::store::{Batch, Entry, Slot, Store, StoreError, Write};
+
+use super::stores::{Between, Through};
 
 /// When somebody else is faster.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,8 +30,8 @@ pub struct Meddled {
 
 impl Meddled {
     /// `deed` is done once, at the first such point.
-    pub fn at(inner: Arc<dyn Store>, point: Point, deed: impl Future<Output = ()> + Send + 'static) -> Arc<Meddled> {
-        Arc::new(Meddled { inner, point, deed: Mutex::new(Some(Box::pin(deed))) })
+    pub fn at(inner: Arc<dyn Store>, point: Point, deed: impl Future<Output = ()> + Send + 'static) -> Arc<Through<Meddled>> {
+        Arc::new(Through(Meddled { inner, point, deed: Mutex::new(Some(Box::pin(deed))) }))
     }
 
     /// Whether the point came.
@@ -50,9 +48,9 @@ impl Meddled {
 }
 
 #[async_trait]
-impl Store for Meddled {
-    async fn get(&self, key: &Key) -> Result<Option<Entry>, StoreError> {
-        self.inner.get(key).await
+impl Between for Meddled {
+    fn inner(&self) -> &Arc<dyn Store> {
+        &self.inner
     }
     async fn scan(
         &self,
@@ -78,35 +76,5 @@ impl Store for Meddled {
         let done = self.inner.commit(batch).await;
         self.meddle(after).await;
         done
-    }
-    async fn hold(&self, key: &Key, ttl: Duration) -> Result<Option<Hold>, StoreError> {
-        self.inner.hold(key, ttl).await
-    }
-    async fn renew(&self, hold: &Hold, ttl: Duration) -> Result<bool, StoreError> {
-        self.inner.renew(hold, ttl).await
-    }
-    async fn release(&self, hold: &Hold) -> Result<(), StoreError> {
-        self.inner.release(hold).await
-    }
-    async fn push(&self, queue: &Key, id: &str, value: Bytes, delay: Duration) -> Result<(), StoreError> {
-        self.inner.push(queue, id, value, delay).await
-    }
-    async fn claim(&self, queue: &Key, lease: Duration, limit: usize) -> Result<Vec<Claimed>, StoreError> {
-        self.inner.claim(queue, lease, limit).await
-    }
-    async fn settle(&self, queue: &Key, item: &Claimed, outcome: Settle) -> Result<bool, StoreError> {
-        self.inner.settle(queue, item, outcome).await
-    }
-    async fn spend(&self, bucket: &Key, capacity: u32, period: Duration) -> Result<Spent, StoreError> {
-        self.inner.spend(bucket, capacity, period).await
-    }
-    async fn slots(&self) -> Result<Vec<Slot>, StoreError> {
-        self.inner.slots().await
-    }
-    async fn lasting(&self, slot: &Slot, after: Option<&str>) -> Result<Lasting, StoreError> {
-        self.inner.lasting(slot, after).await
-    }
-    async fn health(&self) -> Result<Health, StoreError> {
-        self.inner.health().await
     }
 }

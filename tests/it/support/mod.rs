@@ -10,6 +10,7 @@ pub mod meddled;
 pub mod metrics;
 pub mod peers;
 pub mod redis;
+pub mod stores;
 pub mod tls_front;
 
 /// Whether the long forms of the bars are asked for.

@@ -12,6 +12,8 @@ use std::{
 
 use serde_json::Value;
 
+use super::house::authority;
+
 /// How long a peer may take to listen; Commander needs about five seconds on an idle machine.
 const READY: Duration = Duration::from_secs(90);
 
@@ -62,6 +64,11 @@ impl Peer {
     /// A text of the ready line.
     pub fn told(&self, name: &str) -> &str {
         self.ready[name].as_str().unwrap_or_else(|| panic!("{} has no text {name}", self.ready))
+    }
+
+    /// `host:port` of where it listens.
+    pub fn authority(&self) -> String {
+        authority(self.base())
     }
 
     /// Where it listens, with its base path.

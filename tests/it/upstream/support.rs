@@ -11,8 +11,6 @@ use std::{
     time::Duration,
 };
 
-use async_trait::async_trait;
-use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, uri::PathAndQuery};
 use rollcall::{
     connector::{
@@ -21,10 +19,11 @@ use rollcall::{
     },
     mapping::{Path, Table},
     model::{AccountId, EnvironmentId, Resource, Secret, integration_id},
-    store::{Batch, Claimed, Entry, Health, Hold, Key, Lasting, Settle, Slot, Spent, Store, StoreError},
     upstream::{Access, Allow, Guard, Upstream, links::Place},
 };
 use url::Url;
+
+pub use crate::support::stores::NoStore;
 
 /// What the tests plant as a credential.
 pub const CANARY: &str = "canary-5e9f2c71d0b84a36";
@@ -428,53 +427,3 @@ fn read_chunks(reader: &mut BufReader<TcpStream>, body: &mut Vec<u8>) -> io::Res
 }
 
 // ------------------------------------------------------------------------------------------------------- names and sockets
-
-/// These tests need no store.
-pub struct NoStore;
-
-fn none<T>() -> Result<T, StoreError> {
-    Err(StoreError::Unavailable("these tests have no store".to_owned()))
-}
-
-#[async_trait]
-impl Store for NoStore {
-    async fn get(&self, _: &Key) -> Result<Option<Entry>, StoreError> {
-        none()
-    }
-    async fn scan(&self, _: &Slot, _: &str, _: Option<&str>, _: usize) -> Result<Vec<(String, Entry)>, StoreError> {
-        none()
-    }
-    async fn commit(&self, _: Batch) -> Result<Vec<u64>, StoreError> {
-        none()
-    }
-    async fn hold(&self, _: &Key, _: Duration) -> Result<Option<Hold>, StoreError> {
-        none()
-    }
-    async fn renew(&self, _: &Hold, _: Duration) -> Result<bool, StoreError> {
-        none()
-    }
-    async fn release(&self, _: &Hold) -> Result<(), StoreError> {
-        none()
-    }
-    async fn push(&self, _: &Key, _: &str, _: Bytes, _: Duration) -> Result<(), StoreError> {
-        none()
-    }
-    async fn claim(&self, _: &Key, _: Duration, _: usize) -> Result<Vec<Claimed>, StoreError> {
-        none()
-    }
-    async fn settle(&self, _: &Key, _: &Claimed, _: Settle) -> Result<bool, StoreError> {
-        none()
-    }
-    async fn spend(&self, _: &Key, _: u32, _: Duration) -> Result<Spent, StoreError> {
-        none()
-    }
-    async fn slots(&self) -> Result<Vec<Slot>, StoreError> {
-        none()
-    }
-    async fn lasting(&self, _: &Slot, _: Option<&str>) -> Result<Lasting, StoreError> {
-        none()
-    }
-    async fn health(&self) -> Result<Health, StoreError> {
-        none()
-    }
-}

@@ -38,7 +38,9 @@ fn vendor(long_call: Duration) -> Vendor {
 
 async fn drains(round: usize, long_call: Duration) {
     let vendor = vendor(long_call);
-    let gateway = Gateway::start(&Kept::embedded(), &vendor.authority());
+    // Without its key ring a node is not ready.
+    let kept = Kept::embedded();
+    let gateway = Gateway::start(&kept, &vendor.authority());
     let account = gateway.link("scim", "bearer", json!({"base_url": vendor.at("/scim"), "token": "drained-token"})).await;
     let (broken, good, told) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicBool::new(false));
     let base = gateway.base.clone();
@@ -53,11 +55,12 @@ async fn drains(round: usize, long_call: Duration) {
             _ => broken.fetch_add(1, Ordering::SeqCst),
         };
     };
+    // Made before anybody calls: to make one takes a while.
+    let (balancers, quick_ones, slow_ones) = (client(), [(); 10].map(|()| client()), [(); 16].map(|()| client()));
     // A load balancer: asks /readyz, and sends nothing more once that says no.
     let balancer = async {
-        let client = client();
         loop {
-            let ready = client.get(format!("{base}/readyz")).send().await.expect("/readyz answers before the end");
+            let ready = balancers.get(format!("{base}/readyz")).send().await.expect("/readyz answers before the end");
             if ready.status() == 503 {
                 told.store(true, Ordering::SeqCst);
                 return Instant::now();
@@ -65,20 +68,18 @@ async fn drains(round: usize, long_call: Duration) {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
-    let quick = async |n: u64| {
-        let client = client();
+    let quick = async |(n, client): (u64, &reqwest::Client)| {
         tokio::time::sleep(Duration::from_millis(n * 5)).await;
         while !told.load(Ordering::SeqCst) {
-            call(&client, "quick", r#"{"quick":true}"#).await;
+            call(client, "quick", r#"{"quick":true}"#).await;
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    let slow = async |n: u64| {
-        let client = client();
+    let slow = async |(n, client): (u64, &reqwest::Client)| {
         tokio::time::sleep(Duration::from_millis(300 + n * 40)).await;
         match n % 2 {
-            0 => call(&client, "long", r#"{"long":true}"#).await,
-            _ => call(&client, "pieces", "xxxxxxxxxx").await,
+            0 => call(client, "long", r#"{"long":true}"#).await,
+            _ => call(client, "pieces", "xxxxxxxxxx").await,
         }
     };
     let pid = rustix::process::Pid::from_raw(gateway.pid as i32).unwrap();
@@ -89,7 +90,8 @@ async fn drains(round: usize, long_call: Duration) {
         Instant::now()
     };
     // Ten callers with a call every 50 ms are 200 in a second.
-    let (_, _, noticed, ended) = tokio::join!(join_all((0..10).map(quick)), join_all((0..16).map(slow)), balancer, end);
+    let (quick, slow) = ((0..).zip(&quick_ones).map(quick), (0..).zip(&slow_ones).map(slow));
+    let (_, _, noticed, ended) = tokio::join!(join_all(quick), join_all(slow), balancer, end);
     assert!(noticed.duration_since(ended) < Duration::from_secs(1), "/readyz says so first");
     assert!(gateway.stop(), "the exit code is 0");
     assert!(ended.elapsed() <= Duration::from_secs(30), "{:?}", ended.elapsed());

@@ -303,8 +303,12 @@ async fn members_of_a_later_release_do_no_harm_and_are_carried_along() {
         let app = json!({"override": {"credentials": {"oauth2": {"client_id": "mine", "client_secret": "synthetic"}}}});
         done(&gateway, "PATCH", &install(&gateway).await, &app).await;
         let other = done(&gateway, "POST", "/environment", &json!({"name": "second"})).await["id"].as_str().unwrap().to_owned();
-        let ended = done(&gateway, "POST", "/environment", &json!({"name": "ended"})).await["id"].as_str().unwrap().to_owned();
-        assert_eq!(gateway.call("DELETE", &format!("/environment/{ended}"), None).await.status, 200);
+        let ended = done(&gateway, "POST", "/environment", &json!({"name": "ended"})).await;
+        let (its_token, own) = (ended["api_token"]["token"].as_str().unwrap(), ended["api_token"]["id"].as_str().unwrap());
+        let end = format!("/api-token/{own}");
+        assert_eq!(gateway.call_as(Some(its_token), "DELETE", &end, None).await.status, 200);
+        let place = format!("/environment/{}", ended["id"].as_str().unwrap());
+        assert_eq!(gateway.call("DELETE", &place, None).await.status, 200);
         let link = done(&gateway, "POST", "/link-token", &json!({"tenant_id": "acme"})).await;
         let key = [("idempotency-key", "once")];
         let new = json!({"name": "third", "scopes": ["events:read"]});

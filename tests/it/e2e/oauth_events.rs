@@ -133,6 +133,8 @@ async fn new_tokens_are_a_change_of_credentials() {
     let first = agreed(&mut peer).await;
     let account = gateway.link("scim", "oauth2", context(&peer, &first)).await;
     let place = format!("/integrated-account/{account}/credentials");
+    peer.order(&json!({"revoke": true}));
+    assert_eq!(users(&gateway, &account).await.status, 200, "the refresh token is used now");
     end_grant(&mut peer, &first).await;
     assert_eq!(users(&gateway, &account).await.code(), "reauth_required");
     let change = async |body: Value| gateway.call("PATCH", &place, Some(&body)).await;

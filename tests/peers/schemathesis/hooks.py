@@ -211,6 +211,8 @@ def before_call(context, case, kwargs):
     needed = {"/integrated-account/{id}": WORLD["accounts"], "/api-token/{id}": WORLD["tokens"]}.get(path, [])
     if method == "DELETE" and case.path_parameters.get("id") in needed:
         case.path_parameters["id"] = str(uuid.uuid5(uuid.NAMESPACE_OID, case.path_parameters["id"]))
+    if path == "/environment-integration/{id}" and "delete_accounts" in query:
+        query["delete_accounts"] = "false"
     if path == "/integrated-account/bulk-delete" and isinstance(case.body, dict):
         spare(case.body)
     if method == "POST" and path == "/integrated-account" and isinstance(case.body, dict) and share("link", case.body) < 50:

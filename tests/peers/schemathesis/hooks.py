@@ -56,6 +56,10 @@ def lays_over_a_connector(case):
     return case.operation.path.startswith("/environment-integration") and isinstance(case.body, dict) and "override" in case.body
 
 
+def is_link_token(case):
+    return case.operation.path == "/link-token"
+
+
 def is_account_token(case):
     return case.operation.path == "/integrated-account/token"
 
@@ -107,6 +111,7 @@ EXCUSED = [
     (VALID_REFUSED, "invalid_body", "integration", None, "One of `integration` and `environment_integration_id` names the connector."),
     (VALID_REFUSED, "invalid_body", "ids", None, "One of `ids` and `tenant_id` says which accounts."),
     (VALID_REFUSED, "invalid_body", None, lays_over_a_connector, "What can be laid over a connector is in the connector's file."),
+    (VALID_REFUSED, "invalid_body", None, is_link_token, "Which addresses, products and scopes a link may have is said in words."),
     (VALID_REFUSED, "invalid_body", "scopes", is_account_token, "An account token carries only the rights over its account."),
     (VALID_REFUSED, "invalid_field", None, None, "The fields of `context` are those of the connector's link method."),
     (VALID_REFUSED, "invalid_body", None, is_a_change_of_credentials, "It names a credential, or `context` alone, which holds one."),

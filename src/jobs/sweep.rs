@@ -15,8 +15,10 @@ impl Job for Sweep {
 
     async fn run_once(&self) -> Result<bool> {
         for environment in self.0.environments().await? {
-            // Where another node is at it, it is done.
-            self.0.find_forgotten(environment).await?;
+            // Where another node is at it, it is done. One environment's trouble is not the others'.
+            if let Err(error) = self.0.find_forgotten(environment).await {
+                tracing::error!(%environment, %error, "what was forgotten in an environment stays for now");
+            }
         }
         self.0.clear_ended().await?;
         Ok(false)

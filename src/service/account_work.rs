@@ -119,6 +119,7 @@ impl Accounts {
             return Err(reauth(&linked.account));
         }
         let has_token = linked.access.renewal.is_some();
+        self.opened.renewals.forget_refusal(&linked.access).await;
         let linked = if has_token { self.renew_now(&linked).await? } else { linked };
         if has_token && linked.account.status == AccountStatus::Active {
             return Ok(());

@@ -11,6 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{Audit, Events, Linked, accounts::Accounts, expiry};
 use crate::{
+    connector::Connector,
     error::{Code, Result},
     model::{Account, AccountId, AccountStatus, Clock, EnvironmentId, EventKind},
     store::{
@@ -170,7 +171,7 @@ impl Care {
             return Ok(());
         };
         let again = match purpose {
-            Purpose::Token(generation) => self.keep_warm(id, generation).await,
+            Purpose::Token(generation) => self.keep_warm(environment, id, generation).await,
             Purpose::Look => self.look_after(environment, id, true).await,
             Purpose::End => self.look_after(environment, id, false).await.map(|_| None),
         };
@@ -192,7 +193,9 @@ impl Care {
         if self.events.has_some(id).await? {
             self.move_out(environment, id).await?;
         }
-        let Some((account, _)) = self.accounts.records.get(id).await? else { return Ok(None) };
+        // Somebody else's may have the id of one that is gone.
+        let found = self.accounts.records.get(id).await?.filter(|(account, _)| account.environment == environment);
+        let Some((account, _)) = found else { return Ok(None) };
         let account = self.watch_end(account).await?;
         let is_alive = matches!(account.status, AccountStatus::Active | AccountStatus::NeedsReauth);
         if !(is_look && is_alive && account.is_enabled && self.every.is_some()) {
@@ -209,36 +212,47 @@ impl Care {
     /// Sees to it that a token which is to be kept warm is renewed when its time comes. That goes on by itself for as long as the
     /// credential is the same; a token that comes earlier and ends sooner than the one before is found at that one's time.
     async fn watch_token(&self, account: &Account) -> Result<()> {
-        let Some(linked) = self.warm(account).await else { return Ok(()) };
+        let Some(linked) = self.warm(account).await? else { return Ok(()) };
         let Some(time) = linked.access.kept_warm_from() else { return Ok(()) };
         let item = format!("{}/{TOKEN}{}", account.id, linked.account.generation);
         Ok(self.queues.push(account.environment, Queue::Care, &item, self.until(time)).await?)
     }
 
     /// The account as it is opened, if its way to link has refresh tokens and its vendor may be asked without a caller.
-    async fn warm(&self, account: &Account) -> Option<Arc<Linked>> {
+    async fn warm(&self, account: &Account) -> Result<Option<Arc<Linked>>> {
         let may_be_asked = self.every.is_some() && account.is_enabled && account.status == AccountStatus::Active;
-        let connector = self.accounts.connector_of(account).ok().filter(|_| may_be_asked)?;
-        connector.method(&account.method).filter(|method| method.needs_browser())?;
-        let opened = self.accounts.open_enabled(account.environment, &account.id.to_string()).await.ok()?;
-        (opened.account.status == AccountStatus::Active).then_some(opened)
+        let connector = self.accounts.connector_of(account).ok().filter(|_| may_be_asked);
+        let is_consent =
+            |connector: Arc<Connector>| connector.method(&account.method).is_some_and(|method| method.needs_browser());
+        if !connector.is_some_and(is_consent) {
+            return Ok(None);
+        }
+        match self.accounts.open_enabled(account.environment, &account.id.to_string()).await {
+            Ok(opened) => Ok(Some(opened).filter(|opened| opened.account.status == AccountStatus::Active)),
+            Err(error) if error.code().row().retryable => Err(error),
+            Err(_) => Ok(None),
+        }
     }
 
     /// Renews a credential's token if its time has come; when that is to be looked at again, if ever.
-    async fn keep_warm(&self, id: AccountId, generation: u64) -> Result<Option<Duration>> {
-        let Some((account, _)) = self.accounts.records.get(id).await?.filter(|(account, _)| account.generation == generation)
-        else {
+    async fn keep_warm(&self, environment: EnvironmentId, id: AccountId, generation: u64) -> Result<Option<Duration>> {
+        let is_meant = |account: &Account| account.environment == environment && account.generation == generation;
+        let Some((account, _)) = self.accounts.records.get(id).await?.filter(|(account, _)| is_meant(account)) else {
             return Ok(None);
         };
-        let Some(linked) = self.warm(&account).await else { return Ok(None) };
+        let linked = match self.warm(&account).await {
+            Ok(linked) => linked,
+            Err(_) => return Ok(Some(RENEW_AGAIN)),
+        };
+        let Some(linked) = linked else { return Ok(None) };
         let Some(time) = linked.access.kept_warm_from() else { return Ok(None) };
         if time > self.clock.now() {
             return Ok(Some(self.until(time)));
         }
         let next = |linked: &Linked| linked.access.kept_warm_from().map(|time| self.until(time).max(RENEW_APART));
-        match tokio::time::timeout(LOOK_TIME, self.accounts.renew_now(&linked)).await {
+        match tokio::time::timeout(LOOK_TIME, self.accounts.renew_ahead(&linked)).await {
             Ok(Ok(renewed)) => Ok(next(&renewed)),
-            Ok(Err(error)) if error.code() == Code::ReauthRequired => Ok(None),
+            // One that is over for good is not found again.
             Ok(Err(_)) | Err(_) => Ok(Some(RENEW_AGAIN)),
         }
     }

@@ -67,7 +67,7 @@ impl Accounts {
             for pause in PAUSES {
                 match this.records.token(account).await {
                     Ok(Some((kept, _))) if kept == sealed => return,
-                    Ok(_) => return this.give_all_back(granted),
+                    Ok(_) => return this.give_unused_back(granted).await,
                     Err(_) => sleep(pause).await,
                 }
             }

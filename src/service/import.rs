@@ -96,6 +96,7 @@ impl Accounts {
         if !spends(&new, self.clock.now()) {
             return self.import_by(environment, new, way, must_exist).await;
         }
+        self.kept(environment, &new, (&way.0, &way.1)).await?;
         let hold = self.hold_token(id).await?;
         let imported = self.while_held(&hold, Box::pin(self.import_by(environment, new, way, must_exist))).await;
         self.let_go(id, &hold).await;

@@ -72,6 +72,13 @@ impl Kept<'_> {
             Kept::Ended { last, .. } => last.as_ref().map(|(_, before)| *before),
         }
     }
+
+    fn token(&self) -> Option<&Bytes> {
+        match self {
+            Kept::Renewed(new) => Some(&new.token),
+            Kept::Ended { last, .. } => last.as_ref().map(|(token, _)| token),
+        }
+    }
 }
 
 /// How keeping it ended.
@@ -274,12 +281,15 @@ impl Accounts {
 
     async fn persist(&self, linked: &Linked, intent: u64, kept: Kept<'_>) -> Result<Persisted> {
         let (id, begun) = (linked.account.id, Instant::now());
-        let (mut record, mut pause) = (linked.version, PAUSE);
+        let (mut record, mut pause, mut may_stand) = (linked.version, PAUSE, false);
         loop {
             let chance = match self.put(linked, &kept, record, intent).await {
                 Ok(()) => return Ok(Persisted::Done),
-                Err(StoreError::Conflict(_)) => self.may_still_keep(linked, &kept, intent).await,
-                Err(error) => Err(error.into()),
+                Err(StoreError::Conflict(_)) => self.may_still_keep(linked, &kept, (intent, may_stand)).await,
+                Err(error) => {
+                    may_stand = true;
+                    Err(error.into())
+                }
             };
             match chance {
                 Ok(Chance::At(version)) => record = version,
@@ -307,19 +317,28 @@ impl Accounts {
         let after = Account { status, last_error, updated_at: now, ..before.clone() };
         let events = transition(Some((&before, version)), Some(&after), now);
         let last = last.as_ref().map(|(token, before)| (token, *before));
-        self.records.put_ended(&after, last, version, &events, intent).await?;
-        self.announce(&events);
-        self.opened.forget(after.environment, after.id).await;
-        Ok(())
+        let ended = self.records.put_ended(&after, last, version, &events, intent).await;
+        // What the store did not confirm may stand all the same.
+        if !matches!(ended, Err(StoreError::Conflict(_))) {
+            self.announce(&events);
+            self.opened.forget(after.environment, after.id).await;
+        }
+        ended
     }
 
     /// After a commit that met something else than it expected: the record's version to try with, or why there is nothing more
     /// to keep.
-    async fn may_still_keep(&self, linked: &Linked, kept: &Kept<'_>, intent: u64) -> Result<Chance> {
+    async fn may_still_keep(&self, linked: &Linked, kept: &Kept<'_>, (intent, may_stand): (u64, bool)) -> Result<Chance> {
         let id = linked.account.id;
         let Some((now, version)) = self.records.get(id).await? else { return Ok(Chance::Over(Persisted::Gone)) };
         let is_ours = self.records.token_intent(id).await?.is_some_and(|(_, at)| at == intent);
-        let in_force = self.records.token(id).await?.map(|(_, version)| version);
+        let there = self.records.token(id).await?;
+        if let Some((token, at)) = there.as_ref().filter(|(token, _)| may_stand && kept.token() == Some(token)) {
+            // A try before this one took effect; it counts once the store confirms it.
+            self.records.confirm_token(id, token.clone(), *at).await?;
+            return Ok(Chance::Over(Persisted::Done));
+        }
+        let in_force = there.map(|(_, version)| version);
         let is_replaced = kept.before().is_some_and(|before| in_force != Some(before));
         match now.generation != linked.account.generation || !is_ours || is_replaced {
             true => Ok(Chance::Over(Persisted::Overtaken)),

@@ -122,7 +122,10 @@ impl Accounts {
     async fn rekey_under(&self, hold: &Hold, environment: EnvironmentId, id: AccountId) -> Result<Outcome> {
         let data_keys = self.records.data_keys();
         for _ in 0..TRIES {
-            let found = self.records.get(id).await?.filter(|(account, _)| (account.environment, account.id) == (environment, id));
+            let found = match self.records.get(id).await {
+                Err(StoreError::Later(_)) => return Ok(left(id, "a later release wrote it")),
+                found => found?.filter(|(account, _)| (account.environment, account.id) == (environment, id)),
+            };
             let (Some((account, version)), Some((wrapped, wrapped_at))) = (found, data_keys.get(id).await?) else {
                 return Ok(Outcome::Nothing);
             };

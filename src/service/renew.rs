@@ -247,9 +247,15 @@ impl Accounts {
         ready.map_err(|error| Failure::NotRenewed(Box::new(error)))
     }
 
-    /// The same with another token than the present one, which may be as good as before.
+    /// The same with another token than the present one, though that may be good for a while: nothing is said of the account where
+    /// that fails, unless the vendor ended the grant.
+    pub(super) async fn renew_ahead(self: &Arc<Self>, linked: &Arc<Linked>) -> Result<Arc<Linked>> {
+        self.other_token(linked.access.environment, stale_of(&linked.access)).await
+    }
+
+    /// The same at once, for somebody who wants to know.
     pub(super) async fn renew_now(self: &Arc<Self>, linked: &Arc<Linked>) -> Result<Arc<Linked>> {
-        match self.other_token(linked.access.environment, stale_of(&linked.access)).await {
+        match self.renew_ahead(linked).await {
             Ok(renewed) => Ok(renewed),
             Err(error) => Err(self.note_failure(linked, "token", "token", Failure::NotRenewed(Box::new(error))).await),
         }

@@ -89,7 +89,7 @@ impl Accounts {
 
     /// Whether an environment has not been ended.
     pub(super) async fn stands(&self, environment: EnvironmentId) -> Result<bool> {
-        Ok(self.records.installation().environment(environment).await?.is_some())
+        Ok(self.records.installation().has_environment(environment).await?)
     }
 
     /// Removes what an environment that was ended still has: accounts that came at its very end, and what it said of connectors.

@@ -1,6 +1,6 @@
 //! Credentials before they are stored: fields checked, addresses allowed, the vendor asked.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use serde_json::Map;
 
@@ -20,6 +20,11 @@ use crate::{
 
 /// How warnings begin that say that a credential is taken but shows nothing: it does not count as linked.
 const NOTHING_VISIBLE: &str = "nothing_visible";
+
+/// Warns that new tokens were kept, although the vendor was too busy to say what they show.
+const NOT_TRIED: &str = "not_tried";
+/// The pauses before a vendor that gave new tokens, and is busy, is asked again what they show.
+const AGAIN: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(3), Duration::from_secs(6)];
 
 /// A credential that was verified and is ready to be stored.
 pub(super) struct Verified {
@@ -51,9 +56,13 @@ impl Accounts {
         // Tokens from elsewhere are in use there, or go on with what a caller has; a kept grant stays kept.
         let is_agreed = matches!(grant, Some(Granted::Code(_)));
         let is_brought = grant.is_some() && !is_agreed;
+        let is_spent = matches!(&grant, Some(Granted::Tokens(tokens)) if tokens.must_refresh(self.clock.now()));
         let (access, token) = Box::pin(self.first_token(&account, &key, access, grant)).await?;
         let access = Arc::new(access);
-        let tested = self.try_once(&access).await;
+        let tested = match self.try_once(&access).await {
+            Err(error) if is_spent && may_pass(&error) => self.try_again(&access).await,
+            tested => tested,
+        };
         if tested.is_err() && (is_agreed || (!is_brought && access.refresh_token().is_some())) {
             self.give_unused_back(Arc::clone(&access)).await;
         }
@@ -62,6 +71,21 @@ impl Accounts {
         account.checked_at = Some(self.clock.now());
         account.data_version += 1;
         Ok(Verified { account, access, wrapped_key, token, warnings })
+    }
+
+    /// The same for a credential that its vendor has just given for the refresh token that was brought: that one is used up, and what
+    /// came of it must not be lost because the vendor is busy now.
+    async fn try_again(&self, access: &Arc<Access>) -> Result<Tested> {
+        for pause in AGAIN {
+            tokio::time::sleep(pause).await;
+            match self.try_once(access).await {
+                Err(error) if may_pass(&error) => {}
+                tested => return tested,
+            }
+        }
+        let message = "The vendor gave new tokens for the refresh token, and could not be asked what they show; they are kept.";
+        let warning = Warning { code: NOT_TRIED.to_owned(), message: message.to_owned(), field: None };
+        Ok(Tested { facts: Map::new(), warnings: vec![warning] })
     }
 
     /// Asks the vendor whether it takes the credential, and lets it see something.
@@ -155,4 +179,8 @@ pub(super) fn refused(failure: Failure) -> Error {
 
 fn is_passing(meaning: Meaning) -> bool {
     matches!(meaning, Meaning::RateLimited | Meaning::NotReady)
+}
+
+fn may_pass(error: &Error) -> bool {
+    error.code().row().retryable
 }

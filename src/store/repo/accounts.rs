@@ -311,6 +311,15 @@ impl Accounts {
         self.store.commit(batch(account_slot(account.id), writes)).await.map(|_| ())
     }
 
+    /// Writes the token that stands once more, which the store then confirms with all that was written before it. Where somebody
+    /// has put another one in its place, that one is confirmed.
+    pub async fn confirm_token(&self, account: AccountId, token: Bytes, at: u64) -> Result<(), StoreError> {
+        match self.store.commit(batch(account_slot(account), vec![put(TOKEN, token, Expect::Version(at))])).await {
+            Err(StoreError::Conflict(_)) => Ok(()),
+            done => done.map(|_| ()),
+        }
+    }
+
     /// The refresh token before the one in force, sealed, while the new access token has not worked yet.
     pub async fn previous_token(&self, account: AccountId) -> Result<Option<Bytes>, StoreError> {
         Ok(self.store.get(&key(account_slot(account), PREVIOUS)).await?.map(|entry| entry.value))

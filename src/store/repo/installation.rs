@@ -196,6 +196,11 @@ impl Installation {
         found.map(|entry| Ok((decode(&entry.value, "an environment")?, entry.version))).transpose()
     }
 
+    /// Whether there is one of this id, whatever release wrote it.
+    pub async fn has_environment(&self, id: EnvironmentId) -> Result<bool, StoreError> {
+        Ok(self.store.get(&key(Slot::new(SLOT), format!("{ENVIRONMENT}{id}"))).await?.is_some())
+    }
+
     /// The environment of this id.
     pub async fn environment(&self, id: EnvironmentId) -> Result<Option<Environment>, StoreError> {
         Ok(self.environment_versioned(id).await?.map(|(environment, _)| environment))

@@ -148,22 +148,46 @@ async fn the_right_to_get_a_token_lasts_as_long_as_a_token_endpoint_may_take() {
     assert_eq!(call.await.unwrap(), Some(200));
 }
 
+/// A node whose notes a replica must have, and that replica.
+async fn replicated(kept: &Kept, vendor: &Rotating) -> (Gateway, Server, String) {
+    let Kept::Redis(server, _) = kept else { unreachable!() };
+    let replica = Server::with(&["--replicaof", "127.0.0.1", &server.port.to_string()]);
+    until("the replica follows", 20, || {
+        let said: String = ::redis::cmd("INFO").arg("replication").query(&mut replica.connection()).unwrap();
+        said.contains("master_link_status:up")
+    });
+    let node = Gateway::start_with(kept, &vendor.vendor.authority(), &[("ROLLCALL_REDIS_REPLICAS", "1")]);
+    let account = node.link("scim", METHOD, vendor.grant(0, 3600)).await;
+    assert_eq!(node.users(&account).await.status, 200);
+    vendor.end_access();
+    (node, replica, account)
+}
+
+/// A token counts as kept once the replica has it, although the store itself took it at once.
+#[tokio::test]
+async fn a_token_that_no_replica_confirms_is_not_given_out() {
+    let vendor = Rotating::start(Rotation::Strict, 1_000..1_001);
+    let kept = Kept::redis();
+    let (node, replica, account) = replicated(&kept, &vendor).await;
+    let call = called(&node, &account);
+    while vendor.of(0).shown.is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    replica.pause();
+    tokio::time::sleep(Duration::from_secs(7)).await;
+    assert!(!call.is_finished(), "nobody confirmed it");
+    replica.resume();
+    used_once(std::slice::from_ref(&node), &vendor, &account).await;
+    assert_eq!(call.await.unwrap(), Some(200));
+}
+
 /// What is noted before the vendor is asked stands, although the replica that must have it does not answer: the call fails, and no
 /// later one takes that for a process that ended while the vendor was asked.
 #[tokio::test]
 async fn notes_that_no_replica_confirms_end_no_grant() {
     let vendor = Rotating::start(Rotation::Strict, 0..1);
     let kept = Kept::redis();
-    let Kept::Redis(server, _) = &kept else { unreachable!() };
-    let replica = Server::with(&["--replicaof", "127.0.0.1", &server.port.to_string()]);
-    until("the replica follows", 20, || {
-        let said: String = ::redis::cmd("INFO").arg("replication").query(&mut replica.connection()).unwrap();
-        said.contains("master_link_status:up")
-    });
-    let node = Gateway::start_with(&kept, &vendor.vendor.authority(), &[("ROLLCALL_REDIS_REPLICAS", "1")]);
-    let account = node.link("scim", METHOD, vendor.grant(0, 3600)).await;
-    assert_eq!(node.users(&account).await.status, 200);
-    vendor.end_access();
+    let (node, replica, account) = replicated(&kept, &vendor).await;
     replica.pause();
     let (begun, mut refused) = (Instant::now(), 0);
     while refused < 4 || begun.elapsed() < Duration::from_secs(15) {
@@ -175,6 +199,5 @@ async fn notes_that_no_replica_confirms_end_no_grant() {
     }
     assert!(vendor.of(0).shown.is_empty(), "the vendor is not asked for what could not be noted");
     replica.resume();
-    let nodes = std::slice::from_ref(&node);
-    used_once(nodes, &vendor, &account).await;
+    used_once(std::slice::from_ref(&node), &vendor, &account).await;
 }

@@ -243,7 +243,13 @@ async fn a_new_credential_is_laid_over_the_labels_that_are_changed_meanwhile() {
 
 /// The customer agrees once more, and somebody else links the account anew before that is stored.
 #[tokio::test]
-async fn what_was_agreed_to_and_is_not_kept_is_given_back() {
+async fn what_was_agreed_to_and_is_not_kept_is_given_back_unless_its_account_works() {
+    for works in [false, true] {
+        what_is_not_kept(works).await;
+    }
+}
+
+async fn what_is_not_kept(works: bool) {
     let meanwhile = Meanwhile::default();
     let vendor = granting(&meanwhile, true);
     let (_folder, _clock, core) = inside_of(format!("127.0.0.1:{}", vendor.port)).await;
@@ -259,11 +265,44 @@ async fn what_was_agreed_to_and_is_not_kept_is_given_back() {
     let state = begun.url.query_pairs().find(|(name, _)| name == "state").unwrap().1.into_owned();
     let query = vec![("state".to_owned(), state), ("code".to_owned(), "the-code".to_owned())];
     let came_back = authorizations.take_back("scim", query, Some(begun.binding.expose())).await.unwrap();
-    *meanwhile.lock().unwrap() = Some(altering(&core, id, |account| account.generation += 1));
+    *meanwhile.lock().unwrap() = Some(altering(&core, id, move |account| {
+        account.generation += 1;
+        account.status = if works { AccountStatus::Active } else { AccountStatus::NeedsReauth };
+    }));
     let linked = authorizations.link(came_back, true).await.map(|_| ()).map_err(|error| error.code());
     assert_eq!((linked, count(&vendor, "/token")), (Err(Code::Conflict), 1));
     assert!(core.tasks.wait(Duration::from_secs(10)).await);
-    assert_eq!(count(&vendor, "/revoke"), 1, "nobody could use it any more");
+    // Many vendors would end with it what the account works with.
+    assert_eq!(count(&vendor, "/revoke"), usize::from(!works));
+}
+
+/// A vendor that takes a refresh token and is busy then: what came of it is kept, also where the vendor stays busy.
+#[tokio::test]
+async fn what_a_brought_refresh_token_gave_outlives_a_busy_vendor() {
+    for busy in [2, usize::MAX] {
+        let (asked, given) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let (looks, tokens) = (asked.clone(), given.clone());
+        let vendor = Replay::start(move |seen| match seen.path.as_str() {
+            "/token" if tokens.fetch_add(1, Ordering::SeqCst) == 0 => Reply::json(
+                200,
+                r#"{"access_token": "one", "refresh_token": "next", "token_type": "bearer", "expires_in": 3600}"#,
+            ),
+            "/token" => Reply::json(400, r#"{"error": "invalid_grant"}"#),
+            path if path.ends_with("/Users") => match looks.fetch_add(1, Ordering::SeqCst) < busy {
+                true => Reply::json(503, "{}"),
+                false => Reply::json(200, USERS),
+            },
+            _ => Reply::json(404, "{}"),
+        });
+        let (_folder, _clock, core) = inside_of(format!("127.0.0.1:{}", vendor.port)).await;
+        let (accounts, id) = (&core.services.accounts, AccountId::generate());
+        let context = granted(&vendor, json!({"refresh_token": "first"}));
+        let (account, warnings) = accounts.import(core.environment, wanted(id, "oauth2", context)).await.unwrap();
+        let warned = warnings.iter().any(|warning| warning.code == "not_tried");
+        assert_eq!((account.status, warned), (AccountStatus::Active, busy == usize::MAX), "{warnings:?}");
+        assert_eq!(given.load(Ordering::SeqCst), 1, "the refresh token is shown once");
+        assert!(asked.load(Ordering::SeqCst) > 2, "the vendor was asked again");
+    }
 }
 
 /// Callers that leave while the token endpoint is asked: what comes of the refresh token is kept all the same.

@@ -182,5 +182,6 @@ fn is_passing(meaning: Meaning) -> bool {
 }
 
 fn may_pass(error: &Error) -> bool {
-    error.code().row().retryable
+    let is_its_fault = error.vendor_answer().and_then(|answer| answer.status).is_some_and(|status| status >= 500);
+    error.code().row().retryable || is_its_fault
 }

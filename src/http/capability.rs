@@ -15,7 +15,7 @@ use super::query::CapabilityQuery;
 use crate::{
     connector::{Connector, FieldKind, Level, LinkMethod, Method, ResourceDef, Template, file::FieldFile},
     model::{Account, AccountId, AccountStatus, EnvironmentId, Field, Resource},
-    service::filter::filterable,
+    service::directory::filter::filterable,
 };
 
 /// What is asked of a resource.

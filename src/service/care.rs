@@ -9,7 +9,10 @@ use std::{sync::Arc, time::Duration};
 use futures_util::{StreamExt, TryStreamExt, future::join_all, stream};
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Audit, Events, Linked, accounts::Accounts, expiry};
+use super::{
+    Audit, Events, Linked,
+    accounts::{Accounts, expiry},
+};
 use crate::{
     connector::Connector,
     error::{Code, Result},

@@ -8,9 +8,11 @@ use moka::future::Cache;
 use serde_json::Value;
 
 use super::{
-    accounts::missing_connector,
+    accounts::{
+        missing_connector,
+        overrides::{AppSeal, changed_maps, check_maps, members},
+    },
     oauth_apps::{OAuthApp, OAuthApps},
-    overrides::{AppSeal, changed_maps, check_maps, members},
 };
 use crate::{
     connector::{Catalog, Connector, Maps},

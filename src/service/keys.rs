@@ -11,7 +11,10 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 pub use self::ring::RingChange;
-use super::{Caller, accounts::Accounts, rekey::Outcome};
+use super::{
+    Caller,
+    accounts::{Accounts, rekey::Outcome},
+};
 use crate::{
     error::{Code, Error, Result},
     model::{AccountId, Clock, EnvironmentId},

@@ -7,11 +7,13 @@ use serde::Serialize;
 use super::{
     Directory, Linked, ListQuery, ResponseFormat,
     cursor::{Cursor, MAX_LOST},
-    directory::offered,
-    filter::Unsaid,
-    source::Source,
-    walk::Walk,
-    write::{MAX_WARNINGS, Writer, Writing},
+    directory::{
+        filter::Unsaid,
+        offered,
+        source::Source,
+        walk::Walk,
+        write::{MAX_WARNINGS, Writer, Writing},
+    },
 };
 use crate::{
     error::{Code, Error, Result},

@@ -1,31 +1,17 @@
 //! The product: what the ways in call. No web server, no network client here.
 
-mod account_list;
-mod account_token;
-mod account_work;
 pub mod accounts;
 pub mod audit;
 pub mod authorize;
 pub mod backup;
 mod care;
-mod change;
-mod check;
-mod client;
-mod context;
-mod credential;
 pub mod cursor;
 pub mod directory;
 mod environments;
 pub mod events;
-mod expiry;
 pub mod export;
-mod facts;
-pub mod filter;
 mod fresh;
-mod give_back;
-mod grant;
 pub mod idempotency;
-mod import;
 mod installs;
 pub mod keys;
 mod lease;
@@ -34,62 +20,41 @@ pub mod link;
 mod members;
 mod meters;
 mod oauth_apps;
-pub mod open;
-mod order;
-mod overrides;
-mod own;
 pub mod passthrough;
 pub mod rates;
-mod refresh;
-mod rekey;
-mod renew;
-mod replace;
 pub mod request_log;
-pub mod snapshot;
-mod source;
-mod state;
 pub mod tokens;
-mod uninstall;
-mod verify;
-mod walk;
-mod write;
 
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
 
-pub use account_list::ListAccounts;
-pub use account_token::MadeAccountToken;
-pub use account_work::{DeleteAccounts, Deleter};
-pub use accounts::{Accounts, ChangeAccount, Linked};
+pub use accounts::{
+    Accounts, ChangeAccount, DeleteAccounts, Deleter, Granted, GrantedTokens, IfThere, Linked, ListAccounts, MOST_SEALS,
+    MadeAccountToken, NewAccount, Opened, Seen, SeenCount,
+};
 pub use audit::{Act, Audit};
 pub use authorize::{Authorizations, AuthorizeAsk, Begun, CameBack};
 pub use backup::Backups;
 pub use care::Care;
-pub use change::{ChangeAsk, Doing, VendorSaid, VendorWrite};
-pub use check::{Seen, SeenCount};
 pub use cursor::PlatformCursors;
-pub use directory::{Directory, ListPage, ListQuery, OneQuery, OneRecord, ResponseFormat};
+pub use directory::{
+    ChangeAsk, Directory, Doing, Filter, FilterOp, ListPage, ListQuery, OneQuery, OneRecord, Order, ResponseFormat, Snapshots,
+    VendorSaid, VendorWrite,
+};
 pub use environments::Environments;
 pub use events::{Events, ListEvents};
 pub use export::Export;
-pub use filter::{Filter, FilterOp};
-pub use grant::{Granted, Tokens as GrantedTokens};
 pub use idempotency::{Asked, Idempotency, IdempotencyKey, KEY_HEADER, Reply, Run, Told};
-pub use import::{IfThere, NewAccount};
 pub use installs::{ChangeInstall, Installed, Installing, Installs, NewInstall};
 pub use keys::{KeyStatus, Keys, RingChange, RootKey, Rotate, Rotated};
 pub use lines::{Lines, ListEnd};
 pub use link::Links;
 pub use oauth_apps::{OAuthApp, OAuthApps, OAuthAppsError};
-pub use open::Opened;
-pub use order::Order;
 pub use passthrough::{COMPANY_HEADER, CustomAsk, CustomReply, Look, Passthrough};
 pub use rates::Rates;
-pub use rekey::MOST_SEALS;
 pub use request_log::RequestLog;
-pub use snapshot::Snapshots;
 pub use tokens::{Administrator, ListTokens, NewToken, ShownToken, Tokens};
 
 use crate::{

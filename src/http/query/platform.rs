@@ -9,7 +9,7 @@ use super::{
 use crate::{
     error::Result,
     model::AccountStatus,
-    service::{FilterOp, ListAccounts, ListTokens, filter::parse_time},
+    service::{FilterOp, ListAccounts, ListTokens, directory::filter::parse_time},
 };
 
 /// The page of a platform list when none is asked for.

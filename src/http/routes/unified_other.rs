@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
-use super::proxy_write::run_method;
+use super::{proxy_write::run_method, unmatched};
 use crate::{
     connector::ResourceDef,
     error::{Code, Error, Result},
@@ -20,15 +20,16 @@ use crate::{
         extract::{Caller, Later, LinkedAccount, OrAccount, ReadDirectory, Right, WriteDirectory, open},
         openapi,
         query::{AnyQuery, NoQuery, ProxyWrite},
-        routes::unmatched,
         tools::{self, members},
         write::{JsonText, Write},
     },
     model::Resource,
     service::{
         Linked,
-        directory::offered,
-        filter::{Filterable, filterable},
+        directory::{
+            filter::{Filterable, filterable},
+            offered,
+        },
     },
 };
 

@@ -12,12 +12,12 @@ use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::{
-    super::{credential::open_fields, overrides::AppSeal, refresh::previous_opens, renew::opens as token_opens},
     BackupError, Entry, Header,
     part::{Part, PartReader},
 };
 use crate::{
     model::{Account, AccountId, Install, Slug},
+    service::accounts::{credential::open_fields, overrides::AppSeal, refresh::previous_opens, renew::opens as token_opens},
     store::{
         Store,
         repo::{Installation, account_slot, backup},

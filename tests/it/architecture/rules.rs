@@ -319,7 +319,7 @@ mod tests {
             "fn f() -> ::reqwest::Client {}",
             "use {serde::Serialize, reqwest as r};",
         ] {
-            one(rules().crates("src/service/directory.rs", text), "`reqwest` must not be used here");
+            one(rules().crates("src/service/directory/mod.rs", text), "`reqwest` must not be used here");
         }
         one(rules().crates("src/upstream/client.rs", "use aws_lc_rs::aead;"), "aws_lc_rs");
         one(rules().crates("src/mapping/table.rs", "#[tokio::main] fn f() {}"), "tokio");
@@ -357,11 +357,11 @@ mod tests {
             "MyKeeper",
             "KEEPER_URL",
         ] {
-            one(rules().vendors("src/service/link.rs", text), "names the vendor `keeper`");
+            one(rules().vendors("src/service/link/mod.rs", text), "names the vendor `keeper`");
         }
         one(rules().vendors("src/http/mod.rs", "connectwise_psa"), "connectwise-psa");
         for text in ["a bookkeeper", "keepers of the house", "keeper_commander", "Transport::KeeperCommander", "timekeeper_x"] {
-            assert_eq!(rules().vendors("src/service/link.rs", text), Vec::<String>::new(), "{text}");
+            assert_eq!(rules().vendors("src/service/link/mod.rs", text), Vec::<String>::new(), "{text}");
         }
         assert!(rules().vendors("src/sandbox/keeper_commander.rs", "keeper").is_empty());
         assert!(rules().vendors("src/upstream/transport/keeper_commander/mod.rs", "keeper").is_empty());

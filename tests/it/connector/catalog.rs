@@ -2,14 +2,13 @@
 
 use std::{fs, path::Path};
 
+use super::{connectors, copy_dir};
 use rollcall::{
     connector::{Catalog, check, fixture},
     mapping::{Options, Roots},
     model::Resource,
-    service::filter::filterable,
+    service::directory::filter::filterable,
 };
-
-use super::{connectors, copy_dir};
 
 fn write(dir: &Path, file: &str, text: &str) {
     fs::create_dir_all(dir).unwrap();

@@ -1,0 +1,415 @@
+//! Refresh tokens: used once however many nodes need a new access token, and never lost between the vendor's answer and the
+//! store, as far as that can be helped.
+//!
+//! Before the vendor is asked, the intent is kept; with the answer, the new tokens take the old ones' place and the intent goes,
+//! in one commit that holds only while the intent is the one that was kept. So the right to a token may end in between, as when
+//! the store is away: whoever has it next cannot do anything without an intent of his own in the place of this one, and until
+//! then the tokens that came can be kept.
+//!
+//! An intent without an outcome means that a process ended in between, or that it is cut off from the store. It has a while to
+//! keep what it got; then the old refresh token is tried once more, which helps where the vendor does not rotate it or is patient
+//! for a while.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use metrics::Unit;
+
+use super::{
+    Accounts,
+    credential::place,
+    renew::{LOOK_EVERY, seal, stale_of},
+    state::transition,
+};
+use crate::{
+    error::{Code, Error, Result},
+    model::{Account, AccountId, AccountStatus, Secret},
+    service::Linked,
+    store::{
+        Hold, StoreError,
+        repo::{Renewed, TOKEN_LEASE, TokenIntent},
+    },
+    upstream::{Failure, NoToken, Said, Token, judge, token},
+    vault::DataKey,
+};
+
+/// What an earlier refresh token is bound to.
+pub(super) const PREVIOUS_REFRESH_TOKEN: &str = "oauth.previous_refresh_token";
+/// Why an account must be linked again although nobody revoked anything.
+pub const OUTCOME_UNKNOWN: &str = "refresh_outcome_unknown";
+/// How long a token that the store does not take is held in memory.
+const HELD: Duration = Duration::from_secs(600);
+/// The pauses between tries to keep it.
+const PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// How long an intent without an outcome is left to whoever noted it, from the moment somebody else has the right to go on: more
+/// than the longest pause and a try that the store does not answer.
+const LEFT_ALONE: Duration = Duration::from_secs(4);
+/// How long vendors that are patient take a used refresh token once more.
+const GRACE: Duration = Duration::from_secs(30);
+const _: () = assert!(TOKEN_LEASE.as_secs() > token::DEADLINE.as_secs());
+const _: () = assert!(TOKEN_LEASE.as_secs() + LEFT_ALONE.as_secs() < GRACE.as_secs());
+/// Tries to note something while other things of the account are noted.
+const TRIES: usize = 10;
+
+const WINDOW: &str = "rollcall_token_save_duration_seconds";
+
+/// What a try with a refresh token leaves to be kept.
+enum Kept<'k> {
+    /// New tokens.
+    Renewed(&'k Renewed),
+    /// The end of the grant: what is left of the token, with the version it takes the place of, and why.
+    Ended { last: Option<(Bytes, u64)>, why: &'k str },
+}
+
+impl Kept<'_> {
+    fn before(&self) -> Option<u64> {
+        match self {
+            Kept::Renewed(new) => Some(new.before),
+            Kept::Ended { last, .. } => last.as_ref().map(|(_, before)| *before),
+        }
+    }
+
+    fn token(&self) -> Option<&Bytes> {
+        match self {
+            Kept::Renewed(new) => Some(&new.token),
+            Kept::Ended { last, .. } => last.as_ref().map(|(token, _)| token),
+        }
+    }
+}
+
+/// How keeping it ended.
+enum Persisted {
+    /// It is kept.
+    Done,
+    /// There is another token, or another credential, by now.
+    Overtaken,
+    /// There is no such account any more.
+    Gone,
+}
+
+/// What may be done with a refresh token.
+pub(super) enum Begun {
+    /// It may be shown to the vendor now.
+    Now(Try),
+    /// Two processes ended in the midst of it: nothing any more. The version of the second one's intent.
+    Never(u64),
+    /// There is another token by now.
+    Overtaken,
+}
+
+/// A try with a refresh token, as it was noted.
+pub(super) struct Try {
+    intent: TokenIntent,
+    /// The version of the note. While it is that, nobody else has gone on.
+    at: u64,
+    /// There was a try before, and nobody knows how it ended.
+    in_doubt: bool,
+}
+
+/// What can be done after a commit that failed.
+enum Chance {
+    /// Another try, with the record in this version.
+    At(u64),
+    /// Nothing.
+    Over(Persisted),
+}
+
+/// How a try with a refresh token ended.
+pub(super) enum Outcome {
+    /// There are new tokens.
+    Token(Box<Token>),
+    /// The vendor ended the grant.
+    Ended(Failure),
+    /// Nothing for now.
+    Nothing {
+        /// Why.
+        failure: Failure,
+        /// Whether the refresh token is surely as good as before.
+        is_good: bool,
+    },
+}
+
+impl Outcome {
+    pub(super) fn of(asked: std::result::Result<Token, NoToken>) -> Self {
+        match asked {
+            Ok(token) => Outcome::Token(Box::new(token)),
+            Err(NoToken::Over(failure)) => Outcome::Ended(failure),
+            Err(NoToken::Refused(failure)) => Outcome::Nothing { failure, is_good: true },
+            Err(NoToken::Failed(failure)) => match judge(failure) {
+                Err(failure) => Outcome::Nothing { failure, is_good: true },
+                Ok(Said::Failed(failure) | Said::Unknown(failure)) => Outcome::Nothing { failure, is_good: false },
+                Ok(Said::Done(_) | Said::Unasked) => {
+                    Outcome::Nothing { failure: Failure::BadAnswer("no answer".into()), is_good: true }
+                }
+            },
+        }
+    }
+}
+
+/// Names what this room measures, so that it is shown before the first refresh.
+pub(super) fn describe() {
+    metrics::describe_histogram!(WINDOW, Unit::Seconds, "From a token endpoint's last byte until its tokens are kept.");
+}
+
+impl Accounts {
+    /// Gets new tokens with the refresh token, under the right to do so, and keeps them before anybody uses them. Where somebody
+    /// else did so meanwhile, that is as good.
+    pub(super) async fn use_refresh_token(&self, linked: &Linked, hold: &Hold) -> Result<()> {
+        let Some(refresh) = linked.access.refresh_token() else { return Err(token::over().into()) };
+        let mine = match self.begin_try(linked, hold).await? {
+            Begun::Now(mine) => mine,
+            Begun::Never(at) => return self.end(linked, at, unknown(None)).await,
+            Begun::Overtaken => return Ok(()),
+        };
+        match Outcome::of(self.upstream.refresh(&linked.access, refresh, self.clock.now()).await) {
+            Outcome::Token(token) => self.keep_renewed(linked, *token, refresh, &mine).await,
+            Outcome::Ended(failure) => self.ended(linked, failure, &mine).await,
+            Outcome::Nothing { failure, is_good } => {
+                self.leave(linked, &mine, is_good).await?;
+                Err(failure.into())
+            }
+        }
+    }
+
+    /// The right to show the refresh token to the vendor, noted; what another process has begun is left to it for a while.
+    pub(super) async fn begin_try(&self, linked: &Linked, hold: &Hold) -> Result<Begun> {
+        let version = stale_of(&linked.access).2;
+        for _ in 0..TRIES {
+            let Some(seen) = self.outlast(linked).await? else { return Ok(Begun::Overtaken) };
+            let at = seen.as_ref().map(|(_, at)| *at);
+            let before = seen.map(|(before, _)| before).filter(|before| before.version == version);
+            if let (Some(at), Some(TokenIntent { recovering: true, unanswered: false, .. })) = (at, &before) {
+                return Ok(Begun::Never(at));
+            }
+            let recovering = before.as_ref().is_some_and(|before| before.recovering || !before.unanswered);
+            let intent = TokenIntent { version, fence: hold.fence, begun_at: self.clock.now(), recovering, unanswered: false };
+            if let Some(at) = self.note_intent(linked, &intent, at, hold).await? {
+                return Ok(Begun::Now(Try { intent, at, in_doubt: before.is_some() }));
+            }
+        }
+        Err(always_changing())
+    }
+
+    /// The intent there is, once it is no living process's any more, as far as can be known: one that was cut off from the store
+    /// can keep what it got, now that the store is there, and has a while for that. None when there is another token by then.
+    async fn outlast(&self, linked: &Linked) -> Result<Option<Option<(TokenIntent, u64)>>> {
+        let (id, _, version) = stale_of(&linked.access);
+        let begun = Instant::now();
+        loop {
+            let seen = self.records.token_intent(id).await?;
+            if self.records.token(id).await?.is_none_or(|(_, in_force)| in_force != version) {
+                return Ok(None);
+            }
+            let is_open = seen.as_ref().is_some_and(|(intent, _)| intent.version == version && !intent.unanswered);
+            if !is_open || begun.elapsed() >= LEFT_ALONE {
+                return Ok(Some(seen));
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Nothing came of it. Whether the refresh token is as good as before is noted, unless somebody else has gone on.
+    pub(super) async fn leave(&self, linked: &Linked, mine: &Try, is_good: bool) -> Result<()> {
+        let id = linked.account.id;
+        let noted = match is_good && !mine.in_doubt {
+            true => self.records.drop_intent(id, mine.at).await,
+            false => self.records.leave_intent(id, &mine.intent, mine.at).await,
+        };
+        match noted {
+            Ok(()) | Err(StoreError::Conflict(_)) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The refresh token is over. The one before it is tried where the last access token has never worked: until it is refused,
+    /// too, the grant may be good.
+    async fn ended(&self, linked: &Linked, failure: Failure, mine: &Try) -> Result<()> {
+        if let Some(previous) = self.previous(linked).await? {
+            match Outcome::of(self.upstream.refresh(&linked.access, &previous, self.clock.now()).await) {
+                Outcome::Token(token) => return self.keep_renewed(linked, *token, &previous, mine).await,
+                Outcome::Ended(_) => {}
+                Outcome::Nothing { failure, is_good } => {
+                    self.leave(linked, mine, is_good).await?;
+                    return Err(failure.into());
+                }
+            }
+        }
+        let error = if mine.in_doubt { unknown(Some(failure)) } else { failure.into() };
+        self.end(linked, mine.at, error).await
+    }
+
+    /// From now on only a new link helps: what is left of the token is kept without its refresh token, and with it the account
+    /// that shows why.
+    async fn end(&self, linked: &Linked, intent: u64, error: Error) -> Result<()> {
+        let last = match self.token_of(&linked.account, &linked.data_key).await? {
+            Some(token) => {
+                let token = Token { refresh: None, ended: true, ..token };
+                Some((seal(&linked.account, &linked.data_key, &token)?, token.version))
+            }
+            None => None,
+        };
+        match self.persist(linked, intent, Kept::Ended { last, why: error.detail() }).await? {
+            Persisted::Overtaken => Err(Error::new(Code::Busy, "The account was given new tokens meanwhile.").retry_after(1)),
+            Persisted::Done | Persisted::Gone => Err(error),
+        }
+    }
+
+    /// Keeps a token that was got with this refresh token, whatever the store does meanwhile: it may be the only one that is good.
+    /// One that somebody else replaced, or whose account was linked anew, is dropped; that of an account which is gone goes back
+    /// to the vendor.
+    pub(super) async fn keep_renewed(&self, linked: &Linked, token: Token, used: &Secret, mine: &Try) -> Result<()> {
+        let begun = Instant::now();
+        let is_new = token.refresh.as_ref().is_some_and(|new| new.expose() != used.expose());
+        let previous = is_new.then(|| seal_previous(&linked.account, &linked.data_key, used));
+        let token = Token { refresh: token.refresh.or_else(|| Some(used.clone())), ..token };
+        let sealed = seal(&linked.account, &linked.data_key, &token)?;
+        let new = Renewed { token: sealed, previous, before: mine.intent.version };
+        match self.persist(linked, mine.at, Kept::Renewed(&new)).await? {
+            Persisted::Done => metrics::histogram!(WINDOW).record(begun.elapsed()),
+            Persisted::Overtaken => {}
+            Persisted::Gone => {
+                let newest = token.refresh.as_ref().unwrap_or(&token.secret);
+                self.give_back(Arc::clone(&linked.access), newest.clone());
+            }
+        }
+        Ok(())
+    }
+
+    async fn persist(&self, linked: &Linked, intent: u64, kept: Kept<'_>) -> Result<Persisted> {
+        let (id, begun) = (linked.account.id, Instant::now());
+        let (mut record, mut pause, mut may_stand) = (linked.version, PAUSE, false);
+        loop {
+            let chance = match self.put(linked, &kept, record, intent).await {
+                Ok(()) => return Ok(Persisted::Done),
+                Err(StoreError::Conflict(_)) => self.may_still_keep(linked, &kept, (intent, may_stand)).await,
+                Err(error) => {
+                    may_stand = true;
+                    Err(error.into())
+                }
+            };
+            match chance {
+                Ok(Chance::At(version)) => record = version,
+                Ok(Chance::Over(how)) => return Ok(how),
+                Err(error) if begun.elapsed() > HELD => return Err(error),
+                Err(error) => {
+                    tracing::error!(account = %id, %error, "a new token is held in memory until the store takes it");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+            }
+        }
+    }
+
+    async fn put(&self, linked: &Linked, kept: &Kept<'_>, record: u64, intent: u64) -> std::result::Result<(), StoreError> {
+        let (last, why) = match kept {
+            Kept::Renewed(new) => return self.records.put_renewed(linked.account.id, new, record, intent).await,
+            Kept::Ended { last, why } => (last, *why),
+        };
+        let is_ours = |now: &(Account, u64)| now.0.generation == linked.account.generation;
+        let conflict = || StoreError::Conflict("account".to_owned());
+        let (before, version) = self.records.get(linked.account.id).await?.filter(is_ours).ok_or_else(conflict)?;
+        let now = self.clock.now();
+        let (status, last_error) = (AccountStatus::NeedsReauth, Some(why.to_owned()));
+        let after = Account { status, last_error, updated_at: now, ..before.clone() };
+        let events = transition(Some((&before, version)), Some(&after), now);
+        let last = last.as_ref().map(|(token, before)| (token, *before));
+        let ended = self.records.put_ended(&after, last, version, &events, intent).await;
+        // What the store did not confirm may stand all the same.
+        if !matches!(ended, Err(StoreError::Conflict(_))) {
+            self.announce(&events);
+            self.opened.forget(after.environment, after.id).await;
+        }
+        ended
+    }
+
+    /// After a commit that met something else than it expected: the record's version to try with, or why there is nothing more
+    /// to keep.
+    async fn may_still_keep(&self, linked: &Linked, kept: &Kept<'_>, (intent, may_stand): (u64, bool)) -> Result<Chance> {
+        let id = linked.account.id;
+        let Some((now, version)) = self.records.get(id).await? else { return Ok(Chance::Over(Persisted::Gone)) };
+        let is_ours = self.records.token_intent(id).await?.is_some_and(|(_, at)| at == intent);
+        let there = self.records.token(id).await?;
+        if let Some((token, at)) = there.as_ref().filter(|(token, _)| may_stand && kept.token() == Some(token)) {
+            // A try before this one took effect; it counts once the store confirms it.
+            self.records.confirm_token(id, token.clone(), *at).await?;
+            return Ok(Chance::Over(Persisted::Done));
+        }
+        let in_force = there.map(|(_, version)| version);
+        let is_replaced = kept.before().is_some_and(|before| in_force != Some(before));
+        match now.generation != linked.account.generation || !is_ours || is_replaced {
+            true => Ok(Chance::Over(Persisted::Overtaken)),
+            false => Ok(Chance::At(version)),
+        }
+    }
+
+    /// Notes an intent in the place of the one that was seen, unless the account was deleted or linked anew meanwhile. None when
+    /// there is another intent, or another token, by now.
+    async fn note_intent(&self, linked: &Linked, intent: &TokenIntent, seen: Option<u64>, hold: &Hold) -> Result<Option<u64>> {
+        let (id, mut version) = (linked.account.id, linked.version);
+        for _ in 0..TRIES {
+            match self.records.put_intent(id, intent, seen, version, hold).await {
+                Err(StoreError::Conflict(_)) => match self.records.get(id).await? {
+                    Some((_, same)) if same == version => return Ok(None),
+                    Some((now, newer)) if now.generation == linked.account.generation => version = newer,
+                    Some(_) => return Err(Error::new(Code::Conflict, "The account was linked anew meanwhile.")),
+                    None => return Err(Error::not_found()),
+                },
+                Err(error) => {
+                    self.withdraw(id, intent, seen.is_some()).await;
+                    return Err(error.into());
+                }
+                Ok(at) => return Ok(Some(at)),
+            }
+        }
+        Err(always_changing())
+    }
+
+    /// A note that the store did not confirm may stand all the same; the vendor was not asked, and so it must not look as if a
+    /// process had ended in the midst of it.
+    async fn withdraw(&self, id: AccountId, intent: &TokenIntent, in_doubt: bool) {
+        let Ok(Some((there, at))) = self.records.token_intent(id).await else { return };
+        if there != *intent {
+            return;
+        }
+        let withdrawn = match in_doubt {
+            true => self.records.leave_intent(id, intent, at).await,
+            false => self.records.drop_intent(id, at).await,
+        };
+        if let Err(error) = withdrawn {
+            tracing::warn!(account = %id, %error, "what was noted of a token's renewal could not be taken back");
+        }
+    }
+
+    async fn previous(&self, linked: &Linked) -> Result<Option<Secret>> {
+        let Some(sealed) = self.records.previous_token(linked.account.id).await? else { return Ok(None) };
+        let opened = linked.data_key.open(place(&linked.account, PREVIOUS_REFRESH_TOKEN), &sealed).ok();
+        Ok(opened.and_then(|plain| std::str::from_utf8(&plain).ok().map(|text| Secret::new(text.to_owned()))))
+    }
+}
+
+/// Whether an earlier refresh token that was kept opens with this key.
+pub(in crate::service) fn previous_opens(account: &Account, key: &DataKey, sealed: &[u8]) -> bool {
+    key.open(place(account, PREVIOUS_REFRESH_TOKEN), sealed).is_ok()
+}
+
+fn seal_previous(account: &Account, key: &DataKey, refresh: &Secret) -> Bytes {
+    key.seal(place(account, PREVIOUS_REFRESH_TOKEN), refresh.expose().as_bytes()).into()
+}
+
+fn unknown(failure: Option<Failure>) -> Error {
+    let said = failure.map(|failure| Error::from(failure).detail().to_owned());
+    let said = said.map(|said| format!(" {said}")).unwrap_or_default();
+    let detail = format!(
+        "{OUTCOME_UNKNOWN}: the vendor may have given new tokens that were never received, and the old ones are over; the account \
+         must be linked again.{said}"
+    );
+    Error::new(Code::ReauthRequired, detail)
+}
+
+fn always_changing() -> Error {
+    Error::new(Code::Busy, "The state of this account changes all the time. Send the request again.")
+}

@@ -49,6 +49,7 @@ pub mod snapshot;
 mod source;
 mod state;
 pub mod tokens;
+mod turns;
 mod uninstall;
 mod verify;
 mod walk;

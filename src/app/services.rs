@@ -106,8 +106,9 @@ impl Tools {
     }
 
     fn care(&self, settings: &Settings, accounts: &Arc<Accounts>, (events, audit): (&Arc<Events>, &Arc<Audit>)) -> Arc<Care> {
-        let (installation, logs) = (repo::Installation::new(self.store()), (events.clone(), audit.clone()));
-        Arc::new(Care::new(accounts.clone(), logs, installation, self.clock(), settings.probe_every))
+        let (records, logs) =
+            ((repo::Installation::new(self.store()), repo::Queues::new(self.store())), (events.clone(), audit.clone()));
+        Arc::new(Care::new(accounts.clone(), logs, records, self.clock(), settings.probe_every))
     }
 
     fn links(

@@ -5,12 +5,21 @@ mod care;
 mod outbox;
 mod sweep;
 
-use std::{sync::Arc, time::Duration};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
+use futures_util::FutureExt;
 use tokio::{sync::watch, time::sleep};
 
-pub use self::{care::Visits, outbox::Outbox, sweep::Sweep};
-use crate::{error::Result, model::Tasks, service::Services};
+pub use self::{
+    care::{Renewals, Visits},
+    outbox::Outbox,
+    sweep::Sweep,
+};
+use crate::{
+    error::{Error, Result},
+    model::Tasks,
+    service::Services,
+};
 
 /// How long what is under way at the end may go on; requests have about as long.
 const GRACE: Duration = Duration::from_secs(15);
@@ -37,9 +46,11 @@ impl Jobs {
     /// Starts all of them; shutdown waits for `tasks`.
     pub fn start(services: &Arc<Services>, tasks: &Tasks) -> Self {
         let (ends, told) = watch::channel(false);
-        tasks.spawn(repeat(Outbox(services.care.clone()), told.clone()));
-        tasks.spawn(repeat(Visits(services.care.clone()), told.clone()));
-        tasks.spawn(repeat(Sweep(services.care.clone()), told));
+        let care = || services.care.clone();
+        tasks.spawn(repeat(Outbox(care()), told.clone()));
+        tasks.spawn(repeat(Visits::new(care(), tasks.clone(), told.clone()), told.clone()));
+        tasks.spawn(repeat(Renewals::new(care(), tasks.clone(), told.clone()), told.clone()));
+        tasks.spawn(repeat(Sweep::new(care()), told));
         Self { ends }
     }
 
@@ -53,7 +64,7 @@ async fn repeat<J: Job>(job: J, mut ends: watch::Receiver<bool>) {
     let mut is_failing = false;
     loop {
         let outcome = tokio::select! {
-            outcome = job.run_once() => outcome,
+            outcome = guarded(&job) => outcome,
             () = left_behind(ends.clone()) => return,
         };
         let pause = match &outcome {
@@ -76,6 +87,12 @@ async fn repeat<J: Job>(job: J, mut ends: watch::Receiver<bool>) {
             return;
         }
     }
+}
+
+/// A panic fails one turn, and does not end the loop.
+async fn guarded<J: Job>(job: &J) -> Result<bool> {
+    let turn = AssertUnwindSafe(job.run_once()).catch_unwind().await;
+    turn.unwrap_or_else(|_| Err(Error::internal("a turn of a loop panicked")))
 }
 
 /// The end, and a while after it.
@@ -123,6 +140,31 @@ mod tests {
     async fn a_loop_runs_while_there_is_more_and_ends_when_told() {
         assert_eq!(runs_until_the_end(false).await, 5);
         assert_eq!(runs_until_the_end(true).await, 1, "a failure is no reason to hurry");
+    }
+
+    struct Panicking(Arc<AtomicUsize>);
+
+    impl Job for Panicking {
+        const NAME: &'static str = "panicking";
+        const PAUSE: Duration = Duration::from_millis(1);
+
+        async fn run_once(&self) -> Result<bool> {
+            assert!(self.0.fetch_add(1, Ordering::SeqCst) > 2, "one of the first turns");
+            Ok(false)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_panic_does_not_end_a_loop() {
+        let (tasks, runs) = (Tasks::default(), Arc::new(AtomicUsize::new(0)));
+        let (_ends, told) = watch::channel(false);
+        tasks.spawn(repeat(Panicking(runs.clone()), told));
+        let goes_on = async {
+            while runs.load(Ordering::SeqCst) < 5 {
+                sleep(Duration::from_millis(2)).await;
+            }
+        };
+        assert!(tokio::time::timeout(Duration::from_secs(10), goes_on).await.is_ok(), "the loop has ended");
     }
 
     #[tokio::test]

@@ -13,10 +13,14 @@ impl Job for Outbox {
     const PAUSE: Duration = Duration::from_secs(1);
 
     async fn run_once(&self) -> Result<bool> {
-        let mut told = 0;
+        let (mut told, mut failed) = (0, None);
         for environment in self.0.environments().await? {
-            told += self.0.tell(environment).await?;
+            match self.0.tell(environment).await {
+                Ok(some) => told += some,
+                // One environment's trouble is not the others'.
+                Err(error) => failed = Some(error),
+            }
         }
-        Ok(told > 0)
+        failed.map_or(Ok(told > 0), Err)
     }
 }

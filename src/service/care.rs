@@ -1,8 +1,10 @@
 //! What is done for accounts without a caller: their events are moved to the log, each is looked at daily, the end of its
 //! credential is announced in time, and an access token that comes with a refresh token is renewed before it ends.
 //!
-//! Nodes share the work by queues: what one has claimed no other gets. An account that was forgotten, because a node ended
-//! between two steps or made the account before there were queues, is found by whoever reads the whole list.
+//! Nodes share the work by queues: what one has claimed no other gets. Looks and tokens have a queue each, and a vendor gives only so
+//! many turns at once, so that one which takes its time holds up nobody's tokens and no other vendor's looks. An account that was
+//! forgotten, because a node ended between two steps or made the account before there were queues, is found by whoever reads the
+//! whole list.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,11 +14,12 @@ use jiff::{SignedDuration, Timestamp};
 use super::{
     Audit, Events, Linked,
     accounts::{Accounts, expiry},
+    turns::Turns,
 };
 use crate::{
     connector::Connector,
-    error::{Code, Result},
-    model::{Account, AccountId, AccountStatus, Clock, EnvironmentId, EventKind},
+    error::{Code, Error, Result},
+    model::{Account, AccountId, AccountStatus, Clock, EnvironmentId, Event, EventKind},
     store::{
         Claimed, Settle,
         repo::{self, EndedEnvironment, Queue, Queues},
@@ -25,6 +28,12 @@ use crate::{
 
 /// Accounts worked on at once.
 const TOGETHER: usize = 16;
+/// Of them at one vendor.
+const AT_ONE_VENDOR: usize = 8;
+/// How long one waits for its turn at its vendor before it gives its place to another.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// When that one is taken up again.
+const NEXT_TURN: Duration = Duration::from_secs(20);
 /// Accounts whose events are moved in one turn.
 const MOVED: usize = 32;
 /// How long a node may take to move an account's events.
@@ -52,15 +61,15 @@ const PAGE: usize = 500;
 /// The time between two looks while the daily one is off: only ends of credentials are watched.
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// What an item of the queue is for. Items that another release has put there are of the kinds that it knew.
+/// What an item of the queues is for. Items that another release has put there are of the kinds that it knew.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Purpose {
     /// `<account>`: everything, again and again.
     Look,
     /// `<account>/token/<generation>`: the token of this credential, as long as it has one that is kept warm.
     Token(u64),
-    /// `<account>/<time>`: something of the end of its credential is to be said.
-    End,
+    /// `<account>/<time>`: something of the end of its credential is to be said then.
+    End(Timestamp),
 }
 
 impl Purpose {
@@ -69,7 +78,7 @@ impl Purpose {
         let (account, rest) = item.split_once('/').map_or((item, None), |(account, rest)| (account, Some(rest)));
         let purpose = match rest.map(|rest| rest.strip_prefix(TOKEN).map(str::parse)) {
             None => Purpose::Look,
-            Some(None) => Purpose::End,
+            Some(None) => Purpose::End(Timestamp::from_millisecond(rest?.parse().ok()?).ok()?),
             Some(Some(generation)) => Purpose::Token(generation.ok()?),
         };
         Some((account.parse().ok()?, purpose))
@@ -85,6 +94,8 @@ pub struct Care {
     queues: Queues,
     clock: Arc<dyn Clock>,
     every: Option<Duration>,
+    looking: Turns,
+    renewing: Turns,
 }
 
 impl Care {
@@ -92,12 +103,12 @@ impl Care {
     pub fn new(
         accounts: Arc<Accounts>,
         (events, audit): (Arc<Events>, Arc<Audit>),
-        installation: repo::Installation,
+        (installation, queues): (repo::Installation, Queues),
         clock: Arc<dyn Clock>,
         every: Option<Duration>,
     ) -> Self {
-        let queues = accounts.records.queues();
-        Self { accounts, events, audit, installation, queues, clock, every }
+        let turns = || Turns::new(AT_ONE_VENDOR, PATIENCE);
+        Self { accounts, events, audit, installation, queues, clock, every, looking: turns(), renewing: turns() }
     }
 
     /// Every environment, in id order.
@@ -141,16 +152,34 @@ impl Care {
         Ok(!self.events.has_some(account).await?)
     }
 
-    /// Moves an account's events, and begins to look after one that is new or whose credential is.
+    /// Moves an account's events, and begins to look after one that is new or whose credential is. An event leaves its account when
+    /// what follows from it is in the queues: until then all of it is done once more, and makes nothing twice.
     async fn move_out(&self, environment: EnvironmentId, account: AccountId) -> Result<()> {
+        let mut after = None;
+        loop {
+            let logged = self.events.log(account, after.as_deref()).await?;
+            match self.take_up(environment, account, &logged.events).await {
+                Err(error) if will_pass(&error) => return Err(error),
+                Err(error) => tracing::error!(%account, %error, "an account is not looked after before its next look"),
+                Ok(()) => {}
+            }
+            self.events.let_go(account, &logged).await?;
+            after = logged.next;
+            if after.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Does what follows from an account's events.
+    async fn take_up(&self, environment: EnvironmentId, account: AccountId, events: &[Event]) -> Result<()> {
         let begins = |kind| matches!(kind, EventKind::Created | EventKind::Updated | EventKind::Active);
         let goes_on = |kind| matches!(kind, EventKind::Enabled | EventKind::Reactivated);
-        let moved = self.events.move_out(account).await?;
-        let is_new = moved.iter().any(|event| begins(event.kind));
+        let is_new = events.iter().any(|event| begins(event.kind));
         if is_new {
             self.queues.push(environment, Queue::Care, &account.to_string(), self.interval()).await?;
         }
-        if (is_new || moved.iter().any(|event| goes_on(event.kind)))
+        if (is_new || events.iter().any(|event| goes_on(event.kind)))
             && let Some((record, _)) = self.accounts.records.get(account).await?
         {
             let record = self.watch_end(record).await?;
@@ -159,24 +188,40 @@ impl Care {
         Ok(())
     }
 
-    /// Looks at some accounts whose time has come; how many that were.
+    /// Does what is due for some accounts, looks and tokens; how much that was.
     pub async fn visit(&self, environment: EnvironmentId) -> Result<usize> {
-        let items = self.queues.claim(environment, Queue::Care, LOOK_LEASE, TOGETHER).await?;
-        let visits = items.iter().map(|item| self.visit_one(environment, item));
+        let (looks, tokens) = (Queue::Care, Queue::Tokens);
+        let (looked, renewed) = tokio::join!(self.visit_some(environment, looks), self.visit_some(environment, tokens));
+        Ok(looked? + renewed?)
+    }
+
+    async fn visit_some(&self, environment: EnvironmentId, queue: Queue) -> Result<usize> {
+        let items = self.claim(environment, queue, TOGETHER).await?;
+        let visits = items.iter().map(|item| self.visit_one(environment, queue, item));
         join_all(visits).await.into_iter().collect::<Result<Vec<()>>>()?;
         Ok(items.len())
     }
 
-    async fn visit_one(&self, environment: EnvironmentId, item: &Claimed) -> Result<()> {
+    /// Takes up to `limit` of what is due in a queue of looks or tokens.
+    pub async fn claim(&self, environment: EnvironmentId, queue: Queue, limit: usize) -> Result<Vec<Claimed>> {
+        Ok(self.queues.claim(environment, queue, LOOK_LEASE, limit).await?)
+    }
+
+    /// Does what one item of such a queue is for, and says when it is due again, if ever.
+    pub async fn visit_one(&self, environment: EnvironmentId, queue: Queue, item: &Claimed) -> Result<()> {
         let Some((id, purpose)) = Purpose::of(&item.id) else {
             // Whatever it asks for, a node of the release that wrote it knows it.
-            self.queues.settle(environment, Queue::Care, item, Settle::Retry(FOR_ANOTHER)).await?;
+            self.queues.settle(environment, queue, item, Settle::Retry(FOR_ANOTHER)).await?;
             return Ok(());
         };
         let again = match purpose {
+            // Put there by a release that knew one queue for both.
+            Purpose::Token(_) if queue == Queue::Care => self.to_the_tokens(environment, &item.id).await,
             Purpose::Token(generation) => self.keep_warm(environment, id, generation).await,
             Purpose::Look => self.look_after(environment, id, true).await,
-            Purpose::End => self.look_after(environment, id, false).await.map(|_| None),
+            // The queue's clock is ahead of this node's.
+            Purpose::End(time) if time > self.clock.now() => Ok(Some(self.until(time))),
+            Purpose::End(_) => self.look_after(environment, id, false).await.map(|_| None),
         };
         let visited = match again {
             Err(error) if error.code() == Code::LaterRelease => Ok(Some(self.interval().min(AGAIN))),
@@ -187,8 +232,26 @@ impl Care {
             Ok(None) => Settle::Done,
             Err(_) => Settle::Retry(self.interval().min(AGAIN)),
         };
-        self.queues.settle(environment, Queue::Care, item, outcome).await?;
+        self.queues.settle(environment, queue, item, outcome).await?;
+        if outcome == Settle::Done {
+            self.begin_anew(environment, id, purpose).await?;
+        }
         visited.map(|_| ())
+    }
+
+    /// What was to begin again while its item was worked on found that item there still, and it is gone since.
+    async fn begin_anew(&self, environment: EnvironmentId, id: AccountId, purpose: Purpose) -> Result<()> {
+        let found = self.accounts.records.get(id).await?.filter(|(account, _)| account.environment == environment);
+        match (purpose, found) {
+            (Purpose::Token(_), Some((account, _))) => self.watch_token(&account).await,
+            (Purpose::Look, Some(_)) => Ok(self.queues.push(environment, Queue::Care, &id.to_string(), self.interval()).await?),
+            (Purpose::End(_), _) | (_, None) => Ok(()),
+        }
+    }
+
+    async fn to_the_tokens(&self, environment: EnvironmentId, item: &str) -> Result<Option<Duration>> {
+        self.queues.push(environment, Queue::Tokens, item, Duration::ZERO).await?;
+        Ok(None)
     }
 
     /// Everything that is to be done for one account; when it is to be done again, unless the account is gone.
@@ -206,19 +269,16 @@ impl Care {
         }
         let looked = tokio::time::timeout(LOOK_TIME, self.look(&account)).await;
         self.watch_token(&account).await?;
-        match looked {
-            Ok(true) => Ok(Some(self.interval())),
-            Ok(false) | Err(_) => Ok(Some(self.interval().min(AGAIN))),
-        }
+        Ok(Some(looked.unwrap_or_else(|_| self.interval().min(AGAIN))))
     }
 
     /// Sees to it that a token which is to be kept warm is renewed when its time comes. That goes on by itself for as long as the
-    /// credential is the same; a token that comes earlier and ends sooner than the one before is found at that one's time.
+    /// credential is the same; a token that comes earlier and ends sooner than the one before is found at the next look.
     async fn watch_token(&self, account: &Account) -> Result<()> {
         let Some(linked) = self.warm(account).await? else { return Ok(()) };
         let Some(time) = linked.access.kept_warm_from() else { return Ok(()) };
         let item = format!("{}/{TOKEN}{}", account.id, linked.account.generation);
-        Ok(self.queues.push(account.environment, Queue::Care, &item, self.until(time)).await?)
+        Ok(self.queues.push(account.environment, Queue::Tokens, &item, self.until(time)).await?)
     }
 
     /// The account as it is opened, if its way to link has refresh tokens and its vendor may be asked without a caller.
@@ -252,6 +312,7 @@ impl Care {
         if time > self.clock.now() {
             return Ok(Some(self.until(time)));
         }
+        let Some(_turn) = self.renewing.at(&linked.access).await else { return Ok(Some(NEXT_TURN)) };
         let next = |linked: &Linked| linked.access.kept_warm_from().map(|time| self.until(time).max(RENEW_APART));
         match tokio::time::timeout(LOOK_TIME, self.accounts.renew_ahead(&linked)).await {
             Ok(Ok(renewed)) => Ok(next(&renewed)),
@@ -264,20 +325,27 @@ impl Care {
         Duration::try_from(time.duration_since(self.clock.now())).unwrap_or_default()
     }
 
-    /// Asks the vendor whether the credential works; whether it said anything about that.
-    async fn look(&self, account: &Account) -> bool {
-        let linked: Result<Arc<Linked>> = self.accounts.open_enabled(account.environment, &account.id.to_string()).await;
-        let looked = match linked {
-            Ok(linked) => self.accounts.check(linked).await.map(|_| ()),
-            Err(error) => Err(error),
-        };
-        match looked {
-            Ok(()) => true,
+    /// Asks the vendor whether the credential works; when it is to be asked again.
+    async fn look(&self, account: &Account) -> Duration {
+        match self.ask(account).await {
+            Ok(true) => self.interval(),
+            Ok(false) => NEXT_TURN,
             Err(error) => {
                 tracing::debug!(account = %account.id, %error, "a look at the vendor found no good answer");
-                matches!(error.code(), Code::ReauthRequired | Code::AccountDisabled | Code::CredentialUnreadable)
+                match error.code() {
+                    Code::ReauthRequired | Code::AccountDisabled | Code::CredentialUnreadable => self.interval(),
+                    // It said nothing about that.
+                    _ => self.interval().min(AGAIN),
+                }
             }
         }
+    }
+
+    /// Whether there was a turn for that.
+    async fn ask(&self, account: &Account) -> Result<bool> {
+        let linked = self.accounts.open_enabled(account.environment, &account.id.to_string()).await?;
+        let Some(_turn) = self.looking.at(&linked.access).await else { return Ok(false) };
+        self.accounts.check(linked).await.map(|_| true)
     }
 
     /// Announces the end of a credential if that is due, and sees to it that the next announcement will be made in time.
@@ -320,19 +388,23 @@ impl Care {
         Ok(())
     }
 
-    /// Removes what is left of environments that were ended, each thing when its time has come. One node does it at a time.
+    /// Removes what is left of environments that were ended, each thing when its time has come. One node does it at a time. One
+    /// environment's trouble is not the others'.
     pub async fn clear_ended(&self) -> Result<()> {
         for ended in self.installation.ended().await? {
-            let Some(hold) = self.queues.hold(ended.id, "care", SWEEP_LEASE).await? else { continue };
-            let cleared = self.clear_one(&ended).await;
-            self.queues.release(&hold).await?;
-            match cleared {
-                Ok(true) => self.installation.forget_ended(ended.id).await?,
-                Ok(false) => {}
-                Err(error) => {
-                    tracing::error!(environment = %ended.id, %error, "what is left of an ended environment stays for now");
-                }
+            if let Err(error) = self.clear_held(&ended).await {
+                tracing::error!(environment = %ended.id, %error, "what is left of an ended environment stays for now");
             }
+        }
+        Ok(())
+    }
+
+    async fn clear_held(&self, ended: &EndedEnvironment) -> Result<()> {
+        let Some(hold) = self.queues.hold(ended.id, "care", SWEEP_LEASE).await? else { return Ok(()) };
+        let cleared = self.clear_one(ended).await;
+        self.queues.release(&hold).await?;
+        if cleared? {
+            self.installation.forget_ended(ended.id).await?;
         }
         Ok(())
     }
@@ -368,8 +440,9 @@ impl Care {
         {
             tracing::error!(%account, %error, "events of an account cannot be told; the others' are");
         }
-        // Accounts that were found together are not looked at together.
-        let spread = self.every.unwrap_or(DAY).mul_f64((1 + account.0.as_u128() % 24) as f64 / 24.0);
+        // Accounts that were found together are not looked at together. A look that is due much later, since a clock was wrong when
+        // that was said, is due then; others come sooner.
+        let spread = self.every.unwrap_or(DAY).mul_f64(1.0 - (account.0.as_u128() % 1000) as f64 / 24_000.0);
         Ok(self.queues.push(environment, Queue::Care, &account.to_string(), spread).await?)
     }
 
@@ -379,4 +452,10 @@ impl Care {
         let chance = uuid::Uuid::now_v7().as_u128() % 1000;
         self.every.unwrap_or(DAY).mul_f64(1.0 - chance as f64 / 6000.0)
     }
+}
+
+/// Whether what follows from an event can be done in a while. Of a record that nobody can read nothing follows; its events are told
+/// all the same.
+fn will_pass(error: &Error) -> bool {
+    matches!(error.code(), Code::StoreUnavailable | Code::Busy | Code::Conflict)
 }

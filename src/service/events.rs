@@ -11,7 +11,7 @@ use super::cursor::digest;
 use crate::{
     error::{Code, Error, Result},
     model::{AccountId, Clock, EnvironmentId, Event, EventKind},
-    store::repo::{self, EventPlace, Listed},
+    store::repo::{self, EventPlace, Listed, Logged},
 };
 
 /// How long events are kept.
@@ -123,6 +123,16 @@ impl Events {
     /// Moves what an account has to tell into the log; gives what was moved.
     pub async fn move_out(&self, account: AccountId) -> Result<Vec<Event>> {
         Ok(self.records.move_out(account).await?)
+    }
+
+    /// Writes the next of what an account has to tell into the log.
+    pub(super) async fn log(&self, account: AccountId, after: Option<&str>) -> Result<Logged> {
+        Ok(self.records.log(account, after).await?)
+    }
+
+    /// Lets go of what is in the log.
+    pub(super) async fn let_go(&self, account: AccountId, logged: &Logged) -> Result<()> {
+        Ok(self.records.let_go(account, logged).await?)
     }
 
     /// Whether an account has something to tell.

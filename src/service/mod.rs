@@ -24,6 +24,7 @@ pub mod passthrough;
 pub mod rates;
 pub mod request_log;
 pub mod tokens;
+mod turns;
 
 use std::sync::Arc;
 

@@ -265,7 +265,8 @@ pub trait Store: Send + Sync {
     /// Gives the lock back if it is still ours.
     async fn release(&self, hold: &Hold) -> Result<(), StoreError>;
 
-    /// Adds an item to a queue, durably; the same id twice is one item (the first), until it is done.
+    /// Adds an item to a queue, durably; the same id twice is one item (the first), until it is done. While it waits it is due at
+    /// the earlier of both times; while it is claimed nothing changes.
     async fn push(&self, queue: &Key, id: &str, value: Bytes, delay: Duration) -> Result<(), StoreError>;
 
     /// Takes up to `limit` due items, the longest due first, for `lease`; a lease that ends gives the item back.

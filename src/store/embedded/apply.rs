@@ -101,11 +101,19 @@ fn commit(batch: &Batch, tables: &mut Tables<'_>, now: u64) -> Result<Applied, r
 
 fn push(queue: &Key, id: &str, value: &[u8], delay: Duration, tables: &mut Tables<'_>, now: u64) -> Result<Applied, redb::Error> {
     let (slot, name) = (queue.slot.as_str(), queue.name.as_str());
-    if tables.items.get((slot, name, id))?.is_some() {
-        return Ok(Applied::unchanged(Ok(Done::Nothing)));
-    }
     let due = if delay.is_zero() { now } else { now.saturating_add(micros(delay)) };
-    tables.items.insert((slot, name, id), (due, 0, "", value))?;
+    let there = tables.items.get((slot, name, id))?.map(|item| {
+        let (due, attempts, proof, value) = item.value();
+        (due, attempts, proof.is_empty(), Bytes::copy_from_slice(value))
+    });
+    match there {
+        None => tables.items.insert((slot, name, id), (due, 0, "", value))?,
+        Some((later, attempts, true, value)) if due < later => {
+            tables.due.remove((slot, name, later, id))?;
+            tables.items.insert((slot, name, id), (due, attempts, "", &*value))?
+        }
+        Some(_) => return Ok(Applied::unchanged(Ok(Done::Nothing))),
+    };
     tables.due.insert((slot, name, due, id), ())?;
     Ok(Applied::changed(Done::Nothing))
 }

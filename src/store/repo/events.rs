@@ -53,6 +53,16 @@ impl FromStr for EventPlace {
     }
 }
 
+/// Events of an account that are in the log and still wait beside it.
+#[derive(Default)]
+pub struct Logged {
+    /// What is told.
+    pub events: Vec<Event>,
+    /// What to go on after; none at the end.
+    pub next: Option<String>,
+    names: Vec<String>,
+}
+
 /// The events of all environments.
 #[derive(Clone)]
 pub struct Events {
@@ -90,35 +100,50 @@ impl Events {
         Self { store }
     }
 
-    /// Moves what an account has to tell into the log; gives what was moved. Cut off at any point it can be done again. What is
-    /// no event of this version stays where it is, and the others are moved all the same.
+    /// Writes the next of what an account has to tell into the log. It waits beside the account as well until it is let go; cut off
+    /// at any point this can be done again. What is no event of this version stays where it is, and the others are written all the
+    /// same.
+    pub async fn log(&self, account: AccountId, after: Option<&str>) -> Result<Logged, StoreError> {
+        let waiting = self.store.scan(&account_slot(account), OUTBOX, after, TOGETHER).await?;
+        let is_last = waiting.len() < TOGETHER;
+        let mut logged = Logged { next: waiting.last().map(|(name, _)| name.clone()).filter(|_| !is_last), ..Logged::default() };
+        let mut writes: BTreeMap<EnvironmentId, Vec<Write>> = BTreeMap::new();
+        for (name, entry) in waiting {
+            match waiting_event(&name, &entry.value) {
+                Ok((place, event)) => {
+                    let writes = writes.entry(event.environment).or_default();
+                    writes.push(put(format!("{LOG}{place}"), entry.value, Expect::Any));
+                    writes.push(put(format!("{BY_ID}{}", event.id), Bytes::from(place), Expect::Any));
+                    logged.names.push(name);
+                    logged.events.push(event);
+                }
+                Err(error) => tracing::error!(%account, %error, "something that is to be told cannot be read; it stays"),
+            }
+        }
+        for (environment, writes) in writes {
+            self.store.commit(batch(slot(environment), writes)).await?;
+        }
+        Ok(logged)
+    }
+
+    /// Lets go of what is in the log.
+    pub async fn let_go(&self, account: AccountId, logged: &Logged) -> Result<(), StoreError> {
+        if logged.names.is_empty() {
+            return Ok(());
+        }
+        let gone = logged.names.iter().map(delete).collect();
+        self.store.commit(batch(account_slot(account), gone)).await.map(|_| ())
+    }
+
+    /// Moves what an account has to tell into the log; gives what was moved.
     pub async fn move_out(&self, account: AccountId) -> Result<Vec<Event>, StoreError> {
         let (mut moved, mut after) = (Vec::new(), None::<String>);
         loop {
-            let waiting = self.store.scan(&account_slot(account), OUTBOX, after.as_deref(), TOGETHER).await?;
-            let is_last = waiting.len() < TOGETHER;
-            after = waiting.last().map(|(name, _)| name.clone());
-            let mut logged: BTreeMap<EnvironmentId, Vec<Write>> = BTreeMap::new();
-            let mut gone = Vec::new();
-            for (name, entry) in waiting {
-                match waiting_event(&name, &entry.value) {
-                    Ok((place, event)) => {
-                        let writes = logged.entry(event.environment).or_default();
-                        writes.push(put(format!("{LOG}{place}"), entry.value, Expect::Any));
-                        writes.push(put(format!("{BY_ID}{}", event.id), Bytes::from(place), Expect::Any));
-                        gone.push(delete(name));
-                        moved.push(event);
-                    }
-                    Err(error) => tracing::error!(%account, %error, "something that is to be told cannot be read; it stays"),
-                }
-            }
-            for (environment, writes) in logged {
-                self.store.commit(batch(slot(environment), writes)).await?;
-            }
-            if !gone.is_empty() {
-                self.store.commit(batch(account_slot(account), gone)).await?;
-            }
-            if is_last {
+            let logged = self.log(account, after.as_deref()).await?;
+            self.let_go(account, &logged).await?;
+            moved.extend(logged.events);
+            after = logged.next;
+            if after.is_none() {
                 return Ok(moved);
             }
         }

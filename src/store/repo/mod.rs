@@ -40,7 +40,7 @@ pub use self::{
     blobs::Blobs,
     buckets::Buckets,
     data_keys::{DataKeys, KeyUse, NewKey},
-    events::{EventPlace, Events},
+    events::{EventPlace, Events, Logged},
     idempotency::Idempotency,
     installation::{EndedEnvironment, Environment, Installation, KnownRing, STORED_FORMAT},
     installs::Installs,

@@ -17,6 +17,8 @@ pub enum Queue {
     Outbox,
     /// Accounts to look at, at their times.
     Care,
+    /// Tokens to renew before they end.
+    Tokens,
 }
 
 impl Queue {
@@ -24,6 +26,7 @@ impl Queue {
         match self {
             Queue::Outbox => "outbox",
             Queue::Care => "care",
+            Queue::Tokens => "tokens",
         }
     }
 }
@@ -51,7 +54,7 @@ impl Queues {
         self.store.push(&place(environment, Queue::Outbox), &id, value, Duration::ZERO).await
     }
 
-    /// Adds an item, unless one of this id waits already.
+    /// Adds an item, unless one of this id is there already: then it is due at the earlier of both times.
     pub async fn push(&self, environment: EnvironmentId, queue: Queue, id: &str, delay: Duration) -> Result<(), StoreError> {
         self.store.push(&place(environment, queue), id, Bytes::new(), delay).await
     }

@@ -16,7 +16,7 @@ use super::*;
 use crate::e2e::rotating::{Mood as Answering, Rotating, Rotation};
 
 /// Everything that is due is done.
-async fn pass(core: &Core, account: AccountId) -> Vec<String> {
+pub(super) async fn pass(core: &Core, account: AccountId) -> Vec<String> {
     told(core, account).await;
     while core.services.care.visit(core.environment).await.unwrap() > 0 {}
     told(core, account).await
@@ -110,7 +110,7 @@ async fn an_account_whose_calls_are_stopped_is_left_alone() {
 }
 
 /// When `expiring` was told, in days before the end, and what it said.
-async fn notices(core: &Core) -> Vec<(i64, i64)> {
+pub(super) async fn notices(core: &Core) -> Vec<(i64, i64)> {
     let wanted = ListEvents { kind: Some(EventKind::Expiring), ..ListEvents::default() };
     let (events, _) = core.services.events.list(core.environment, &wanted, 100, None).await.unwrap();
     let notice = |event: &rollcall::model::Event| {
@@ -121,7 +121,7 @@ async fn notices(core: &Core) -> Vec<(i64, i64)> {
     events.iter().rev().map(notice).collect()
 }
 
-async fn ends_in(core: &Core, clock: &ManualClock, account: AccountId, days: i64) {
+pub(super) async fn ends_in(core: &Core, clock: &ManualClock, account: AccountId, days: i64) {
     let end = clock.now() + jiff::SignedDuration::from_hours(24 * days);
     let change = ChangeAccount { expires_at: Some(Some(end)), ..ChangeAccount::default() };
     core.services.accounts.change(core.environment, &account.to_string(), change).await.unwrap();
@@ -228,7 +228,7 @@ async fn two_nodes_never_look_at_one_account_at_the_same_time() {
 }
 
 /// An account whose tokens the vendor rotates; each lives for an hour.
-async fn consented(core: &Core, vendor: &Rotating) -> AccountId {
+pub(super) async fn consented(core: &Core, vendor: &Rotating) -> AccountId {
     let new = NewAccount {
         tenant_id: "acme".to_owned(),
         integration: "scim".to_owned(),
@@ -243,8 +243,8 @@ async fn consented(core: &Core, vendor: &Rotating) -> AccountId {
 }
 
 /// A window opens in the last tenth of the hour, give or take a fifth of that.
-const BEFORE: Duration = Duration::from_secs(3_100);
-const WITHIN: Duration = Duration::from_secs(220);
+pub(super) const BEFORE: Duration = Duration::from_secs(3_100);
+pub(super) const WITHIN: Duration = Duration::from_secs(220);
 
 #[tokio::test]
 async fn a_token_nobody_uses_is_renewed_once_in_each_window() {
@@ -298,10 +298,11 @@ async fn a_token_of_an_account_that_is_stopped_broken_or_not_to_be_asked_about_i
     assert_eq!(vendor.of(0).shown, [1, 2, 2]);
 
     // Where no vendor is asked without a caller, none is.
-    let installation = repo::Installation::new(core.services.store.clone());
+    let store = core.services.store.clone();
+    let records = (repo::Installation::new(store.clone()), repo::Queues::new(store));
     let (accounts, events) = (core.services.accounts.clone(), core.services.events.clone());
     let logs = (events, core.services.audit.clone());
-    let quiet = Care::new(accounts, logs, installation, clock.clone(), None);
+    let quiet = Care::new(accounts, logs, records, clock.clone(), None);
     clock.advance(BEFORE + WITHIN);
     while quiet.visit(core.environment).await.unwrap() > 0 {}
     assert_eq!(vendor.of(0).shown, [1, 2, 2]);

@@ -77,7 +77,7 @@ fn operator(core: &Core) -> Caller {
     }
 }
 
-async fn side(core: &Core, clock: &ManualClock) -> Environment {
+pub(super) async fn side(core: &Core, clock: &ManualClock) -> Environment {
     let side = Environment {
         id: EnvironmentId::generate(),
         name: "side".to_owned(),
@@ -202,7 +202,8 @@ async fn what_an_ended_environment_leaves_goes_when_its_time_has_come() {
     let log = repo::Audit::new(services.store.clone());
     let audit = Arc::new(Audit::new(log, keys, clock.clone(), core.tasks.clone(), (Some(90 * DAY), false)));
     let logs = (services.events.clone(), audit.clone());
-    let care = Care::new(services.accounts.clone(), logs, installation(&core), clock.clone(), Some(DAY));
+    let records = (installation(&core), repo::Queues::new(services.store.clone()));
+    let care = Care::new(services.accounts.clone(), logs, records, clock.clone(), Some(DAY));
     let (account, _) = services.accounts.import(side.id, wanted(&vendor)).await.unwrap();
     audit.around(Act::of_gateway(side.id, "thing.change"), true, async { Ok(()) }).await.unwrap();
     services.accounts.delete(side.id, &account.id.to_string()).await.unwrap();

@@ -5,6 +5,7 @@ mod audit;
 mod authorize;
 mod backup;
 mod care;
+mod care_faults;
 mod ended;
 mod events;
 mod export;

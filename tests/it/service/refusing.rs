@@ -10,7 +10,7 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use rollcall::store::{Batch, Entry, Key, Store, StoreError, Write};
+use rollcall::store::{Batch, Claimed, Entry, Key, Slot, Store, StoreError, Write};
 
 use crate::support::stores::Between;
 
@@ -20,6 +20,10 @@ pub const EVERYTHING: u8 = 1;
 pub const ENTRIES: u8 = 2;
 /// Nothing can be put into a queue.
 pub const QUEUES: u8 = 3;
+/// Nothing can be written into a log of events.
+pub const FEEDS: u8 = 4;
+/// Nothing leaves an account for it.
+pub const OUTBOXES: u8 = 5;
 
 /// A store that does not take some of what is written to audit logs and queues, and may tell of their heads late.
 pub struct Refusing {
@@ -36,6 +40,36 @@ impl Refusing {
 
     pub fn late_by(self, late: Duration) -> Refusing {
         Refusing { late, ..self }
+    }
+
+    async fn unless(&self, refused: bool, batch: Batch) -> Result<Vec<u64>, StoreError> {
+        match refused {
+            true => Err(StoreError::Unavailable("the disk is full".to_owned())),
+            false => self.inner.commit(batch).await,
+        }
+    }
+}
+
+fn removes_events(batch: &Batch) -> bool {
+    batch.writes.iter().any(|write| matches!(write, Write::Delete { name, .. } if name.starts_with("outbox/")))
+}
+
+/// A store whose queues of one slot cannot be reached.
+pub struct Cut {
+    pub inner: Arc<dyn Store>,
+    pub slot: Slot,
+}
+
+#[async_trait]
+impl Between for Cut {
+    fn inner(&self) -> &Arc<dyn Store> {
+        &self.inner
+    }
+    async fn claim(&self, queue: &Key, lease: Duration, limit: usize) -> Result<Vec<Claimed>, StoreError> {
+        match queue.slot == self.slot {
+            true => Err(StoreError::Unavailable("this part of the store is away".to_owned())),
+            false => self.inner.claim(queue, lease, limit).await,
+        }
     }
 }
 
@@ -56,6 +90,8 @@ impl Between for Refusing {
         let refused = match self.refuses.load(Ordering::SeqCst) {
             NOTHING | QUEUES => false,
             ENTRIES => is_entry,
+            FEEDS => return self.unless(batch.slot.as_str().starts_with("events:"), batch).await,
+            OUTBOXES => return self.unless(removes_events(&batch), batch).await,
             _ => true,
         };
         if refused && batch.slot.as_str().starts_with("audit:") {

@@ -126,6 +126,19 @@ cases! {
         let items = claim(&f, LONG, 10).await;
         assert_eq!((items.len(), items[0].value.as_ref()), (1, b"value of 1".as_ref()));
     }
+    async fn an_item_that_waits_comes_at_the_earlier_time(f) {
+        push(&f, "1", LONG).await;
+        push(&f, "1", ms(60)).await;
+        push(&f, "1", ms(30_000)).await;
+        assert!(claim(&f, LONG, 10).await.is_empty());
+        f.pass(ms(150)).await;
+        let item = claim(&f, LONG, 10).await.remove(0);
+        assert!(f.store.settle(&f.key("q"), &item, Settle::Retry(LONG)).await.unwrap());
+        f.store.push(&f.key("q"), "1", Bytes::from("other"), Duration::ZERO).await.unwrap();
+        let again = claim(&f, LONG, 10).await;
+        assert_eq!((again.len(), again[0].value.as_ref(), again[0].attempt), (1, b"value of 1".as_ref(), 2));
+        assert!(claim(&f, LONG, 10).await.is_empty(), "one item");
+    }
     async fn a_claimed_item_is_not_pushed_again(f) {
         push(&f, "1", Duration::ZERO).await;
         assert_eq!(claim(&f, LONG, 10).await.len(), 1);

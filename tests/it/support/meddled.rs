@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
-use rollcall::store::{Batch, Entry, Slot, Store, StoreError, Write};
+use rollcall::store::{Batch, Claimed, Entry, Key, Settle, Slot, Store, StoreError, Write};
 
 use super::stores::{Between, Through};
 
@@ -17,6 +17,8 @@ pub enum Point {
     Removing(&'static str),
     /// A value of this name was written.
     Written(&'static str),
+    /// What becomes of an item of a queue is about to be said.
+    Settling,
 }
 
 type Deed = BoxFuture<'static, ()>;
@@ -70,11 +72,15 @@ impl Between for Meddled {
         let (before, after) = match &self.point {
             Point::Removing(start) => (removes(start), false),
             Point::Written(name) => (false, writes(name)),
-            Point::Scanned(_) => (false, false),
+            Point::Scanned(_) | Point::Settling => (false, false),
         };
         self.meddle(before).await;
         let done = self.inner.commit(batch).await;
         self.meddle(after).await;
         done
+    }
+    async fn settle(&self, queue: &Key, item: &Claimed, outcome: Settle) -> Result<bool, StoreError> {
+        self.meddle(self.point == Point::Settling).await;
+        self.inner.settle(queue, item, outcome).await
     }
 }

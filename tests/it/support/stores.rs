@@ -25,6 +25,12 @@ pub trait Between: Send + Sync {
     async fn push(&self, queue: &Key, id: &str, value: Bytes, delay: Duration) -> Answer<()> {
         self.inner().push(queue, id, value, delay).await
     }
+    async fn claim(&self, queue: &Key, lease: Duration, limit: usize) -> Answer<Vec<Claimed>> {
+        self.inner().claim(queue, lease, limit).await
+    }
+    async fn settle(&self, queue: &Key, item: &Claimed, outcome: Settle) -> Answer<bool> {
+        self.inner().settle(queue, item, outcome).await
+    }
 }
 
 /// The store with that in front of it.
@@ -62,10 +68,10 @@ impl<B: Between> Store for Through<B> {
         self.0.push(queue, id, value, delay).await
     }
     async fn claim(&self, queue: &Key, lease: Duration, limit: usize) -> Answer<Vec<Claimed>> {
-        self.0.inner().claim(queue, lease, limit).await
+        self.0.claim(queue, lease, limit).await
     }
     async fn settle(&self, queue: &Key, item: &Claimed, outcome: Settle) -> Answer<bool> {
-        self.0.inner().settle(queue, item, outcome).await
+        self.0.settle(queue, item, outcome).await
     }
     async fn spend(&self, bucket: &Key, capacity: u32, period: Duration) -> Answer<Spent> {
         self.0.inner().spend(bucket, capacity, period).await

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Mutex};
 
 use rollcall::{
-    model::{EnvironmentId, TokenId},
+    model::{EnvironmentId, TokenId, environment_integration_id},
     service::{
         Act, Audit, Caller, Care, ChangeInstall, Deleter, Environments, ListAccounts, ListTokens, NewInstall, Tokens,
         audit::AuditOutcome,
@@ -216,6 +216,11 @@ async fn no_token_outlives_the_environment_that_it_was_made_in() {
     assert_eq!((refused, lists(&three).await), (Err(Code::StoreUnavailable), Vec::new()));
 }
 
+/// The id of a connector within an environment.
+fn scim(environment: EnvironmentId) -> String {
+    environment_integration_id(environment, &"scim".parse().unwrap()).to_string()
+}
+
 /// Ids of another environment's in the list of this one, as a write leaves them that was cut off before it was refused.
 #[tokio::test]
 async fn a_list_shows_nothing_of_another_environment() {
@@ -232,7 +237,8 @@ async fn a_list_shows_nothing_of_another_environment() {
     let shown = services.tokens.list(side.id, ListTokens { limit: 10, ..ListTokens::default() }).await.unwrap().0;
     assert!(shown.is_empty(), "{shown:?}");
     let by = Deleter { audit: services.audit.clone(), act: Act::of_gateway(side.id, "") };
-    let removed = tokio::time::timeout(Duration::from_secs(10), services.accounts.uninstall(side.id, "scim", Some(by))).await;
+    let removed =
+        tokio::time::timeout(Duration::from_secs(10), services.accounts.uninstall(side.id, &scim(side.id), Some(by))).await;
     removed.expect("it ends").unwrap();
     assert_eq!(services.accounts.list(core.environment, all()).await.unwrap().0.len(), 1, "it is its own environment's");
 }
@@ -246,10 +252,11 @@ async fn whoever_takes_a_connector_away_does_not_try_for_ever_to_delete_what_sta
     let accounts = accounts_over(&core, store, &clock);
     cut.set(How::Unlisted);
     let by = || Some(Deleter { audit: core.services.audit.clone(), act: Act::of_gateway(core.environment, "") });
-    let tried = tokio::time::timeout(Duration::from_secs(10), accounts.uninstall(core.environment, "scim", by())).await;
+    let tried =
+        tokio::time::timeout(Duration::from_secs(10), accounts.uninstall(core.environment, &scim(core.environment), by())).await;
     assert_eq!(tried.expect("it ends").map_err(|error| error.code()), Err(Code::Busy));
     cut.set(How::There);
-    accounts.uninstall(core.environment, "scim", by()).await.unwrap();
+    accounts.uninstall(core.environment, &scim(core.environment), by()).await.unwrap();
     assert!(repo::Accounts::new(core.services.store.clone()).get(account).await.unwrap().is_none());
 }
 

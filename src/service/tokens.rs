@@ -234,7 +234,22 @@ impl Tokens {
         let mark = self.mark(&token, &hash)?;
         let record = TokenRecord { token: token.clone(), hash, mark, created_by };
         self.records.create(&record).await?;
+        self.refuse_late(&token).await?;
         Ok((token, text))
+    }
+
+    /// Takes a token back that was made while its environment ended: one that is seen neither here nor there, where the list of
+    /// tokens is read after the environment is gone, does not come about. Nobody has seen its text.
+    async fn refuse_late(&self, token: &ApiToken) -> Result<()> {
+        let stands = self.records.installation().has_environment(token.environment_id).await;
+        if matches!(stands, Ok(true)) {
+            return Ok(());
+        }
+        let revoked = self.records.revoke(token.id, token.environment_id).await;
+        self.known.forget(&token.id).await;
+        stands?;
+        revoked?;
+        Err(Error::new(Code::NotFound, "The environment was ended meanwhile; no token was made."))
     }
 
     fn mark(&self, token: &ApiToken, hash: &str) -> Result<String> {

@@ -201,10 +201,11 @@ impl Accounts {
             tested = self.ask(&linked).await;
         }
         match tested {
-            Ok(tested) => {
-                let now = self.note_good(&linked, &tested).await;
-                Ok((now.unwrap_or_else(|| linked.account.clone()), tested))
-            }
+            Ok(tested) => match self.note_good(&linked, &tested).await {
+                // Its grant ended while the vendor was asked.
+                Some(now) if now.status == AccountStatus::NeedsReauth => Err(reauth(&now)),
+                now => Ok((now.unwrap_or_else(|| linked.account.clone()), tested)),
+            },
             Err(failure) => {
                 let was_active = linked.account.status == AccountStatus::Active;
                 let (is_refused, error) = (failure.code() == Code::ReauthRequired, Error::from(failure));

@@ -24,7 +24,7 @@ use crate::{
     model::{Account, AccountId, AccountStatus, EnvironmentId, Event, EventKind, Forbidden, Tasks},
     service::{audit::Audit, fresh::Fresh},
     store::StoreError,
-    upstream::Failure,
+    upstream::{Failure, renewal::Renewal},
 };
 
 /// A cut-off node goes on using a credential it has confirmed for this long.
@@ -304,7 +304,8 @@ impl Accounts {
             }
             let mut after = before.clone();
             change(&mut after);
-            if is_known(&before, &after) {
+            // What is left of a token may work for a while after its grant has ended: that brings nobody back.
+            if is_known(&before, &after) || (comes_back(&before, &after) && self.has_ended(linked).await.ok()?) {
                 return Some(before);
             }
             match self.keep((&before, version), after).await {
@@ -317,6 +318,15 @@ impl Accounts {
             }
         }
         None
+    }
+
+    /// Whether the grant has ended, as the store has it now: with its end, which is read after the record, that is another one.
+    async fn has_ended(&self, linked: &Linked) -> Result<bool> {
+        if linked.access.renewal.is_none() {
+            return Ok(false);
+        }
+        let now = Box::pin(self.load(linked.account.environment, &linked.account.id.to_string(), None)).await?;
+        Ok(now.access.renewal.as_ref().is_some_and(Renewal::is_ended))
     }
 
     /// Stores a record over the one it was made of, with the events of the change. The one way states change.
@@ -380,6 +390,11 @@ fn is_known(before: &Account, after: &Account) -> bool {
 /// Whether the records differ at most in when the other side was looked at.
 fn is_only_looked_at(before: &Account, after: &Account) -> bool {
     Account { checked_at: after.checked_at, ..before.clone() } == *after
+}
+
+/// Whether an account that its vendor had refused is active again.
+fn comes_back(before: &Account, after: &Account) -> bool {
+    (before.status, after.status) == (AccountStatus::NeedsReauth, AccountStatus::Active)
 }
 
 /// The store has an older record than it had: a fail-over lost writes that it had acknowledged.

@@ -30,7 +30,7 @@ use crate::{
     service::Linked,
     store::{
         Hold, StoreError,
-        repo::{Renewed, TOKEN_LEASE, TokenIntent},
+        repo::{self, Renewed, TOKEN_LEASE, TokenIntent},
     },
     upstream::{Failure, NoToken, Said, Token, judge, token},
     vault::DataKey,
@@ -40,8 +40,8 @@ use crate::{
 pub(super) const PREVIOUS_REFRESH_TOKEN: &str = "oauth.previous_refresh_token";
 /// Why an account must be linked again although nobody revoked anything.
 pub const OUTCOME_UNKNOWN: &str = "refresh_outcome_unknown";
-/// How long a token that the store does not take is held in memory.
-const HELD: Duration = Duration::from_secs(600);
+/// How long a token that the store does not take is held in memory, or what is to be noted of one.
+pub(super) const HELD: Duration = Duration::from_secs(600);
 /// The pauses between tries to keep it.
 const PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
@@ -110,6 +110,67 @@ pub(super) struct Try {
     in_doubt: bool,
 }
 
+/// That nothing came of a try, to be noted.
+struct Left {
+    account: AccountId,
+    intent: TokenIntent,
+    note: Note,
+    /// The refresh token is surely as good as before: of the try nothing needs to be known any more.
+    is_good: bool,
+}
+
+/// The note that a try was begun with.
+enum Note {
+    /// It stands, in this version.
+    At(u64),
+    /// The store did not say whether it took it, in the place of what was there in this version.
+    Unconfirmed { over: Option<u64> },
+}
+
+impl Left {
+    /// Notes it, unless somebody else has gone on; false while the note of the beginning may still come to stand.
+    async fn keep(&self, records: &repo::Accounts) -> std::result::Result<bool, StoreError> {
+        let at = match self.note {
+            Note::At(at) => at,
+            Note::Unconfirmed { over } => match records.token_intent(self.account).await {
+                Ok(Some((there, at))) if there == self.intent => at,
+                Ok(other) => return Ok(other.map(|(_, at)| at) != over),
+                // A later release has gone on.
+                Err(StoreError::Later(_)) => return Ok(true),
+                Err(error) => return Err(error),
+            },
+        };
+        let kept = match self.is_good {
+            true => records.drop_intent(self.account, at).await,
+            false => records.leave_intent(self.account, &self.intent, at).await,
+        };
+        match kept {
+            Ok(()) | Err(StoreError::Conflict(_)) => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The same as soon as the store takes it. What was on its way to a store that was cut off may arrive a moment after it is
+    /// back.
+    async fn keep_at_last(self, records: repo::Accounts) {
+        let (begun, mut cut_off, mut pause) = (Instant::now(), Instant::now(), PAUSE);
+        loop {
+            match self.keep(&records).await {
+                Ok(true) => return,
+                Ok(false) if cut_off.elapsed() >= LEFT_ALONE => return,
+                Ok(false) => {}
+                Err(error) if begun.elapsed() > HELD => {
+                    let account = self.account;
+                    return tracing::warn!(%account, %error, "it could not be noted that nothing came of a token's renewal");
+                }
+                Err(_) => cut_off = Instant::now(),
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+}
+
 /// What can be done after a commit that failed.
 enum Chance {
     /// Another try, with the record in this version.
@@ -162,14 +223,17 @@ impl Accounts {
         let Some(refresh) = linked.access.refresh_token() else { return Err(token::over().into()) };
         let mine = match self.begin_try(linked, hold).await? {
             Begun::Now(mine) => mine,
-            Begun::Never(at) => return self.end(linked, at, unknown(None)).await,
+            Begun::Never(at) => {
+                let error = unknown(None);
+                return told(self.end(linked, at, &error).await?, error);
+            }
             Begun::Overtaken => return Ok(()),
         };
         match Outcome::of(self.upstream.refresh(&linked.access, refresh, self.clock.now()).await) {
             Outcome::Token(token) => self.keep_renewed(linked, *token, refresh, &mine).await,
             Outcome::Ended(failure) => self.ended(linked, failure, &mine).await,
             Outcome::Nothing { failure, is_good } => {
-                self.leave(linked, &mine, is_good).await?;
+                self.leave(linked, &mine, is_good).await;
                 Err(failure.into())
             }
         }
@@ -195,56 +259,83 @@ impl Accounts {
     }
 
     /// The intent there is, once it is no living process's any more, as far as can be known: one that was cut off from the store
-    /// can keep what it got, now that the store is there, and has a while for that. None when there is another token by then.
+    /// can keep what it got, now that the store is there, and has a while for that. None when there is another token by then. This
+    /// process's own says nothing of an end in the midst of it.
     async fn outlast(&self, linked: &Linked) -> Result<Option<Option<(TokenIntent, u64)>>> {
         let (id, _, version) = stale_of(&linked.access);
-        let begun = Instant::now();
+        let (begun, unsettled) = (Instant::now(), &self.opened.renewals.unsettled);
         loop {
             let seen = self.records.token_intent(id).await?;
             if self.records.token(id).await?.is_none_or(|(_, in_force)| in_force != version) {
                 return Ok(None);
             }
             let is_open = seen.as_ref().is_some_and(|(intent, _)| intent.version == version && !intent.unanswered);
-            if !is_open || begun.elapsed() >= LEFT_ALONE {
+            if !is_open {
                 return Ok(Some(seen));
+            }
+            if begun.elapsed() >= LEFT_ALONE {
+                let is_own = |(intent, _): &(TokenIntent, u64)| unsettled.contains_key(&(id, intent.fence));
+                return if seen.as_ref().is_some_and(is_own) { Err(untaken()) } else { Ok(Some(seen)) };
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
     }
 
-    /// Nothing came of it. Whether the refresh token is as good as before is noted, unless somebody else has gone on.
-    pub(super) async fn leave(&self, linked: &Linked, mine: &Try, is_good: bool) -> Result<()> {
-        let id = linked.account.id;
-        let noted = match is_good && !mine.in_doubt {
-            true => self.records.drop_intent(id, mine.at).await,
-            false => self.records.leave_intent(id, &mine.intent, mine.at).await,
-        };
-        match noted {
-            Ok(()) | Err(StoreError::Conflict(_)) => Ok(()),
-            Err(error) => Err(error.into()),
+    /// Nothing came of it. Whether the refresh token is as good as before is noted, unless somebody else has gone on. Where the
+    /// store does not take that, its caller need not wait until it does: but it must be noted, or else it looks as if this process
+    /// had ended in the midst of it.
+    pub(super) async fn leave(&self, linked: &Linked, mine: &Try, is_good: bool) {
+        let (account, intent, is_good) = (linked.account.id, mine.intent.clone(), is_good && !mine.in_doubt);
+        let left = Left { account, intent, note: Note::At(mine.at), is_good };
+        if let Err(error) = left.keep(&self.records).await {
+            tracing::warn!(%account, %error, "that nothing came of a token's renewal is noted once the store takes it");
+            self.keep_at_last(left).await;
         }
+    }
+
+    /// Keeps it beside its caller, and knows meanwhile that the try is not another process's.
+    async fn keep_at_last(&self, left: Left) {
+        let (owed, records, unsettled) =
+            ((left.account, left.intent.fence), self.records.clone(), self.opened.renewals.unsettled.clone());
+        unsettled.insert(owed, ()).await;
+        self.opened.tasks.spawn(async move {
+            left.keep_at_last(records).await;
+            unsettled.invalidate(&owed).await;
+        });
     }
 
     /// The refresh token is over. The one before it is tried where the last access token has never worked: until it is refused,
     /// too, the grant may be good.
     async fn ended(&self, linked: &Linked, failure: Failure, mine: &Try) -> Result<()> {
-        if let Some(previous) = self.previous(linked).await? {
+        let previous = match self.previous(linked).await {
+            Ok(previous) => previous,
+            Err(error) => {
+                self.leave(linked, mine, true).await;
+                return Err(error);
+            }
+        };
+        if let Some(previous) = previous {
             match Outcome::of(self.upstream.refresh(&linked.access, &previous, self.clock.now()).await) {
                 Outcome::Token(token) => return self.keep_renewed(linked, *token, &previous, mine).await,
                 Outcome::Ended(_) => {}
                 Outcome::Nothing { failure, is_good } => {
-                    self.leave(linked, mine, is_good).await?;
+                    self.leave(linked, mine, is_good).await;
                     return Err(failure.into());
                 }
             }
         }
         let error = if mine.in_doubt { unknown(Some(failure)) } else { failure.into() };
-        self.end(linked, mine.at, error).await
+        let ended = self.end(linked, mine.at, &error).await;
+        if ended.is_err() {
+            // The vendor says the same to whoever asks next.
+            self.leave(linked, mine, true).await;
+        }
+        told(ended?, error)
     }
 
     /// From now on only a new link helps: what is left of the token is kept without its refresh token, and with it the account
     /// that shows why.
-    async fn end(&self, linked: &Linked, intent: u64, error: Error) -> Result<()> {
+    async fn end(&self, linked: &Linked, intent: u64, error: &Error) -> Result<Persisted> {
         let last = match self.token_of(&linked.account, &linked.data_key).await? {
             Some(token) => {
                 let token = Token { refresh: None, ended: true, ..token };
@@ -252,10 +343,7 @@ impl Accounts {
             }
             None => None,
         };
-        match self.persist(linked, intent, Kept::Ended { last, why: error.detail() }).await? {
-            Persisted::Overtaken => Err(Error::new(Code::Busy, "The account was given new tokens meanwhile.").retry_after(1)),
-            Persisted::Done | Persisted::Gone => Err(error),
-        }
+        self.persist(linked, intent, Kept::Ended { last, why: error.detail() }).await
     }
 
     /// Keeps a token that was got with this refresh token, whatever the store does meanwhile: it may be the only one that is good.
@@ -286,6 +374,8 @@ impl Accounts {
             let chance = match self.put(linked, &kept, record, intent).await {
                 Ok(()) => return Ok(Persisted::Done),
                 Err(StoreError::Conflict(_)) => self.may_still_keep(linked, &kept, (intent, may_stand)).await,
+                // Nobody writes over an account that he cannot read.
+                Err(error @ StoreError::Later(_)) => return Err(error.into()),
                 Err(error) => {
                     may_stand = true;
                     Err(error.into())
@@ -327,11 +417,16 @@ impl Accounts {
     }
 
     /// After a commit that met something else than it expected: the record's version to try with, or why there is nothing more
-    /// to keep.
+    /// to keep. A record that a later release wrote is in nobody's way: with a new credential the intent goes, too.
     async fn may_still_keep(&self, linked: &Linked, kept: &Kept<'_>, (intent, may_stand): (u64, bool)) -> Result<Chance> {
         let id = linked.account.id;
-        let Some((now, version)) = self.records.get(id).await? else { return Ok(Chance::Over(Persisted::Gone)) };
-        let is_ours = self.records.token_intent(id).await?.is_some_and(|(_, at)| at == intent);
+        let now = match self.records.get(id).await {
+            Ok(now) => now.map(|(now, version)| (version, now.generation != linked.account.generation)),
+            Err(StoreError::Later(_)) => self.records.version_of(id).await?.map(|version| (version, false)),
+            Err(error) => return Err(error.into()),
+        };
+        let Some((version, is_anew)) = now else { return Ok(Chance::Over(Persisted::Gone)) };
+        let is_ours = self.records.intent_version(id).await? == Some(intent);
         let there = self.records.token(id).await?;
         if let Some((token, at)) = there.as_ref().filter(|(token, _)| may_stand && kept.token() == Some(token)) {
             // A try before this one took effect; it counts once the store confirms it.
@@ -340,7 +435,7 @@ impl Accounts {
         }
         let in_force = there.map(|(_, version)| version);
         let is_replaced = kept.before().is_some_and(|before| in_force != Some(before));
-        match now.generation != linked.account.generation || !is_ours || is_replaced {
+        match is_anew || !is_ours || is_replaced {
             true => Ok(Chance::Over(Persisted::Overtaken)),
             false => Ok(Chance::At(version)),
         }
@@ -359,7 +454,7 @@ impl Accounts {
                     None => return Err(Error::not_found()),
                 },
                 Err(error) => {
-                    self.withdraw(id, intent, seen.is_some()).await;
+                    self.withdraw(id, intent, seen).await;
                     return Err(error.into());
                 }
                 Ok(at) => return Ok(Some(at)),
@@ -369,19 +464,10 @@ impl Accounts {
     }
 
     /// A note that the store did not confirm may stand all the same; the vendor was not asked, and so it must not look as if a
-    /// process had ended in the midst of it.
-    async fn withdraw(&self, id: AccountId, intent: &TokenIntent, in_doubt: bool) {
-        let Ok(Some((there, at))) = self.records.token_intent(id).await else { return };
-        if there != *intent {
-            return;
-        }
-        let withdrawn = match in_doubt {
-            true => self.records.leave_intent(id, intent, at).await,
-            false => self.records.drop_intent(id, at).await,
-        };
-        if let Err(error) = withdrawn {
-            tracing::warn!(account = %id, %error, "what was noted of a token's renewal could not be taken back");
-        }
+    /// process had ended in the midst of it. Nobody waits for that.
+    async fn withdraw(&self, account: AccountId, intent: &TokenIntent, over: Option<u64>) {
+        let left = Left { account, intent: intent.clone(), note: Note::Unconfirmed { over }, is_good: over.is_none() };
+        self.keep_at_last(left).await;
     }
 
     async fn previous(&self, linked: &Linked) -> Result<Option<Secret>> {
@@ -408,6 +494,18 @@ fn unknown(failure: Option<Failure>) -> Error {
          must be linked again.{said}"
     );
     Error::new(Code::ReauthRequired, detail)
+}
+
+/// What its caller is told of the end of a grant, once it is kept.
+fn told(how: Persisted, error: Error) -> Result<()> {
+    match how {
+        Persisted::Overtaken => Err(Error::new(Code::Busy, "The account was given new tokens meanwhile.").retry_after(1)),
+        Persisted::Done | Persisted::Gone => Err(error),
+    }
+}
+
+fn untaken() -> Error {
+    StoreError::Unavailable("it has not taken the note yet that nothing came of the try before".to_owned()).into()
 }
 
 fn always_changing() -> Error {

@@ -27,6 +27,7 @@ use super::{
     credential::{field_problems, place},
     cut_short,
     grant::{Granted, needs_browser},
+    refresh::HELD,
     verify::refused,
 };
 use crate::{
@@ -90,6 +91,8 @@ pub(super) struct Renewals {
     failures: Cache<AccountId, u32>,
     /// Accounts whose vendor refused a token that was just got, by the credential's generation and kind of call.
     in_vain: Cache<(AccountId, u64, CallOf), ()>,
+    /// Tries with a refresh token that came to nothing, by account and right, of which the store has not taken that yet.
+    pub(super) unsettled: Cache<(AccountId, u64), ()>,
 }
 
 impl Default for Renewals {
@@ -98,6 +101,7 @@ impl Default for Renewals {
             flights: Cache::builder().max_capacity(MOST).expire_after(Lifetimes).build(),
             failures: Cache::builder().max_capacity(MOST).time_to_live(LONGEST_BACK_OFF * 2).build(),
             in_vain: Cache::builder().max_capacity(MOST).time_to_live(IN_VAIN).build(),
+            unsettled: Cache::builder().max_capacity(MOST).time_to_live(HELD * 2).build(),
         }
     }
 }

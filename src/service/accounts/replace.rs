@@ -205,11 +205,11 @@ impl Accounts {
             Outcome::Token(token) => self.keep_renewed(linked, *token, refresh, &mine).await,
             // A refusal may be for what was changed: it ends nothing.
             Outcome::Ended(failure) => {
-                self.leave(linked, &mine, true).await?;
+                self.leave(linked, &mine, true).await;
                 Err(refused(failure))
             }
             Outcome::Nothing { failure, is_good } => {
-                self.leave(linked, &mine, is_good).await?;
+                self.leave(linked, &mine, is_good).await;
                 Err(refused(failure))
             }
         }

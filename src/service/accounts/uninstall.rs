@@ -1,6 +1,6 @@
 //! The end of a connector in an environment, and of the accounts that were linked by it; and that of the environment itself.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 
@@ -8,14 +8,18 @@ use super::{Accounts, Deleter, ListAccounts, verify::Verified};
 use crate::{
     connector::Connector,
     error::{Code, Error, Result},
-    model::{AccountId, EnvironmentId, Slug},
+    model::{Account, AccountId, EnvironmentId, Slug},
     service::Act,
+    store::repo::TokenRecord,
+    upstream::Access,
 };
 
 /// Accounts that are deleted at the same time.
 const TOGETHER: usize = 16;
-/// Accounts that are looked for at once.
+/// Accounts or tokens that are looked for at once.
 const PAGE: usize = 1000;
+/// The pauses, seconds, before it is looked at again whether an account was linked too late, while the store does not say so.
+const LOOKS: [u64; 5] = [1, 2, 5, 15, 30];
 
 impl Accounts {
     /// Takes a connector away from the environment. Accounts go with it when there is who deletes them; else it stays where
@@ -51,10 +55,14 @@ impl Accounts {
     }
 
     async fn delete_linked(&self, environment: EnvironmentId, connector: &Slug, by: &Deleter) -> Result<()> {
+        let mut before = Vec::new();
         loop {
             let left = self.linked_by(environment, connector).await?;
             if left.is_empty() {
                 return Ok(());
+            }
+            if left == before {
+                return Err(Error::new(Code::Busy, "Accounts of this connector cannot be deleted. Send the request again."));
             }
             let delete = |account: AccountId| async move {
                 match by.delete(self, environment, account).await {
@@ -62,30 +70,71 @@ impl Accounts {
                     _ => Ok(()),
                 }
             };
-            stream::iter(left).map(delete).buffer_unordered(TOGETHER).try_collect::<()>().await?;
+            stream::iter(left.clone()).map(delete).buffer_unordered(TOGETHER).try_collect::<()>().await?;
+            before = left;
         }
     }
 
     /// Takes an account back that was linked while its connector was taken away, or its environment ended; whether it had stood
-    /// before or not.
+    /// before or not. It is stored: where the store does not say whether it came too late, that is looked at beside the call.
     pub(super) async fn refuse_late(&self, verified: &Verified) -> Result<()> {
-        let environment = verified.account.environment;
-        let why = if !self.stands(environment).await? {
-            Error::new(Code::NotFound, "The environment was ended meanwhile; nothing was linked.")
-        } else if self.installs.is_taken_away(environment, &verified.account.connector).await? {
-            let detail = "The connector was taken away from this environment meanwhile; nothing was linked.";
-            Error::new(Code::IntegrationDisabled, detail).field("integration")
-        } else {
-            return Ok(());
-        };
-        let act = Act::of_gateway(environment, "integrated_account.delete");
-        let by = Deleter { audit: Arc::clone(&self.opened.audit), act };
-        // With the connector its client may be gone, too, without which the stored credential cannot be given back.
-        match by.delete_granted(self, &verified.account, Some(&verified.access)).await {
+        let (account, access) = (&verified.account, &verified.access);
+        match self.why_late(account).await {
+            Ok(None) => Ok(()),
+            Ok(Some(why)) => self.take_back(account, access).await.and(Err(why)),
+            Err(error) => {
+                tracing::warn!(account = %account.id, %error, "whether an account was linked too late is looked at once more");
+                self.refuse_later(account.clone(), Arc::clone(access));
+                Ok(())
+            }
+        }
+    }
+
+    async fn why_late(&self, account: &Account) -> Result<Option<Error>> {
+        if !self.stands(account.environment).await? {
+            return Ok(Some(Error::new(Code::NotFound, "The environment was ended meanwhile; nothing was linked.")));
+        }
+        let is_taken_away = self.installs.is_taken_away(account.environment, &account.connector).await?;
+        let detail = "The connector was taken away from this environment meanwhile; nothing was linked.";
+        Ok(is_taken_away.then(|| Error::new(Code::IntegrationDisabled, detail).field("integration")))
+    }
+
+    /// With the connector its client may be gone, too, without which the stored credential cannot be given back: that is why it
+    /// comes along.
+    async fn take_back(&self, account: &Account, access: &Arc<Access>) -> Result<()> {
+        match self.gateway(account.environment).delete_granted(self, account, Some(access)).await {
             // Whoever took the connector away was faster.
             Err(error) if error.code() != Code::NotFound => Err(error),
-            _ => Err(why),
+            _ => Ok(()),
         }
+    }
+
+    fn refuse_later(&self, account: Account, access: Arc<Access>) {
+        let Some(this) = self.me.upgrade() else { return };
+        self.opened.tasks.spawn(async move {
+            for seconds in LOOKS {
+                tokio::time::sleep(Duration::from_secs(seconds)).await;
+                let Err(error) = this.refuse_unless_anew(&account, &access).await else { return };
+                tracing::warn!(account = %account.id, %error, "it is still not known whether an account was linked too late");
+            }
+        });
+    }
+
+    /// An account that was linked anew meanwhile is another link's to judge.
+    async fn refuse_unless_anew(&self, account: &Account, access: &Arc<Access>) -> Result<()> {
+        if self.why_late(account).await?.is_none() {
+            return Ok(());
+        }
+        match self.records.get(account.id).await? {
+            Some((now, _)) if now.generation == account.generation => self.take_back(account, access).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// The gateway, where it deletes accounts of its own accord.
+    fn gateway(&self, environment: EnvironmentId) -> Deleter {
+        let act = Act::of_gateway(environment, "integrated_account.delete");
+        Deleter { audit: Arc::clone(&self.opened.audit), act }
     }
 
     /// Whether an environment has not been ended.
@@ -93,15 +142,45 @@ impl Accounts {
         Ok(self.records.installation().has_environment(environment).await?)
     }
 
-    /// Removes what an environment that was ended still has: accounts that came at its very end, and what it said of connectors.
+    /// Removes what an environment that was ended still has: accounts and tokens that came at its very end, and what it said of
+    /// connectors.
     pub(in crate::service) async fn clear(&self, environment: EnvironmentId) -> Result<()> {
-        for account in self.records.list(environment, None, PAGE).await? {
-            match self.delete(environment, &account.id.to_string()).await {
-                Err(error) if error.code() != Code::NotFound => return Err(error),
-                _ => {}
+        let (by, mut after) = (self.gateway(environment), None);
+        loop {
+            let late = self.records.list(environment, after, PAGE).await?;
+            for account in &late {
+                match by.delete_granted(self, account, None).await {
+                    Err(error) if error.code() != Code::NotFound => return Err(error),
+                    _ => {}
+                }
+            }
+            after = late.last().map(|account| account.id);
+            if after.is_none() {
+                break;
             }
         }
+        self.clear_tokens(environment).await?;
         self.installs.clear(environment).await
+    }
+
+    async fn clear_tokens(&self, environment: EnvironmentId) -> Result<()> {
+        let (tokens, mut after) = (self.records.tokens(), None);
+        loop {
+            let late = tokens.list(environment, after, PAGE).await?;
+            for TokenRecord { token, .. } in &late {
+                let act = Act {
+                    target_kind: Some("api_token".to_owned()),
+                    target_id: Some(token.id.to_string()),
+                    ..Act::of_gateway(environment, "api_token.revoke")
+                };
+                let revoke = async { Ok(tokens.revoke(token.id, environment).await?) };
+                self.opened.audit.around(act, true, revoke).await?;
+            }
+            after = late.last().map(|record| record.token.id);
+            if after.is_none() {
+                return Ok(());
+            }
+        }
     }
 
     async fn linked_by(&self, environment: EnvironmentId, connector: &Slug) -> Result<Vec<AccountId>> {

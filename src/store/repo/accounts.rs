@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Installation, Listed, Queues, account_slot, batch,
+    Installation, Listed, Queues, Tokens, account_slot, batch,
     data_keys::{DataKeys, FORMER, KeyUse, USE},
     decode, delete, encode,
     events::{OUTBOX, beside},
@@ -95,6 +95,11 @@ impl Accounts {
     /// The environments, in the same store.
     pub fn installation(&self) -> Installation {
         Installation::new(self.store.clone())
+    }
+
+    /// The API tokens, in the same store.
+    pub fn tokens(&self) -> Tokens {
+        Tokens::new(self.store.clone())
     }
 
     /// Stores a new account with its wrapped data key and its access token, if it has one, and what is to be told of it; an id
@@ -249,6 +254,11 @@ impl Accounts {
     pub async fn token_intent(&self, account: AccountId) -> Result<Option<(TokenIntent, u64)>, StoreError> {
         let found = self.store.get(&key(account_slot(account), INTENT)).await?;
         found.map(|entry| Ok((decode(&entry.value, "an intent")?, entry.version))).transpose()
+    }
+
+    /// The version of that intent alone, whatever release wrote it.
+    pub async fn intent_version(&self, account: AccountId) -> Result<Option<u64>, StoreError> {
+        Ok(self.store.get(&key(account_slot(account), INTENT)).await?.map(|entry| entry.version))
     }
 
     /// Notes an intent under the right to a token, over the one that was `seen` and no other, if the record still has this
@@ -433,7 +443,8 @@ impl Accounts {
         self.readable(environment, after, limit).await?.whole()
     }
 
-    /// The same of those that this release can read.
+    /// The same of those that this release can read. An account of another environment, whose id stands in this one's list since
+    /// somebody tried to make it here, is none of this one's.
     pub async fn readable(
         &self,
         environment: EnvironmentId,
@@ -441,7 +452,8 @@ impl Accounts {
         limit: usize,
     ) -> Result<Listed<Account>, StoreError> {
         let after = after.map(|id| id.to_string());
-        let read = |id: AccountId| async move { Ok(self.get(id).await?.map(|(account, _)| account)) };
+        let is_of_this = |account: &Account| account.environment == environment;
+        let read = |id: AccountId| async move { Ok(self.get(id).await?.map(|(account, _)| account).filter(is_of_this)) };
         index::records(&*self.store, (environment, KIND), after, limit, read).await
     }
 

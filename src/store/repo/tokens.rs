@@ -6,7 +6,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Listed, batch, decode, delete, encode, index, key, put};
+use super::{Installation, Listed, batch, decode, delete, encode, index, key, put};
 use crate::{
     model::{ApiToken, EnvironmentId, TokenId},
     store::{Expect, Slot, Store, StoreError, Write},
@@ -50,6 +50,11 @@ impl Tokens {
         Self { store }
     }
 
+    /// The environments, in the same store.
+    pub fn installation(&self) -> Installation {
+        Installation::new(self.store.clone())
+    }
+
     /// Stores a new token; an id that exists is `Conflict`.
     pub async fn create(&self, record: &TokenRecord) -> Result<(), StoreError> {
         let id = record.token.id;
@@ -79,14 +84,16 @@ impl Tokens {
         self.readable(environment, after, limit).await?.whole()
     }
 
-    /// The same of those that this release can read.
+    /// The same of those that this release can read, none of another environment.
     pub async fn readable(
         &self,
         environment: EnvironmentId,
         after: Option<TokenId>,
         limit: usize,
     ) -> Result<Listed<TokenRecord>, StoreError> {
-        index::records(&*self.store, (environment, KIND), after.map(|id| id.to_string()), limit, |id| self.get(id)).await
+        let is_of_this = |record: &TokenRecord| record.token.environment_id == environment;
+        let read = |id: TokenId| async move { Ok(self.get(id).await?.filter(is_of_this)) };
+        index::records(&*self.store, (environment, KIND), after.map(|id| id.to_string()), limit, read).await
     }
 
     /// Notes a use, unless the token was removed meanwhile.

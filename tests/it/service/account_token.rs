@@ -9,7 +9,7 @@ use rollcall::{
     service::{Bound, Caller, IfThere, NewAccount, NewToken},
 };
 
-use super::{inside, link};
+use super::{ended::side, inside, link};
 use crate::e2e::vendor::Vendor;
 
 const LIFE: Duration = Duration::from_secs(15 * 60);
@@ -88,7 +88,7 @@ async fn an_account_token_ends_with_its_maker_and_with_its_account() {
 #[tokio::test]
 async fn an_account_token_reaches_nothing_beside_its_account_and_nothing_behind_another_wall() {
     let vendor = Vendor::start();
-    let (_folder, _clock, core) = inside(&vendor).await;
+    let (_folder, clock, core) = inside(&vendor).await;
     let (tokens, accounts) = (&core.services.tokens, &core.services.accounts);
     let (own, other) = (link(&core, &vendor).await.account.id, link(&core, &vendor).await.account.id);
     let maker = caller(&core, core.environment, &[Scope::Admin]).await;
@@ -97,7 +97,7 @@ async fn an_account_token_reaches_nothing_beside_its_account_and_nothing_behind_
     assert_eq!((error.code(), error.detail()), (Code::NotFound, rollcall::error::Error::not_found().detail()));
     assert!(!holder.scopes.allow(Scope::Admin) && holder.scopes.allow(Scope::ProxyWrite));
 
-    let stranger = caller(&core, EnvironmentId::generate(), &[Scope::Admin]).await;
+    let stranger = caller(&core, side(&core, &clock).await.id, &[Scope::Admin]).await;
     let foreign = tokens.authenticate(tokens.make_for_account(&stranger, own, None).await.unwrap().text.expose()).await.unwrap();
     assert_eq!(accounts.open_for(&foreign, &own.to_string()).await.err().unwrap().code(), Code::InvalidToken);
     assert_eq!(accounts.own(&foreign).await.unwrap_err().code(), Code::InvalidToken);

@@ -3,9 +3,10 @@
 use std::{collections::BTreeMap, sync::Mutex};
 
 use rollcall::{
-    model::{EnvironmentId, TokenId},
+    model::{EnvironmentId, TokenId, environment_integration_id},
     service::{
-        Act, Audit, Caller, Care, ChangeInstall, Environments, NewInstall,
+        Act, Audit, Caller, Care, ChangeInstall, Deleter, Environments, ListAccounts, ListTokens, NewInstall, Tokens,
+        audit::AuditOutcome,
         link::{Attempt, Filled, NewLink, View},
     },
     store::{
@@ -15,7 +16,11 @@ use rollcall::{
 };
 use tokio::runtime::Handle;
 
-use super::*;
+use super::{
+    audit::{entries, keys_of},
+    refusing::{Cut, How},
+    *,
+};
 use crate::support::meddled::{Meddled, Point};
 
 const USERS: &str = r#"{"totalResults": 1, "Resources": [{"id": "1", "userName": "u", "active": true}]}"#;
@@ -135,6 +140,124 @@ async fn an_account_that_is_linked_while_its_environment_ends_goes_with_it() {
     assert!(meddled.is_done() && records.get(id).await.unwrap().is_none());
     assert!(core.tasks.wait(Duration::from_secs(10)).await);
     assert_eq!(count(&vendor, "/revoke"), 2);
+    assert_eq!(deeds(&core, two.id).await, [("integrated_account.delete".to_owned(), Some(id.to_string()))]);
+}
+
+/// What stands in the audit log of an environment: actions of the gateway's own, and what they were done to.
+async fn deeds(core: &Core, environment: EnvironmentId) -> Vec<(String, Option<String>)> {
+    let found = entries(&core.services.audit, environment).await;
+    assert!(found.iter().all(|entry| entry.actor == "rollcall" && entry.outcome == AuditOutcome::Done), "{found:?}");
+    found.into_iter().map(|entry| (entry.action, entry.target_id)).collect()
+}
+
+/// The account is stored, and the store does not say then whether its environment stands.
+#[tokio::test]
+async fn a_look_that_fails_does_not_fail_the_link_that_it_is_about() {
+    for ends in [false, true] {
+        let meanwhile = Meanwhile::default();
+        let vendor = vendor(&meanwhile);
+        let (_folder, clock, core) = inside_of(format!("127.0.0.1:{}", vendor.port)).await;
+        let (cut, store) = Cut::before(core.services.store.clone());
+        let (accounts, side) = (accounts_over(&core, store, &clock), side(&core, &clock).await);
+        if ends {
+            let (services, caller, handle, text) =
+                (core.services.clone(), operator(&core), Handle::current(), side.id.to_string());
+            let end = move || handle.block_on(services.environments.delete(&caller, &text)).unwrap();
+            *meanwhile.lock().unwrap() = Some(Box::new(end));
+        }
+        cut.set(How::Unsaid);
+        let (linked, _) = accounts.import(side.id, wanted(&vendor)).await.unwrap_or_else(|error| panic!("{ends}: {error}"));
+        let records = repo::Accounts::new(core.services.store.clone());
+        assert!(records.get(linked.id).await.unwrap().is_some(), "it is stored");
+        cut.set(How::There);
+        assert!(core.tasks.wait(Duration::from_secs(20)).await);
+        let left = (records.get(linked.id).await.unwrap().is_some(), count(&vendor, "/revoke"));
+        assert_eq!(left, if ends { (false, 1) } else { (true, 0) }, "what came too late goes once that is known");
+    }
+}
+
+fn new_token() -> NewToken {
+    NewToken { name: "late".to_owned(), scopes: Scopes([Scope::Admin].into()), expires_at: None }
+}
+
+#[tokio::test]
+async fn no_token_outlives_the_environment_that_it_was_made_in() {
+    let (_folder, clock, core) = inside_of("127.0.0.1:9".to_owned()).await;
+    let tokens = &core.services.tokens;
+    let lists = async |side: &Environment| names(&core, format!("env:{}", side.id)).await;
+    // The environment ends first.
+    let one = side(&core, &clock).await;
+    end(&core, &one).await;
+    let refused = tokens.create(one.id, new_token()).await.map(|_| ()).map_err(|error| error.code());
+    assert_eq!((refused, lists(&one).await), (Err(Code::NotFound), Vec::new()));
+    // The token is there first, though not when the environment was found to be empty.
+    let two = side(&core, &clock).await;
+    let (services, environment, made) = (core.services.clone(), two.id, Arc::new(Mutex::new(None)));
+    let kept = made.clone();
+    let make = async move {
+        let made = services.tokens.create(environment, new_token()).await.unwrap();
+        assert_eq!(services.tokens.authenticate(made.1.expose()).await.unwrap().environment, environment);
+        *kept.lock().unwrap() = Some(made);
+    };
+    let meddled = Meddled::at(core.services.store.clone(), Point::Removing("environment/"), make);
+    environments(&core, meddled.clone(), &clock).delete(&operator(&core), &two.id.to_string()).await.unwrap();
+    let (token, text) = made.lock().unwrap().take().expect("it was made");
+    assert_eq!(lists(&two).await, Vec::<String>::new());
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    assert_eq!(tokens.authenticate(text.expose()).await.unwrap_err().code(), Code::InvalidToken);
+    assert_eq!(deeds(&core, two.id).await, [("api_token.revoke".to_owned(), Some(token.id.to_string()))]);
+    // Nobody knows whether the environment stands: nobody has seen the token either.
+    let three = side(&core, &clock).await;
+    let (cut, store) = Cut::before(core.services.store.clone());
+    let keys = keys_of(&core).await;
+    let unsure = Tokens::new(repo::Tokens::new(store), keys, clock.clone(), core.tasks.clone(), Vec::new());
+    cut.set(How::Unsaid);
+    let refused = unsure.create(three.id, new_token()).await.map(|_| ()).map_err(|error| error.code());
+    assert_eq!((refused, lists(&three).await), (Err(Code::StoreUnavailable), Vec::new()));
+}
+
+/// The id of a connector within an environment.
+fn scim(environment: EnvironmentId) -> String {
+    environment_integration_id(environment, &"scim".parse().unwrap()).to_string()
+}
+
+/// Ids of another environment's in the list of this one, as a write leaves them that was cut off before it was refused.
+#[tokio::test]
+async fn a_list_shows_nothing_of_another_environment() {
+    let vendor = Vendor::start();
+    let (_folder, clock, core) = inside(&vendor).await;
+    let services = &core.services;
+    let (account, side) = (link(&core, &vendor).await.account.id, side(&core, &clock).await);
+    let (token, _) = services.tokens.create(core.environment, new_token()).await.unwrap();
+    let put = |name: String| Write::Put { name, value: Default::default(), ttl: None, expect: Expect::Any };
+    let writes = vec![put(format!("account/{account}")), put(format!("token/{}", token.id))];
+    services.store.commit(Batch { slot: Slot::new(format!("env:{}", side.id)), fence: None, writes }).await.unwrap();
+    let all = || ListAccounts { limit: 10, ..ListAccounts::default() };
+    assert!(services.accounts.list(side.id, all()).await.unwrap().0.is_empty());
+    let shown = services.tokens.list(side.id, ListTokens { limit: 10, ..ListTokens::default() }).await.unwrap().0;
+    assert!(shown.is_empty(), "{shown:?}");
+    let by = Deleter { audit: services.audit.clone(), act: Act::of_gateway(side.id, "") };
+    let removed =
+        tokio::time::timeout(Duration::from_secs(10), services.accounts.uninstall(side.id, &scim(side.id), Some(by))).await;
+    removed.expect("it ends").unwrap();
+    assert_eq!(services.accounts.list(core.environment, all()).await.unwrap().0.len(), 1, "it is its own environment's");
+}
+
+#[tokio::test]
+async fn whoever_takes_a_connector_away_does_not_try_for_ever_to_delete_what_stays() {
+    let vendor = Vendor::start();
+    let (_folder, clock, core) = inside(&vendor).await;
+    let account = link(&core, &vendor).await.account.id;
+    let (cut, store) = Cut::before(core.services.store.clone());
+    let accounts = accounts_over(&core, store, &clock);
+    cut.set(How::Unlisted);
+    let by = || Some(Deleter { audit: core.services.audit.clone(), act: Act::of_gateway(core.environment, "") });
+    let tried =
+        tokio::time::timeout(Duration::from_secs(10), accounts.uninstall(core.environment, &scim(core.environment), by())).await;
+    assert_eq!(tried.expect("it ends").map_err(|error| error.code()), Err(Code::Busy));
+    cut.set(How::There);
+    accounts.uninstall(core.environment, &scim(core.environment), by()).await.unwrap();
+    assert!(repo::Accounts::new(core.services.store.clone()).get(account).await.unwrap().is_none());
 }
 
 #[tokio::test]

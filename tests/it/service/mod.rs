@@ -15,6 +15,7 @@ mod link;
 mod oauth_apps;
 mod refusing;
 mod relink;
+mod renew;
 mod request_log;
 mod state;
 mod unnoted;
@@ -28,15 +29,15 @@ use rollcall::{
     error::{Code, Error, VendorAnswer},
     model::{AccountId, AccountStatus, Clock, Resource, Scope, Scopes, Secret, Warning},
     service::{
-        ChangeAccount, Filter, FilterOp, IfThere, Linked, ListEvents, ListQuery, NewAccount, NewToken,
+        Accounts, ChangeAccount, Filter, FilterOp, IfThere, Linked, ListEvents, ListQuery, NewAccount, NewToken, Opened,
         cursor::{Cursor, Cursors, Position},
     },
     store::{
-        Batch, Expect, Key, Slot, StoreError, Write,
+        Batch, Expect, Key, Slot, Store, StoreError, Write,
         repo::{self, account_slot},
     },
-    upstream::Failure,
-    vault::{KeyRing, SystemKeys},
+    upstream::{Failure, Upstream},
+    vault::{KeyRing, SystemKeys, Vault},
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -76,6 +77,14 @@ async fn open(folder: &TempDir, clock: &Arc<ManualClock>, authority: String) -> 
             opened => return opened.unwrap_or_else(|why| panic!("{why}")),
         }
     }
+}
+
+/// The accounts as another node has them, over a store that may be another.
+fn accounts_over(core: &Core, store: Arc<dyn Store>, clock: &Arc<ManualClock>) -> Arc<Accounts> {
+    let opened = Opened::new(core.tasks.clone(), core.services.audit.clone());
+    let upstream = Arc::new(Upstream::new(core.guard.clone(), core.services.store.clone()));
+    let (vault, installs) = (Arc::new(Vault::new(core.ring.clone())), core.services.installs.clone());
+    Accounts::new(repo::Accounts::new(store), installs, vault, upstream, core.guard.clone(), clock.clone(), opened)
 }
 
 /// An account at the vendor, opened.

@@ -1,8 +1,8 @@
-//! A store that refuses some of what is written, or tells late of what it holds.
+//! Stores that refuse some of what is written, or tell late or nothing of what they hold.
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU8, Ordering},
     },
     time::Duration,
@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use rollcall::store::{Batch, Claimed, Entry, Key, Slot, Store, StoreError, Write};
 
-use crate::support::stores::Between;
+use crate::support::stores::{Between, Through};
 
 /// What of the audit log cannot be written.
 pub const NOTHING: u8 = 0;
@@ -104,5 +104,80 @@ impl Between for Refusing {
             return Err(StoreError::Unavailable("the queue is full".to_owned()));
         }
         self.inner.push(queue, id, value, delay).await
+    }
+}
+
+/// How a store that can be cut off takes what is asked of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// As it is.
+    There,
+    /// Not at all.
+    Away,
+    /// It takes no note that a try with a refresh token came to nothing.
+    Keeping,
+    /// It takes the note that such a try begins, does not say so, and is away then.
+    Unsure,
+    /// It does not say whether an environment stands.
+    Unsaid,
+    /// It does not know that an account is listed, though it lists it.
+    Unlisted,
+}
+
+/// The store.
+pub struct Cut {
+    inner: Arc<dyn Store>,
+    how: Mutex<How>,
+}
+
+impl Cut {
+    /// One that is there as yet, and the store behind it.
+    pub fn before(inner: Arc<dyn Store>) -> (Arc<Cut>, Arc<dyn Store>) {
+        let cut = Arc::new(Cut { inner, how: Mutex::new(How::There) });
+        (cut.clone(), Arc::new(Through(Behind(cut))))
+    }
+
+    pub fn set(&self, how: How) {
+        *self.how.lock().unwrap() = how;
+    }
+
+    fn how(&self) -> How {
+        *self.how.lock().unwrap()
+    }
+}
+
+struct Behind(Arc<Cut>);
+
+fn away<T>() -> Result<T, StoreError> {
+    Err(StoreError::Unavailable("it was cut off".to_owned()))
+}
+
+#[async_trait]
+impl Between for Behind {
+    fn inner(&self) -> &Arc<dyn Store> {
+        &self.0.inner
+    }
+    async fn get(&self, key: &Key) -> Result<Option<Entry>, StoreError> {
+        match self.0.how() {
+            How::Away => away(),
+            How::Unsaid if key.name.starts_with("environment/") => away(),
+            How::Unlisted if key.name.starts_with("account/") => Ok(None),
+            _ => self.0.inner.get(key).await,
+        }
+    }
+    async fn commit(&self, batch: Batch) -> Result<Vec<u64>, StoreError> {
+        let is_intent =
+            |write: &Write| matches!(write, Write::Put { name, .. } | Write::Delete { name, .. } if name == "token-intent");
+        let is_note = batch.writes.iter().any(is_intent);
+        match self.0.how() {
+            How::Away => away(),
+            How::Keeping if is_note && batch.writes.len() == 1 => away(),
+            How::Unsure if is_note => {
+                self.0.inner.commit(batch).await?;
+                self.0.set(How::Away);
+                away()
+            }
+            _ => self.0.inner.commit(batch).await,
+        }
     }
 }

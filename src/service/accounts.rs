@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 use super::{
     context::check_labels,
     credential::{field_problems, open_fields, unreadable},
+    idempotency::Run,
     installs::Installs,
     open::Opened,
     overrides::{changed_maps, check_maps, members},
@@ -48,6 +49,8 @@ pub struct ChangeAccount {
     pub is_enabled: Option<bool>,
     /// When the credential ends; none forgets it.
     pub expires_at: Option<Option<Timestamp>>,
+    /// The run of a write that can be repeated.
+    pub run: Option<Run>,
 }
 
 impl ChangeAccount {

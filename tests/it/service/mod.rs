@@ -15,6 +15,7 @@ mod oauth_apps;
 mod refusing;
 mod relink;
 mod request_log;
+mod spent;
 mod state;
 mod unnoted;
 

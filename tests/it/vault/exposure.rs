@@ -21,7 +21,11 @@ const REVIEWED: &[(&str, usize, &str)] = &[
         6,
         "a verifier is kept sealed to its state; state and the browser's binding are hashed for comparing and for the cookie's name",
     ),
-    ("src/service/grant.rs", 1, "the form of a token that a caller brings is checked; messages never quote it"),
+    (
+        "src/service/grant.rs",
+        3,
+        "the form of a token that a caller brings is checked, and compared with the kept one; messages never quote it",
+    ),
     ("src/service/refresh.rs", 3, "a refresh token is compared with the one before it, sealed, and opened"),
     ("src/service/credential.rs", 2, "a given secret is sealed; and looked at for the end that it names itself, in wiped memory"),
     ("src/service/renew.rs", 2, "an access token and its refresh token are sealed, in memory that is wiped"),

@@ -89,19 +89,21 @@ async fn of_changes_that_bring_one_refresh_token_one_shows_it() {
     assert_eq!(in_use(&core, &account).await, "one");
 }
 
+/// What a caller sends, for an account at this vendor.
+type Context = fn(&Replay) -> Value;
+
 /// A caller sends the refresh token that it linked the account by, while the account's own renewal shows it to the vendor.
 #[tokio::test]
 async fn a_change_and_a_renewal_do_not_show_the_same_refresh_token() {
-    let moved = |vendor: &Replay| {
+    let moved: Context = |vendor| {
         let mut context = bringing("first");
         context["base_url"] = json!(format!("http://127.0.0.1:{}/other", vendor.port));
         context["client_secret"] = json!("synthetic-secret");
         context
     };
-    let with_access = |_: &Replay| json!({"oauth": {"token": {"access_token": "zero", "refresh_token": "first"}}});
+    let with_access: Context = |_| json!({"oauth": {"token": {"access_token": "zero", "refresh_token": "first"}}});
     // What the renewal brought, which the caller does not know, goes to no other address.
-    let cases: [(&dyn Fn(&Replay) -> Value, Option<Code>); 3] =
-        [(&|_| bringing("first"), None), (&with_access, None), (&moved, Some(Code::Conflict))];
+    let cases: [(Context, Option<Code>); 3] = [(|_| bringing("first"), None), (with_access, None), (moved, Some(Code::Conflict))];
     for (context, refused) in cases {
         let vendor = slow();
         let (_folder, clock, core) = inside_before(&vendor).await;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use uuid::Uuid;
 
 use super::{AccountId, EnvironmentId, Later, Slug};
 
@@ -86,6 +87,9 @@ pub struct Account {
     /// good for that app alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oauth_client: Option<String>,
+    /// The run of the write that made its credential: when that write is sent again, it finds what it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made_in: Option<Uuid>,
     /// A stand-in vendor of this gateway, not a real one.
     pub is_sandbox: bool,
     /// Whether calls may go to the vendor. Its owner's own switch: credential, mappings and status stay.
@@ -136,6 +140,7 @@ impl Account {
             facts: Map::new(),
             maps: Map::new(),
             oauth_client: None,
+            made_in: None,
             is_sandbox: false,
             is_enabled: true,
             expires_at: None,

@@ -2,7 +2,7 @@
 //! the browser, to the connector and to the server it was sent to, and counts once.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -106,6 +106,9 @@ struct Pending {
     connector: String,
     method: String,
     context: Map<String, Value>,
+    /// What of the context is new, where an account keeps its own beside that.
+    #[serde(default)]
+    says: Option<BTreeSet<String>>,
     is_sandbox: bool,
     id: Option<AccountId>,
     #[serde(default)]
@@ -151,6 +154,8 @@ impl Authorizations {
         let way = Way { state: &state, verifier: &verifier, redirect_url: &redirect_url, scopes: scopes.as_deref() };
         let url = Authorization::of(&access)?.url(&way)?;
         let ends_at = self.clock.now().checked_add(SignedDuration::try_from(LIFE).unwrap_or_default());
+        let says = (new.if_there == IfThere::Continued).then(|| new.context.keys().cloned().collect());
+        let context = self.accounts.whole_context(&new, &access.method).await?;
         let pending = Pending {
             environment,
             link,
@@ -158,7 +163,8 @@ impl Authorizations {
             tenant_id: new.tenant_id,
             connector: access.connector.slug.to_string(),
             method: new.authentication_method,
-            context: new.context,
+            context,
+            says,
             is_sandbox: new.is_sandbox,
             id: new.id,
             app: access.app_id().map(str::to_owned),
@@ -192,7 +198,10 @@ impl Authorizations {
 
     /// Links what the customer agreed to; `relinks` an account that stands already, or no account.
     pub async fn link(&self, came_back: CameBack, relinks: bool) -> Result<(Account, Vec<Warning>)> {
-        let CameBack { pending, answer } = came_back;
+        let CameBack { mut pending, answer } = came_back;
+        if let Some(says) = &pending.says {
+            pending.context.retain(|name, _| says.contains(name));
+        }
         let redirect_url = self.redirect_url(&pending.connector)?;
         let mut new = NewAccount {
             tenant_id: pending.tenant_id,
@@ -201,7 +210,7 @@ impl Authorizations {
             context: pending.context,
             is_sandbox: pending.is_sandbox,
             id: pending.id,
-            if_there: IfThere::LinkedAnew,
+            if_there: if pending.says.is_some() { IfThere::Continued } else { IfThere::LinkedAnew },
             grant: None,
         };
         let access = self.accounts.unlinked(pending.environment, &new).await?;

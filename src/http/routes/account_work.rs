@@ -98,9 +98,9 @@ pub async fn change_credentials(
     state: Data<State>,
 ) -> Answer {
     let environment = caller.environment;
-    let work = async move |services: Arc<Services>, ChangeCredentials(body): ChangeCredentials, _: Run| {
+    let work = async move |services: Arc<Services>, ChangeCredentials(body): ChangeCredentials, run: Run| {
         let (secrets, is_bare) = unwrapped(body)?;
-        let changed = services.accounts.change_secrets(environment, &id, secrets).await;
+        let changed = services.accounts.change_secrets(environment, &id, secrets, run).await;
         let (account, warnings) = changed.map_err(|error| if is_bare { without_context(error) } else { error })?;
         envelope::changed(&view(&services, account, warnings).await?)
     };

@@ -117,10 +117,10 @@ pub async fn change_integrated_account(
     state: Data<State>,
 ) -> Answer {
     let environment = caller.environment;
-    let work = async move |services: Arc<Services>, body: ChangeIntegratedAccount, _: Run| {
+    let work = async move |services: Arc<Services>, body: ChangeIntegratedAccount, run: Run| {
         let ChangeIntegratedAccount { tenant_id, context, unified_model_override: overrides, is_enabled, expires_at, status } =
             body;
-        let change = ChangeAccount { tenant_id, context, overrides, is_enabled, expires_at };
+        let change = ChangeAccount { tenant_id, context, overrides, is_enabled, expires_at, run: Some(run) };
         let (account, warnings) = match status {
             None => services.accounts.change(environment, &id, change).await?,
             Some(status) => {

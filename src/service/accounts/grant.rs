@@ -10,6 +10,7 @@ use crate::{
     error::{Code, Error, Result},
     model::Secret,
     upstream::{Access, CodeGrant, Token, is_token},
+    vault::same_secret,
 };
 
 /// The member of `context` that holds tokens, as Truto has it.
@@ -77,6 +78,17 @@ impl Tokens {
     /// Whether linking by them uses the refresh token up.
     pub(super) fn must_refresh(&self, now: Timestamp) -> bool {
         self.refresh_token.is_some() && !self.is_good(now)
+    }
+
+    /// Whether there is a refresh token among them.
+    pub(super) fn have_refresh(&self) -> bool {
+        self.refresh_token.is_some()
+    }
+
+    /// Whether this is the refresh token among them.
+    pub(super) fn bring(&self, refresh: &Secret) -> bool {
+        let brought = self.refresh_token.as_ref();
+        brought.is_some_and(|brought| same_secret(brought.expose().as_bytes(), refresh.expose().as_bytes()))
     }
 
     /// Whether there is an access token that says nothing of an end, or of one to come.

@@ -4,7 +4,7 @@
 //! What a customer granted counts once. From its use until what came of it is kept, nobody's leaving cuts the work short; what
 //! cannot be kept is given back.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use jiff::Timestamp;
 use serde_json::{Map, Value};
@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 use super::{
     Accounts, check_context, check_tenant, cut_short, find_method,
     grant::{Granted, Tokens},
+    refresh::{HELD, LONGEST_PAUSE, PAUSE},
     split_context,
     state::transition,
     verify::Verified,
@@ -20,6 +21,7 @@ use crate::{
     connector::{Connector, LinkMethod},
     error::{Code, Error, Result},
     model::{Account, AccountId, EnvironmentId, Warning},
+    store::StoreError,
 };
 
 /// `POST /integrated-account`. May hold secrets, therefore no `Debug`.
@@ -51,6 +53,19 @@ pub enum IfThere {
     StaysIfNotOf(Timestamp),
     /// It is linked anew.
     LinkedAnew,
+    /// It is linked anew, and what its context says then goes on beneath the new one's.
+    Continued,
+}
+
+impl IfThere {
+    /// The context of the account to be, from that of the new one.
+    fn context(self, there: Option<&Account>, method: &LinkMethod, new: Map<String, Value>) -> Map<String, Value> {
+        let Some(there) = there.filter(|_| self == IfThere::Continued) else { return new };
+        let labels = there.context.iter().filter(|(name, _)| method.field(name).is_none());
+        let mut context: Map<_, _> = labels.map(|(name, value)| (name.clone(), value.clone())).collect();
+        context.extend(new);
+        context
+    }
 }
 
 impl Accounts {
@@ -129,6 +144,7 @@ impl Accounts {
             return Ok((account.clone(), Vec::new()));
         }
         let (fields, context) = split_context(&method, new.context)?;
+        let context = new.if_there.context(kept.as_ref().map(|(account, _)| account), &method, context);
         check_context(&context)?;
         let is_agreed = matches!(new.grant, Some(Granted::Code(_)));
         // A label that was changed while the customer was at the vendor stays.
@@ -138,10 +154,7 @@ impl Accounts {
         let draft = Account { id: new.id.unwrap_or(draft.id), tenant_id, context, is_sandbox, ..draft };
         let account = succeeding(draft, kept.as_ref().map(|(kept, _)| kept));
         let mut verified = Box::pin(self.verify(account, connector, method, &fields, new.grant)).await?;
-        let stored = match kept {
-            Some((before, version)) => self.replace(&before, version, &mut verified).await,
-            None => self.create(&verified).await,
-        };
+        let stored = self.store(kept.as_ref(), &mut verified).await;
         if stored.is_err() && is_agreed {
             self.give_back_unless_kept(&verified);
         }
@@ -151,14 +164,62 @@ impl Accounts {
         Ok((verified.account, verified.warnings))
     }
 
+    /// The context of a new account, with that of the account it continues as it is now.
+    pub(in crate::service) async fn whole_context(&self, new: &NewAccount, method: &LinkMethod) -> Result<Map<String, Value>> {
+        let there = match new.id.filter(|_| new.if_there == IfThere::Continued) {
+            Some(id) => self.records.get(id).await?,
+            None => None,
+        };
+        Ok(new.if_there.context(there.as_ref().map(|(account, _)| account), method, new.context.clone()))
+    }
+
+    /// Stores what was verified. What a refresh token was used up for is held in memory until the store takes it, as a renewed
+    /// token is.
+    pub(super) async fn store(&self, before: Option<&(Account, u64)>, verified: &mut Verified) -> Result<()> {
+        let (ours, begun, mut pause, mut may_stand) = (verified.account.clone(), Instant::now(), PAUSE, false);
+        loop {
+            let stored = match before {
+                Some((before, version)) => self.replace(before, *version, verified).await,
+                None => self.create(verified).await,
+            };
+            let stored = match stored {
+                Err(error) if may_stand && error.code() == Code::Conflict => self.unless_it_stands(verified, error).await,
+                stored => stored,
+            };
+            match stored {
+                Err(error) if verified.is_spent && error.code() == Code::StoreUnavailable && begun.elapsed() <= HELD => {
+                    tracing::error!(account = %ours.id, %error, "a new credential is held in memory until the store takes it");
+                    tokio::time::sleep(pause).await;
+                    (pause, may_stand) = ((pause * 2).min(LONGEST_PAUSE), true);
+                    verified.account.clone_from(&ours);
+                }
+                done => return done,
+            }
+        }
+    }
+
+    /// A try before this one may have taken effect; it counts once the store confirms it.
+    async fn unless_it_stands(&self, verified: &mut Verified, conflict: Error) -> Result<()> {
+        let id = verified.account.id;
+        let ours = verified.token.as_ref().map(|token| &token.sealed);
+        let there = self.records.token(id).await?.filter(|(token, _)| Some(token) == ours);
+        let (Some((token, at)), Some((account, _))) = (there, self.records.get(id).await?) else { return Err(conflict) };
+        self.records.confirm_token(id, token, at).await?;
+        verified.account = account;
+        Ok(())
+    }
+
     async fn create(&self, verified: &Verified) -> Result<()> {
         let Verified { account, wrapped_key, token, .. } = verified;
         let wrapped_key = self.wrapped_now(account, wrapped_key)?;
         let token = token.as_ref().map(|token| token.sealed.clone());
         let events = transition(None, Some(account), self.clock.now());
-        self.records.create(account, &wrapped_key, token, &events).await?;
-        self.announce(&events);
-        Ok(())
+        let created = self.records.create(account, &wrapped_key, token, &events).await;
+        // What the store did not confirm may stand all the same.
+        if !matches!(created, Err(StoreError::Conflict(_))) {
+            self.announce(&events);
+        }
+        Ok(created.map(|_| ())?)
     }
 
     /// The account to be linked anew, if one has the new one's id. What stands in another environment looks like one that may
@@ -175,7 +236,7 @@ impl Accounts {
         let gives_way = match new.if_there {
             IfThere::Stays => false,
             IfThere::StaysIfNotOf(begun) => is_alike && there.created_at >= begun,
-            IfThere::LinkedAnew => true,
+            IfThere::LinkedAnew | IfThere::Continued => true,
         };
         if gives_way && there.environment == environment { Ok(Some((there, version))) } else { Err(id_taken()) }
     }

@@ -48,7 +48,7 @@ use self::{
     overrides::{changed_maps, check_maps, members},
     state::transition,
 };
-use super::installs::Installs;
+use super::{idempotency::Run, installs::Installs};
 use crate::{
     connector::{Catalog, Connector, LinkMethod, Maps},
     error::{Code, Error, Result},
@@ -80,6 +80,8 @@ pub struct ChangeAccount {
     pub is_enabled: Option<bool>,
     /// When the credential ends; none forgets it.
     pub expires_at: Option<Option<Timestamp>>,
+    /// The run of a write that can be repeated.
+    pub run: Option<Run>,
 }
 
 impl ChangeAccount {

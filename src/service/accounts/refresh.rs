@@ -21,8 +21,10 @@ use metrics::Unit;
 use super::{
     Accounts,
     credential::place,
+    open::reauth,
     renew::{LOOK_EVERY, seal, stale_of},
     state::transition,
+    verify::refused,
 };
 use crate::{
     error::{Code, Error, Result},
@@ -32,7 +34,7 @@ use crate::{
         Hold, StoreError,
         repo::{self, Renewed, TOKEN_LEASE, TokenIntent},
     },
-    upstream::{Failure, NoToken, Said, Token, judge, token},
+    upstream::{Access, Failure, NoToken, Said, Token, judge, token},
     vault::DataKey,
 };
 
@@ -43,8 +45,8 @@ pub const OUTCOME_UNKNOWN: &str = "refresh_outcome_unknown";
 /// How long a token that the store does not take is held in memory, or what is to be noted of one.
 pub(super) const HELD: Duration = Duration::from_secs(600);
 /// The pauses between tries to keep it.
-const PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+pub(super) const PAUSE: Duration = Duration::from_millis(100);
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 /// How long an intent without an outcome is left to whoever noted it, from the moment somebody else has the right to go on: more
 /// than the longest pause and a try that the store does not answer.
 const LEFT_ALONE: Duration = Duration::from_secs(4);
@@ -223,18 +225,38 @@ impl Accounts {
         let Some(refresh) = linked.access.refresh_token() else { return Err(token::over().into()) };
         let mine = match self.begin_try(linked, hold).await? {
             Begun::Now(mine) => mine,
-            Begun::Never(at) => {
-                let error = unknown(None);
-                return told(self.end(linked, at, &error).await?, error);
-            }
+            Begun::Never(at) => return self.end_unasked(linked, at).await,
             Begun::Overtaken => return Ok(()),
         };
         match Outcome::of(self.upstream.refresh(&linked.access, refresh, self.clock.now()).await) {
             Outcome::Token(token) => self.keep_renewed(linked, *token, refresh, &mine).await,
-            Outcome::Ended(failure) => self.ended(linked, failure, &mine).await,
+            Outcome::Ended(failure) => self.ended(&linked.access, linked, failure, &mine).await,
             Outcome::Nothing { failure, is_good } => {
                 self.leave(linked, &mine, is_good).await;
                 Err(failure.into())
+            }
+        }
+    }
+
+    /// The same with changed fields, which may be what renewals failed for. Their refusal may be for the change, and ends nothing; but
+    /// where the fields name the same client, and nobody knows how the try before ended, it is the refresh token that is over.
+    pub(super) async fn renew_with(&self, access: &Access, linked: &Linked, hold: &Hold, same_client: bool) -> Result<()> {
+        let Some(refresh) = linked.access.refresh_token() else { return Err(reauth(&linked.account)) };
+        let mine = match self.begin_try(linked, hold).await? {
+            Begun::Now(mine) => mine,
+            Begun::Never(at) => return self.end_unasked(linked, at).await,
+            Begun::Overtaken => return Ok(()),
+        };
+        match Outcome::of(self.upstream.refresh(access, refresh, self.clock.now()).await) {
+            Outcome::Token(token) => self.keep_renewed(linked, *token, refresh, &mine).await,
+            Outcome::Ended(failure) if mine.in_doubt && same_client => self.ended(access, linked, failure, &mine).await,
+            Outcome::Ended(failure) => {
+                self.leave(linked, &mine, true).await;
+                Err(refused(failure))
+            }
+            Outcome::Nothing { failure, is_good } => {
+                self.leave(linked, &mine, is_good).await;
+                Err(refused(failure))
             }
         }
     }
@@ -306,7 +328,7 @@ impl Accounts {
 
     /// The refresh token is over. The one before it is tried where the last access token has never worked: until it is refused,
     /// too, the grant may be good.
-    async fn ended(&self, linked: &Linked, failure: Failure, mine: &Try) -> Result<()> {
+    async fn ended(&self, access: &Access, linked: &Linked, failure: Failure, mine: &Try) -> Result<()> {
         let previous = match self.previous(linked).await {
             Ok(previous) => previous,
             Err(error) => {
@@ -315,7 +337,7 @@ impl Accounts {
             }
         };
         if let Some(previous) = previous {
-            match Outcome::of(self.upstream.refresh(&linked.access, &previous, self.clock.now()).await) {
+            match Outcome::of(self.upstream.refresh(access, &previous, self.clock.now()).await) {
                 Outcome::Token(token) => return self.keep_renewed(linked, *token, &previous, mine).await,
                 Outcome::Ended(_) => {}
                 Outcome::Nothing { failure, is_good } => {
@@ -331,6 +353,12 @@ impl Accounts {
             self.leave(linked, mine, true).await;
         }
         told(ended?, error)
+    }
+
+    /// The same where it is known without a word of the vendor's.
+    async fn end_unasked(&self, linked: &Linked, intent: u64) -> Result<()> {
+        let error = unknown(None);
+        told(self.end(linked, intent, &error).await?, error)
     }
 
     /// From now on only a new link helps: what is left of the token is kept without its refresh token, and with it the account

@@ -10,16 +10,15 @@ use super::{
     Accounts, Labels, TRIES, busy, find_method,
     grant::{Granted, Tokens, needs_browser},
     open::reauth,
-    refresh::{Begun, Outcome},
     split_change,
     state::transition,
-    verify::{Verified, refused},
+    verify::Verified,
 };
 use crate::{
-    connector::{Connector, LinkMethod},
+    connector::{Connector, LinkMethod, Template},
     error::{Code, Error, Result},
     model::{Account, AccountStatus, EnvironmentId, Event, Warning},
-    service::{ChangeAccount, Linked},
+    service::{ChangeAccount, Linked, idempotency::Run},
     store::{Hold, StoreError, repo::Carried},
     upstream::{Access, Age, Token},
 };
@@ -29,6 +28,17 @@ pub struct KeptGrant {
     /// The account as it is, with its token.
     linked: Arc<Linked>,
     hold: Hold,
+    /// The access token is not to be gone on with.
+    is_over: bool,
+    /// The changed fields leave the client as it is, which the grant is good for.
+    same_client: bool,
+}
+
+/// Tokens that a caller brings, a refresh token among them. Holds secrets, therefore no `Debug`.
+struct Brought {
+    tokens: Tokens,
+    /// The refresh token was the account's own already, when the right to it was asked for.
+    is_own: bool,
 }
 
 /// A change of a credential.
@@ -38,6 +48,30 @@ struct Change {
     labels: Labels,
     fields: BTreeMap<String, Option<String>>,
     tokens: Option<Tokens>,
+    run: Option<Run>,
+}
+
+impl Change {
+    /// Whether an earlier run of the same write made the credential that the account has.
+    fn is_made(&self, account: &Account) -> bool {
+        self.run.is_some_and(|run| run.again && account.made_in == Some(run.id))
+    }
+
+    /// A changed field that says where the credential goes.
+    fn moves(&self) -> Option<&str> {
+        self.fields.keys().find(|name| self.method.decides_destination(name)).map(String::as_str)
+    }
+
+    /// Whether the client that the grant is good for stays.
+    fn keeps_client(&self) -> bool {
+        let id = self.method.token.iter().flat_map(|token| &token.client_id);
+        let of_client: Vec<&str> = id.flat_map(Template::names).collect();
+        self.fields.keys().all(|name| self.is_secret(name) && !of_client.contains(&name.as_str()))
+    }
+
+    fn is_secret(&self, name: &str) -> bool {
+        self.method.field(name).is_some_and(|field| field.kind.is_secret())
+    }
 }
 
 impl Accounts {
@@ -51,7 +85,7 @@ impl Accounts {
         let (account, version) = self.find(environment, id).await?;
         let connector = self.connector_of(&account)?;
         let method = find_method(&connector, &account.method)?;
-        let mut change = change;
+        let (run, mut change) = (change.run, change);
         let tokens = change.context.as_mut().map_or(Ok(None), |context| Tokens::take(&method, context))?;
         let (mut labels, fields) = split_change(&method, change, self.clock.now())?;
         if let Some((_, over)) = &mut labels.maps {
@@ -61,8 +95,11 @@ impl Accounts {
         if fields.is_empty() && tokens.is_none() {
             return Ok((self.relabel(account, version, &labels).await?, Vec::new()));
         }
+        let change = Change { connector, method, labels, fields, tokens, run };
+        if change.is_made(&account) {
+            return Ok((account, Vec::new()));
+        }
         self.installs.connector_in_use(environment, &account.connector).await?;
-        let change = Change { connector, method, labels, fields, tokens };
         if !change.method.needs_browser() {
             return Box::pin(self.change_credential((account, version), change, None)).await;
         }
@@ -72,6 +109,10 @@ impl Accounts {
 
     async fn change_grant(&self, record: (Account, u64), mut change: Change) -> Result<(Account, Vec<Warning>)> {
         match change.tokens.take() {
+            Some(tokens) if tokens.have_refresh() => {
+                let is_own = self.is_own(&record.0, &tokens).await?;
+                self.change_held(&record.0, change, Some(Brought { tokens, is_own })).await
+            }
             Some(tokens) => self.change_credential(record, change, Some(Granted::Tokens(tokens))).await,
             None => self.change_around_grant(&record.0, change).await,
         }
@@ -79,42 +120,87 @@ impl Accounts {
 
     /// What the customer agreed to goes on, unless it would go to another server.
     async fn change_around_grant(&self, account: &Account, change: Change) -> Result<(Account, Vec<Warning>)> {
-        if let Some(name) = change.fields.keys().find(|name| change.method.decides_destination(name)) {
+        if let Some(name) = change.moves() {
             let detail = "A change of the address needs the customer's agreement again: link the account anew.";
             return Err(Error::new(Code::SecretsRequired, detail).field(format!("context.{name}")));
         }
-        let hold = self.hold_token(account.id).await?;
-        let changed = self.while_held(&hold, Box::pin(self.change_under(&hold, account, change))).await;
-        self.let_go(account.id, &hold).await;
+        self.change_held(account, change, None).await
+    }
+
+    /// Whether a caller brings the refresh token that the account has already. What does not open is none.
+    async fn is_own(&self, account: &Account, tokens: &Tokens) -> Result<bool> {
+        let key = match self.data_key(account).await {
+            Err(error) if error.code() == Code::CredentialUnreadable => return Ok(false),
+            key => key?,
+        };
+        let own = self.token_of(account, &key).await?.and_then(|token| token.refresh);
+        Ok(own.is_some_and(|own| tokens.bring(&own)))
+    }
+
+    /// Changes the account under the right to its tokens: of all who would use a refresh token up, one does.
+    async fn change_held(&self, before: &Account, change: Change, brought: Option<Brought>) -> Result<(Account, Vec<Warning>)> {
+        let hold = self.hold_token(before.id).await?;
+        let changed = self.while_held(&hold, Box::pin(self.change_under(&hold, before, change, brought))).await;
+        self.let_go(before.id, &hold).await;
         changed
     }
 
-    async fn change_under(&self, hold: &Hold, before: &Account, change: Change) -> Result<(Account, Vec<Warning>)> {
-        let linked = self.load_with_token(before, hold).await?;
-        let record = (linked.account.clone(), linked.version);
-        let grant = Granted::Kept(Box::new(KeptGrant { linked, hold: hold.clone() }));
+    async fn change_under(
+        &self,
+        hold: &Hold,
+        before: &Account,
+        change: Change,
+        brought: Option<Brought>,
+    ) -> Result<(Account, Vec<Warning>)> {
+        let record = self.find(before.environment, &before.id.to_string()).await?;
+        if record.0.generation != before.generation {
+            return if change.is_made(&record.0) { Ok((record.0, Vec::new())) } else { Err(linked_anew()) };
+        }
+        let (record, grant) = match brought {
+            Some(Brought { tokens, is_own: false }) => (record, Granted::Tokens(tokens)),
+            own => self.own_grant(hold, before, &change, own.map(|own| own.tokens)).await?,
+        };
         self.change_credential(record, change, Some(grant)).await
     }
 
-    /// The account as it is kept now, with a token that is surely its own: a refresh whose end nobody knows is settled first.
-    async fn load_with_token(&self, before: &Account, hold: &Hold) -> Result<Arc<Linked>> {
+    /// What the account goes on with: its own grant, which a caller may have brought.
+    async fn own_grant(
+        &self,
+        hold: &Hold,
+        before: &Account,
+        change: &Change,
+        brought: Option<Tokens>,
+    ) -> Result<((Account, u64), Granted)> {
         let linked = self.load_same(before).await?;
-        let (id, version) = (linked.account.id, linked.access.renewal.as_ref().and_then(|renewal| renewal.version()));
-        let intent = self.records.token_intent(id).await?.filter(|(intent, _)| Some(intent.version) == version);
-        if intent.is_none() {
-            return Ok(linked);
+        let record = (linked.account.clone(), linked.version);
+        let was_brought = brought.is_some();
+        let in_force = brought.filter(|tokens| linked.access.refresh_token().is_some_and(|kept| tokens.bring(kept)));
+        if was_brought && in_force.is_none() && change.moves().is_some() {
+            let detail = "The account's refresh token was renewed meanwhile; nothing of this request was written.";
+            return Err(Error::new(Code::Conflict, detail));
         }
-        self.use_refresh_token(&linked, hold).await?;
-        self.load_same(before).await
+        // A try whose end nobody knows is settled with the changed fields, which may be what it failed for.
+        let in_doubt = self.is_in_doubt(&linked).await?;
+        let is_over = match in_force {
+            Some(tokens) if !in_doubt && !tokens.must_refresh(self.clock.now()) => return Ok((record, Granted::Tokens(tokens))),
+            in_force => in_force.is_some() || in_doubt,
+        };
+        let kept = KeptGrant { linked, hold: hold.clone(), is_over, same_client: change.keeps_client() };
+        Ok((record, Granted::Kept(Box::new(kept))))
+    }
+
+    /// Whether the refresh token may have been used without anybody knowing what came of it.
+    async fn is_in_doubt(&self, linked: &Linked) -> Result<bool> {
+        let version = linked.access.renewal.as_ref().and_then(|renewal| renewal.version());
+        let intent = self.records.token_intent(linked.account.id).await?;
+        Ok(intent.is_some_and(|(intent, _)| Some(intent.version) == version))
     }
 
     async fn load_same(&self, before: &Account) -> Result<Arc<Linked>> {
         let linked = self.load(before.environment, &before.id.to_string(), None).await?;
         let renewal = linked.access.renewal.as_ref();
         match renewal {
-            _ if linked.account.generation != before.generation => {
-                Err(Error::new(Code::Conflict, "The account was linked anew meanwhile; nothing of this request was written."))
-            }
+            _ if linked.account.generation != before.generation => Err(linked_anew()),
             Some(renewal) if renewal.is_ended() => Err(reauth(&linked.account)),
             Some(renewal) if renewal.version().is_some() => Ok(linked),
             _ => Err(needs_browser(&linked.access.method)),
@@ -127,9 +213,8 @@ impl Accounts {
         change: Change,
         grant: Option<Granted>,
     ) -> Result<(Account, Vec<Warning>)> {
-        let Change { connector, method, labels, fields, .. } = change;
-        let is_secret = |name: &String| method.field(name).is_some_and(|field| field.kind.is_secret());
-        let has_new_secret = matches!(grant, Some(Granted::Tokens(_))) || fields.keys().any(is_secret);
+        let has_new_secret = matches!(grant, Some(Granted::Tokens(_))) || change.fields.keys().any(|name| change.is_secret(name));
+        let Change { connector, method, labels, fields, run, .. } = change;
         let fields = self.merge_fields(&account, &method, fields).await?;
         let mut next = labels.lay_over(account.clone(), self.clock.now())?;
         if has_new_secret {
@@ -137,10 +222,11 @@ impl Accounts {
             next.expires_at = labels.expires_at.flatten();
         }
         next.generation += 1;
+        next.made_in = run.map(|run| run.id);
         next.status = AccountStatus::Active;
         next.last_error = None;
         let mut verified = Box::pin(self.verify(next, connector, method, &fields, grant)).await?;
-        self.replace(&account, version, &mut verified).await?;
+        self.store(Some(&(account, version)), &mut verified).await?;
         self.opened.forget(verified.account.environment, verified.account.id).await;
         Ok((verified.account, verified.warnings))
     }
@@ -159,9 +245,11 @@ impl Accounts {
                     verified.account = over_newer_labels(ours.clone(), before, &now);
                 }
                 done => {
-                    done?;
-                    self.announce(&events);
-                    return Ok(());
+                    // What the store did not confirm may stand all the same.
+                    if !matches!(done, Err(StoreError::Fenced)) {
+                        self.announce(&events);
+                    }
+                    return Ok(done.map(|_| ())?);
                 }
             }
         }
@@ -190,30 +278,17 @@ impl Accounts {
     /// The token of a kept grant, good for a while: one that is over, or that the vendor does not take, is renewed with the changed
     /// fields, and kept with those before, so that it is not lost if they are not taken. Gives the right to it along.
     pub(super) async fn good_for(&self, access: &Access, kept: KeptGrant) -> Result<(Token, Hold)> {
-        let KeptGrant { linked, hold } = kept;
-        if linked.access.age(self.clock.now()) == Age::Over || linked.account.status == AccountStatus::NeedsReauth {
-            self.renew_with(access, &linked, &hold).await?;
+        let KeptGrant { linked, hold, is_over, same_client } = kept;
+        if is_over || linked.access.age(self.clock.now()) == Age::Over || linked.account.status == AccountStatus::NeedsReauth {
+            self.renew_with(access, &linked, &hold, same_client).await?;
         }
         let token = self.token_of(&linked.account, &linked.data_key).await?;
-        Ok((token.ok_or_else(|| needs_browser(&access.method))?, hold))
+        Ok((token.ok_or_else(busy)?, hold))
     }
+}
 
-    async fn renew_with(&self, access: &Access, linked: &Linked, hold: &Hold) -> Result<()> {
-        let Some(refresh) = linked.access.refresh_token() else { return Err(reauth(&linked.account)) };
-        let Begun::Now(mine) = self.begin_try(linked, hold).await? else { return Err(busy()) };
-        match Outcome::of(self.upstream.refresh(access, refresh, self.clock.now()).await) {
-            Outcome::Token(token) => self.keep_renewed(linked, *token, refresh, &mine).await,
-            // A refusal may be for what was changed: it ends nothing.
-            Outcome::Ended(failure) => {
-                self.leave(linked, &mine, true).await;
-                Err(refused(failure))
-            }
-            Outcome::Nothing { failure, is_good } => {
-                self.leave(linked, &mine, is_good).await;
-                Err(refused(failure))
-            }
-        }
-    }
+fn linked_anew() -> Error {
+    Error::new(Code::Conflict, "The account was linked anew meanwhile; nothing of this request was written.")
 }
 
 /// A new credential with its account's labels as they are now, but for those that come with it.

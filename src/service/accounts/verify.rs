@@ -35,6 +35,8 @@ pub(in crate::service) struct Verified {
     pub(super) wrapped_key: Vec<u8>,
     pub(super) token: Option<FirstToken>,
     pub(super) warnings: Vec<Warning>,
+    /// A refresh token was used up for it that nobody has a second of.
+    pub(super) is_spent: bool,
 }
 
 impl Accounts {
@@ -72,7 +74,7 @@ impl Accounts {
         account.facts = facts;
         account.checked_at = Some(self.clock.now());
         account.data_version += 1;
-        Ok(Verified { account, access, wrapped_key, token, warnings })
+        Ok(Verified { account, access, wrapped_key, token, warnings, is_spent })
     }
 
     /// The same for a credential that its vendor has just given for the refresh token that was brought: that one is used up, and what
@@ -116,7 +118,7 @@ impl Accounts {
         let connector = self.connector(environment, &new.integration)?;
         self.installs.connector_in_use(environment, &connector.slug).await?;
         let method = find_method(&connector, &new.authentication_method)?;
-        let (fields, context) = split_context(&method, new.context.clone())?;
+        let (fields, context) = split_context(&method, self.whole_context(new, &method).await?)?;
         check_context(&context)?;
         let resolved = self.resolve(&method, &fields)?;
         let (id, slug) = (new.id.unwrap_or_else(AccountId::generate), connector.slug.clone());

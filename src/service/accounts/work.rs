@@ -9,6 +9,7 @@ use crate::{
     error::{Code, Error, Result},
     model::{Account, AccountId, AccountStatus, EnvironmentId, Warning},
     service::audit::{Act, Audit},
+    service::idempotency::Run,
     upstream::{Access, renewal::Renewal},
 };
 
@@ -133,6 +134,7 @@ impl Accounts {
         environment: EnvironmentId,
         id: &str,
         secrets: Map<String, Value>,
+        run: Run,
     ) -> Result<(Account, Vec<Warning>)> {
         let (account, _) = self.find(environment, id).await?;
         let method = find_method(&*self.connector_of(&account)?, &account.method)?;
@@ -143,6 +145,6 @@ impl Accounts {
             let detail = format!("`{other}` is no secret of `{}`; it has: {}.", method.name, known.join(", "));
             return Err(Error::new(Code::InvalidField, detail).field(format!("context.{other}")));
         }
-        self.change(environment, id, ChangeAccount { context: Some(secrets), ..ChangeAccount::default() }).await
+        self.change(environment, id, ChangeAccount { context: Some(secrets), run: Some(run), ..ChangeAccount::default() }).await
     }
 }

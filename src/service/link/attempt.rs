@@ -216,7 +216,7 @@ fn given(link: &Link, method: &LinkMethod, mut fields: BTreeMap<String, String>)
     Ok(fields)
 }
 
-/// The account to be; one that is linked anew keeps id, label and, where it shall, context.
+/// The account to be; one that is linked anew keeps id, label and, where it shall, the context that it has when that is stored.
 fn new_account(
     link: &Link,
     before: Option<Account>,
@@ -225,17 +225,12 @@ fn new_account(
     given: BTreeMap<String, String>,
 ) -> Result<NewAccount> {
     let by = link.bound().ok_or_else(invalid)?;
-    let (tenant_id, is_sandbox, kept) = match before {
-        Some(account) => (
-            account.tenant_id,
-            link.is_sandbox.unwrap_or(account.is_sandbox),
-            if link.keeps_context { account.context } else { Map::new() },
-        ),
-        None => (link.tenant_id.clone(), link.is_sandbox.unwrap_or_default(), Map::new()),
+    let goes_on = before.is_some() && link.keeps_context;
+    let (tenant_id, is_sandbox) = match before {
+        Some(account) => (account.tenant_id, link.is_sandbox.unwrap_or(account.is_sandbox)),
+        None => (link.tenant_id.clone(), link.is_sandbox.unwrap_or_default()),
     };
-    let labels = kept.into_iter().filter(|(name, _)| method.field(name).is_none());
-    let mut context: Map<String, Value> = labels.collect();
-    context.extend(link.context.iter().map(|(name, value)| (name.clone(), value.clone())));
+    let mut context: Map<String, Value> = link.context.clone();
     context.extend(given.into_iter().map(|(name, text)| (name, Value::String(text))));
     Ok(NewAccount {
         tenant_id,
@@ -244,7 +239,7 @@ fn new_account(
         context,
         is_sandbox,
         id: Some(by.account),
-        if_there: IfThere::LinkedAnew,
+        if_there: if goes_on { IfThere::Continued } else { IfThere::LinkedAnew },
         grant: None,
     })
 }

@@ -17,7 +17,7 @@ use tokio::{sync::watch, time::timeout};
 use super::{
     care::{BEFORE, WITHIN, consented, ends_in, notices, pass},
     ended::side,
-    refusing::{Cut, FEEDS, NOTHING, OUTBOXES, QUEUES, Refusing},
+    refusing::{FEEDS, NOTHING, OUTBOXES, QUEUES, Refusing, WithoutQueues},
     *,
 };
 use crate::{
@@ -219,7 +219,7 @@ async fn an_environment_that_cannot_be_reached_keeps_nobody_from_anothers_accoun
     let id = core.services.accounts.import(other, new).await.unwrap().0.id.to_string();
     assert!(core.tasks.wait(Duration::from_secs(10)).await);
     let (inner, slot) = (core.services.store.clone(), environment_slot(core.environment));
-    let care = Arc::new(care_over(&core, Arc::new(Through(Cut { inner, slot })), clock.clone()));
+    let care = Arc::new(care_over(&core, Arc::new(Through(WithoutQueues { inner, slot })), clock.clone()));
     let unreached = |run: rollcall::error::Result<bool>| assert_eq!(run.unwrap_err().code(), Code::StoreUnavailable);
     unreached(Outbox(care.clone()).run_once().await);
     let events = core.services.events.list(other, &ListEvents::default(), 10, None).await.unwrap().0;

@@ -17,6 +17,7 @@ mod refusing;
 mod relink;
 mod renew;
 mod request_log;
+mod spent;
 mod state;
 mod unnoted;
 

@@ -55,13 +55,13 @@ fn removes_events(batch: &Batch) -> bool {
 }
 
 /// A store whose queues of one slot cannot be reached.
-pub struct Cut {
+pub struct WithoutQueues {
     pub inner: Arc<dyn Store>,
     pub slot: Slot,
 }
 
 #[async_trait]
-impl Between for Cut {
+impl Between for WithoutQueues {
     fn inner(&self) -> &Arc<dyn Store> {
         &self.inner
     }

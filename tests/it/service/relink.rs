@@ -16,9 +16,9 @@ use tokio::runtime::Handle;
 
 use super::*;
 
-const USERS: &str = r#"{"totalResults": 1, "Resources": [{"id": "1", "userName": "u", "active": true}]}"#;
+pub(super) const USERS: &str = r#"{"totalResults": 1, "Resources": [{"id": "1", "userName": "u", "active": true}]}"#;
 
-fn wanted(id: AccountId, method: &str, context: Value) -> NewAccount {
+pub(super) fn wanted(id: AccountId, method: &str, context: Value) -> NewAccount {
     NewAccount {
         tenant_id: "acme".to_owned(),
         integration: "scim".to_owned(),
@@ -159,11 +159,11 @@ async fn a_run_that_begins_again_takes_over_only_what_a_run_before_it_made() {
 }
 
 /// What is done to an account, once, while its vendor is asked.
-type Meanwhile = Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>;
+pub(super) type Meanwhile = Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>;
 
 /// A vendor with a token endpoint that gives each refresh token and code once. Meanwhile something is done before it answers a
 /// question about users, or after it has given tokens.
-fn granting(meanwhile: &Meanwhile, users_wait: bool) -> Replay {
+pub(super) fn granting(meanwhile: &Meanwhile, users_wait: bool) -> Replay {
     let (now, given) = (meanwhile.clone(), AtomicUsize::new(0));
     Replay::start(move |seen| {
         let is_users = seen.path.ends_with("/Users");
@@ -187,13 +187,13 @@ fn granting(meanwhile: &Meanwhile, users_wait: bool) -> Replay {
     })
 }
 
-fn granted(vendor: &Replay, tokens: Value) -> Value {
+pub(super) fn granted(vendor: &Replay, tokens: Value) -> Value {
     let at = |path: &str| format!("http://127.0.0.1:{}{path}", vendor.port);
     json!({"base_url": at("/scim"), "authorize_url": at("/auth"), "token_url": at("/token"), "revoke_url": at("/revoke"),
         "client_id": "me", "client_secret": "synthetic-secret", "oauth": {"token": tokens}})
 }
 
-fn count(vendor: &Replay, path: &str) -> usize {
+pub(super) fn count(vendor: &Replay, path: &str) -> usize {
     vendor.seen().iter().filter(|seen| seen.path == path).count()
 }
 

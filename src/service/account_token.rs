@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     error::{Code, Error, Result},
-    model::{AccountId, Scope, Scopes, Secret, TokenId},
+    model::{Account, Scope, Scopes, Secret, TokenId},
     vault::AccountPass,
 };
 
@@ -46,7 +46,7 @@ impl Tokens {
     pub async fn make_for_account(
         &self,
         caller: &Arc<Caller>,
-        account: AccountId,
+        account: &Account,
         wanted: Option<BTreeSet<Scope>>,
     ) -> Result<MadeAccountToken> {
         let scopes = match wanted {
@@ -58,20 +58,23 @@ impl Tokens {
         let end = issued_at.checked_add(LIFE).map_err(Error::internal)?;
         let expires_at = whole_seconds(ends.map_or(end, |maker_ends| maker_ends.min(end)))?;
         let environment = caller.environment;
-        let pass = AccountPass { account, environment, made_with, scopes: Scopes(scopes), issued_at, expires_at };
+        let (id, made_at) = (account.id, Some(account.created_at));
+        let scopes = Scopes(scopes);
+        let pass = AccountPass { account: id, made_at, environment, made_with, scopes, issued_at, expires_at };
         let text = self.keys.sign_account_token(&pass)?;
         Ok(MadeAccountToken { text, expires_in: expires_at.as_second() - issued_at.as_second(), expires_at })
     }
 
     /// What a token of this caller's names as its maker, and when that ends.
-    async fn maker_of(&self, caller: &Arc<Caller>) -> Result<(Uuid, Option<Timestamp>)> {
+    pub async fn maker_of(&self, caller: &Arc<Caller>) -> Result<(Uuid, Option<Timestamp>)> {
         match self.administrators.iter().find(|known| Arc::ptr_eq(&known.caller, caller)) {
             Some(administrator) => Ok((administrator.mark, None)),
             None => Ok((caller.token.0, self.live(caller.token).await?.expires_at)),
         }
     }
 
-    async fn maker(&self, made_with: Uuid) -> Result<Arc<Caller>> {
+    /// Who made a token, while that can be.
+    pub(super) async fn maker(&self, made_with: Uuid) -> Result<Arc<Caller>> {
         match self.administrators.iter().find(|known| known.mark == made_with) {
             Some(administrator) => Ok(Arc::clone(&administrator.caller)),
             None => Ok(Arc::clone(&self.live(TokenId(made_with)).await?.caller)),
@@ -91,7 +94,7 @@ impl Tokens {
             token: maker.token,
             actor: maker.actor.clone(),
             scopes: Scopes(pass.scopes.0.into_iter().filter(held).collect()),
-            bound: Some(Bound { account: pass.account, since: pass.issued_at }),
+            bound: Some(Bound { account: pass.account, since: pass.issued_at, made_at: pass.made_at }),
         }))
     }
 }

@@ -77,7 +77,7 @@ pub use export::Export;
 pub use filter::{Filter, FilterOp};
 pub use grant::{Granted, Tokens as GrantedTokens};
 pub use idempotency::{Asked, Idempotency, IdempotencyKey, KEY_HEADER, Reply, Run, Told};
-pub use import::{IfThere, NewAccount};
+pub use import::{IfThere, Leave, NewAccount};
 pub use installs::{ChangeInstall, Installed, Installing, Installs, NewInstall};
 pub use keys::{KeyStatus, Keys, RingChange, RootKey, Rotate, Rotated};
 pub use lines::{Lines, ListEnd};
@@ -105,7 +105,7 @@ pub const REDACTED: &str = "***";
 /// Everything a handler can ask for.
 pub struct Services {
     /// API tokens.
-    pub tokens: Tokens,
+    pub tokens: Arc<Tokens>,
     /// The walls between tenants.
     pub environments: Environments,
     /// Connectors within environments.
@@ -168,6 +168,8 @@ pub struct Bound {
     pub account: AccountId,
     /// When the token was made: an account that came later under the same id is another one.
     pub since: Timestamp,
+    /// When the account was made that is meant, to the instant; tokens of an earlier release do not say.
+    pub made_at: Option<Timestamp>,
 }
 
 impl Caller {

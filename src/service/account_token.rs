@@ -66,15 +66,14 @@ impl Tokens {
     }
 
     /// What a token of this caller's names as its maker, and when that ends.
-    pub async fn maker_of(&self, caller: &Arc<Caller>) -> Result<(Uuid, Option<Timestamp>)> {
+    async fn maker_of(&self, caller: &Arc<Caller>) -> Result<(Uuid, Option<Timestamp>)> {
         match self.administrators.iter().find(|known| Arc::ptr_eq(&known.caller, caller)) {
             Some(administrator) => Ok((administrator.mark, None)),
             None => Ok((caller.token.0, self.live(caller.token).await?.expires_at)),
         }
     }
 
-    /// Who made a token, while that can be.
-    pub(super) async fn maker(&self, made_with: Uuid) -> Result<Arc<Caller>> {
+    async fn maker(&self, made_with: Uuid) -> Result<Arc<Caller>> {
         match self.administrators.iter().find(|known| known.mark == made_with) {
             Some(administrator) => Ok(Arc::clone(&administrator.caller)),
             None => Ok(Arc::clone(&self.live(TokenId(made_with)).await?.caller)),

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Makes a link token and the address of its page, on which one customer links one account. It is used up by the account
-/// that comes of it, by its end, by the end of the token it was made with, or when it is taken back.
+/// that comes of it, by its end, by the end of the API token it was made with, or when it is taken back.
 #[utoipa::path(tag = "links", security(("bearer" = ["links:write"])), request_body = CreateLinkToken, responses(
     (status = 201, description = "The token, with its text.", body = CreatedLinkToken)
 ))]
@@ -28,7 +28,7 @@ use crate::{
 pub async fn create_link_token(caller: Caller<WriteLinks>, write: Write<CreateLinkToken>, state: Data<State>) -> Answer {
     let (by, origin) = (Arc::clone(&caller.caller), Arc::clone(&state.own_origin));
     let work = async move |services: Arc<Services>, body: CreateLinkToken, _: Run| {
-        let new = NewLink { maker: Some(services.tokens.maker_of(&by).await?), ..body.into() };
+        let new = NewLink { maker: services.tokens.shown_by(&by).await?, ..body.into() };
         let made = services.links.create(by.environment, new).await?;
         let link_token = made.text.expose();
         let link_url = format!("{origin}{PLACE}?link_token={link_token}");

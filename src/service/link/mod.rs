@@ -259,14 +259,14 @@ impl Links {
         }
     }
 
-    /// Refuses a link whose environment has ended, or what it was made with.
+    /// Refuses a link whose environment has ended, or the API token it was made with.
     async fn check_maker(&self, link: &Link) -> Result<()> {
         if !self.accounts.stands(link.environment).await? {
             return Err(invalid());
         }
         let Some(made_with) = link.made_with else { return Ok(()) };
-        match self.tokens.maker(made_with).await {
-            Ok(maker) if maker.environment == link.environment => Ok(()),
+        match self.tokens.live(made_with).await {
+            Ok(token) if token.caller.environment == link.environment => Ok(()),
             Ok(_) => Err(invalid()),
             Err(error) if error.code() == Code::InvalidToken => Err(invalid().because(error)),
             Err(error) => Err(error),

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::{
     error::{Code, Error, Result},
-    model::{AccountId, EnvironmentId, Later, LinkId, Slug},
+    model::{AccountId, EnvironmentId, Later, LinkId, Slug, TokenId},
 };
 
 /// How long a link can be used when nothing is said, seconds.
@@ -43,8 +43,8 @@ pub struct NewLink {
     pub is_sandbox: Option<bool>,
     /// Seconds.
     pub expires_in: Option<i64>,
-    /// What it is made with, and when that ends: an API token, or the mark of an administrator.
-    pub maker: Option<(Uuid, Option<Timestamp>)>,
+    /// The API token it is made with, and when that ends; none where an administrator makes it.
+    pub maker: Option<(TokenId, Option<Timestamp>)>,
 }
 
 /// A link as it is kept. May hold secrets, therefore no `Debug`.
@@ -83,9 +83,9 @@ pub struct Link {
     pub is_sandbox: Option<bool>,
     /// When it ends by itself.
     pub expires_at: Timestamp,
-    /// What it was made with, and ends with; links of an earlier release do not say.
+    /// The API token it was made with, and ends with; links of an earlier release do not say.
     #[serde(default)]
-    pub made_with: Option<Uuid>,
+    pub made_with: Option<TokenId>,
     /// The last ways to a vendor that its browser went, by the names under which they are kept.
     #[serde(default)]
     pub ways: Vec<String>,

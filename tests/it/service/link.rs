@@ -298,7 +298,7 @@ async fn a_link_ends_with_the_token_it_was_made_with() {
         let new = NewToken { name: "maker".to_owned(), scopes: Scopes([Scope::LinksWrite].into()), expires_at };
         let (token, text) = tokens.create(core.environment, new).await.unwrap();
         let caller = tokens.authenticate(text.expose()).await.unwrap();
-        let maker = Some(tokens.maker_of(&caller).await.unwrap());
+        let maker = tokens.shown_by(&caller).await.unwrap();
         let new = NewLink { tenant_id: Some("acme".to_owned()), maker, ..NewLink::default() };
         (token, links.create(core.environment, new).await.unwrap())
     };

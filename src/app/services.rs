@@ -48,11 +48,11 @@ impl Tools {
         let authorizations = Authorizations::new(accounts.clone(), pending, self.keys(), self.clock(), public_url);
         let authorizations = Arc::new(authorizations);
         let log = Arc::new(RequestLog::new(repo::Log::new(self.store()), self.keys(), self.clock(), self.environment));
+        let tokens = Arc::new(self.tokens(administrators));
         Services {
-            tokens: self.tokens(administrators),
             environments: self.environments(&accounts),
             care: self.care(settings, &accounts, (&events, &audit)),
-            links: self.links(&accounts, &authorizations, (&installs, &audit)),
+            links: self.links((&accounts, &tokens), &authorizations, (&installs, &audit)),
             directory: self.directory(&accounts, &upstream),
             passthrough: Passthrough { accounts: accounts.clone(), upstream, tasks: self.tasks.clone() },
             rates: Rates::new(self.store(), settings.token_limit, settings.account_limit),
@@ -63,6 +63,7 @@ impl Tools {
             cursors: PlatformCursors::new(self.keys()),
             catalog: self.catalog.clone(),
             store: self.store(),
+            tokens,
             installs,
             accounts,
             events,
@@ -113,12 +114,12 @@ impl Tools {
 
     fn links(
         &self,
-        accounts: &Arc<Accounts>,
+        (accounts, tokens): (&Arc<Accounts>, &Arc<Tokens>),
         authorizations: &Arc<Authorizations>,
         (installs, audit): (&Arc<Installs>, &Arc<Audit>),
     ) -> Links {
         let (records, around) = (repo::Links::new(self.store()), (installs.clone(), audit.clone()));
-        let (accounts, authorizations) = (accounts.clone(), authorizations.clone());
+        let (accounts, authorizations) = ((accounts.clone(), tokens.clone()), authorizations.clone());
         Links::new(records, self.keys(), accounts, authorizations, around, (self.tasks.clone(), self.clock()))
     }
 

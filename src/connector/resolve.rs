@@ -102,6 +102,13 @@ impl LinkMethod {
         Ok(Resolved { fields, secrets, base, hosts, token_urls, origins })
     }
 
+    /// What is wrong with the value of one field, whatever the others are.
+    pub fn check_field(&self, name: &str, value: &str, loose_hosts: &dyn Fn(&Url) -> bool) -> Option<FieldProblem> {
+        let field = self.field(name).filter(|_| !value.trim().is_empty())?;
+        let message = normalize(field, value, loose_hosts).err()?;
+        Some(FieldProblem { field: field.name.clone(), message })
+    }
+
     fn token_urls(&self, fields: &Fields, loose: Loose<'_>) -> Result<Option<TokenUrls>, FieldProblem> {
         let Some(token) = &self.token else { return Ok(None) };
         let address = |template: &Template| self.address(template, fields, loose);

@@ -82,7 +82,7 @@ pub struct AuthorizeFile {
     /// Parameters beyond those of the protocol, for example `prompt: consent`.
     #[serde(default)]
     pub query: BTreeMap<String, String>,
-    /// The server's issuer identifier (RFC 9207). An `iss` that comes back must be it; without it, be of the endpoint's origin.
+    /// The server's issuer identifier (RFC 9207). Every answer must bring it as `iss`, to the letter. Where none is named, an `iss` that comes must be of the endpoint's origin.
     pub issuer: Option<String>,
     /// What stands between two scopes; default a blank.
     pub separator: Option<String>,

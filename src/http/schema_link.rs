@@ -102,6 +102,7 @@ impl From<CreateLinkToken> for NewLink {
             persist_previous_context: body.persist_previous_context,
             is_sandbox: body.is_sandbox,
             expires_in: body.expires_in,
+            maker: None,
         }
     }
 }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use url::Url;
 
-use super::{Granted, IfThere, NewAccount, accounts::Accounts};
+use super::{Granted, IfThere, Leave, NewAccount, accounts::Accounts};
 use crate::{
     error::{Code, Error, Result},
     model::{Account, AccountId, Clock, EnvironmentId, Secret, Warning},
@@ -48,6 +48,8 @@ pub struct Begun {
     pub url: Url,
     /// What tells this way from others of the same browser: part of its cookie's name.
     pub mark: String,
+    /// What is kept of the way is found by it.
+    pub name: String,
     /// What binds the browser: a cookie of its own.
     pub binding: Secret,
 }
@@ -176,7 +178,13 @@ impl Authorizations {
         let sealed = self.keys.seal_for(SealMark::Authorization, &[state.expose().as_bytes()], &plain);
         let name = name_of(state.expose());
         self.records.put(&name, sealed.into(), LIFE).await?;
-        Ok(Begun { url, mark: mark_in(name), binding })
+        Ok(Begun { url, mark: mark_in(name.clone()), name, binding })
+    }
+
+    /// Ends a way to a vendor: whoever comes back by it is nobody.
+    pub async fn forget(&self, name: &str) -> Result<()> {
+        self.records.take(name).await?;
+        Ok(())
     }
 
     /// Takes a browser back, once. An error is one that belongs to no link session: `state` unknown, used, of another browser or
@@ -196,8 +204,9 @@ impl Authorizations {
         Ok(CameBack { pending, answer })
     }
 
-    /// Links what the customer agreed to; `relinks` an account that stands already, or no account.
-    pub async fn link(&self, came_back: CameBack, relinks: bool) -> Result<(Account, Vec<Warning>)> {
+    /// Links what the customer agreed to, if there is leave to when the vendor has said yes; with `relinks` an account that stands
+    /// already, or none.
+    pub async fn link(&self, came_back: CameBack, (relinks, leave): (bool, Leave)) -> Result<(Account, Vec<Warning>)> {
         let CameBack { mut pending, answer } = came_back;
         if let Some(says) = &pending.says {
             pending.context.retain(|name, _| says.contains(name));
@@ -214,18 +223,13 @@ impl Authorizations {
             grant: None,
         };
         let access = self.accounts.unlinked(pending.environment, &new).await?;
-        if let Some(issuer) = &answer.issuer
-            && !Authorization::of(&access)?.is_issuer(issuer)
-        {
-            return Err(refused("The answer came from another server than the one the customer was sent to."));
+        if !Authorization::of(&access)?.is_answer_of(answer.issuer.as_deref()) {
+            return Err(refused("The answer did not come from the server the customer was sent to, or does not say so."));
         }
         let code = answer.code?;
         let verifier = Secret::new(pending.verifier);
         new.grant = Some(Granted::Code(CodeGrant { code, verifier, redirect_url, app: pending.app }));
-        match relinks {
-            true => Box::pin(self.accounts.link_anew(pending.environment, new)).await,
-            false => Box::pin(self.accounts.import(pending.environment, new)).await,
-        }
+        Box::pin(self.accounts.link_by(pending.environment, new, (relinks, leave))).await
     }
 }
 
@@ -241,8 +245,11 @@ impl VendorsAnswer {
         let one = |name: &str| {
             let mut values = query.iter().filter(|(given, _)| given == name).map(|(_, value)| value.as_str());
             let first = values.next();
-            if values.next().is_none() { Ok(first.filter(|text| !text.is_empty())) } else { Err(stray()) }
+            if values.next().is_none() { Ok(first) } else { Err(stray()) }
         };
+        // An empty `iss` is no server's, and not as good as none.
+        let issuer = one("iss")?.map(str::to_owned);
+        let one = |name: &str| one(name).map(|first| first.filter(|text| !text.is_empty()));
         let state = one("state")?.ok_or_else(stray)?;
         let (code, error, said) = (one("code")?, one("error")?, one("error_description")?);
         let code = match (code, error) {
@@ -251,7 +258,7 @@ impl VendorsAnswer {
             (_, Some(word)) => Err(refused(&format!("The vendor says: {}{}.", plain(word), in_words(said)))),
             (None, None) => Err(refused("The vendor sent the browser back without a code.")),
         };
-        Ok(Self { state: Secret::new(state.to_owned()), issuer: one("iss")?.map(str::to_owned), code })
+        Ok(Self { state: Secret::new(state.to_owned()), issuer, code })
     }
 }
 

@@ -364,7 +364,7 @@ impl ChangeInstall {
     }
 }
 
-fn disabled(connector: &Connector) -> Error {
+pub(super) fn disabled(connector: &Connector) -> Error {
     let detail = format!("{} is switched off in this environment.", connector.file.title);
     Error::new(Code::IntegrationDisabled, detail).field("integration")
 }

@@ -32,7 +32,7 @@ use arc_swap::ArcSwap;
 use jiff::Timestamp;
 
 pub use accounts::{
-    Accounts, ChangeAccount, DeleteAccounts, Deleter, Granted, GrantedTokens, IfThere, Linked, ListAccounts, MOST_SEALS,
+    Accounts, ChangeAccount, DeleteAccounts, Deleter, Granted, GrantedTokens, IfThere, Leave, Linked, ListAccounts, MOST_SEALS,
     MadeAccountToken, NewAccount, Opened, Seen, SeenCount,
 };
 pub use audit::{Act, Audit};
@@ -71,7 +71,7 @@ pub const REDACTED: &str = "***";
 /// Everything a handler can ask for.
 pub struct Services {
     /// API tokens.
-    pub tokens: Tokens,
+    pub tokens: Arc<Tokens>,
     /// The walls between tenants.
     pub environments: Environments,
     /// Connectors within environments.
@@ -134,6 +134,8 @@ pub struct Bound {
     pub account: AccountId,
     /// When the token was made: an account that came later under the same id is another one.
     pub since: Timestamp,
+    /// When the account was made that is meant, to the instant; tokens of an earlier release do not say.
+    pub made_at: Option<Timestamp>,
 }
 
 impl Caller {

@@ -182,6 +182,15 @@ impl Tokens {
         if known.is_live(self.clock.now()) { Ok(known) } else { Err(invalid()) }
     }
 
+    /// The API token that somebody shows, and when it ends. An administrator that is not in the store shows none, and may be
+    /// known to one node alone.
+    pub async fn shown_by(&self, caller: &Caller) -> Result<Option<(TokenId, Option<Timestamp>)>> {
+        if caller.token.0.is_nil() {
+            return Ok(None);
+        }
+        Ok(Some((caller.token, self.live(caller.token).await?.expires_at)))
+    }
+
     async fn load(&self, id: TokenId) -> Result<Arc<Known>> {
         let record = self.records.get(id).await?.ok_or_else(invalid)?;
         if record.token.id != id || !same_secret(self.mark(&record.token, &record.hash)?.as_bytes(), record.mark.as_bytes()) {

@@ -28,6 +28,8 @@ const AHEAD: i64 = 5;
 pub struct AccountPass {
     /// The account it reaches.
     pub account: AccountId,
+    /// When that was made: another account may have its id later. Tokens of an earlier release do not say.
+    pub made_at: Option<Timestamp>,
     /// The wall that stands behind.
     pub environment: EnvironmentId,
     /// What it was made with, and ends with: the id of an API token, or the mark of an administrator.
@@ -52,6 +54,8 @@ struct Claims {
     env: EnvironmentId,
     by: Uuid,
     scopes: Scopes,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    of: Option<Timestamp>,
 }
 
 /// The keys of account tokens, the newest first, and what both sides hold tokens against. Wiped when dropped.
@@ -121,6 +125,7 @@ impl AccountTokenKeys {
             env: pass.environment,
             by: pass.made_with,
             scopes: pass.scopes.clone(),
+            of: pass.made_at,
         };
         let token = encode(&Header::new(ALGORITHM), &claims, &key.signs).map_err(Error::internal)?;
         Ok(Secret::new(format!("{PREFIX}{token}")))
@@ -136,6 +141,7 @@ impl AccountTokenKeys {
         }
         Some(AccountPass {
             account: claims.sub,
+            made_at: claims.of,
             environment: claims.env,
             made_with: claims.by,
             scopes: claims.scopes,

@@ -29,7 +29,7 @@ use crate::{
             visit::{self, Cookie, Pairs},
         },
     },
-    model::{Account, Slug, Warning},
+    model::{Account, AccountStatus, Slug, Warning},
     service::{
         authorize::mark_of,
         link::{Attempt, Filled, Link, Links, Returned, Session},
@@ -177,16 +177,19 @@ async fn step(state: &State, opening: &Opening<'_>, asked: &Pairs) -> Result<Htt
         (None, _) => return Ok(opening.picker(&offered)),
     };
     let among_others = offered.len() > 1 && !view.no_back;
+    let before = links.relinked(opening.link).await?;
+    let own = before.as_ref().filter(|account| account.connector == connector.slug).map(|account| account.method.as_str());
     let method = match (asked.one("method"), connector.methods.as_slice()) {
         (_, [only]) => Some(only),
         (Some(name), _) => connector.method(name),
-        (None, _) => view.auth_format.as_deref().and_then(|name| connector.method(name)),
+        (None, _) => view.auth_format.as_deref().or(own).and_then(|name| connector.method(name)),
     };
     let Some(method) = method else { return Ok(opening.ways(connector, among_others)) };
-    let before =
-        links.relinked(opening.link).await?.filter(|account| account.method == method.name && opening.link.keeps_context);
+    let is_over = |account: &&Account| account.status == AccountStatus::NeedsReauth;
+    let reason = before.as_ref().filter(is_over).and_then(|account| account.last_error.clone());
+    let before = before.filter(|account| account.method == method.name && opening.link.keeps_context);
     let values = before.map(|account| account.fields).unwrap_or_default();
-    let given = Given { values, redirect_url: Some(links.redirect_url(connector)?), ..Given::default() };
+    let given = Given { values, reason, redirect_url: Some(links.redirect_url(connector)?), ..Given::default() };
     Ok(opening.form(StatusCode::OK, (connector, method), &given, among_others))
 }
 
@@ -239,9 +242,9 @@ async fn submitted(request: &HttpRequest, state: &State, opening: &Opening<'_>, 
     let (values, redirect_url) = (shown_values(method, &filled.fields), Some(links.redirect_url(connector)?));
     let again = |status, problems: &[FieldProblem], failure: Option<&str>| {
         if apart {
-            return pages::not_returned(status, true, &failure.map_or_else(|| pages::sentences(method, problems), str::to_owned));
+            return pages::not_returned(status, true, &pages::sentences(opening.link, method, problems, failure));
         }
-        let given = Given { values, problems, failure, again: true, redirect_url };
+        let given = Given { values, problems, failure, again: true, redirect_url, reason: None };
         opening.form(status, (connector, method), &given, offered.len() > 1 && !session.view.no_back)
     };
     match links.submit(session.clone(), filled).await {
@@ -260,7 +263,7 @@ async fn submitted(request: &HttpRequest, state: &State, opening: &Opening<'_>, 
         Err(error) if error.code() == Code::InvalidToken => Ok(dead(opening.link, session, &error)),
         Err(error) => {
             log(request, &error);
-            Ok(again(status(&error), &problem_of(method, &error), Some(error.detail())))
+            Ok(again(status(&error), &problem_of(opening.link, method, &error), Some(error.detail())))
         }
     }
 }
@@ -271,9 +274,10 @@ fn shown_values(method: &LinkMethod, filled: &BTreeMap<String, String>) -> BTree
     shown.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
-/// The field that an error names.
-fn problem_of(method: &LinkMethod, error: &Error) -> Vec<FieldProblem> {
-    let named = error.field_name().and_then(|name| name.strip_prefix("context.")).filter(|name| method.field(name).is_some());
+/// The field that an error names, or what else stands in the link.
+fn problem_of(link: &Link, method: &LinkMethod, error: &Error) -> Vec<FieldProblem> {
+    let is_known = |name: &&str| method.field(name).is_some() || link.context.contains_key(*name);
+    let named = error.field_name().and_then(|name| name.strip_prefix("context.")).filter(is_known);
     let problem = |name: &str| FieldProblem { field: name.to_owned(), message: "is not accepted".to_owned() };
     named.map(problem).into_iter().collect()
 }

@@ -96,14 +96,24 @@ const search = document.getElementById("search");
 if (search) {
     const cards = [...document.querySelectorAll("[data-words]")];
     search.parentElement.hidden = cards.length < 2;
-    search.addEventListener("input", () => {
+    const found = document.getElementById("found");
+    const none = document.getElementById("none");
+    const narrow = () => {
         const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
         let shown = 0;
         for (const card of cards) {
             card.hidden = !words.every((word) => card.dataset.words.includes(word));
             if (!card.hidden) shown += 1;
         }
-        document.getElementById("found").textContent = `${shown} of ${cards.length}`;
+        found.textContent = shown ? `${shown} of ${cards.length}` : `Nothing found for “${search.value.trim()}”.`;
+        found.classList.toggle("unseen", shown > 0);
+        none.hidden = shown > 0;
+    };
+    search.addEventListener("input", narrow);
+    none.querySelector("button").addEventListener("click", () => {
+        search.value = "";
+        narrow();
+        search.focus();
     });
 }
 

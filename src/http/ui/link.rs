@@ -47,6 +47,8 @@ pub struct Given<'a> {
     pub again: bool,
     /// Where the vendor sends browsers back to.
     pub redirect_url: Option<Url>,
+    /// Why an account is linked anew.
+    pub reason: Option<String>,
 }
 
 /// How a link ended, for whoever opened it: what is told, and to whom.
@@ -134,6 +136,11 @@ impl Opening<'_> {
         )
     }
 
+    fn title(&self, connector: &Connector) -> String {
+        let what = if self.link.relinks.is_some() { "Connect again:" } else { "Connect" };
+        format!("{what} {}", connector.file.title)
+    }
+
     /// Choose what to connect.
     pub fn picker(&self, offered: &[Arc<Connector>]) -> HttpResponse {
         let mut cards = String::new();
@@ -153,7 +160,8 @@ impl Opening<'_> {
         let body = format!(
             "{}<div class=\"search\" hidden><label for=\"search\">Search</label>\
              <input id=\"search\" type=\"search\" autocomplete=\"off\"></div>\
-             <p id=\"found\" class=\"unseen\" role=\"status\"></p><ul class=\"cards\">{cards}</ul><div class=\"acts\">{}</div>",
+             <p id=\"found\" class=\"unseen\" role=\"status\"></p><p id=\"none\" hidden><button type=\"button\" class=\"back\">Show \
+             all</button></p><ul class=\"cards\">{cards}</ul><div class=\"acts\">{}</div>",
             head(None, "Choose what to connect"),
             self.cancel()
         );
@@ -169,7 +177,7 @@ impl Opening<'_> {
             let way = self.way("card", (connector.slug.as_str(), Some(&method.name)), &text);
             cards.push_str(&format!("<li>{way}</li>"));
         }
-        let title = format!("Connect {}", connector.file.title);
+        let title = self.title(connector);
         let body = format!(
             "{}{}<p>Choose the way that fits.</p><ul class=\"cards\">{cards}</ul><div class=\"acts\">{}</div>",
             self.back(among_others),
@@ -194,7 +202,7 @@ impl Opening<'_> {
         given: &Given<'_>,
         among_others: bool,
     ) -> HttpResponse {
-        let title = format!("Connect {}", connector.file.title);
+        let title = self.title(connector);
         let nav = match connector.methods.len() {
             1 => self.back(among_others),
             _ => format!("<nav>{}</nav>", self.way("back", (connector.slug.as_str(), Some("")), "← Other ways to connect")),
@@ -202,6 +210,9 @@ impl Opening<'_> {
         let about = method.description.as_deref().map_or_else(String::new, |text| format!("<p>{}</p>", escape(text)));
         let way =
             if connector.methods.len() > 1 { format!("<p class=\"way\">{}</p>", escape(&method.title)) } else { String::new() };
+        let reason = given.reason.as_deref().filter(|_| !given.again).map_or_else(String::new, |reason| {
+            format!("<div class=\"note\"><p>This connection has stopped working. {}</p></div>", escape(&words::sentence(reason)))
+        });
         let frame = self.session.view.frame;
         let target = if method.needs_browser() && frame { " target=\"_blank\" rel=\"opener\"" } else { "" };
         let word = match (method.needs_browser(), given.again) {
@@ -210,12 +221,12 @@ impl Opening<'_> {
             (false, false) => "Connect",
         };
         let body = format!(
-            "{nav}{head}{way}{about}<a class=\"jump\" href=\"#guide\">Where to find this</a><div class=\"sides\"><div><form method=\"post\" action=\"{PLACE}\" class=\"fields\" \
+            "{nav}{head}{way}{reason}{about}<a class=\"jump\" href=\"#guide\">Where to find this</a><div class=\"sides\"><div><form method=\"post\" action=\"{PLACE}\" class=\"fields\" \
              id=\"fields\"{target}>{alert}{hidden}{registration}{fields}</form><div class=\"acts\"><button class=\"main\" \
              form=\"fields\" data-busy=\"Checking…\">{word}</button>{cancel}</div>{away}<p class=\"safe\">{kept}</p></div>\
              <aside id=\"guide\" aria-label=\"Where to find this\">{guide}</aside></div>",
             head = head(Some(connector), &title),
-            alert = alert(method, given),
+            alert = alert(self.link, method, given),
             hidden = [
                 self.hidden("submit"),
                 hidden_field("integration", connector.slug.as_str()),
@@ -227,7 +238,7 @@ impl Opening<'_> {
             cancel = self.cancel(),
             away = if method.needs_browser() { self.away() } else { String::new() },
             kept = "Secrets are kept encrypted and never shown again.",
-            guide = markdown::html(&connector.guide),
+            guide = markdown::html(&guide_of(connector, method)),
         );
         let mut page = self.page(status, &title, &body);
         page.place = Some(self.place((connector.slug.as_str(), Some(&method.name))));
@@ -300,13 +311,13 @@ pub fn cancelled(ending: &Ending<'_>) -> HttpResponse {
 /// The link cannot be used, or not so.
 pub fn refused(status: StatusCode, ending: &Ending<'_>, why: &str) -> HttpResponse {
     let title = if status == StatusCode::GONE { "This link has ended" } else { "This does not work" };
-    let body = format!("{BAD}<h1>{title}</h1><p role=\"alert\">{}</p>", escape(why));
+    let body = format!("{BAD}<h1>{title}</h1><p role=\"alert\">{}</p>", escape(&words::sentence(why)));
     ended(status, ending, title, &body, false)
 }
 
 /// The try at the vendor's pages failed; another can be made where the link's page is.
 pub fn not_returned(status: StatusCode, relayed: bool, why: &str) -> HttpResponse {
-    let why = escape(why);
+    let why = escape(&words::sentence(why));
     let body = format!("{BAD}<h1>Nothing was connected</h1><p role=\"alert\">{why}</p><p>Try again where you began.</p>");
     let failed = if relayed { format!(" id=\"failed\" data-why=\"{why}\"") } else { " class=\"short\"".to_owned() };
     let close = "<button class=\"main\" id=\"close\" hidden>Close this window</button>";
@@ -352,6 +363,21 @@ fn origin_of(address: &str) -> Option<String> {
     url::Url::parse(address).ok().map(|url| url.origin().ascii_serialization())
 }
 
+/// The guide without the parts that are about other ways to link: those under their titles.
+fn guide_of(connector: &Connector, method: &LinkMethod) -> String {
+    let others: Vec<_> =
+        connector.methods.iter().map(|other| other.title.as_str()).filter(|title| *title != method.title).collect();
+    let (mut is_left_out, mut in_code, mut guide) = (false, false, String::new());
+    for line in connector.guide.split_inclusive('\n') {
+        in_code ^= line.trim_start().starts_with("```");
+        if let Some(title) = line.strip_prefix("## ").filter(|_| !in_code) {
+            is_left_out = others.contains(&title.trim());
+        }
+        guide.push_str(if is_left_out { "" } else { line });
+    }
+    guide
+}
+
 /// The heading of a page, and whose it is.
 fn head(connector: Option<&Connector>, title: &str) -> String {
     format!("<h1>{}{}</h1>", connector.map_or_else(String::new, icon), escape(title))
@@ -369,21 +395,37 @@ fn hidden_field(name: &str, value: &str) -> String {
 }
 
 /// What is wrong with the whole, or that something is.
-fn alert(method: &LinkMethod, given: &Given<'_>) -> String {
+fn alert(link: &Link, method: &LinkMethod, given: &Given<'_>) -> String {
     if !given.again {
         return String::new();
     }
-    let why = given.failure.map_or_else(|| "Look at the marked fields.".to_owned(), escape);
+    let of_link = of_link(link, method, given.problems);
+    let is_theirs = of_link.is_none();
+    let why = of_link.or_else(|| given.failure.map(words::sentence));
+    let why = why.map_or_else(|| "Look at the marked fields.".to_owned(), |why| escape(&why));
     let secrets = method.fields.iter().any(|field| field.kind.is_secret());
-    let again = if secrets { " What is secret is not kept on this page: fill it in again." } else { "" };
+    let again = if secrets && is_theirs { " What is secret is not kept on this page: fill it in again." } else { "" };
     format!("<div class=\"alert\" role=\"alert\" tabindex=\"-1\"><p><b>Nothing was connected.</b> {why}</p><p>{again}</p></div>")
 }
 
-/// What is wrong with fields, for a window in which they do not stand.
-pub fn sentences(method: &LinkMethod, problems: &[FieldProblem]) -> String {
-    let title = |name: &str| method.field(name).map_or_else(|| name.to_owned(), |field| field.title.clone());
-    let sentence = |wrong: &FieldProblem| format!("{} {}.", title(&wrong.field), wrong.message.trim_end_matches('.'));
-    problems.iter().map(sentence).collect::<Vec<_>>().join(" ")
+/// What is wrong with the whole or with fields, for a window in which they do not stand.
+pub fn sentences(link: &Link, method: &LinkMethod, problems: &[FieldProblem], failure: Option<&str>) -> String {
+    let sentence = |wrong: &FieldProblem| format!("{} {}.", title(method, &wrong.field), wrong.message.trim_end_matches('.'));
+    let all = || problems.iter().map(sentence).collect::<Vec<_>>().join(" ");
+    of_link(link, method, problems).or_else(|| failure.map(words::sentence)).unwrap_or_else(all)
+}
+
+fn title(method: &LinkMethod, name: &str) -> String {
+    method.field(name).map_or_else(|| name.to_owned(), |field| field.title.clone())
+}
+
+/// What stands in the link is not the customer's to mend.
+fn of_link(link: &Link, method: &LinkMethod, problems: &[FieldProblem]) -> Option<String> {
+    let wrong = problems.iter().filter(|problem| link.context.contains_key(&problem.field));
+    let names: Vec<_> = wrong.map(|problem| format!("“{}”", title(method, &problem.field))).collect();
+    let names = names.join(" and ");
+    (!names.is_empty())
+        .then(|| format!("This link was made with a wrong value for {names}. Ask for a new link where you got this one."))
 }
 
 /// The fields that the link leaves open: those of which one group is needed together, those that few need in a fold.

@@ -22,6 +22,15 @@ pub(super) fn html(text: &str) -> String {
             Event::End(TagEnd::Heading(level)) => events.push(Event::End(TagEnd::Heading(below(level)))),
             Event::Start(Tag::Link { dest_url, .. }) => events.push(Event::InlineHtml(opening(&dest_url).into())),
             Event::End(TagEnd::Link) => events.push(Event::InlineHtml("</a>".into())),
+            // On a narrow page a table is moved sideways, by the keyboard too.
+            Event::Start(Tag::Table(columns)) => {
+                events.push(Event::InlineHtml("<div class=\"table\" role=\"group\" aria-label=\"Table\" tabindex=\"0\">".into()));
+                events.push(Event::Start(Tag::Table(columns)));
+            }
+            Event::End(TagEnd::Table) => {
+                events.push(Event::End(TagEnd::Table));
+                events.push(Event::InlineHtml("</div>".into()));
+            }
             event => {
                 in_head = match &event {
                     Event::Start(Tag::TableHead) => true,

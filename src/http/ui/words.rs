@@ -28,6 +28,21 @@ fn name(resource: Resource) -> &'static str {
     }
 }
 
+/// As a sentence among others, whoever wrote it: vendors often leave out its capital letter or its full stop.
+pub(super) fn sentence(text: &str) -> String {
+    let text = text.trim();
+    let word = text.split(' ').next().unwrap_or_default().trim_end_matches(',');
+    let mut letters = text.chars();
+    let mut sentence = match letters.next().filter(|_| word.chars().all(char::is_lowercase)) {
+        Some(first) => first.to_uppercase().chain(letters).collect(),
+        None => text.to_owned(),
+    };
+    if !sentence.trim_end_matches(['"', '”', '’', '\'', ')']).ends_with(['.', '!', '?', '…']) && !sentence.is_empty() {
+        sentence.push('.');
+    }
+    sentence
+}
+
 /// Only for a server of the customer's own; filled in by few.
 pub(super) fn is_about_trust(field: &FieldFile) -> bool {
     matches!(field.kind, FieldKind::Certificates | FieldKind::Fingerprint)
@@ -58,4 +73,26 @@ pub(super) fn attributes(field: &FieldFile) -> String {
         attributes.push_str(&format!(" minlength=\"{length}\" data-takes=\"Exactly {length} characters\""));
     }
     attributes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::sentence;
+
+    #[test]
+    fn whatever_a_vendor_says_is_a_sentence() {
+        for (said, shown) in [
+            ("invalid api key", "Invalid api key."),
+            ("Already one.", "Already one."),
+            ("why not?", "Why not?"),
+            ("no, never (really)", "No, never (really)."),
+            ("no (really!)", "No (really!)"),
+            ("base_url: gives no address", "base_url: gives no address."),
+            ("iPhone is lost", "iPhone is lost."),
+            ("übel", "Übel."),
+            ("", ""),
+        ] {
+            assert_eq!(sentence(said), shown);
+        }
+    }
 }

@@ -2,9 +2,12 @@
 //! another name must not be taken for one.
 
 use serde_json::{Map, Value};
+use url::Url;
 
+use super::{accounts::field_text, credential::field_problems};
 use crate::{
     connector::{FieldProblem, LinkMethod},
+    error::Result as Outcome,
     model::distance,
 };
 
@@ -32,6 +35,26 @@ pub(super) fn check_labels(method: &LinkMethod, context: &Map<String, Value>) ->
     let labels = context.iter().filter(|(name, value)| method.field(name).is_none() && !value.is_null());
     let problems: Vec<_> = labels.filter_map(|(name, value)| check(method, name, value)).collect();
     if problems.is_empty() { Ok(()) } else { Err(problems) }
+}
+
+/// The same before it is known by which of the methods somebody links: a field's value must be right for one of those that have
+/// it, and what is no field of any must be a harmless label beside all.
+pub(super) fn check_preset(methods: &[&LinkMethod], context: &Map<String, Value>, loose: &dyn Fn(&Url) -> bool) -> Outcome<()> {
+    for (name, value) in context.iter().filter(|(_, value)| !value.is_null()) {
+        let of_field: Vec<_> = methods.iter().filter(|method| method.field(name).is_some()).collect();
+        let problem = match of_field.is_empty() {
+            true => methods.iter().find_map(|method| check(method, name, value)),
+            false => {
+                let text = field_text(name, value.clone())?.unwrap_or_default();
+                let problems: Option<Vec<_>> = of_field.iter().map(|method| method.check_field(name, &text, loose)).collect();
+                problems.and_then(|problems| problems.into_iter().next())
+            }
+        };
+        if let Some(problem) = problem {
+            return Err(field_problems(vec![problem]));
+        }
+    }
+    Ok(())
 }
 
 fn check(method: &LinkMethod, name: &str, value: &Value) -> Option<FieldProblem> {

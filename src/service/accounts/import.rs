@@ -6,6 +6,7 @@
 
 use std::{sync::Arc, time::Instant};
 
+use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
@@ -68,22 +69,39 @@ impl IfThere {
     }
 }
 
+/// Asked once, when the vendor has said yes and directly before the account is stored: an error stops it there.
+pub type Leave = BoxFuture<'static, Result<()>>;
+
+/// On which terms an account is stored.
+#[derive(Default)]
+struct Terms {
+    /// Over one that stands, or not at all.
+    must_exist: bool,
+    leave: Option<Leave>,
+}
+
 impl Accounts {
     /// Verifies the credential at the vendor, then stores it; nothing is stored when it is refused.
     pub async fn import(self: &Arc<Self>, environment: EnvironmentId, new: NewAccount) -> Result<(Account, Vec<Warning>)> {
-        self.import_over(environment, new, false).await
+        self.import_on(environment, new, Terms::default()).await
     }
 
-    /// The same for an account that stands already: what was deleted stays deleted, before the vendor is asked and meanwhile.
-    pub async fn link_anew(self: &Arc<Self>, environment: EnvironmentId, new: NewAccount) -> Result<(Account, Vec<Warning>)> {
-        self.import_over(environment, new, true).await
+    /// The same by a link, which may be over when the vendor has said yes. With `relinks` the account stands already: what was
+    /// deleted stays deleted, before the vendor is asked and meanwhile.
+    pub async fn link_by(
+        self: &Arc<Self>,
+        environment: EnvironmentId,
+        new: NewAccount,
+        (relinks, leave): (bool, Leave),
+    ) -> Result<(Account, Vec<Warning>)> {
+        self.import_on(environment, new, Terms { must_exist: relinks, leave: Some(leave) }).await
     }
 
-    async fn import_over(
+    async fn import_on(
         self: &Arc<Self>,
         environment: EnvironmentId,
         mut new: NewAccount,
-        must_exist: bool,
+        terms: Terms,
     ) -> Result<(Account, Vec<Warning>)> {
         check_tenant(&new.tenant_id)?;
         let connector = self.connector(environment, &new.integration)?;
@@ -95,10 +113,10 @@ impl Accounts {
         let id = *new.id.get_or_insert_with(AccountId::generate);
         let way = (connector, method);
         if new.grant.is_none() {
-            return self.import_by(environment, new, way, must_exist).await;
+            return self.import_by(environment, new, way, terms).await;
         }
         let this = Arc::clone(self);
-        self.never_cut_short(async move { this.import_granted(environment, (id, new), way, must_exist).await }).await
+        self.never_cut_short(async move { this.import_granted(environment, (id, new), way, terms).await }).await
     }
 
     /// Of imports under one id, one uses a refresh token up; the next finds its account.
@@ -107,14 +125,14 @@ impl Accounts {
         environment: EnvironmentId,
         (id, new): (AccountId, NewAccount),
         way: (Arc<Connector>, Arc<LinkMethod>),
-        must_exist: bool,
+        terms: Terms,
     ) -> Result<(Account, Vec<Warning>)> {
         if !spends(&new, self.clock.now()) {
-            return self.import_by(environment, new, way, must_exist).await;
+            return self.import_by(environment, new, way, terms).await;
         }
         self.kept(environment, &new, (&way.0, &way.1)).await?;
         let hold = self.hold_token(id).await?;
-        let imported = self.while_held(&hold, Box::pin(self.import_by(environment, new, way, must_exist))).await;
+        let imported = self.while_held(&hold, Box::pin(self.import_by(environment, new, way, terms))).await;
         self.let_go(id, &hold).await;
         imported
     }
@@ -133,7 +151,7 @@ impl Accounts {
         environment: EnvironmentId,
         new: NewAccount,
         (connector, method): (Arc<Connector>, Arc<LinkMethod>),
-        must_exist: bool,
+        Terms { must_exist, leave }: Terms,
     ) -> Result<(Account, Vec<Warning>)> {
         let kept = self.kept(environment, &new, (&connector, &method)).await?;
         if must_exist && kept.is_none() {
@@ -154,7 +172,14 @@ impl Accounts {
         let draft = Account { id: new.id.unwrap_or(draft.id), tenant_id, context, is_sandbox, ..draft };
         let account = succeeding(draft, kept.as_ref().map(|(kept, _)| kept));
         let mut verified = Box::pin(self.verify(account, connector, method, &fields, new.grant)).await?;
-        let stored = self.store(kept.as_ref(), &mut verified).await;
+        let left = match leave {
+            Some(leave) => leave.await,
+            None => Ok(()),
+        };
+        let stored = match left {
+            Ok(()) => self.store(kept.as_ref(), &mut verified).await,
+            Err(error) => Err(error),
+        };
         if stored.is_err() && is_agreed {
             self.give_back_unless_kept(&verified);
         }

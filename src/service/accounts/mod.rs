@@ -35,7 +35,7 @@ use serde_json::{Map, Value};
 pub use self::{
     check::{Seen, SeenCount},
     grant::{Granted, Tokens as GrantedTokens},
-    import::{IfThere, NewAccount},
+    import::{IfThere, Leave, NewAccount},
     list::ListAccounts,
     open::Opened,
     rekey::MOST_SEALS,

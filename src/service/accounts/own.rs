@@ -61,10 +61,14 @@ impl Accounts {
 }
 
 impl Bound {
-    /// Refuses an account that was made under the same id after the token.
+    /// Refuses another account under the same id. Where the token does not say when its own was made, that is one that was made
+    /// after it.
     fn is_of(&self, account: &Account) -> Result<()> {
-        let later = account.created_at.as_second() > self.since.as_second() + APART;
-        if later { Err(invalid()) } else { Ok(()) }
+        let is_it = match self.made_at {
+            Some(made_at) => account.created_at == made_at,
+            None => account.created_at.as_second() <= self.since.as_second() + APART,
+        };
+        if is_it { Ok(()) } else { Err(invalid()) }
     }
 }
 

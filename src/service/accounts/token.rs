@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::{
     error::{Code, Error, Result},
-    model::{AccountId, Scope, Scopes, Secret, TokenId},
+    model::{Account, Scope, Scopes, Secret, TokenId},
     service::{
         Bound, Caller,
         tokens::{Tokens, invalid},
@@ -46,7 +46,7 @@ impl Tokens {
     pub async fn make_for_account(
         &self,
         caller: &Arc<Caller>,
-        account: AccountId,
+        account: &Account,
         wanted: Option<BTreeSet<Scope>>,
     ) -> Result<MadeAccountToken> {
         let scopes = match wanted {
@@ -58,7 +58,9 @@ impl Tokens {
         let end = issued_at.checked_add(LIFE).map_err(Error::internal)?;
         let expires_at = whole_seconds(ends.map_or(end, |maker_ends| maker_ends.min(end)))?;
         let environment = caller.environment;
-        let pass = AccountPass { account, environment, made_with, scopes: Scopes(scopes), issued_at, expires_at };
+        let (id, made_at) = (account.id, Some(account.created_at));
+        let scopes = Scopes(scopes);
+        let pass = AccountPass { account: id, made_at, environment, made_with, scopes, issued_at, expires_at };
         let text = self.keys.sign_account_token(&pass)?;
         Ok(MadeAccountToken { text, expires_in: expires_at.as_second() - issued_at.as_second(), expires_at })
     }
@@ -91,7 +93,7 @@ impl Tokens {
             token: maker.token,
             actor: maker.actor.clone(),
             scopes: Scopes(pass.scopes.0.into_iter().filter(held).collect()),
-            bound: Some(Bound { account: pass.account, since: pass.issued_at }),
+            bound: Some(Bound { account: pass.account, since: pass.issued_at, made_at: pass.made_at }),
         }))
     }
 }

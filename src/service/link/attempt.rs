@@ -11,7 +11,7 @@ use crate::{
     error::{Code, Error, Result},
     model::{Account, AccountId, LinkId, Slug, Warning},
     service::{
-        IfThere, NewAccount,
+        IfThere, Leave, NewAccount,
         accounts::{cut_short, field_text},
         audit::Act,
         authorize::{AuthorizeAsk, Begun, CameBack},
@@ -89,17 +89,20 @@ impl Links {
             let (environment, scopes) = (link.environment, link.scopes.clone());
             let apart = filled.apart || session.view.frame;
             let ask = AuthorizeAsk { environment, link: link.id.to_string(), apart, new, scopes };
-            return Ok(Attempt::Elsewhere(self.authorizations.begin(ask).await?));
+            let begun = self.authorizations.begin(ask).await?;
+            if let Err(error) = self.keep_way((link, version), hold, &begun).await {
+                self.authorizations.forget(&begun.name).await?;
+                return Err(error);
+            }
+            return Ok(Attempt::Elsewhere(begun));
         }
         let act = act_of(&link);
         // The link is used up before its entry is waited for: where that cannot be written, it is used up all the same.
         let import = Box::pin(async {
-            let linked = match link.relinks {
-                Some(_) => Box::pin(self.accounts.link_anew(link.environment, new)).await,
-                None => Box::pin(self.accounts.import(link.environment, new)).await,
-            };
+            let terms = (link.relinks.is_some(), self.leave(link.id, hold));
+            let linked = Box::pin(self.accounts.link_by(link.environment, new, terms)).await;
             let (account, warnings) = self.unless_deleted(&link, linked).await?;
-            self.settle((link.clone(), version), hold, &account).await?;
+            self.settle(link.id, hold, &account).await?;
             Ok((account, warnings))
         });
         let (account, warnings) = keep_holding(|| self.records.renew(hold, LEASE), self.audit.around(act, true, import)).await?;
@@ -118,14 +121,32 @@ impl Links {
     async fn bind(&self, hold: &Hold, session: &Session) -> Result<(Link, u64)> {
         let (mut link, version) = self.load(session.link).await?.ok_or_else(invalid)?;
         self.check(&link, Some(session)).await?;
-        if matches!(link.state, LinkState::Bound(_)) {
+        let is_bound = matches!(link.state, LinkState::Bound(_));
+        if is_bound && !link.is_storing {
             return Ok((link, version));
         }
-        let account = link.relinks.unwrap_or_else(AccountId::generate);
-        link.state = LinkState::Bound(Bound { session: session.id, account });
-        let kept = (self.seal(&link)?, version);
-        let version = self.records.update(link.id, kept, self.remaining(&link), hold).await.map_err(overtaken)?;
+        if !is_bound {
+            let account = link.relinks.unwrap_or_else(AccountId::generate);
+            link.state = LinkState::Bound(Bound { session: session.id, account });
+        }
+        link.is_storing = false;
+        let version = self.keep(&link, version, hold).await?;
         Ok((link, version))
+    }
+
+    /// The vendor takes its time. Whoever takes the link back meanwhile is heard before anything is stored; after that it is too
+    /// late.
+    fn leave(&self, id: LinkId, hold: &Hold) -> Leave {
+        let (this, hold) = (self.clone(), hold.clone());
+        Box::pin(async move {
+            let (mut link, version) = this.load(id).await?.ok_or_else(invalid)?;
+            if !matches!(link.state, LinkState::Bound(_)) {
+                return Err(invalid());
+            }
+            this.check_maker(&link).await?;
+            link.is_storing = true;
+            this.keep(&link, version, &hold).await.map(drop)
+        })
     }
 
     fn allowed(&self, link: &Link, name: &str) -> Result<std::sync::Arc<Connector>> {
@@ -134,24 +155,29 @@ impl Links {
     }
 
     /// Uses the link up.
-    async fn settle(&self, (mut link, version): (Link, u64), hold: &Hold, account: &Account) -> Result<Link> {
-        let Some(by) = link.bound().cloned() else { return Err(invalid()) };
+    async fn settle(&self, id: LinkId, hold: &Hold, account: &Account) -> Result<Link> {
+        let (mut link, version) = self.load(id).await?.ok_or_else(invalid)?;
+        let LinkState::Bound(by) = link.state.clone() else { return self.after_conflict(link, account).await };
         link.state = LinkState::Used { by, integration: account.connector.clone() };
+        link.is_storing = false;
         let kept = (self.seal(&link)?, version);
-        match self.records.end(link.id, kept, self.remaining(&link), Some(hold)).await {
-            Err(StoreError::Conflict(_) | StoreError::Fenced) => self.after_conflict(link.id, account).await,
+        match self.records.end(id, kept, self.remaining(&link), Some(hold)).await {
+            Err(StoreError::Conflict(_) | StoreError::Fenced) => {
+                let (now, _) = self.load(id).await?.ok_or_else(invalid)?;
+                self.after_conflict(now, account).await
+            }
             done => Ok(done.map(|()| link)?),
         }
     }
 
-    /// Somebody was faster: another try with the same account, whose word counts, or the caller who took the link back. Then a
-    /// new account goes again.
-    async fn after_conflict(&self, id: LinkId, account: &Account) -> Result<Link> {
-        let found = self.load(id).await?;
-        if let Some((link, _)) = found
-            && matches!(link.state, LinkState::Cancelled)
-            && link.relinks.is_none()
-        {
+    /// This try lost the right to the link while it stored the account, and somebody was faster: another try with the same
+    /// account, whose word counts, or the caller who took the link back. Then a new account goes again. One that stood before
+    /// has its new credential, whoever was faster: that is what is said.
+    async fn after_conflict(&self, link: Link, account: &Account) -> Result<Link> {
+        if link.relinks.is_some() {
+            return Ok(link);
+        }
+        if matches!(link.state, LinkState::Cancelled) {
             self.accounts.delete(link.environment, &account.id.to_string()).await?;
         }
         Err(invalid())
@@ -175,15 +201,18 @@ impl Links {
     }
 
     async fn finish_under(&self, hold: &Hold, id: LinkId, came_back: CameBack) -> Result<Returned> {
-        let (link, version) = self.load(id).await?.ok_or_else(invalid)?;
+        let (mut link, version) = self.load(id).await?.ok_or_else(invalid)?;
         self.check(&link, None).await?;
+        if std::mem::take(&mut link.is_storing) {
+            self.keep(&link, version, hold).await?;
+        }
         self.relinked(&link).await?;
         let (apart, method, filled) = (came_back.is_apart(), came_back.method().to_owned(), came_back.filled());
         let mut used = None;
         let linking = Box::pin(async {
-            let linked = self.authorizations.link(came_back, link.relinks.is_some()).await;
+            let linked = self.authorizations.link(came_back, (link.relinks.is_some(), self.leave(id, hold))).await;
             let (account, warnings) = self.unless_deleted(&link, linked).await?;
-            used = Some(self.settle((link.clone(), version), hold, &account).await?);
+            used = Some(self.settle(id, hold, &account).await?);
             Ok((account, warnings))
         });
         let outcome = keep_holding(|| self.records.renew(hold, LEASE), self.audit.around(act_of(&link), true, linking)).await;
@@ -250,16 +279,9 @@ fn no_such_way(connector: &Connector) -> Error {
     Error::new(Code::InvalidBody, detail).field("method")
 }
 
-fn in_use() -> Error {
+pub(super) fn in_use() -> Error {
     Error::new(
         Code::Conflict,
         "This link is being used at this moment. Wait until that is done, then look whether it is connected.",
     )
-}
-
-fn overtaken(error: StoreError) -> Error {
-    match error {
-        StoreError::Conflict(_) | StoreError::Fenced => in_use().because(error),
-        error => error.into(),
-    }
 }

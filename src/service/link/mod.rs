@@ -19,12 +19,18 @@ pub use self::{
     attempt::{Attempt, Filled, Returned},
     terms::{Bound, DEFAULT_LIFE, LONGEST_LIFE, Link, LinkState, NewLink, Session, View},
 };
-use super::{Accounts, Audit, Installed, Installs, authorize::Authorizations};
+use super::{
+    Accounts, Audit, Installed, Installs, Tokens,
+    authorize::{Authorizations, Begun},
+    context::check_preset,
+    installs::disabled,
+    lease::LEASE,
+};
 use crate::{
     connector::Connector,
     error::{Code, Error, Result},
     model::{Account, Clock, EnvironmentId, Later, LinkId, Slug, Tasks},
-    store::{StoreError, repo},
+    store::{Hold, StoreError, repo},
     vault::{LinkText, SealMark, SystemKeys, same_secret},
 };
 
@@ -34,6 +40,8 @@ const REMEMBERED: SignedDuration = SignedDuration::from_hours(1);
 const OPENED_FOR: SignedDuration = SignedDuration::from_hours(2);
 /// How often a change begins again because the link was used meanwhile.
 const TRIES: usize = 5;
+/// Most ways to a vendor that wait for their browser at once.
+const MOST_WAYS: usize = 8;
 
 /// A link token that was just made.
 #[derive(Debug)]
@@ -52,6 +60,7 @@ pub struct Links {
     records: repo::Links,
     keys: Arc<SystemKeys>,
     accounts: Arc<Accounts>,
+    tokens: Arc<Tokens>,
     authorizations: Arc<Authorizations>,
     installs: Arc<Installs>,
     audit: Arc<Audit>,
@@ -60,16 +69,16 @@ pub struct Links {
 }
 
 impl Links {
-    /// Over the records and what links accounts.
+    /// Over the records, what links accounts, and what links are made with.
     pub fn new(
         records: repo::Links,
         keys: Arc<SystemKeys>,
-        accounts: Arc<Accounts>,
+        (accounts, tokens): (Arc<Accounts>, Arc<Tokens>),
         authorizations: Arc<Authorizations>,
         (installs, audit): (Arc<Installs>, Arc<Audit>),
         (tasks, clock): (Tasks, Arc<dyn Clock>),
     ) -> Self {
-        Self { records, keys, accounts, authorizations, installs, audit, tasks, clock }
+        Self { records, keys, accounts, tokens, authorizations, installs, audit, tasks, clock }
     }
 
     /// Makes a link token.
@@ -79,6 +88,10 @@ impl Links {
         let expires_at = new.end(now)?;
         let (tenant_id, relinked) = self.whom(environment, &new).await?;
         let integrations = self.integrations(&new, relinked.as_ref())?;
+        let usable = self.usable(environment, integrations.as_deref()).await?;
+        if integrations.is_some() {
+            self.check_context(&usable, &new)?;
+        }
         let (text, secret) = LinkText::generate();
         let (id, hash) = self.named(&*secret);
         let link = Link {
@@ -95,6 +108,9 @@ impl Links {
             keeps_context: new.persist_previous_context.unwrap_or(true),
             is_sandbox: new.is_sandbox,
             expires_at,
+            made_with: new.maker.map(|(id, _)| id),
+            ways: Vec::new(),
+            is_storing: false,
             state: LinkState::Open,
             later: Later::default(),
         };
@@ -142,7 +158,34 @@ impl Links {
         Ok(Some(vec![account.connector.clone()]))
     }
 
-    /// Takes a link back: nobody can use it any more. One that was used stays used.
+    /// The connectors in use of those that are allowed; a link by which nothing can be linked is none.
+    async fn usable(&self, environment: EnvironmentId, allowed: Option<&[Slug]>) -> Result<Vec<Arc<Connector>>> {
+        let is_usable = |installed: &Installed| {
+            installed.install.is_in_use() && allowed.is_none_or(|allowed| allowed.contains(&installed.connector.slug))
+        };
+        let installed = self.installs.list(environment).await?.records.into_iter().filter(is_usable);
+        let usable: Vec<_> = installed.map(|installed| installed.connector).collect();
+        if usable.is_empty() {
+            let only = allowed.and_then(|allowed| self.connector(allowed.first().filter(|_| allowed.len() == 1)?.as_str()));
+            let none =
+                || Error::new(Code::IntegrationDisabled, "All that this link could connect is switched off in this environment.");
+            return Err(only.map_or_else(none, |only| disabled(&only)).field("integrations"));
+        }
+        Ok(usable)
+    }
+
+    /// Refuses fields and labels that no customer could mend on the page.
+    fn check_context(&self, usable: &[Arc<Connector>], new: &NewLink) -> Result<()> {
+        let methods: Vec<_> = usable.iter().flat_map(|connector| &connector.methods).map(|method| &**method).collect();
+        let checked = check_preset(&methods, &new.context, &|url| self.accounts.guard.names(url));
+        checked.map_err(|error| {
+            let field = error.field_name().unwrap_or("context").to_owned();
+            Error::new(Code::InvalidBody, error.detail().to_owned()).field(field)
+        })
+    }
+
+    /// Takes a link back: nobody can use it any more, and a try that runs stores nothing. One that was used stays used; of one
+    /// whose account is just being stored that is said.
     pub async fn cancel(&self, environment: EnvironmentId, id: &str) -> Result<()> {
         let id: LinkId = id.parse().map_err(|_| Error::not_found())?;
         if !self.records.listed(environment, id).await? {
@@ -151,11 +194,21 @@ impl Links {
         for _ in 0..TRIES {
             let found = self.load(id).await?.filter(|(link, _)| link.environment == environment);
             let (mut link, version) = found.ok_or_else(Error::not_found)?;
-            if !link.is_live(self.clock.now()) {
+            // A node that was lost while it stored has the link in its hands no more.
+            let idle = match link.is_being_stored() {
+                true => Some(self.records.hold(id, LEASE).await?.ok_or_else(being_stored)?),
+                false => None,
+            };
+            if idle.is_none() && !link.is_live(self.clock.now()) {
                 return Ok(());
             }
             link.state = LinkState::Cancelled;
-            match self.records.end(id, (self.seal(&link)?, version), self.remaining(&link), None).await {
+            let ended = self.records.end(id, (self.seal(&link)?, version), self.remaining(&link), idle.as_ref()).await;
+            if let Some(hold) = &idle {
+                // A lock that cannot be given back ends by itself.
+                let _ = self.records.release(hold).await;
+            }
+            match ended {
                 Err(StoreError::Conflict(_)) => {}
                 done => return Ok(done?),
             }
@@ -200,9 +253,23 @@ impl Links {
     /// Refuses a link of which no account can come any more, or not in this browser.
     pub async fn check(&self, link: &Link, session: Option<&Session>) -> Result<()> {
         let elsewhere = session.zip(link.bound()).is_some_and(|(session, by)| session.id != by.session);
-        match link.is_live(self.clock.now()) && !elsewhere && self.accounts.stands(link.environment).await? {
-            true => Ok(()),
+        match link.is_live(self.clock.now()) && !elsewhere {
+            true => self.check_maker(link).await,
             false => Err(invalid()),
+        }
+    }
+
+    /// Refuses a link whose environment has ended, or the API token it was made with.
+    async fn check_maker(&self, link: &Link) -> Result<()> {
+        if !self.accounts.stands(link.environment).await? {
+            return Err(invalid());
+        }
+        let Some(made_with) = link.made_with else { return Ok(()) };
+        match self.tokens.live(made_with).await {
+            Ok(token) if token.caller.environment == link.environment => Ok(()),
+            Ok(_) => Err(invalid()),
+            Err(error) if error.code() == Code::InvalidToken => Err(invalid().because(error)),
+            Err(error) => Err(error),
         }
     }
 
@@ -270,6 +337,27 @@ impl Links {
         }
     }
 
+    /// Keeps a changed link, under the right to use it.
+    async fn keep(&self, link: &Link, version: u64, hold: &Hold) -> Result<u64> {
+        match self.records.update(link.id, (self.seal(link)?, version), self.remaining(link), hold).await {
+            Err(error @ (StoreError::Conflict(_) | StoreError::Fenced)) => match self.load(link.id).await? {
+                Some((now, _)) if matches!(now.state, LinkState::Cancelled) => Err(invalid()),
+                _ => Err(attempt::in_use().because(error)),
+            },
+            kept => Ok(kept?),
+        }
+    }
+
+    /// Keeps that a browser is on its way to a vendor; of too many ways the oldest end.
+    async fn keep_way(&self, (mut link, version): (Link, u64), hold: &Hold, begun: &Begun) -> Result<()> {
+        link.ways.push(begun.name.clone());
+        let too_many = link.ways.len().saturating_sub(MOST_WAYS);
+        for name in link.ways.drain(..too_many) {
+            self.authorizations.forget(&name).await?;
+        }
+        self.keep(&link, version, hold).await.map(drop)
+    }
+
     fn named(&self, secret: &[u8]) -> (LinkId, [u8; 32]) {
         let hash = self.keys.link_hash(secret);
         let mut id = [0; 16];
@@ -302,6 +390,14 @@ impl Links {
         let left = end.duration_since(self.clock.now()).as_secs().max(1);
         Duration::from_secs(left.unsigned_abs())
     }
+}
+
+/// It is too late to take a link back.
+fn being_stored() -> Error {
+    Error::new(
+        Code::Conflict,
+        "The account of this link is being stored at this moment; the link was not taken back. Look whether the account is there.",
+    )
 }
 
 /// The one answer for links that are unknown, used up, taken back, or another browser's.

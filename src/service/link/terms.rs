@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::{
     error::{Code, Error, Result},
-    model::{AccountId, EnvironmentId, Later, LinkId, Slug},
+    model::{AccountId, EnvironmentId, Later, LinkId, Slug, TokenId},
 };
 
 /// How long a link can be used when nothing is said, seconds.
@@ -43,6 +43,8 @@ pub struct NewLink {
     pub is_sandbox: Option<bool>,
     /// Seconds.
     pub expires_in: Option<i64>,
+    /// The API token it is made with, and when that ends; none where an administrator makes it.
+    pub maker: Option<(TokenId, Option<Timestamp>)>,
 }
 
 /// A link as it is kept. May hold secrets, therefore no `Debug`.
@@ -81,6 +83,15 @@ pub struct Link {
     pub is_sandbox: Option<bool>,
     /// When it ends by itself.
     pub expires_at: Timestamp,
+    /// The API token it was made with, and ends with; links of an earlier release do not say.
+    #[serde(default)]
+    pub made_with: Option<TokenId>,
+    /// The last ways to a vendor that its browser went, by the names under which they are kept.
+    #[serde(default)]
+    pub ways: Vec<String>,
+    /// Its account is being stored at this moment, by whoever has the right to use it.
+    #[serde(default)]
+    pub is_storing: bool,
     /// Where in its life it is.
     pub state: LinkState,
     /// Members that a later release wrote.
@@ -161,6 +172,11 @@ impl Link {
         now < self.expires_at && matches!(self.state, LinkState::Open | LinkState::Bound(_))
     }
 
+    /// Whether its account may be on its way into the store.
+    pub(super) fn is_being_stored(&self) -> bool {
+        self.is_storing && matches!(self.state, LinkState::Bound(_))
+    }
+
     /// The session that has it, if one has.
     pub fn bound(&self) -> Option<&Bound> {
         match &self.state {
@@ -197,13 +213,14 @@ impl NewLink {
         self.origins.iter().try_for_each(|origin| check_origin(origin))
     }
 
-    /// When it ends by itself.
+    /// When it ends by itself: not after what it was made with.
     pub(super) fn end(&self, now: Timestamp) -> Result<Timestamp> {
         let seconds = self.expires_in.unwrap_or(DEFAULT_LIFE);
         if !(1..=LONGEST_LIFE).contains(&seconds) {
             return Err(wrong("expires_in", &format!("takes seconds, from 1 to {LONGEST_LIFE}")));
         }
-        Ok(now + SignedDuration::from_secs(seconds))
+        let end = now + SignedDuration::from_secs(seconds);
+        Ok(self.maker.and_then(|(_, ends)| ends).map_or(end, |ends| ends.min(end)))
     }
 }
 

@@ -66,12 +66,16 @@ impl<'a> Authorization<'a> {
         Ok(url)
     }
 
-    /// Whether an `iss` that came back names the server the browser was sent to.
-    pub fn is_issuer(&self, issuer: &str) -> bool {
+    /// Whether an answer with this `iss` is of the server the browser was sent to. One that declares its identifier sends it along
+    /// with every answer, to the letter (RFC 9207 §2.4).
+    pub fn is_answer_of(&self, issuer: Option<&str>) -> bool {
         let authorize = self.access.method.token.as_ref().and_then(|request| request.authorize.as_ref());
-        match authorize.and_then(|authorize| authorize.issuer.as_ref()) {
-            Some(template) => self.access.text(template).is_ok_and(|known| known.expose() == issuer),
-            None => {
+        let declared = authorize.and_then(|authorize| authorize.issuer.as_ref());
+        match (declared, issuer) {
+            (None, None) => true,
+            (Some(_), None) => false,
+            (Some(template), Some(issuer)) => self.access.text(template).is_ok_and(|known| known.expose() == issuer),
+            (None, Some(issuer)) => {
                 let sent_to = self.access.token_urls.as_ref().and_then(|urls| urls.authorize.as_ref());
                 let named = Url::parse(issuer).ok();
                 sent_to.zip(named).is_some_and(|(sent_to, named)| sent_to.origin() == named.origin())

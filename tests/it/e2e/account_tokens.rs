@@ -165,6 +165,7 @@ async fn g_13_what_is_no_account_token_is_refused_on_every_route() {
     let now = seconds(Timestamp::now());
     let pass = AccountPass {
         account: account.parse().unwrap(),
+        made_at: None,
         environment: shown["environment_id"].as_str().unwrap().parse().unwrap(),
         made_with: id.parse().unwrap(),
         scopes: Scopes([Scope::DirectoryRead, Scope::ProxyRead, Scope::AccountsRead].into()),

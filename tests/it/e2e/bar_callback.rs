@@ -21,7 +21,7 @@ use url::Url;
 use super::{
     bar_vendor::{Act, Asked, Vendor, answer, json_answer, scim},
     link::{Browser, PAGE, hidden, leads_to, make, message, token},
-    vendor::{accounts, is_sound},
+    vendor::{accounts, is_sound, overlay},
 };
 use crate::support::{
     gateway::{Answer, Gateway, Kept, client},
@@ -117,6 +117,10 @@ struct Stand {
 
 impl Stand {
     fn start() -> Stand {
+        Self::on(Kept::embedded(), &[])
+    }
+
+    fn on(kept: Kept, settings: &[(&str, &str)]) -> Stand {
         let elsewhere = Vendor::start(|_| json_answer(200, &json!({"access_token": "stolen"})));
         let held = Arc::new(AtomicBool::new(true));
         let (port, holds) = (elsewhere.port, held.clone());
@@ -135,8 +139,8 @@ impl Stand {
                 None => Act::Send(answer(401, &[], b"{}")),
             },
         });
-        let kept = Kept::embedded();
-        let gateway = Gateway::start(&kept, &format!("{},{}", vendor.authority(), elsewhere.authority()));
+        let allow = format!("{},{}", vendor.authority(), elsewhere.authority());
+        let gateway = Gateway::start_with(&kept, &allow, settings);
         Stand { kept, vendor, elsewhere, held, gateway }
     }
 
@@ -278,6 +282,38 @@ async fn r_12_a_slow_token_endpoint_is_waited_for_and_one_that_hangs_is_not() {
     is_sound(gateway);
 }
 
+/// RFC 9207: a server that declares its issuer names it in every answer, to the letter.
+#[tokio::test]
+async fn r_12_an_issuer_that_is_declared_is_in_every_answer() {
+    let kept = Kept::embedded();
+    let folder = kept.folder().join("connectors");
+    overlay(&folder, |name, text| match name {
+        "connector.yaml" => {
+            let declared = "authorize: { url: \"{authorize_url}\", issuer: \"https://login.example.com/of/them\" }";
+            text.replace("authorize: { url: \"{authorize_url}\" }", declared)
+        }
+        _ => text,
+    });
+    let stand = Stand::on(kept, &[("ROLLCALL_CONNECTORS_DIR", folder.to_str().unwrap())]);
+    let made = stand.made("acme").await;
+    let mut browser = Browser::new(&stand.gateway);
+    for iss in [None, Some(""), Some("https://login.example.com"), Some("https://login.example.com/of/them/")] {
+        for (name, value) in [("code", "good"), ("error", "access_denied")] {
+            let state = leave(&mut browser, token(&made)).await;
+            let mut query = vec![(name, value), ("state", state.as_str())];
+            query.extend(iss.map(|iss| ("iss", iss)));
+            let page = browser.get(&back(&query)).await;
+            nothing_was_connected(&page, name);
+            assert!(page.text().contains("did not come from the server"), "{iss:?}: {}", page.text());
+        }
+    }
+    assert_eq!(stand.vendor.count(), 0, "no code was shown to anybody");
+    let state = leave(&mut browser, token(&made)).await;
+    let query = [("code", "good"), ("state", state.as_str()), ("iss", "https://login.example.com/of/them")];
+    let linked = browser.get(&back(&query)).await;
+    assert_eq!((linked.status, accounts(&stand.gateway).await.len()), (200, 1), "{}", linked.text());
+}
+
 #[tokio::test]
 async fn r_12_a_way_back_that_is_not_the_one_that_was_gone_asks_no_vendor() {
     let stand = Stand::start();
@@ -305,6 +341,7 @@ async fn r_12_a_way_back_that_is_not_the_one_that_was_gone_asks_no_vendor() {
     }
     nothing_was_connected(&come_back(&mut stranger, &other, "good").await, "another browser");
     for (what, more) in [
+        ("an empty issuer", ("iss", "")),
         ("another issuer", ("iss", "https://login.attacker.example")),
         ("an issuer that is no address", ("iss", "attacker")),
         ("a refusal beside a code", ("error", "access_denied")),

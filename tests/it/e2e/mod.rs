@@ -58,6 +58,7 @@ mod link_addresses;
 mod link_browser;
 mod link_consent;
 mod link_forgery;
+mod link_terms;
 mod links;
 mod lists;
 mod load;

@@ -104,7 +104,8 @@ async fn fixture(services: &Services, own: EnvironmentId, vendor: SocketAddr) ->
     let writes = names.map(|name| Write::Delete { name, expect: Expect::Any });
     services.store.commit(Batch { slot: Slot::new("rollcall"), fence: None, writes: writes.into() }).await.unwrap();
     let admin = services.tokens.authenticate(&scoped[&Scope::Admin]).await.unwrap();
-    let account_token = services.tokens.make_for_account(&admin, account.parse().unwrap(), None).await.unwrap();
+    let account_token =
+        services.tokens.make_for_account(&admin, &services.accounts.get(own, &account).await.unwrap(), None).await.unwrap();
     actix_web::rt::time::sleep(Duration::from_millis(1700)).await;
     Fixture {
         addr: vendor,

@@ -72,7 +72,7 @@ impl Stand {
         let authorizations = &self.core.services.authorizations;
         let came_back = authorizations.take_back(connector, query, binding.map(Secret::expose)).await?;
         assert_eq!(came_back.link(), "the-link");
-        Ok(authorizations.link(came_back, false).await)
+        Ok(authorizations.link(came_back, (false, Box::pin(async { Ok(()) }))).await)
     }
 
     async fn count(&self) -> usize {

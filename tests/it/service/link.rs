@@ -7,16 +7,24 @@ use bytes::Bytes;
 use rollcall::{
     app::Core,
     error::Code,
-    model::LinkId,
+    model::{LinkId, Scope, Scopes},
     service::{
-        ListAccounts,
+        Links, ListAccounts, NewToken,
+        audit::AuditOutcome,
         link::{Attempt, Filled, NewLink, Session, View},
     },
     store::{Batch, Expect, Key, Slot, Write, repo},
+    vault::SealMark,
 };
 
-use super::inside;
-use crate::e2e::vendor::{Mood, SECRET, Vendor};
+use super::{
+    audit::{entries, keys_of},
+    inside, link as linked,
+};
+use crate::{
+    e2e::vendor::{Mood, SECRET, Vendor},
+    support::meddled::{Meddled, Point},
+};
 
 fn key(link: LinkId) -> Key {
     Key { slot: Slot::new(format!("link:{link}")), name: "link".to_owned() }
@@ -44,10 +52,14 @@ async fn session(core: &Core, text: &str) -> Session {
 
 /// Sends the form; the id of the account, or why there is none.
 async fn send(core: &Core, session: &Session, vendor: &Vendor, secret: &str) -> Result<String, Code> {
+    send_to(&core.services.links, session, vendor, secret).await
+}
+
+async fn send_to(links: &Links, session: &Session, vendor: &Vendor, secret: &str) -> Result<String, Code> {
     let fields = [("base_url", vendor.base()), ("token", secret.to_owned())];
     let fields: BTreeMap<String, String> = fields.map(|(name, value)| (name.to_owned(), value)).into();
     let filled = Filled { integration: "scim".to_owned(), method: "bearer".to_owned(), fields, apart: false };
-    match core.services.links.submit(session.clone(), filled).await {
+    match links.submit(session.clone(), filled).await {
         Ok(Attempt::Linked(account, _)) => Ok(account.id.to_string()),
         Ok(Attempt::Fields(problems)) => panic!("{problems:?}"),
         Ok(Attempt::Elsewhere(_)) => panic!("no browser is needed"),
@@ -188,4 +200,158 @@ async fn a_link_is_used_up_although_its_entry_cannot_be_written() {
     vendor.set(Mood::Good);
     assert_eq!(send(&core, &session, &vendor, SECRET).await, Err(Code::InvalidToken), "it is used up");
     assert_eq!(accounts(&core).await, 1);
+}
+
+/// A link to the account that stands, opened.
+async fn relink(core: &Core, account: &str) -> (LinkId, Session) {
+    let new = NewLink { integrated_account_id: Some(account.to_owned()), ..NewLink::default() };
+    let made = core.services.links.create(core.environment, new).await.unwrap();
+    (made.id, session(core, made.text.expose()).await)
+}
+
+/// How the last try to link ended, in the audit log.
+async fn noted(core: &Core) -> (AuditOutcome, Option<String>) {
+    assert!(core.tasks.wait(Duration::from_secs(10)).await);
+    let all = entries(&core.services.audit, core.environment).await;
+    let last = all.into_iter().find(|entry| entry.action == "integrated_account.link").unwrap();
+    (last.outcome, last.code)
+}
+
+#[tokio::test]
+async fn a_link_that_is_taken_back_while_the_vendor_thinks_stores_nothing() {
+    let vendor = Vendor::start();
+    let (_folder, _clock, core) = inside(&vendor).await;
+    let (links, before) = (&core.services.links, linked(&core, &vendor).await.account.clone());
+    let id = before.id.to_string();
+    let (again, its) = relink(&core, &id).await;
+    let (new, text) = make(&core).await;
+    for (link, session) in [(again, its), (new, session(&core, &text).await)] {
+        let asked = vendor.asked();
+        vendor.set(Mood::Slow);
+        let taken_back = async {
+            while vendor.asked() == asked {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            links.cancel(core.environment, &link.to_string()).await
+        };
+        let (sent, taken_back) = tokio::join!(send(&core, &session, &vendor, SECRET), taken_back);
+        assert_eq!((sent, taken_back.is_ok()), (Err(Code::InvalidToken), true));
+        assert_eq!(noted(&core).await, (AuditOutcome::Failed, Some("invalid_token".to_owned())));
+        assert_eq!(core.services.accounts.get(core.environment, &id).await.unwrap().generation, before.generation);
+        assert_eq!(accounts(&core).await, 1);
+    }
+}
+
+#[tokio::test]
+async fn a_link_is_not_taken_back_while_its_account_is_stored() {
+    let vendor = Vendor::start();
+    let (_folder, clock, core) = inside(&vendor).await;
+    let before = linked(&core, &vendor).await.account.clone();
+    let id = before.id.to_string();
+    let (link, its) = relink(&core, &id).await;
+    assert_eq!(send(&core, &its, &vendor, "a-typo").await, Err(Code::CredentialRefused), "it is this browser's now");
+    let (tell, told) = tokio::sync::oneshot::channel();
+    let (theirs, environment) = (core.services.links.clone(), core.environment);
+    let take_back = async move {
+        let taken = theirs.cancel(environment, &link.to_string()).await.map_err(|error| error.code());
+        tell.send(taken).unwrap();
+    };
+    // The first that is written of the link now is that its account is being stored.
+    let store = Meddled::at(core.services.store.clone(), Point::Written("link"), take_back);
+    let services = &core.services;
+    let links = Links::new(
+        repo::Links::new(store.clone()),
+        keys_of(&core).await,
+        (services.accounts.clone(), services.tokens.clone()),
+        services.authorizations.clone(),
+        (services.installs.clone(), services.audit.clone()),
+        (core.tasks.clone(), clock.clone()),
+    );
+    assert_eq!(send_to(&links, &its, &vendor, SECRET).await, Ok(id.clone()));
+    assert_eq!((store.0.is_done(), told.await.unwrap()), (true, Err(Code::Conflict)));
+    assert_eq!(noted(&core).await, (AuditOutcome::Done, None));
+    assert_eq!(services.accounts.get(environment, &id).await.unwrap().generation, before.generation + 1);
+
+    // A node that is lost while it stores has the link in its hands for a while only.
+    let (link, its) = relink(&core, &id).await;
+    assert_eq!(send(&core, &its, &vendor, "a-typo").await, Err(Code::CredentialRefused));
+    let sealed = services.links.seal_session(&its).unwrap();
+    let (mut record, _) = services.links.resume(&sealed).await.unwrap_or_else(|error| panic!("{error}"));
+    record.is_storing = true;
+    let plain = serde_json::to_vec(&record).unwrap();
+    put(&core, link, keys_of(&core).await.seal_for(SealMark::Link, &[b"record", link.0.as_bytes()], &plain).into()).await;
+    let records = repo::Links::new(services.store.clone());
+    assert!(records.hold(link, Duration::from_secs(15)).await.unwrap().is_some());
+    let cancel = async || services.links.cancel(environment, &link.to_string()).await.map_err(|error| error.code());
+    assert_eq!(cancel().await, Err(Code::Conflict));
+    clock.advance(Duration::from_secs(16));
+    assert_eq!(cancel().await, Ok(()));
+    assert_eq!(send(&core, &its, &vendor, SECRET).await, Err(Code::InvalidToken));
+}
+
+#[tokio::test]
+async fn a_link_ends_with_the_token_it_was_made_with() {
+    let vendor = Vendor::start();
+    let (_folder, clock, core) = inside(&vendor).await;
+    let (tokens, links) = (&core.services.tokens, &core.services.links);
+    let made_by = async |expires_at| {
+        let new = NewToken { name: "maker".to_owned(), scopes: Scopes([Scope::LinksWrite].into()), expires_at };
+        let (token, text) = tokens.create(core.environment, new).await.unwrap();
+        let caller = tokens.authenticate(text.expose()).await.unwrap();
+        let maker = tokens.shown_by(&caller).await.unwrap();
+        let new = NewLink { tenant_id: Some("acme".to_owned()), maker, ..NewLink::default() };
+        (token, links.create(core.environment, new).await.unwrap())
+    };
+    let (token, made) = made_by(None).await;
+    let its = session(&core, made.text.expose()).await;
+    assert_eq!(send(&core, &its, &vendor, "a-typo").await, Err(Code::CredentialRefused));
+    let asked = vendor.asked();
+    tokens.revoke(core.environment, &token.id.to_string()).await.unwrap();
+    assert_eq!((send(&core, &its, &vendor, SECRET).await, vendor.asked()), (Err(Code::InvalidToken), asked));
+    let (link, its) = links.open(made.text.expose(), View::default()).await.unwrap_or_else(|error| panic!("{error}"));
+    assert!(links.why_over(&link, &its).await.unwrap().is_some(), "who opens it is told so");
+
+    let end = clock_end(&clock, 600);
+    let (_, made) = made_by(Some(end)).await;
+    assert_eq!(made.expires_at, end, "it does not outlive it");
+    let its = session(&core, made.text.expose()).await;
+    clock.advance(Duration::from_secs(600));
+    assert_eq!((send(&core, &its, &vendor, SECRET).await, accounts(&core).await), (Err(Code::InvalidToken), 0));
+}
+
+fn clock_end(clock: &crate::support::clock::ManualClock, seconds: i64) -> jiff::Timestamp {
+    rollcall::model::Clock::now(clock) + jiff::SignedDuration::from_secs(seconds)
+}
+
+#[tokio::test]
+async fn of_many_ways_to_a_vendor_the_oldest_end() {
+    let vendor = Vendor::start();
+    let (_folder, _clock, core) = inside(&vendor).await;
+    core.services.authorizations.reached_at("http://127.0.0.1:9999");
+    let (_, text) = make(&core).await;
+    let its = session(&core, &text).await;
+    let at = |path: &str| format!("http://{}{path}", vendor.authority());
+    let fields = [
+        ("base_url", vendor.base()),
+        ("authorize_url", at("/auth")),
+        ("token_url", at("/token")),
+        ("client_id", "me".to_owned()),
+        ("client_secret", "synthetic-secret".to_owned()),
+    ];
+    let fields: BTreeMap<_, _> = fields.map(|(name, value)| (name.to_owned(), value)).into();
+    let mut ways = Vec::new();
+    for _ in 0..10 {
+        let filled = Filled { integration: "scim".to_owned(), method: "oauth2".to_owned(), fields: fields.clone(), apart: false };
+        let Ok(Attempt::Elsewhere(begun)) = core.services.links.submit(its.clone(), filled).await else {
+            panic!("not sent there")
+        };
+        ways.push(begun);
+    }
+    let mut waiting = Vec::new();
+    for begun in &ways {
+        let state = begun.url.query_pairs().find(|(name, _)| name == "state").unwrap().1.into_owned();
+        let query = vec![("state".to_owned(), state), ("code".to_owned(), "the-code".to_owned())];
+        waiting.push(core.services.authorizations.take_back("scim", query, Some(begun.binding.expose())).await.is_ok());
+    }
+    assert_eq!(waiting, [[false; 2].as_slice(), &[true; 8]].concat());
 }

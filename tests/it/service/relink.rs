@@ -269,7 +269,8 @@ async fn what_is_not_kept(works: bool) {
         account.generation += 1;
         account.status = if works { AccountStatus::Active } else { AccountStatus::NeedsReauth };
     }));
-    let linked = authorizations.link(came_back, true).await.map(|_| ()).map_err(|error| error.code());
+    let linked =
+        authorizations.link(came_back, (true, Box::pin(async { Ok(()) }))).await.map(|_| ()).map_err(|error| error.code());
     assert_eq!((linked, count(&vendor, "/token")), (Err(Code::Conflict), 1));
     assert!(core.tasks.wait(Duration::from_secs(10)).await);
     // Many vendors would end with it what the account works with.

@@ -51,7 +51,7 @@ impl Desk {
         let Core { services, guard, environment, .. } = core;
         let services = Arc::into_inner(services).expect("nobody else has them");
         let around = (services.installs.clone(), audit.clone());
-        let (accounts, authorizations) = (services.accounts.clone(), services.authorizations.clone());
+        let (accounts, authorizations) = ((services.accounts.clone(), services.tokens.clone()), services.authorizations.clone());
         authorizations.reached_at("http://127.0.0.1:1");
         let links = Links::new(repo::Links::new(services.store.clone()), keys, accounts, authorizations, around, (tasks, clock));
         let services = Arc::new(Services { audit, links, ..services });

@@ -28,6 +28,7 @@ fn keys(numbers: &[u8]) -> AccountTokenKeys {
 fn pass() -> AccountPass {
     AccountPass {
         account: AccountId(Uuid::from_u128(1)),
+        made_at: Some("2027-01-15T07:59:59.123456789Z".parse().unwrap()),
         environment: EnvironmentId(Uuid::from_u128(2)),
         made_with: Uuid::from_u128(3),
         scopes: Scopes([Scope::DirectoryRead, Scope::ProxyWrite].into()),
@@ -49,6 +50,14 @@ fn claims() -> Value {
 /// Any claims under any header, signed by HMAC with the right key.
 fn forged(algorithm: Algorithm, claims: &Value) -> String {
     format!("rca_{}", encode(&Header::new(algorithm), claims, &EncodingKey::from_secret(&key(1))).unwrap())
+}
+
+#[test]
+fn a_token_of_an_earlier_release_does_not_say_when_its_account_was_made() {
+    let mut claims = claims();
+    assert_eq!(claims.as_object_mut().unwrap().remove("of"), Some(json!("2027-01-15T07:59:59.123456789Z")));
+    let opened = keys(&[1]).open(&forged(Algorithm::HS256, &claims), at(NOW)).unwrap();
+    assert_eq!(opened, AccountPass { made_at: None, ..pass() });
 }
 
 /// Any header and claims with any signature.

@@ -71,6 +71,7 @@ fn system_keys_of_an_earlier_release_open_and_are_completed() {
     let issued_at = "2027-01-15T08:00:00Z".parse().unwrap();
     let pass = AccountPass {
         account: AccountId(Uuid::from_u128(1)),
+        made_at: None,
         environment: EnvironmentId(Uuid::from_u128(2)),
         made_with: Uuid::from_u128(3),
         scopes: Scopes::default(),

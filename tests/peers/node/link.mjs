@@ -32,6 +32,11 @@ for (const width of [375, 1280]) {
             await isClean(tab, `${name} picker`);
             await tab.getByLabel("Search").fill("password manager");
             assert.equal(await tab.locator(".cards li:visible").count(), 1);
+            await tab.getByLabel("Search").fill("okta");
+            await tab.getByText("Nothing found for “okta”.").waitFor();
+            await isClean(tab, `${name} nothing found`);
+            await tab.getByRole("button", { name: "Show all" }).click();
+            assert.ok((await tab.locator(".cards li:visible").count()) > 1);
             await tab.getByText("Keeper Security").click();
             await isClean(tab, `${name} ways`);
             await tab.getByText("Commander Service Mode").click();

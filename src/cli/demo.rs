@@ -34,7 +34,7 @@ const LINK_LIFE: i64 = 24 * 60 * 60;
 /// Where the demo listens and what it keeps.
 #[derive(Args)]
 pub struct DemoArgs {
-    /// Port on 127.0.0.1, 8080 when left out; 0 chooses a free one
+    /// Port on 127.0.0.1, 8080 when nothing says where to listen; 0 chooses a free one
     #[arg(long)]
     port: Option<u16>,
     /// Keep the state in this folder; a temporary one when left out
@@ -96,8 +96,13 @@ fn settings_of(args: &DemoArgs, global: &GlobalArgs, folder: &std::path::Path) -
     own.keys_file = Some(store.with_extension("keys").display().to_string());
     own.store = Some(Secret::new(format!("embedded:{}", store.display())));
     own.log.get_or_insert_with(|| "warn".to_owned());
-    own.listen.get_or_insert_with(|| SocketAddr::from((Ipv4Addr::LOCALHOST, args.port.unwrap_or(8080))).to_string());
+    let here = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    own.listen = own.listen.or_else(|| args.port.map(|port| here(port).to_string()));
     let mut settings = settings(&own, Purpose::Tool)?;
+    if settings.source("listen").is_none() {
+        // `PORT` alone would open it to other machines.
+        settings.listen = here(8080);
+    }
     settings.public_url = None;
     settings.tls = None;
     Ok(settings)

@@ -160,8 +160,19 @@ pub struct ChangeIntegratedAccount {
     #[schema(value_type = Option<Timestamp>)]
     pub expires_at: Option<Option<Timestamp>>,
     /// Only `needs_reauth`, and alone: the vendor is asked now, and the status is what it says.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "asked_about")]
     pub status: Option<AccountStatus>,
+}
+
+/// The vendor decides about a status, not the caller: one word is taken.
+fn asked_about<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<AccountStatus>, D::Error> {
+    match Option::<String>::deserialize(deserializer)?.as_deref() {
+        None => Ok(None),
+        Some("needs_reauth") => Ok(Some(AccountStatus::NeedsReauth)),
+        Some(_) => Err(serde::de::Error::custom(
+            "takes `needs_reauth`, upon which the vendor is asked and the status is what it says; `is_enabled` stops and allows calls",
+        )),
+    }
 }
 
 /// Tells null from what is left out.

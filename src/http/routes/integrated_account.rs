@@ -21,7 +21,7 @@ use crate::{
         },
         write::{NoBody, Write},
     },
-    model::{Account, AccountId, AccountStatus, Install, Warning},
+    model::{Account, AccountId, Install, Warning},
     service::{ChangeAccount, IfThere, ListAccounts, NewAccount, Run, Services},
     store::repo::Listed,
 };
@@ -123,8 +123,8 @@ pub async fn change_integrated_account(
         let change = ChangeAccount { tenant_id, context, overrides, is_enabled, expires_at };
         let (account, warnings) = match status {
             None => services.accounts.change(environment, &id, change).await?,
-            Some(status) => {
-                check_status(status, &change)?;
+            Some(_) => {
+                check_alone(&change)?;
                 (services.accounts.ask_about(environment, &id).await?, Vec::new())
             }
         };
@@ -133,19 +133,13 @@ pub async fn change_integrated_account(
     write.answer(&caller, &state, work).await
 }
 
-/// The vendor decides about a status, not the caller; nothing else is changed beside the question.
-fn check_status(status: AccountStatus, change: &ChangeAccount) -> Result<(), Error> {
-    let invalid = |detail: &str| Err(Error::new(Code::InvalidBody, detail).field("status"));
-    if status != AccountStatus::NeedsReauth {
-        return invalid(
-            "`status` takes `needs_reauth`, upon which the vendor is asked and the status is what it says; `is_enabled` stops \
-             and allows calls.",
-        );
+/// Nothing is changed beside the question to the vendor.
+fn check_alone(change: &ChangeAccount) -> Result<(), Error> {
+    if change.is_empty() {
+        return Ok(());
     }
-    if !change.is_empty() {
-        return invalid("`status` stands alone: it asks the vendor and changes nothing itself.");
-    }
-    Ok(())
+    let detail = "`status` stands alone: it asks the vendor and changes nothing itself.";
+    Err(Error::new(Code::InvalidBody, detail).field("status"))
 }
 
 /// Deletes an account and its credentials for good.

@@ -231,7 +231,11 @@ impl Apps {
         let uses = |slug: &Slug| catalog.get(slug.as_str()).is_some_and(|connector| connector.uses_app());
         let current = self.current.load();
         let unused = current.connectors().filter(|slug| !uses(slug));
-        unused.map(|slug| format!("`{slug}` has no way to link that uses an OAuth app of yours; the one that is named has no effect")).collect()
+        unused
+            .map(|slug| {
+                format!("`{slug}` has no way to link that uses an OAuth app of yours; the one that is named has no effect")
+            })
+            .collect()
     }
 
     fn refresh(&mut self, catalog: &Catalog) -> Result<bool, OAuthAppsError> {

@@ -161,7 +161,7 @@ async fn rewrap(door: &Door, file: &Path, ask: Value, json: bool) -> Result<(), 
     let already = before.map(|before| format!(", {before} were under the primary key already")).unwrap_or_default();
     eprintln!("{rewrapped} accounts have another key now, {left} do not{already}.");
     if json {
-        print_json(&json!({"rewrapped": rewrapped, "left": left, "already": before}))?;
+        print_json(&json!({"rewrapped": rewrapped, "left": left}))?;
     }
     match left {
         0 => Ok(()),

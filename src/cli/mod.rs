@@ -143,9 +143,9 @@ fn command_line() -> clap::Command {
         .mut_subcommand("healthcheck", |command| hiding(command, &|setting| !OF_HEALTHCHECK.contains(&setting)))
         .mut_subcommand("openapi", |command| hiding(command, &|_| true))
         .mut_subcommand("completions", |command| hiding(command, &|_| true));
-    ["token", "account", "environment", "keys", "backup", "audit"].iter().fold(line, |command, name| {
-        command.mut_subcommand(name, |command| told(command).mut_subcommands(told))
-    })
+    ["token", "account", "environment", "keys", "backup", "audit"]
+        .iter()
+        .fold(line, |command, name| command.mut_subcommand(name, |command| told(command).mut_subcommands(told)))
 }
 
 /// Runs the command of this process's arguments.

@@ -213,11 +213,10 @@ pub async fn serve(settings: Settings) -> Result<(), Failure> {
     }
     let identity = settings.tls.as_ref().map(|files| Identity::load(&files.certificate, &files.key)).transpose();
     let identity = identity.map_err(|why| Failure::Failed(format!("TLS cannot be offered: {why}")))?;
-    let listener = TcpListener::bind(settings.listen)
-        .map_err(|why| {
-            let listen = settings.listen;
-            Failure::Failed(format!("cannot listen on {listen}: {why}; `--listen` or `ROLLCALL_LISTEN` names another address"))
-        })?;
+    let listener = TcpListener::bind(settings.listen).map_err(|why| {
+        let listen = settings.listen;
+        Failure::Failed(format!("cannot listen on {listen}: {why}; `--listen` or `ROLLCALL_LISTEN` names another address"))
+    })?;
     let address = listener.local_addr()?;
     if let Some(warning) = exposed(&settings, address) {
         tracing::warn!("{warning}");

@@ -309,7 +309,7 @@ impl Layers {
                 Some(texts) => self.give(key.name, source, Secret::new(texts.join(","))),
                 None => self.mistake(source, "must hold texts in quotes only"),
             },
-            (Some(key), value) if exact.is_some() && plain(value).is_some() => {
+            (Some(key), value) if exact.is_some() && !key.secret && plain(value).is_some() => {
                 self.give(key.name, source, Secret::new(plain(value).unwrap_or_default()));
             }
             (Some(key), DeValue::String(path)) => self.add_secret_file(key.name, source, Path::new(path.as_ref())),

@@ -76,7 +76,7 @@ impl Connector {
 
     /// Whether a way to connect uses an OAuth app that the operator registered with the vendor.
     pub fn uses_app(&self) -> bool {
-        self.methods.iter().any(|method| method.token.as_ref().is_some_and(TokenRequest::needs_app))
+        self.methods.iter().any(|method| method.needs_oauth_app())
     }
 }
 

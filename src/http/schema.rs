@@ -129,6 +129,9 @@ pub struct ImportIntegratedAccount {
     /// The method's fields, and any context of the caller's own.
     #[serde(default)]
     pub context: Map<String, Value>,
+    /// Whether the account is one to rehearse with; no when left out.
+    #[serde(default)]
+    pub is_sandbox: Option<bool>,
     /// Accepted for Truto's clients; data stays where the gateway runs.
     #[serde(default)]
     pub region: Option<Region>,
@@ -204,7 +207,7 @@ pub struct IntegratedAccount {
     pub last_forbidden_error: Option<Forbidden>,
     /// The link method.
     pub authentication_method: String,
-    /// A stand-in vendor of this gateway.
+    /// Whether the account is one to rehearse with.
     pub is_sandbox: bool,
     /// Whether calls go to the vendor; false is its owner's own switch.
     pub is_enabled: bool,

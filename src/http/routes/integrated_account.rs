@@ -49,7 +49,14 @@ pub async fn import_integrated_account(
 /// somebody else's.
 fn new_account(body: ImportIntegratedAccount, run: Run) -> Result<NewAccount, Error> {
     let ImportIntegratedAccount {
-        id, tenant_id, integration, environment_integration_id, authentication_method, context, ..
+        id,
+        tenant_id,
+        integration,
+        environment_integration_id,
+        authentication_method,
+        context,
+        is_sandbox,
+        ..
     } = body;
     let id = id.map_or(Ok(AccountId(run.id)), |id| {
         let detail = "`id` takes a UUID, for example `018f2b6e-7c1a-7d5e-9a3b-5c0f4e2d1a00`; without it one is made.";
@@ -60,7 +67,7 @@ fn new_account(body: ImportIntegratedAccount, run: Run) -> Result<NewAccount, Er
         integration: named(integration, environment_integration_id)?,
         authentication_method,
         context,
-        is_sandbox: false,
+        is_sandbox: is_sandbox.unwrap_or(false),
         id: Some(id),
         if_there: if run.again { IfThere::StaysIfNotOf(run.begun_at()) } else { IfThere::Stays },
         grant: None,

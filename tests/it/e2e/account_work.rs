@@ -150,7 +150,8 @@ async fn an_access_token_without_a_refresh_token_is_tested_and_its_status_is_wha
     assert_eq!((done.status, status().await), (200, json!("active")), "{}", done.text());
     assert_eq!(vendor.of(0).shown, [0; 0], "no refresh token is made up");
 
-    let body = json!({"context": vendor.grant(1, 3600), "tenant_id": "acme", "integration": "scim", "authentication_method": "oauth2"});
+    let body =
+        json!({"context": vendor.grant(1, 3600), "tenant_id": "acme", "integration": "scim", "authentication_method": "oauth2"});
     let whole = gateway.call("POST", "/integrated-account", Some(&body)).await;
     assert_eq!((whole.status, &whole.json()["warnings"]), (201, &json!([])), "{}", whole.text());
 }

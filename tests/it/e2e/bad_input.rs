@@ -478,59 +478,6 @@ async fn a_body_that_is_wrong_says_where() {
     is_sound(&gateway);
 }
 
-/// Nobody can tell from `404` that the address is wrong, or from `401` alone that the credential is.
-#[tokio::test]
-async fn what_a_vendor_refuses_at_linking_is_said_in_a_sentence_that_helps() {
-    let kept = Kept::embedded();
-    let (vendor, gateway, account) = linked(&kept).await;
-    let attempt = async |place: &str, change: &dyn Fn(&mut Value)| {
-        let mut body = vendor.import();
-        change(&mut body);
-        if place.ends_with("/test") {
-            body.as_object_mut().unwrap().remove("tenant_id");
-        }
-        gateway.call("POST", place, Some(&body)).await
-    };
-    for place in ["/integrated-account", "/integrated-account/test"] {
-        let refused = attempt(place, &|body| body["context"]["token"] = json!("another-secret")).await;
-        let document = problem(&refused, 422, "credential_refused", "vendor");
-        assert_eq!(document["detail"], "The vendor does not accept this credential (401).");
-    }
-    vendor.set(Mood::Unauthorized);
-    let ended = attempt("/integrated-account", &|_| {}).await;
-    let document = problem(&ended, 422, "credential_refused", "vendor");
-    assert_eq!(document["detail"], "The vendor does not accept this credential (401). It says: The token has ended.");
-    vendor.set(Mood::Elsewhere);
-    for place in ["/integrated-account", "/integrated-account/test"] {
-        let document = problem(&attempt(place, &|_| {}).await, 422, "credential_refused", "vendor");
-        let said = "Nothing answers like this vendor's API at this address (404): check `SCIM address`.";
-        assert_eq!((&document["field"], &document["detail"]), (&json!("context.base_url"), &json!(said)));
-    }
-    assert_eq!(accounts(&gateway).await, [account]);
-}
-
-/// An account as it is shown can be sent back: what stands for a secret is the secret that is kept.
-#[tokio::test]
-async fn what_is_read_can_be_sent_back() {
-    let kept = Kept::embedded();
-    let (vendor, gateway, account) = linked(&kept).await;
-    let path = format!("/integrated-account/{account}");
-    let mut context = gateway.get(&path).await.json()["context"].clone();
-    assert_eq!(context["token"], "***");
-    context["plan"] = json!("gold");
-    let done = gateway.call("PATCH", &path, Some(&json!({"context": context}))).await;
-    assert_eq!((done.status, &done.json()["context"]["plan"]), (200, &json!("gold")), "{}", done.text());
-    let asked = vendor.asked();
-    let done = gateway.call("PATCH", &path, Some(&json!({"context": {"token": "***", "plan": "silver"}}))).await;
-    assert_eq!((done.status, &done.json()["context"]["plan"]), (200, &json!("silver")), "{}", done.text());
-    assert_eq!(vendor.asked(), asked, "a label is no credential");
-    let moved = json!({"context": {"base_url": format!("{}/v2", vendor.base()), "token": "***"}});
-    names(&gateway.call("PATCH", &path, Some(&moved)).await, 422, "secrets_required", "context.token");
-    assert_eq!(vendor.asked(), asked, "the secret goes nowhere else");
-    assert_eq!(gateway.users(&account).await.status, 200, "the secret is the one that was linked");
-    is_sound(&gateway);
-}
-
 #[tokio::test]
 async fn a_scope_that_does_not_exist_is_answered_with_those_that_do() {
     let gateway = Gateway::start(&Kept::embedded(), "");

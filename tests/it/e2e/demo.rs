@@ -185,6 +185,8 @@ fn what_the_demo_cannot_heed_it_refuses_and_the_address_it_heeds() {
     let address = taken.local_addr().unwrap().to_string();
     let (code, _, err) = run(command(&["demo", "--listen", &address]).current_dir(folder.path()));
     assert!(code == Some(1) && err.contains(&format!("cannot listen on {address}")), "{code:?} {err}");
+    let (code, _, err) = run(command(&["demo"]).env("ROLLCALL_LISTEN", &address).current_dir(folder.path()));
+    assert!(code == Some(1) && err.contains(&format!("cannot listen on {address}")), "{code:?} {err}");
     drop(taken);
     let mut child = command(&["demo", "--json", "--listen", &address]);
     let mut child = child

@@ -16,7 +16,7 @@ use crate::{
     config::{Settings, StoreSetting},
     connector::{Catalog, Overlay, Problem},
     error::Code,
-    model::{Clock, EnvironmentId, Scope, Scopes, Secret, Tasks},
+    model::{Clock, EnvironmentId, Scope, Scopes, Secret, Slug, Tasks},
     service::{Act, Administrator, ListTokens, NewToken, OAuthApps, OAuthAppsError, RingChange, Services},
     store::{
         Store, StoreError,
@@ -103,7 +103,8 @@ impl Core {
         // The ring is judged before the store is touched wherever it must exist already.
         let kept_ring = load_ring(settings)?;
         let store = open_store(settings, clock.clone()).await?;
-        let warnings = store.health().await?.warnings;
+        let mut warnings = store.health().await?.warnings;
+        warnings.extend(apps.unused(&catalog.load()));
         let installation = repo::Installation::new(store.clone());
         installation.check().await?;
         let (ring, stamp, made_ring) = match kept_ring {
@@ -223,6 +224,18 @@ impl Apps {
     fn load(file: Option<PathBuf>, catalog: &Catalog) -> Result<Apps, OAuthAppsError> {
         let mut apps = Apps { file, stamp: FileStamp::default(), current: Arc::default() };
         apps.refresh(catalog).map(|_| apps)
+    }
+
+    /// Those that no way to link uses, in a sentence each.
+    fn unused(&self, catalog: &Catalog) -> Vec<String> {
+        let uses = |slug: &Slug| catalog.get(slug.as_str()).is_some_and(|connector| connector.uses_app());
+        let current = self.current.load();
+        let unused = current.connectors().filter(|slug| !uses(slug));
+        unused
+            .map(|slug| {
+                format!("`{slug}` has no way to link that uses an OAuth app of yours; the one that is named has no effect")
+            })
+            .collect()
     }
 
     fn refresh(&mut self, catalog: &Catalog) -> Result<bool, OAuthAppsError> {

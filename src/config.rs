@@ -17,7 +17,7 @@ use url::Url;
 
 use self::layers::{Given, Layers};
 pub use self::{
-    layers::Environment,
+    layers::{Environment, variables},
     mistake::{ConfigError, Mistake, Source},
 };
 use crate::{

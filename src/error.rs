@@ -6,6 +6,7 @@ use std::fmt;
 
 use bytes::Bytes;
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::model::Allowance;
 
@@ -195,6 +196,34 @@ pub struct VendorAnswer {
     pub body: Bytes,
     /// Rights the credential lacks, where the vendor names them; boxed, because errors stay small.
     pub missing_scopes: Option<Box<Vec<String>>>,
+}
+
+/// Where vendors put the sentence for people, in the order in which it is looked for.
+const MESSAGE_MEMBERS: &[&str] =
+    &["message", "msg", "errorMessage", "description", "detail", "summary", "error_description", "error", "title"];
+/// How much of it becomes part of a sentence of ours.
+const SHOWN: usize = 300;
+
+impl VendorAnswer {
+    /// The vendor's sentence for people, looked for at the top and one level below.
+    pub fn words(&self) -> Option<String> {
+        let value: Value = serde_json::from_slice(&self.body).ok()?;
+        let inner =
+            |v: &Value| MESSAGE_MEMBERS.iter().find_map(|m| v.get(m)?.as_str().filter(|s| !s.is_empty()).map(str::to_owned));
+        inner(&value).or_else(|| match &value {
+            Value::Object(members) => members.values().find_map(|v| inner(v).or_else(|| inner(v.get(0)?))),
+            Value::Array(items) => items.first().and_then(inner),
+            _ => None,
+        })
+    }
+
+    /// The same for a sentence of ours: short, and as it stands in the answer, because what is written otherwise there was not
+    /// looked through for what the vendor writes back of a credential.
+    pub fn plain_words(&self) -> Option<String> {
+        let words = self.words()?;
+        let stands = self.body.windows(words.len()).any(|part| part == words.as_bytes());
+        stands.then(|| words.chars().filter(|c| !c.is_control()).take(SHOWN).collect())
+    }
 }
 
 /// The one error of everything above floor 1.

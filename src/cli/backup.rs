@@ -194,7 +194,10 @@ impl Lines {
 /// Brings a backup back into an empty store.
 pub async fn restore(args: RestoreArgs, global: GlobalArgs) -> Result<(), Failure> {
     let own = GlobalArgs { store: args.into.clone().or_else(|| global.store.clone()), ..global.clone() };
-    let settings = settings(&own, Purpose::Tool)?;
+    let settings = settings(&own, Purpose::Tool).map_err(|why| match why {
+        Failure::Usage(why) if args.into.is_some() => Failure::Usage(why.replace("flag --store:", "flag --into:")),
+        why => why,
+    })?;
     let (data, keys) = (args.dir.join(Part::Data.file()), args.data_keys.unwrap_or_else(|| args.dir.join(Part::DataKeys.file())));
     let ring = KeyRing::load(&settings.keys_file)?;
     let checked = Checked::read(open(&data)?, open(&keys)?, Arc::new(ring))?;

@@ -17,19 +17,24 @@ use super::{
 use crate::{
     config::{GlobalArgs, Purpose, Settings},
     error::Error,
+    http::ui::link::PLACE,
     model::{Account, AccountId, EnvironmentId, Resource, Scope, Scopes, Secret},
     sandbox::{self, Kind, Sandbox},
-    service::{IfThere, ListAccounts, ListQuery, ListTokens, NewAccount, NewToken, Services},
+    service::{IfThere, ListAccounts, ListQuery, ListTokens, NewAccount, NewToken, Services, link::NewLink},
     vault::{TokenText, harden_process},
 };
 
 /// The name of the demo's own token; one of an earlier start is ended by it.
 const TOKEN_NAME: &str = "rollcall demo";
+/// The customer of the accounts that whoever tries the demo links.
+const OWN_TENANT: &str = "my-first-customer";
+/// How long the link of the demo can be used, seconds: as long as any.
+const LINK_LIFE: i64 = 24 * 60 * 60;
 
 /// Where the demo listens and what it keeps.
 #[derive(Args)]
 pub struct DemoArgs {
-    /// Port on 127.0.0.1, 8080 when left out; 0 chooses a free one
+    /// Port on 127.0.0.1, 8080 when nothing says where to listen; 0 chooses a free one
     #[arg(long)]
     port: Option<u16>,
     /// Keep the state in this folder; a temporary one when left out
@@ -91,8 +96,13 @@ fn settings_of(args: &DemoArgs, global: &GlobalArgs, folder: &std::path::Path) -
     own.keys_file = Some(store.with_extension("keys").display().to_string());
     own.store = Some(Secret::new(format!("embedded:{}", store.display())));
     own.log.get_or_insert_with(|| "warn".to_owned());
-    own.listen.get_or_insert_with(|| SocketAddr::from((Ipv4Addr::LOCALHOST, args.port.unwrap_or(8080))).to_string());
+    let here = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    own.listen = own.listen.or_else(|| args.port.map(|port| here(port).to_string()));
     let mut settings = settings(&own, Purpose::Tool)?;
+    if settings.source("listen").is_none() {
+        // `PORT` alone would open it to other machines.
+        settings.listen = here(8080);
+    }
     settings.public_url = None;
     settings.tls = None;
     Ok(settings)
@@ -127,7 +137,9 @@ async fn start(settings: &Settings, json: bool) -> Result<Running, Failure> {
             accounts.iter().map(|a| json!({"id": a.id, "integration": a.integration, "tenant_id": a.tenant_id})).collect();
         print_json(&json!({"base_url": base_url, "token": token.expose(), "accounts": list}))?;
     } else {
-        print_data(&curl_lines(services, environment, &base_url, &token, &accounts).await?)?;
+        let lines = curl_lines(services, environment, &base_url, &token, &accounts).await?;
+        let own = own_link_lines(services, environment, &base_url, &token, &sandboxes).await?;
+        print_data(&format!("{lines}\n\n{own}\n\nCtrl-C ends it."))?;
     }
     running.start_jobs();
     Ok(running)
@@ -187,10 +199,33 @@ async fn curl_lines(
         lines.push_str(&format!("  {}  {}  ({})\n", account.id, account.integration, account.tenant_id));
     }
     lines.push_str(&format!(
-        "\n# users\n{curl} '{users}'\n\n# next page\n{curl} '{users}&next_cursor={cursor}'\n\n# groups\n{curl} '{base_url}/unified/user-directory/groups?integrated_account_id={}'\n\n# the vendor's own API, credential injected\n{curl} '{passthrough}'\n\nCtrl-C ends it.",
+        "\n# users\n{curl} '{users}'\n\n# next page\n{curl} '{users}&next_cursor={cursor}'\n\n# groups\n{curl} '{base_url}/unified/user-directory/groups?integrated_account_id={}'\n\n# the vendor's own API, credential injected\n{curl} '{passthrough}'",
         first.id
     ));
     Ok(lines)
+}
+
+/// What links one more account by hand, and the page on which a customer does.
+async fn own_link_lines(
+    services: &Services,
+    environment: EnvironmentId,
+    base_url: &str,
+    token: &TokenText,
+    sandboxes: &[(Kind, Sandbox)],
+) -> Result<String, Failure> {
+    let last = sandboxes.last().ok_or_else(|| Failure::Failed("no sandbox was started".to_owned()))?;
+    let (integration, method, _) = last.0.link();
+    let context: Map<String, Value> =
+        last.0.fields(&last.1).into_iter().map(|(name, value)| (name.to_owned(), Value::String(value))).collect();
+    let body = json!({"tenant_id": OWN_TENANT, "integration": integration, "authentication_method": method, "context": context});
+    let new = NewLink { tenant_id: Some(OWN_TENANT.to_owned()), expires_in: Some(LINK_LIFE), ..NewLink::default() };
+    let link = services.links.create(environment, new).await?.text;
+    Ok(format!(
+        "# link one more yourself\ncurl -s -X POST -H 'Authorization: Bearer {}' -H 'Content-Type: application/json' -d '{body}' \
+         '{base_url}/integrated-account'\n\n# the page your customers see (address and token as above)\n{base_url}{PLACE}?link_token={}",
+        token.expose(),
+        link.expose()
+    ))
 }
 
 /// A folder that goes with the demo.

@@ -153,6 +153,7 @@ impl Counts {
         match (was_stopped, failed) {
             (true, _) => Err(Failure::Failed("the import was ended early; run it again to go on".to_owned())),
             (false, 0) => Ok(()),
+            (false, 1) => Err(Failure::Failed("1 line was not imported; its outcome says why".to_owned())),
             (false, failed) => Err(Failure::Failed(format!("{failed} lines were not imported; their outcomes say why"))),
         }
     }
@@ -162,7 +163,7 @@ fn open(file: &Path) -> Result<Box<dyn BufRead>, Failure> {
     if file == Path::new("-") {
         return Ok(Box::new(BufReader::new(std::io::stdin())));
     }
-    let unusable = |why: std::io::Error| Failure::Failed(format!("{}: {why}", file.display()));
+    let unusable = |why: std::io::Error| Failure::Usage(format!("{}: {why}", file.display()));
     let opened = File::open(file).map_err(unusable)?;
     if opened.metadata().map_err(unusable)?.mode() & 0o044 != 0 {
         eprintln!("Warning: {0} holds secrets and can be read by others; run `chmod 600 {0}`", file.display());

@@ -104,6 +104,13 @@ async fn ask(global: &GlobalArgs, work: impl AsyncFnOnce(&Door) -> Result<(), Fa
 }
 
 fn add(file: &Path, id: Option<&str>, json: bool) -> Result<(), Failure> {
+    if !file.exists() {
+        return Err(Failure::Usage(format!(
+            "there is no key ring {}; `rollcall serve` makes one for a new embedded store, `ROLLCALL_KEYS_FILE` or `--keys-file` names \
+             another",
+            file.display()
+        )));
+    }
     let id = KeyRing::add_key(file, id, SystemClock.now())?;
     eprintln!(
         "The key {id} is in {}. It only reads as yet. Give every node the file, then: rollcall keys promote {id}",
@@ -138,6 +145,10 @@ async fn rewrap(door: &Door, file: &Path, ask: Value, json: bool) -> Result<(), 
     if primary.is_some() {
         settle(file).await;
     }
+    let before = match &primary {
+        Some(primary) if ask["data_keys"] != true => under(door, primary).await?,
+        _ => None,
+    };
     let (mut rewrapped, mut left) = (0, 0);
     // New data keys are all made in one pass; of the others a pass may have missed some that were wrapped meanwhile.
     for pass in 1..=if ask["data_keys"] == true { 1 } else { PASSES } {
@@ -147,7 +158,8 @@ async fn rewrap(door: &Door, file: &Path, ask: Value, json: bool) -> Result<(), 
             break;
         }
     }
-    eprintln!("{rewrapped} accounts have another key now, {left} do not.");
+    let already = before.map(|before| format!(", {before} were under the primary key already")).unwrap_or_default();
+    eprintln!("{rewrapped} accounts have another key now, {left} do not{already}.");
     if json {
         print_json(&json!({"rewrapped": rewrapped, "left": left}))?;
     }
@@ -157,6 +169,12 @@ async fn rewrap(door: &Door, file: &Path, ask: Value, json: bool) -> Result<(), 
             "{left} accounts still have the old key; the gateway's log names them. Repeat the command"
         ))),
     }
+}
+
+/// How many accounts are under this key, if the gateway has it.
+async fn under(door: &Door, id: &str) -> Result<Option<u64>, Failure> {
+    let status = door.call(Method::GET, "/key", None).await?;
+    Ok(key(&status, id).and_then(|key| key["data_keys"].as_u64()))
 }
 
 /// One pass, piece by piece: how many have another key, and how many have not.

@@ -36,6 +36,28 @@ Environment without a flag:
   ROLLCALL_STORE_FILE, ROLLCALL_ADMIN_TOKEN_FILE, ROLLCALL_TOKEN_FILE
                                 A file that holds the value instead";
 
+/// The same for the gateway itself. README.md says more of each.
+const OF_SERVE: &str = "\
+Environment without a flag:
+  ROLLCALL_ADMIN_TOKEN       The first administrator's token, 32 characters or more; required with Redis
+  ROLLCALL_REDIS_REPLICAS    Replicas that must have a credential before its write is acknowledged; 0 when left out
+  ROLLCALL_EGRESS_PROXY      The HTTP proxy for every call to a vendor, `http://[user:password@]host:port`
+  ROLLCALL_MAX_IN_FLIGHT     Requests under way at once; 4096 when left out
+  ROLLCALL_TOKEN_LIMIT       What each token may ask, for example `600/1m`
+  ROLLCALL_ACCOUNT_LIMIT     What may be asked of each account
+  ROLLCALL_OAUTH_APPS_FILE   Your OAuth apps, mode 0600: `{\"<connector>\": {\"client_id\": \"…\", \"client_secret\": \"…\"}}`
+  ROLLCALL_PROBE_EVERY       How often each account is looked at: `24h` when left out, `0` for never
+  ROLLCALL_AUDIT_DAYS        Days that the audit log is kept; for ever when left out
+  ROLLCALL_AUDIT_PASSTHROUGH `writes` notes writing calls of the passthrough, too; `off` when left out
+  PORT                       The port on every address, where nothing says where to listen
+  ROLLCALL_STORE_FILE, ROLLCALL_ADMIN_TOKEN_FILE, ROLLCALL_EGRESS_PROXY_FILE
+                             A file that holds the value instead";
+
+/// Settings that the demo makes for itself, and refuses.
+const NOT_OF_DEMO: &[&str] = &["store", "keys_file", "redis_ca_file", "public_url", "tls_cert_file", "tls_key_file"];
+/// What says where a gateway listens and with which certificate, for a command that asks it.
+const OF_HEALTHCHECK: &[&str] = &["config", "listen", "tls_cert_file", "tls_key_file", "json"];
+
 /// Self-hosted unified directory API gateway.
 #[derive(Parser)]
 #[command(name = "rollcall", version, about, propagate_version = true)]
@@ -105,14 +127,25 @@ impl<E: std::error::Error> From<E> for Failure {
     }
 }
 
-/// The command line with its variables told wherever they count.
+/// The command line with its variables told wherever they count, and settings shown where they have an effect.
 fn command_line() -> clap::Command {
     let told = |command: clap::Command| command.after_help(ENVIRONMENT);
+    let line = Cli::command();
+    let settings: Vec<clap::Arg> = line.get_arguments().filter(|setting| setting.is_global_set()).cloned().collect();
+    let hiding = |command: clap::Command, is_hidden: &dyn Fn(&str) -> bool| {
+        let hidden = settings.iter().filter(|setting| is_hidden(setting.get_id().as_str()));
+        command.args(hidden.map(|setting| setting.clone().hide(true)))
+    };
+    let line = told(line)
+        .mut_subcommand("serve", |command| command.after_help(OF_SERVE))
+        .mut_subcommand("link", told)
+        .mut_subcommand("demo", |command| hiding(command, &|setting| NOT_OF_DEMO.contains(&setting)))
+        .mut_subcommand("healthcheck", |command| hiding(command, &|setting| !OF_HEALTHCHECK.contains(&setting)))
+        .mut_subcommand("openapi", |command| hiding(command, &|_| true))
+        .mut_subcommand("completions", |command| hiding(command, &|_| true));
     ["token", "account", "environment", "keys", "backup", "audit"]
         .iter()
-        .fold(told(Cli::command()).mut_subcommand("serve", told).mut_subcommand("link", told), |command, name| {
-            command.mut_subcommand(name, |command| told(command).mut_subcommands(told))
-        })
+        .fold(line, |command, name| command.mut_subcommand(name, |command| told(command).mut_subcommands(told)))
 }
 
 /// Runs the command of this process's arguments.
@@ -197,6 +230,49 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    /// The help of a command, as `rollcall <name> --help` prints it.
+    fn help(name: &str) -> String {
+        let mut line = command_line();
+        line.build();
+        line.find_subcommand_mut(name).unwrap().render_long_help().to_string()
+    }
+
+    #[test]
+    fn the_help_of_serve_names_every_setting() {
+        let help = help("serve");
+        let missing: Vec<_> = crate::config::variables().chain(["PORT"]).filter(|name| !names(&help, name)).collect();
+        assert!(missing.is_empty(), "{missing:?}\n{help}");
+    }
+
+    /// Whether a text has this word, and not only a longer one.
+    fn names(text: &str, word: &str) -> bool {
+        text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').any(|other| other == word)
+    }
+
+    #[test]
+    fn a_command_shows_the_settings_it_takes() {
+        for (name, shown, hidden) in [
+            ("serve", &["--store", "--listen", "--keys-file"][..], &[][..]),
+            ("demo", &["--listen", "--port", "--data", "--egress-allow"], &["--store", "--keys-file", "--public-url"]),
+            ("healthcheck", &["--listen", "--json", "--config"], &["--store", "--keys-file", "--egress-allow"]),
+            ("openapi", &["--help"], &["--store", "--listen", "--json"]),
+            ("completions", &["--help"], &["--store", "--listen", "--json"]),
+        ] {
+            let help = help(name);
+            assert!(shown.iter().all(|flag| help.contains(flag)), "{name}: {help}");
+            assert!(hidden.iter().all(|flag| !help.contains(flag)), "{name}: {help}");
+        }
+    }
+
+    /// What is not shown is still told what is wrong with it.
+    #[test]
+    fn a_hidden_setting_is_read_all_the_same() {
+        for args in [["rollcall", "demo", "--store", "embedded:x"], ["rollcall", "--store", "embedded:x", "demo"]] {
+            let cli = Cli::from_arg_matches(&command_line().get_matches_from(args)).unwrap_or_else(|why| panic!("{why}"));
+            assert!(cli.global.store.is_some(), "{args:?}");
+        }
+    }
 
     #[test]
     fn secret_is_whatever_the_gateway_seals_and_what_nobody_knows() {

@@ -213,9 +213,14 @@ pub async fn serve(settings: Settings) -> Result<(), Failure> {
     }
     let identity = settings.tls.as_ref().map(|files| Identity::load(&files.certificate, &files.key)).transpose();
     let identity = identity.map_err(|why| Failure::Failed(format!("TLS cannot be offered: {why}")))?;
-    let listener = TcpListener::bind(settings.listen)
-        .map_err(|why| Failure::Failed(format!("cannot listen on {}: {why}", settings.listen)))?;
+    let listener = TcpListener::bind(settings.listen).map_err(|why| {
+        let listen = settings.listen;
+        Failure::Failed(format!("cannot listen on {listen}: {why}; `--listen` or `ROLLCALL_LISTEN` names another address"))
+    })?;
     let address = listener.local_addr()?;
+    if let Some(warning) = exposed(&settings, address) {
+        tracing::warn!("{warning}");
+    }
     let run_token = random_text();
     let mut running = tokio::select! {
         started = start_patiently(&settings, &listener, identity, &run_token) => started?,
@@ -236,6 +241,17 @@ pub async fn serve(settings: Settings) -> Result<(), Failure> {
         let _ = std::fs::remove_file(path);
     }
     ended.and(stopped)
+}
+
+/// What is odd about an address that others reach.
+fn exposed(settings: &Settings, address: std::net::SocketAddr) -> Option<String> {
+    let is_plain = settings.tls.is_none() && settings.public_url.is_none();
+    (is_plain && !address.ip().is_loopback()).then(|| {
+        format!(
+            "{address} is reached from other machines by plain http, with tokens in the clear, and any `Host` is accepted: set \
+             `ROLLCALL_PUBLIC_URL` where something before it offers https, or `ROLLCALL_TLS_CERT_FILE`; `rollcall doctor` says more"
+        )
+    })
 }
 
 async fn start_patiently(

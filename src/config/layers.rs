@@ -58,6 +58,11 @@ const SETTINGS: [Key; 21] = [
 /// What the command line needs to reach a running gateway.
 pub(super) const REMOTE: [Key; 2] = [key("url", "ROLLCALL_URL"), secret("token", "ROLLCALL_TOKEN")];
 
+/// The variables of every setting.
+pub fn variables() -> impl Iterator<Item = &'static str> {
+    SETTINGS.iter().map(|key| key.variable)
+}
+
 /// Variables that are ours without being settings.
 const OTHERS: [&str; 2] = ["ROLLCALL_CONFIG", "ROLLCALL_TEST_LONG"];
 /// What Kubernetes sets in every container when a service is called `rollcall`.
@@ -304,11 +309,23 @@ impl Layers {
                 Some(texts) => self.give(key.name, source, Secret::new(texts.join(","))),
                 None => self.mistake(source, "must hold texts in quotes only"),
             },
+            (Some(key), value) if exact.is_some() && !key.secret && plain(value).is_some() => {
+                self.give(key.name, source, Secret::new(plain(value).unwrap_or_default()));
+            }
             (Some(key), DeValue::String(path)) => self.add_secret_file(key.name, source, Path::new(path.as_ref())),
             (Some(_), other) => {
                 self.mistake(source, &format!("must be a text in quotes, not a value of type {}", other.type_str()))
             }
         }
+    }
+}
+
+/// A number or a truth value as a text.
+fn plain(value: &DeValue<'_>) -> Option<String> {
+    match value {
+        DeValue::Integer(number) => i128::from_str_radix(number.as_str(), number.radix()).ok().map(|number| number.to_string()),
+        DeValue::Boolean(truth) => Some(truth.to_string()),
+        _ => None,
     }
 }
 

@@ -73,6 +73,11 @@ impl Connector {
     pub fn method(&self, name: &str) -> Option<&Arc<LinkMethod>> {
         self.methods.iter().find(|m| m.name == name)
     }
+
+    /// Whether a way to connect uses an OAuth app that the operator registered with the vendor.
+    pub fn uses_app(&self) -> bool {
+        self.methods.iter().any(|method| method.needs_oauth_app())
+    }
 }
 
 /// One way to connect, with everything a request needs.

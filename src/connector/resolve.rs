@@ -127,6 +127,13 @@ impl LinkMethod {
         trust::is_field(field) || self.feeds_address(field)
     }
 
+    /// The one field that says where calls go, if it is one: with a wrong address in it, nothing answers as the vendor does.
+    pub fn address_field(&self, given: &BTreeMap<String, String>) -> Option<&FieldFile> {
+        let base = self.base.iter().find(|template| template.names().all(|name| given.contains_key(name)))?;
+        let mut fields = base.names().filter_map(|name| self.field(name)).filter(|field| field.kind.is_address());
+        fields.next().filter(|_| fields.next().is_none())
+    }
+
     fn feeds_address(&self, field: &str) -> bool {
         let token_urls = self.token.iter().flat_map(TokenRequest::addresses);
         self.hosts.values().chain(&self.base).chain(token_urls).any(|template| template.names().any(|name| name == field))

@@ -217,7 +217,7 @@ pub fn whole<'de, D: Deserializer<'de>, T: TryFrom<i64>>(deserializer: D) -> Res
     let Some(number) = Option::<Number>::deserialize(deserializer)? else { return Ok(None) };
     let same = number.as_f64().map(|float| float as i64).filter(|whole| Some(*whole as f64) == number.as_f64());
     let whole = number.as_i64().or(same).and_then(|whole| T::try_from(whole).ok());
-    whole.map(Some).ok_or_else(|| D::Error::custom("expected a whole number within its bounds"))
+    whole.map(Some).ok_or_else(|| D::Error::custom("takes a whole number within its bounds"))
 }
 
 fn is_json(body: &[u8]) -> bool {
@@ -227,11 +227,17 @@ fn is_json(body: &[u8]) -> bool {
 /// `within` is where the reader stood, which says something only when it did not like what it read.
 fn refused(error: &serde_json::Error, within: Option<String>) -> Error {
     let text = error.to_string();
-    let field = member(&text).map(str::to_owned).or(within.filter(|_| error.is_data()));
-    let detail = match (&field, words(&text)) {
-        (Some(field), Some(words)) => format!("`{field}` takes {words}."),
-        _ => without_values(&text),
+    let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(text, _)| text);
+    let within = within.filter(|_| error.is_data());
+    if let Some(name) = member(text) {
+        let field = whole_path(within, name);
+        return Error::new(Code::InvalidBody, about_member(text, name, &field)).field(field);
+    }
+    let detail = match &within {
+        Some(field) => format!("`{field}` takes {}.", taken(text)),
+        None => without_values(text),
     };
+    let field = within;
     field.into_iter().fold(Error::new(Code::InvalidBody, detail), Error::field)
 }
 
@@ -247,16 +253,57 @@ fn member(text: &str) -> Option<&str> {
     named.split('`').next()
 }
 
-/// The words there are, for one that is none of them.
-fn words(text: &str) -> Option<&str> {
-    let (_, known) = text.strip_prefix("unknown variant `")?.rsplit_once("`, expected ")?;
-    known.rsplit_once(" at line ").map(|(words, _)| words)
+/// The name of a member with those above it.
+fn whole_path(within: Option<String>, name: &str) -> String {
+    match within {
+        Some(within) if within == name || within.ends_with(&format!(".{name}")) => within,
+        Some(within) => format!("{within}.{name}"),
+        None => name.to_owned(),
+    }
+}
+
+/// What is wrong with a member as such.
+fn about_member(text: &str, name: &str, field: &str) -> String {
+    let known = text.rsplit_once("`, expected ").map(|(_, known)| known.strip_prefix("one of ").unwrap_or(known));
+    match text.split(' ').next() {
+        Some("missing") => format!("`{field}` is missing."),
+        Some("duplicate") => format!("`{field}` is given twice."),
+        _ => match known {
+            Some(known) => format!("There is no `{}` here; there is: {known}.", shown(name)),
+            None => format!("There is no `{}` here.", shown(name)),
+        },
+    }
+}
+
+/// At most so much of a caller's own words stands in an error.
+fn shown(name: &str) -> String {
+    name.chars().take(64).collect()
+}
+
+/// What a value is to be, in our words: the parser's are of its own world, and may quote a value.
+fn taken(text: &str) -> &str {
+    if let Some(ours) = text.strip_prefix("takes ") {
+        return ours;
+    }
+    if let Some(words) = text.strip_prefix("unknown variant `").and_then(|rest| rest.rsplit_once("`, expected ")) {
+        return words.1;
+    }
+    let expected = text.strip_prefix("invalid ").and_then(|rest| rest.rsplit_once(", expected ")).map(|(_, expected)| expected);
+    let is_of = |words: &[&str]| words.iter().any(|word| expected.unwrap_or(text).contains(word));
+    match expected {
+        _ if is_of(&["UUID"]) => "a UUID",
+        _ if is_of(&["timestamp", "date", "year"]) => "a date-time such as `2026-01-31T12:00:00Z`",
+        Some("a boolean") => "`true` or `false`",
+        Some("f64" | "a JSON number") => "a number",
+        Some("u8" | "u16" | "u32" | "u64" | "usize" | "i32" | "i64") => "a whole number",
+        Some(_) if is_of(&["string"]) => "a text",
+        Some(_) if is_of(&["a sequence", "an array", "tuple"]) => "a list",
+        Some(_) if is_of(&["a map", "struct "]) => "an object",
+        _ => "another kind of value",
+    }
 }
 
 fn without_values(text: &str) -> String {
-    if member(text).is_some() {
-        return text.to_owned();
-    }
     let mut plain = text.to_owned();
     for quote in ['"', '`'] {
         if let (Some(first), Some(last)) = (plain.find(quote), plain.rfind(quote))

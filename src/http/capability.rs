@@ -172,6 +172,8 @@ pub struct AuthCapability {
 /// One field of a link form.
 #[derive(Clone, Serialize, ToSchema)]
 pub struct FieldCapability {
+    /// The link method it is of.
+    pub method: String,
     /// Its name in `context`.
     pub name: String,
     /// Its label.
@@ -281,7 +283,7 @@ pub fn document(
         not_supported: not_supported(&offered),
         auth: AuthCapability {
             formats: methods.iter().map(|m| m.name.clone()).collect(),
-            fields: methods.iter().flat_map(|m| &m.fields).map(field).collect(),
+            fields: methods.iter().flat_map(|m| fields(m)).collect(),
             documentation_link: connector.file.docs_url.clone(),
         },
         link_methods: connector.methods.iter().map(|m| link(connector, m)).collect(),
@@ -301,7 +303,7 @@ fn link(connector: &Connector, method: &LinkMethod) -> LinkCapability {
         title: method.title.clone(),
         description: method.description.clone(),
         level: method.level,
-        fields: method.fields.iter().map(field).collect(),
+        fields: fields(method).collect(),
         one_of: method.one_of.clone(),
         resources: Resource::ALL.iter().filter(|r| !verbs(method, **r).is_empty()).map(|r| r.plural().to_owned()).collect(),
         consent: method.needs_browser().then(|| ConsentCapability {
@@ -312,8 +314,13 @@ fn link(connector: &Connector, method: &LinkMethod) -> LinkCapability {
     }
 }
 
-fn field(file: &FieldFile) -> FieldCapability {
+fn fields(method: &LinkMethod) -> impl Iterator<Item = FieldCapability> {
+    method.fields.iter().map(|file| field(method, file))
+}
+
+fn field(method: &LinkMethod, file: &FieldFile) -> FieldCapability {
     FieldCapability {
+        method: method.name.clone(),
         name: file.name.clone(),
         label: file.title.clone(),
         r#type: file.kind,

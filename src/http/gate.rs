@@ -38,7 +38,7 @@ use super::{
     turn::Turn,
     watch::{Entry, Meters, Watched, Way},
 };
-use crate::error::{Code, Error};
+use crate::error::{Code, Error, Origin};
 
 /// Between two lines of the log that say that requests are refused.
 const WARN_EVERY: Duration = Duration::from_secs(1);
@@ -330,7 +330,7 @@ pub fn log(error: &Error, id: &str) {
         Some(cause) => &{ cause },
         None => &"",
     };
-    if status >= 500 && error.vendor_answer().is_none() {
+    if status >= 500 && error.code().row().origin == Origin::Gateway {
         tracing::error!(request_id = id, code, status, detail, cause = %cause, "failed");
     } else if status >= 500 {
         tracing::warn!(request_id = id, code, status, detail, cause = %cause, "the vendor failed");

@@ -62,10 +62,6 @@ const NOT_FORWARDED: &[&str] = &[
     "x-request-id",
 ];
 
-/// Where vendors put the sentence for people, in the order in which it is looked for.
-const MESSAGE_MEMBERS: &[&str] =
-    &["message", "msg", "errorMessage", "description", "detail", "summary", "error_description", "error", "title"];
-
 /// An error on its way out. The gate adds the request id and logs it.
 pub struct Problem {
     error: Error,
@@ -203,10 +199,7 @@ fn document(error: &Error, status: StatusCode, request_id: Option<&str>) -> Vec<
     let row = error.code().row();
     let vendor = error.vendor_answer();
     let raw = vendor.filter(|v| !v.body.is_empty()).map(raw_response);
-    let said = match &raw {
-        Some(Raw::Json(json)) => vendor_message(json),
-        _ => None,
-    };
+    let said = vendor.and_then(VendorAnswer::words);
     let document = Document {
         r#type: format!("/errors/{}", row.name),
         title: row.title,
@@ -233,17 +226,6 @@ fn raw_response(vendor: &VendorAnswer) -> Raw<'_> {
         Ok(json) => Raw::Json(json),
         Err(_) => Raw::Text(String::from_utf8_lossy(body)),
     }
-}
-
-/// The vendor's sentence for people, looked for at the top and one level below.
-fn vendor_message(raw: &RawValue) -> Option<String> {
-    let value: Value = serde_json::from_str(raw.get()).ok()?;
-    let inner = |v: &Value| MESSAGE_MEMBERS.iter().find_map(|m| v.get(m)?.as_str().filter(|s| !s.is_empty()).map(str::to_owned));
-    inner(&value).or_else(|| match &value {
-        Value::Object(members) => members.values().find_map(|v| inner(v).or_else(|| inner(v.get(0)?))),
-        Value::Array(items) => items.first().and_then(inner),
-        _ => None,
-    })
 }
 
 fn insight(error: &Error) -> Option<Value> {

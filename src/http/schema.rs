@@ -129,6 +129,9 @@ pub struct ImportIntegratedAccount {
     /// The method's fields, and any context of the caller's own.
     #[serde(default)]
     pub context: Map<String, Value>,
+    /// Whether the account is one to rehearse with; no when left out.
+    #[serde(default)]
+    pub is_sandbox: Option<bool>,
     /// Accepted for Truto's clients; data stays where the gateway runs.
     #[serde(default)]
     pub region: Option<Region>,
@@ -160,8 +163,19 @@ pub struct ChangeIntegratedAccount {
     #[schema(value_type = Option<Timestamp>)]
     pub expires_at: Option<Option<Timestamp>>,
     /// Only `needs_reauth`, and alone: the vendor is asked now, and the status is what it says.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "asked_about")]
     pub status: Option<AccountStatus>,
+}
+
+/// The vendor decides about a status, not the caller: one word is taken.
+fn asked_about<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<AccountStatus>, D::Error> {
+    match Option::<String>::deserialize(deserializer)?.as_deref() {
+        None => Ok(None),
+        Some("needs_reauth") => Ok(Some(AccountStatus::NeedsReauth)),
+        Some(_) => Err(serde::de::Error::custom(
+            "takes `needs_reauth`, upon which the vendor is asked and the status is what it says; `is_enabled` stops and allows calls",
+        )),
+    }
 }
 
 /// Tells null from what is left out.
@@ -193,7 +207,7 @@ pub struct IntegratedAccount {
     pub last_forbidden_error: Option<Forbidden>,
     /// The link method.
     pub authentication_method: String,
-    /// A stand-in vendor of this gateway.
+    /// Whether the account is one to rehearse with.
     pub is_sandbox: bool,
     /// Whether calls go to the vendor; false is its owner's own switch.
     pub is_enabled: bool,

@@ -176,11 +176,16 @@ pub fn is_list(path: &[String]) -> bool {
     }
 }
 
-/// A parameter that nobody knows.
+/// A parameter that nobody knows, with the one that is meant or those that there are.
 pub fn unknown<'n>(key: &str, names: impl Iterator<Item = &'n str>) -> Error {
-    let detail = match nearest(key, names) {
+    let names: Vec<&str> = names.collect();
+    let detail = match nearest(key, names.iter().copied()) {
         Some(name) => format!("There is no parameter `{}`; did you mean `{name}`?", shown(key)),
-        None => format!("There is no parameter `{}` on this route.", shown(key)),
+        None if names.is_empty() => format!("There is no parameter `{}`: this route takes none.", shown(key)),
+        None => {
+            let names: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
+            format!("There is no parameter `{}` on this route; it takes {}.", shown(key), names.join(", "))
+        }
     };
     Error::new(Code::InvalidParameter, detail).field(shown(key))
 }
@@ -191,7 +196,7 @@ pub fn wrong(name: &str, what: &str) -> Error {
 }
 
 /// At most so much of a caller's own words stands in an error.
-fn shown(key: &str) -> String {
+pub(super) fn shown(key: &str) -> String {
     key.chars().take(64).collect()
 }
 

@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{
     Pair, Pairs, Query,
-    grammar::{is_list, wrong},
+    grammar::{is_list, shown, wrong},
 };
 use crate::{
     error::Result,
@@ -133,6 +133,9 @@ impl Query for AccountList {
 fn take_dotted(pairs: &mut Pairs, outer: &str, inner: &str) -> Result<Option<String>> {
     let name = format!("{outer}.{inner}");
     let dotted = pairs.take_one(&name)?;
+    if let Some(plain) = pairs.rest().iter().find(|pair| pair.name == outer && pair.path.is_empty()) {
+        return Err(wrong(outer, &format!("is no parameter by itself: write `{name}={}`", shown(&plain.value))));
+    }
     let mut tree = pairs.take_tree(outer)?;
     let nested = match tree.pop() {
         Some((branch, value)) if branch == inner && tree.is_empty() => Some(value),

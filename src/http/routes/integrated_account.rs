@@ -21,7 +21,7 @@ use crate::{
         },
         write::{NoBody, Write},
     },
-    model::{Account, AccountId, AccountStatus, Install, Warning},
+    model::{Account, AccountId, Install, Warning},
     service::{ChangeAccount, IfThere, ListAccounts, NewAccount, Run, Services},
     store::repo::Listed,
 };
@@ -49,7 +49,14 @@ pub async fn import_integrated_account(
 /// somebody else's.
 fn new_account(body: ImportIntegratedAccount, run: Run) -> Result<NewAccount, Error> {
     let ImportIntegratedAccount {
-        id, tenant_id, integration, environment_integration_id, authentication_method, context, ..
+        id,
+        tenant_id,
+        integration,
+        environment_integration_id,
+        authentication_method,
+        context,
+        is_sandbox,
+        ..
     } = body;
     let id = id.map_or(Ok(AccountId(run.id)), |id| {
         let detail = "`id` takes a UUID, for example `018f2b6e-7c1a-7d5e-9a3b-5c0f4e2d1a00`; without it one is made.";
@@ -60,7 +67,7 @@ fn new_account(body: ImportIntegratedAccount, run: Run) -> Result<NewAccount, Er
         integration: named(integration, environment_integration_id)?,
         authentication_method,
         context,
-        is_sandbox: false,
+        is_sandbox: is_sandbox.unwrap_or(false),
         id: Some(id),
         if_there: if run.again { IfThere::StaysIfNotOf(run.begun_at()) } else { IfThere::Stays },
         grant: None,
@@ -123,8 +130,8 @@ pub async fn change_integrated_account(
         let change = ChangeAccount { tenant_id, context, overrides, is_enabled, expires_at, run: Some(run) };
         let (account, warnings) = match status {
             None => services.accounts.change(environment, &id, change).await?,
-            Some(status) => {
-                check_status(status, &change)?;
+            Some(_) => {
+                check_alone(&change)?;
                 (services.accounts.ask_about(environment, &id).await?, Vec::new())
             }
         };
@@ -133,19 +140,13 @@ pub async fn change_integrated_account(
     write.answer(&caller, &state, work).await
 }
 
-/// The vendor decides about a status, not the caller; nothing else is changed beside the question.
-fn check_status(status: AccountStatus, change: &ChangeAccount) -> Result<(), Error> {
-    let invalid = |detail: &str| Err(Error::new(Code::InvalidBody, detail).field("status"));
-    if status != AccountStatus::NeedsReauth {
-        return invalid(
-            "`status` takes `needs_reauth`, upon which the vendor is asked and the status is what it says; `is_enabled` stops \
-             and allows calls.",
-        );
+/// Nothing is changed beside the question to the vendor.
+fn check_alone(change: &ChangeAccount) -> Result<(), Error> {
+    if change.is_empty() {
+        return Ok(());
     }
-    if !change.is_empty() {
-        return invalid("`status` stands alone: it asks the vendor and changes nothing itself.");
-    }
-    Ok(())
+    let detail = "`status` stands alone: it asks the vendor and changes nothing itself.";
+    Err(Error::new(Code::InvalidBody, detail).field("status"))
 }
 
 /// Deletes an account and its credentials for good.

@@ -165,6 +165,7 @@ impl Accounts {
         let context = new.if_there.context(kept.as_ref().map(|(account, _)| account), &method, context);
         check_context(&context)?;
         let is_agreed = matches!(new.grant, Some(Granted::Code(_)));
+        let is_brought = matches!(new.grant, Some(Granted::Tokens(_)));
         // A label that was changed while the customer was at the vendor stays.
         let standing = kept.as_ref().filter(|_| must_exist).map(|(account, _)| account.tenant_id.clone());
         let (tenant_id, is_sandbox) = (standing.unwrap_or(new.tenant_id), new.is_sandbox);
@@ -172,6 +173,9 @@ impl Accounts {
         let draft = Account { id: new.id.unwrap_or(draft.id), tenant_id, context, is_sandbox, ..draft };
         let account = succeeding(draft, kept.as_ref().map(|(kept, _)| kept));
         let mut verified = Box::pin(self.verify(account, connector, method, &fields, new.grant)).await?;
+        if is_brought && verified.access.refresh_token().is_none() {
+            verified.warnings.push(no_refresh_token());
+        }
         let left = match leave {
             Some(leave) => leave.await,
             None => Ok(()),
@@ -289,6 +293,16 @@ fn spends(new: &NewAccount, now: Timestamp) -> bool {
 /// An account that was deleted and has its id again is not mistaken for the one before, by whoever still works with that.
 fn first_generation(now: Timestamp) -> u64 {
     now.as_millisecond().unsigned_abs()
+}
+
+/// Warns that nothing can follow an access token that came alone.
+fn no_refresh_token() -> Warning {
+    let message = "The access token came without a refresh token: the account will have to be linked again when it ends.";
+    Warning {
+        code: "no_refresh_token".to_owned(),
+        message: message.to_owned(),
+        field: Some("context.oauth.token.refresh_token".to_owned()),
+    }
 }
 
 fn id_taken() -> Error {

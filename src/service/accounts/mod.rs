@@ -48,9 +48,9 @@ use self::{
     overrides::{changed_maps, check_maps, members},
     state::transition,
 };
-use super::{idempotency::Run, installs::Installs};
+use super::{REDACTED, idempotency::Run, installs::Installs};
 use crate::{
-    connector::{Catalog, Connector, LinkMethod, Maps},
+    connector::{Catalog, Connector, FieldProblem, LinkMethod, Maps},
     error::{Code, Error, Result},
     model::{Account, AccountId, Clock, EnvironmentId, Secret, Slug},
     store::{StoreError, repo},
@@ -316,14 +316,18 @@ pub(super) fn split_context(
     for (name, value) in context {
         if method.field(&name).is_none() {
             free.insert(name, value);
-        } else if let Some(text) = field_text(&name, value)? {
+        } else if let Some(text) = text_of(method, &name, value)? {
+            if is_placeholder(method, &name, &text) {
+                return Err(field_problems(vec![stands_for_secret(&name)]));
+            }
             fields.insert(name, text);
         }
     }
     Ok((fields, free))
 }
 
-/// The labels, and the link method's fields; a field that is null is to be removed.
+/// The labels, and the link method's fields; a field that is null is to be removed, and a secret that is sent as it is shown
+/// stays.
 pub(super) fn split_change(
     method: &Arc<LinkMethod>,
     change: ChangeAccount,
@@ -337,8 +341,10 @@ pub(super) fn split_change(
     let context = change.context.unwrap_or_default();
     check_labels(method, &context).map_err(field_problems)?;
     let (fields, context): (Map<_, _>, Map<_, _>) = context.into_iter().partition(|(name, _)| method.field(name).is_some());
-    let text = |(name, value): (String, Value)| Ok((name.clone(), field_text(&name, value)?));
-    let fields = fields.into_iter().map(text).collect::<Result<_>>()?;
+    let text = |(name, value): (String, Value)| Ok((name.clone(), text_of(method, &name, value)?));
+    let mut fields: BTreeMap<String, Option<String>> = fields.into_iter().map(text).collect::<Result<_>>()?;
+    // What was read is sent back: the secret stays.
+    fields.retain(|name, text| !text.as_deref().is_some_and(|text| is_placeholder(method, name, text)));
     let maps = change.overrides.as_ref().map(directory_maps).transpose()?.flatten();
     let maps = maps.map(|maps| (maps, Arc::clone(method)));
     let ChangeAccount { tenant_id, is_enabled, expires_at, .. } = change;
@@ -353,6 +359,29 @@ fn directory_maps(overrides: &Value) -> Result<Option<Value>> {
     }
 }
 
+/// A field of a link method as a text; none when it is null. A secret is never anything else.
+fn text_of(method: &LinkMethod, name: &str, value: Value) -> Result<Option<String>> {
+    match value {
+        Value::Number(_) | Value::Bool(_) if is_secret(method, name) => Err(takes_a_text(name)),
+        value => field_text(name, value),
+    }
+}
+
+fn is_secret(method: &LinkMethod, name: &str) -> bool {
+    method.field(name).is_some_and(|field| field.kind.is_secret())
+}
+
+/// Whether this is how a secret is shown, and not the secret.
+fn is_placeholder(method: &LinkMethod, name: &str, text: &str) -> bool {
+    text == REDACTED && is_secret(method, name)
+}
+
+/// The problem of a secret that is sent as it is shown where none is kept.
+pub(super) fn stands_for_secret(name: &str) -> FieldProblem {
+    let message = format!("`{REDACTED}` stands for a secret that is kept; give the secret itself");
+    FieldProblem { field: name.to_owned(), message }
+}
+
 /// A field as a text; none when it is null.
 pub(super) fn field_text(name: &str, value: Value) -> Result<Option<String>> {
     match value {
@@ -360,10 +389,12 @@ pub(super) fn field_text(name: &str, value: Value) -> Result<Option<String>> {
         Value::String(text) => Ok(Some(text)),
         Value::Number(number) => Ok(Some(number.to_string())),
         Value::Bool(flag) => Ok(Some(flag.to_string())),
-        Value::Array(_) | Value::Object(_) => {
-            Err(Error::new(Code::InvalidField, format!("`{name}` takes a text.")).field(format!("context.{name}")))
-        }
+        Value::Array(_) | Value::Object(_) => Err(takes_a_text(name)),
     }
+}
+
+fn takes_a_text(name: &str) -> Error {
+    Error::new(Code::InvalidField, format!("`{name}` takes a text.")).field(format!("context.{name}"))
 }
 
 /// A context grows with every change; the record that holds it is read at every call.

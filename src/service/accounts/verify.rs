@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     connector::{Connector, LinkMethod, Meaning, Resolved, TokenUrls},
-    error::{Code, Error, Result},
+    error::{Code, Error, Result, VendorAnswer},
     model::{Account, AccountId, EnvironmentId, Warning},
     service::NewAccount,
     upstream::{Access, Failure, Tested},
@@ -96,7 +96,7 @@ impl Accounts {
     async fn try_once(&self, access: &Arc<Access>) -> Result<Tested> {
         let (upstream, asked) = (Arc::clone(&self.upstream), Arc::clone(access));
         let tested = self.opened.tasks.finish(async move { upstream.test(&asked).await }).await.ok_or_else(cut_short)?;
-        let tested = tested.map_err(refused)?;
+        let tested = tested.map_err(|failure| refused_there(access, failure))?;
         match tested.warnings.iter().find(|warning| warning.code.starts_with(NOTHING_VISIBLE)) {
             Some(warning) => Err(Error::new(Code::CredentialRefused, &warning.message)),
             None => Ok(tested),
@@ -148,7 +148,7 @@ impl Accounts {
                 "A change of the address, or of whom its server is trusted by, needs all secrets again; missing: {}.",
                 absent.join(", ")
             );
-            return Err(Error::new(Code::SecretsRequired, detail).field(absent[0]));
+            return Err(Error::new(Code::SecretsRequired, detail).field(format!("context.{}", absent[0])));
         }
         let mut fields = account.fields.clone();
         if !absent.is_empty() {
@@ -170,7 +170,7 @@ impl Accounts {
 pub(super) fn refused(failure: Failure) -> Error {
     match failure {
         Failure::Answered { answer, message, wait, meaning } if !is_passing(meaning) => {
-            let said = message.unwrap_or_else(|| format!("The vendor answered {}.", answer.status.unwrap_or_default()));
+            let said = message.unwrap_or_else(|| unexplained(&answer));
             let error = Error::new(Code::CredentialRefused, said).vendor(answer);
             wait.into_iter().fold(error, Error::retry_after)
         }
@@ -178,6 +178,32 @@ pub(super) fn refused(failure: Failure) -> Error {
             Error::new(Code::InvalidField, failure.to_string()).field(format!("context.{field}"))
         }
         other => other.into(),
+    }
+}
+
+/// The same for the first calls with a credential: where nothing is found that a vendor of this kind has, its address is wrong.
+fn refused_there(access: &Access, failure: Failure) -> Error {
+    match failure {
+        Failure::Answered { meaning: Meaning::Missing, message: None, answer, .. } if answer.status == Some(404) => {
+            let field = access.method.address_field(&access.fields);
+            let what = field.map_or_else(|| "the address".to_owned(), |field| format!("`{}`", field.title));
+            let detail = format!("Nothing answers like this vendor's API at this address (404): check {what}.");
+            let error = Error::new(Code::CredentialRefused, detail).vendor(answer);
+            field.into_iter().fold(error, |error, field| error.field(format!("context.{}", field.name)))
+        }
+        failure => refused(failure),
+    }
+}
+
+/// What an answer says that the connector has no sentence for.
+fn unexplained(answer: &VendorAnswer) -> String {
+    let plain = match answer.status.unwrap_or_default() {
+        status @ (401 | 403) => format!("The vendor does not accept this credential ({status})."),
+        status => format!("The vendor answered {status}."),
+    };
+    match answer.plain_words() {
+        Some(words) => format!("{plain} It says: {words}"),
+        None => plain,
     }
 }
 

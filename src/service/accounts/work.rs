@@ -4,10 +4,14 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use serde_json::{Map, Value};
 
-use super::{Accounts, ChangeAccount, find_method, grant::OAUTH, list::ListAccounts, open::reauth};
+use super::{
+    Accounts, ChangeAccount, credential::field_problems, find_method, grant::OAUTH, list::ListAccounts, open::reauth,
+    stands_for_secret,
+};
 use crate::{
     error::{Code, Error, Result},
     model::{Account, AccountId, AccountStatus, EnvironmentId, Warning},
+    service::REDACTED,
     service::audit::{Act, Audit},
     service::idempotency::Run,
     upstream::{Access, renewal::Renewal},
@@ -111,18 +115,18 @@ impl Accounts {
         if found.is_empty() && !again { Err(Error::not_found().field("tenant_id")) } else { Ok(found) }
     }
 
-    /// Gets a new access token now, where the way to link has one, and notes an account that works again as active. Any other
-    /// credential is tested at the vendor.
+    /// Gets a new access token now, where one can be had without the customer, and notes an account that works again as active. Any
+    /// other credential is tested at the vendor, an access token that came alone among them: it is good until the vendor refuses it.
     pub async fn refresh_credentials(self: &Arc<Self>, environment: EnvironmentId, id: &str) -> Result<()> {
         let linked = self.open_enabled(environment, id).await?;
         // Nothing can follow it, and why it ended stays said.
         if linked.access.renewal.as_ref().is_some_and(Renewal::is_ended) {
             return Err(reauth(&linked.account));
         }
-        let has_token = linked.access.renewal.is_some();
+        let can_renew = linked.access.can_renew();
         self.opened.renewals.forget_refusal(&linked.access).await;
-        let linked = if has_token { self.renew_now(&linked).await? } else { linked };
-        if has_token && linked.account.status == AccountStatus::Active {
+        let linked = if can_renew { self.renew_now(&linked).await? } else { linked };
+        if can_renew && linked.account.status == AccountStatus::Active {
             return Ok(());
         }
         self.check_anew(linked).await.map(|_| ())
@@ -144,6 +148,10 @@ impl Accounts {
             let other: String = other.chars().take(64).collect();
             let detail = format!("`{other}` is no secret of `{}`; it has: {}.", method.name, known.join(", "));
             return Err(Error::new(Code::InvalidField, detail).field(format!("context.{other}")));
+        }
+        // Who sends nothing but secrets does not send back what was read.
+        if let Some((name, _)) = secrets.iter().find(|(_, value)| value.as_str() == Some(REDACTED)) {
+            return Err(field_problems(vec![stands_for_secret(name)]));
         }
         self.change(environment, id, ChangeAccount { context: Some(secrets), run: Some(run), ..ChangeAccount::default() }).await
     }

@@ -447,7 +447,7 @@ async fn the_endpoint_is_part_of_what_secrets_are_bound_to() {
     let path = format!("/integrated-account/{account}");
     let elsewhere = json!({"context": {"token_url": endpoint.vendor.at("/elsewhere")}});
     let before = endpoint.vendor.count();
-    names(&gateway.call("PATCH", &path, Some(&elsewhere)).await, 422, "secrets_required", "client_secret");
+    names(&gateway.call("PATCH", &path, Some(&elsewhere)).await, 422, "secrets_required", "context.client_secret");
     assert_eq!(endpoint.vendor.count(), before, "the secret went nowhere");
     let outside = json!({"context": {"token_url": "http://10.0.0.1/token", "client_secret": "s"}});
     let refused = gateway.call("PATCH", &path, Some(&outside)).await;

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::vendor::{Mood, Vendor, accounts, is_sound, names, problem};
+use super::{
+    rotating::{Rotating, Rotation},
+    vendor::{Mood, Vendor, accounts, is_sound, names, problem},
+};
 use crate::{
     connector::replay::{Replay, Reply},
     support::{
@@ -122,6 +125,37 @@ async fn a_credential_with_tokens_gets_a_new_one_each_time() {
     assert_eq!(gateway.get(&format!("/integrated-account/{account}")).await.json()["status"], "needs_reauth");
 }
 
+/// An access token that came alone is good until the vendor refuses it: there is nothing to get a new one with.
+#[tokio::test]
+async fn an_access_token_without_a_refresh_token_is_tested_and_its_status_is_what_the_test_says() {
+    let vendor = Rotating::start(Rotation::Strict, 0..5);
+    let gateway = Gateway::start(&Kept::embedded(), &vendor.vendor.authority());
+    let mut context = vendor.grant(0, 3600);
+    context["oauth"] = json!({"token": {"access_token": "access-0-1"}});
+    let body = json!({"tenant_id": "acme", "integration": "scim", "authentication_method": "oauth2", "context": context});
+    let made = gateway.call("POST", "/integrated-account", Some(&body)).await;
+    assert_eq!(made.status, 201, "{}", made.text());
+    assert_eq!(made.json()["warnings"][0]["code"], "no_refresh_token", "{}", made.text());
+    let account = made.json()["id"].as_str().unwrap().to_owned();
+    let status = async || gateway.get(&format!("/integrated-account/{account}")).await.json()["status"].clone();
+
+    let done = refresh(&gateway, &account).await;
+    assert_eq!((done.status, status().await), (200, json!("active")), "{}", done.text());
+    assert_eq!(gateway.users(&account).await.status, 200);
+    vendor.refuse_calls(true);
+    problem(&refresh(&gateway, &account).await, 401, "reauth_required", "vendor");
+    assert_eq!(status().await, "needs_reauth");
+    vendor.refuse_calls(false);
+    let done = refresh(&gateway, &account).await;
+    assert_eq!((done.status, status().await), (200, json!("active")), "{}", done.text());
+    assert_eq!(vendor.of(0).shown, [0; 0], "no refresh token is made up");
+
+    let body =
+        json!({"context": vendor.grant(1, 3600), "tenant_id": "acme", "integration": "scim", "authentication_method": "oauth2"});
+    let whole = gateway.call("POST", "/integrated-account", Some(&body)).await;
+    assert_eq!((whole.status, &whole.json()["warnings"]), (201, &json!([])), "{}", whole.text());
+}
+
 #[tokio::test]
 async fn the_actions_after_an_installation_are_the_check_of_the_credential() {
     let vendor = Vendor::start();
@@ -215,6 +249,8 @@ async fn a_secret_is_changed_alone_and_only_for_one_the_vendor_takes() {
             (json!({"oauth": {"token": {"access_token": SECOND}}}), (422, "invalid_field"), "oauth"),
             (json!({"token": [SECOND]}), (422, "invalid_field"), "token"),
             (json!({"token": null}), (422, "invalid_field"), "token"),
+            (json!({"token": "***"}), (422, "invalid_field"), "token"),
+            (json!({"context": {"token": 5}}), (422, "invalid_field"), "context.token"),
         ] {
             let shown = body.to_string();
             let said = names(&change(body).await, code.0, code.1, named);

@@ -364,5 +364,16 @@ fn an_address_in_use_is_said() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let (code, _, err) = run(command(&["serve", "--listen", &address]).current_dir(folder.path()));
-    assert!(code == Some(1) && err.contains(&address), "{code:?} {err}");
+    assert!(code == Some(1) && err.contains(&address) && err.contains("`--listen`"), "{code:?} {err}");
+}
+
+#[test]
+fn what_is_wrong_is_named_as_it_was_given() {
+    let folder = tempfile::tempdir().unwrap();
+    for (args, named) in
+        [(&["restore", "saved", "--into", "mysql://x"][..], "flag --into: must be"), (&["keys", "add"], "`--keys-file`")]
+    {
+        let (code, out, err) = run(command(args).current_dir(folder.path()));
+        assert!(code == Some(2) && out.is_empty() && err.contains(named), "{args:?}: {code:?} {err}");
+    }
 }

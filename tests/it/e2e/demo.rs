@@ -64,7 +64,7 @@ impl Drop for Demo {
 }
 
 #[test]
-fn the_four_curl_lines_work_as_pasted() {
+fn the_curl_lines_and_the_page_work_as_pasted() {
     let folder = tempfile::tempdir().unwrap();
     let demo = Demo::start(folder.path(), &[]);
     let mut lines = Vec::new();
@@ -72,7 +72,7 @@ fn the_four_curl_lines_work_as_pasted() {
         lines.push(demo.line());
     }
     let curls: Vec<&String> = lines.iter().filter(|line| line.starts_with("curl ")).collect();
-    assert_eq!(curls.len(), 4, "{lines:#?}");
+    assert_eq!(curls.len(), 5, "{lines:#?}");
     let answers: Vec<Value> = curls
         .iter()
         .map(|line| {
@@ -89,6 +89,12 @@ fn the_four_curl_lines_work_as_pasted() {
     assert!(!first.is_empty() && !second.is_empty() && second.iter().all(|id| !first.contains(id)), "{first:?} {second:?}");
     assert!(!ids(&answers[2]).is_empty(), "there are groups");
     assert_eq!(answers[3]["Resources"].as_array().map(Vec::len), Some(2), "{}", answers[3]);
+    assert_eq!((&answers[4]["status"], &answers[4]["integration"]["name"]), (&json!("active"), &json!("scim")), "{}", answers[4]);
+    let page = lines.iter().find(|line| line.starts_with("http://") && line.contains("link_token=")).expect("the page's address");
+    let (code, out, err) = run(Command::new("curl").args(["-s", "-L", "-b", "", page]));
+    assert!(code == Some(0) && out.contains("<form") && out.contains("SCIM 2.0"), "{code:?} {err} {out}");
+    let own: Vec<&String> = lines.iter().filter(|line| line.starts_with("# ")).collect();
+    assert!(own.iter().any(|line| *line == "# link one more yourself"), "{own:?}");
     assert!(demo.stop());
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left behind");
 }
@@ -178,6 +184,8 @@ fn what_the_demo_cannot_heed_it_refuses_and_the_address_it_heeds() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let (code, _, err) = run(command(&["demo", "--listen", &address]).current_dir(folder.path()));
+    assert!(code == Some(1) && err.contains(&format!("cannot listen on {address}")), "{code:?} {err}");
+    let (code, _, err) = run(command(&["demo"]).env("ROLLCALL_LISTEN", &address).current_dir(folder.path()));
     assert!(code == Some(1) && err.contains(&format!("cannot listen on {address}")), "{code:?} {err}");
     drop(taken);
     let mut child = command(&["demo", "--json", "--listen", &address]);

@@ -83,4 +83,5 @@ mod state;
 mod tls_door;
 pub mod vendor;
 pub mod vendor_tls;
+mod wording;
 mod writes;

@@ -143,7 +143,7 @@ async fn whom_a_server_is_trusted_by_is_changed_with_all_secrets_only() {
     let pin = json!({"ca_certificate": null, "certificate_sha256": certificates.fingerprint()});
     for change in [pin.clone(), json!({"ca_certificate": null}), json!({"ca_certificate": Certificates::make().ca_pem()})] {
         let answer = gateway.call("PATCH", &path, Some(&json!({"context": change}))).await;
-        names(&answer, 422, "secrets_required", "token");
+        names(&answer, 422, "secrets_required", "context.token");
     }
     let mut whole = pin;
     whole["token"] = json!(SECRET);

@@ -43,9 +43,11 @@ pub enum Mood {
     Hole,
     /// Does not accept the credential.
     Unauthorized,
+    /// Has nothing at this address.
+    Elsewhere,
 }
 
-const MOODS: [Mood; 10] = [
+const MOODS: [Mood; 11] = [
     Mood::Good,
     Mood::Slow,
     Mood::Late,
@@ -56,6 +58,7 @@ const MOODS: [Mood; 10] = [
     Mood::Loop,
     Mood::Hole,
     Mood::Unauthorized,
+    Mood::Elsewhere,
 ];
 
 /// The vendor.
@@ -109,6 +112,7 @@ fn answer(mood: Mood, seen: &Seen) -> Reply {
     }
     match mood {
         Mood::Unauthorized => Reply::json(401, r#"{"detail":"The token has ended."}"#),
+        Mood::Elsewhere => Reply::json(404, "{}"),
         Mood::Html => Reply {
             status: 200,
             headers: vec![("content-type".into(), "text/html".into())],

@@ -70,7 +70,11 @@ const REVIEWED: &[(&str, usize, &str)] = &[
     ("src/http/routes/environment.rs", 1, "the one answer that shows the text of a new environment's first token"),
     ("src/cli/serve.rs", 2, "tokens of the operator: into files of mode 0600 or once onto the terminal"),
     ("src/cli/serve_file.rs", 1, "the token of this run, into a file of mode 0600 for the commands of this machine"),
-    ("src/cli/demo.rs", 3, "the demo's token, printed for the person who started it, for the sandbox alone"),
+    (
+        "src/cli/demo.rs",
+        5,
+        "the demo's tokens, of the API and of a link, printed for the person who started it, for the sandbox alone",
+    ),
 ];
 
 const NAMES: [&str; 3] = ["expose", "expose_secret", "expose_secret_mut"];

@@ -187,7 +187,7 @@ fn every_mistake_is_reported_at_once() {
     for part in [
         "rollcall.toml:1 `listen`: `nowhere` is not an IP address and a port; write for example",
         "rollcall.toml:2 `listen_on`: there is no such setting; did you mean `listen`?",
-        "rollcall.toml:3 `log_format`: must be a text in quotes",
+        "rollcall.toml:3 `log_format`: `3` is not a log format",
         "rollcall.toml:4 `table`: there is no such setting",
         "variable ROLLCALL_STORE: must be `embedded:DIR` or an address that starts with one of `redis://`",
         "variable ROLLCALL_ADMIN_TOKEN: is shorter than 32 characters",
@@ -321,6 +321,17 @@ fn the_egress_list_may_be_an_array_in_the_file() {
     machine().config("egress_allow = [\"vendor.local:8443\", \"x\"]\n").mistake(&[":1 `egress_allow`", "`x`"]);
     machine().config("egress_allow = [8443]\n").mistake(&[":1 `egress_allow`", "texts in quotes"]);
     machine().config("log = [\"info\"]\n").mistake(&[":1 `log`", "must be a text in quotes"]);
+}
+
+#[test]
+fn numbers_need_no_quotes_in_the_file() {
+    let settings = machine().config("max_in_flight = 1_00\nredis_replicas = 0\nprobe_every = 0\naudit_days = 0x1e\n").settings();
+    assert_eq!((settings.max_in_flight, settings.redis_replicas, settings.probe_every), (100, 0, None));
+    assert_eq!(settings.audit_life, Some(std::time::Duration::from_secs(30 * 24 * 3600)));
+    machine().config("max_in_flight = 0\n").mistake(&[":1 `max_in_flight`", "`0` is not a number of requests"]);
+    machine().config("audit_passthrough = true\n").mistake(&[":1 `audit_passthrough`", "write `off` or `writes`"]);
+    machine().config("max_in_flight = 1.5\n").mistake(&[":1 `max_in_flight`", "must be a text in quotes"]);
+    machine().config("admin_token = 12345678\n").mistake(&[":1 `admin_token`", "must be a text in quotes"]);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use serde_json::{Map, Value};
 use url::Url;
 
-use super::{accounts::field_text, credential::field_problems};
+use super::{credential::field_problems, field_text};
 use crate::{
     connector::{FieldProblem, LinkMethod},
     error::Result as Outcome,
@@ -39,7 +39,11 @@ pub(super) fn check_labels(method: &LinkMethod, context: &Map<String, Value>) ->
 
 /// The same before it is known by which of the methods somebody links: a field's value must be right for one of those that have
 /// it, and what is no field of any must be a harmless label beside all.
-pub(super) fn check_preset(methods: &[&LinkMethod], context: &Map<String, Value>, loose: &dyn Fn(&Url) -> bool) -> Outcome<()> {
+pub(in crate::service) fn check_preset(
+    methods: &[&LinkMethod],
+    context: &Map<String, Value>,
+    loose: &dyn Fn(&Url) -> bool,
+) -> Outcome<()> {
     for (name, value) in context.iter().filter(|(_, value)| !value.is_null()) {
         let of_field: Vec<_> = methods.iter().filter(|method| method.field(name).is_some()).collect();
         let problem = match of_field.is_empty() {

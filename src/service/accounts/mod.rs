@@ -2,7 +2,7 @@
 
 mod check;
 mod client;
-mod context;
+pub(super) mod context;
 pub(super) mod credential;
 pub(super) mod expiry;
 mod facts;

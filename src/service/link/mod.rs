@@ -21,8 +21,8 @@ pub use self::{
 };
 use super::{
     Accounts, Audit, Installed, Installs, Tokens,
+    accounts::context::check_preset,
     authorize::{Authorizations, Begun},
-    context::check_preset,
     installs::disabled,
     lease::LEASE,
 };

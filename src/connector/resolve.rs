@@ -138,11 +138,12 @@ impl LinkMethod {
 
     fn value_of(&self, field: &FieldFile, given: &Fields, loose: Loose<'_>) -> Result<Option<String>, String> {
         let value = given.get(&field.name).filter(|text| !text.trim().is_empty());
-        let value = value.map(|text| normalize(field, text, loose)).transpose()?;
+        let bound = self.token.as_ref().is_some_and(|token| token.leads_app(&field.name));
+        let value = value.map(|text| normalize(field, text, loose, bound)).transpose()?;
         let grouped = self.one_of.iter().flatten().any(|name| *name == field.name);
         match (value, &field.default) {
             (Some(value), _) => Ok(Some(value)),
-            (None, Some(default)) if !grouped => normalize(field, default, loose).map(Some),
+            (None, Some(default)) if !grouped => normalize(field, default, loose, bound).map(Some),
             (None, _) if field.required && !grouped => Err("is missing".to_owned()),
             (None, _) => Ok(None),
         }

@@ -112,13 +112,13 @@ impl<'p> AccessCompiler<'_, '_, 'p> {
         self.scope.template(place, text, &[], false)
     }
 
-    /// An address is https, or begins with a field that is an address.
+    /// An address is https or on this machine, or begins with a field that is an address.
     fn check_address(&mut self, place: Place<'_>, text: &str, is_whole: bool) {
         let first = text.strip_prefix('{').and_then(|rest| rest.split_once('}')).map(|(name, _)| name);
         let field = first.and_then(|name| self.scope.link.fields.iter().find(|field| field.name == name));
         let good = match field {
             Some(field) => field.kind.is_address() && (is_whole || field.kind != FieldKind::Endpoint),
-            None => text.starts_with("https://") && (is_whole || !text.ends_with('/')) || first.is_some(),
+            None => (text.starts_with("https://") || is_here(text)) && (is_whole || !text.ends_with('/')) || first.is_some(),
         };
         if !good {
             let hint =
@@ -413,8 +413,13 @@ fn link_path(path: &Path) -> Option<LinkPath> {
     (!steps.is_empty()).then_some(LinkPath(steps))
 }
 
+/// A stand-in for the vendor, on this machine. It is called where the operator lists it.
+fn is_here(text: &str) -> bool {
+    ["http://127.0.0.1:", "http://localhost:"].iter().any(|front| text.starts_with(front))
+}
+
 /// The part of an address that says which host: `https://{region}` of `https://{region}/api`, `{url}` of `{url}/api`.
-fn origin_text(text: &str) -> &str {
+pub(super) fn origin_text(text: &str) -> &str {
     let start = text.find("://").map_or(0, |at| at + 3);
     let end = text[start..].find('/').map_or(text.len(), |at| start + at);
     &text[..end]

@@ -192,7 +192,7 @@ fn field_problem(field: &FieldFile, place: Place<'_>) -> Option<Problem> {
     if field.kind.is_secret() {
         return Some(place.name("default").problem("a secret has no default", None));
     }
-    let reason = kind::normalize(field, default, &|_| false).err()?;
+    let reason = kind::normalize(field, default, &|_| false, true).err()?;
     Some(place.key("default").problem("the default is not a value of the field", reason))
 }
 

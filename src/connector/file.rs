@@ -148,7 +148,8 @@ pub struct FieldFile {
     /// For `choice`: the word the customer picks and what templates see.
     #[serde(default)]
     pub values: BTreeMap<String, String>,
-    /// For addresses: only these hosts and their sub-domains (and what the operator allows).
+    /// For addresses: only these hosts and their sub-domains (and what the operator allows, but not where their OAuth app is
+    /// shown).
     #[serde(default)]
     pub hosts: Vec<String>,
     /// Used when nothing is given.

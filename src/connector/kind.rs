@@ -37,19 +37,26 @@ const NOT_HEADERS: &[&str] = &[
 ];
 const NOT_HEADER_PREFIXES: &[&str] = &["proxy-", "sec-", "x-forwarded-", "rollcall-"];
 
-/// The value as it is kept, or what the field takes.
-pub(super) fn normalize(field: &FieldFile, given: &str, loose: Loose<'_>) -> Result<String, String> {
+/// The value as it is kept, or what the field takes. Where it is `bound`, `hosts` of the field holds for addresses that are
+/// allowed otherwise, too.
+pub(super) fn normalize(field: &FieldFile, given: &str, loose: Loose<'_>, bound: bool) -> Result<String, String> {
     let longest = if field.kind == FieldKind::Certificates { trust::LONGEST } else { LONGEST };
     if given.len() > longest {
         return Err(format!("takes at most {longest} bytes"));
     }
+    let at_home = |url: Url| {
+        let past_hosts = !bound && loose(&url);
+        at_home(field, url, past_hosts)
+    };
     let value = match field.kind {
         FieldKind::Secret => secret(given)?,
         FieldKind::PrivateKey => private_key(given)?,
         FieldKind::Text => text(given)?,
-        FieldKind::Origin => address(field, given, loose, false)?,
-        FieldKind::BaseUrl => address(field, given, loose, true)?,
-        FieldKind::Endpoint => endpoint(field, given, loose)?,
+        FieldKind::Origin | FieldKind::BaseUrl => {
+            at_home(address(field, given, loose)?)?.as_str().trim_end_matches('/').to_owned()
+        }
+        // Servers tell `/token` from `/token/`, and some want a query: nothing is taken away.
+        FieldKind::Endpoint => at_home(endpoint(given, loose)?)?.into(),
         FieldKind::Integer => integer(given)?,
         FieldKind::Uuid => uuid(given)?,
         FieldKind::Choice => choice(field, given)?,
@@ -132,26 +139,23 @@ fn header_name(given: &str) -> Result<String, String> {
     if may_set(name.as_str()) { Ok(name.as_str().to_owned()) } else { Err(format!("`{name}` may not be set")) }
 }
 
-fn address(field: &FieldFile, given: &str, loose: Loose<'_>, with_path: bool) -> Result<String, String> {
+fn address(field: &FieldFile, given: &str, loose: Loose<'_>) -> Result<Url, String> {
+    let with_path = field.kind == FieldKind::BaseUrl;
     let form = if with_path { "https://host[:port]/path" } else { "https://host[:port]" };
     let url = plain_url(given.trim(), loose).map_err(|reason| format!("takes {form}: {reason}"))?;
-    if !with_path && url.path() != "/" {
-        return Err(format!("takes {form}: nothing may stand behind the host"));
+    match with_path || url.path() == "/" {
+        true => Ok(url),
+        false => Err(format!("takes {form}: nothing may stand behind the host")),
     }
-    at_home(field, &url, loose)?;
-    Ok(url.as_str().trim_end_matches('/').to_owned())
 }
 
-/// Servers tell `/token` from `/token/`, and some want a query: nothing is taken away.
-fn endpoint(field: &FieldFile, given: &str, loose: Loose<'_>) -> Result<String, String> {
-    let url = whole_url(given.trim(), loose).map_err(|reason| format!("takes https://host[:port]/path: {reason}"))?;
-    at_home(field, &url, loose)?;
-    Ok(url.into())
+fn endpoint(given: &str, loose: Loose<'_>) -> Result<Url, String> {
+    whole_url(given.trim(), loose).map_err(|reason| format!("takes https://host[:port]/path: {reason}"))
 }
 
-fn at_home(field: &FieldFile, url: &Url, loose: Loose<'_>) -> Result<(), String> {
-    match within(url, &field.hosts) || loose(url) {
-        true => Ok(()),
+fn at_home(field: &FieldFile, url: Url, past_hosts: bool) -> Result<Url, String> {
+    match past_hosts || within(&url, &field.hosts) {
+        true => Ok(url),
         false => Err(format!("takes an address at {}", field.hosts.join(" or "))),
     }
 }

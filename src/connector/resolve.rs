@@ -105,7 +105,7 @@ impl LinkMethod {
     /// What is wrong with the value of one field, whatever the others are.
     pub fn check_field(&self, name: &str, value: &str, loose_hosts: &dyn Fn(&Url) -> bool) -> Option<FieldProblem> {
         let field = self.field(name).filter(|_| !value.trim().is_empty())?;
-        let message = normalize(field, value, loose_hosts).err()?;
+        let message = normalize(field, value, loose_hosts, self.is_bound(field)).err()?;
         Some(FieldProblem { field: field.name.clone(), message })
     }
 
@@ -150,13 +150,19 @@ impl LinkMethod {
             .collect()
     }
 
+    /// Whether the operator's app goes where this field says.
+    fn is_bound(&self, field: &FieldFile) -> bool {
+        self.token.as_ref().is_some_and(|token| token.leads_app(&field.name))
+    }
+
     fn value_of(&self, field: &FieldFile, given: &Fields, loose: Loose<'_>) -> Result<Option<String>, String> {
         let value = given.get(&field.name).filter(|text| !text.trim().is_empty());
-        let value = value.map(|text| normalize(field, text, loose)).transpose()?;
+        let bound = self.is_bound(field);
+        let value = value.map(|text| normalize(field, text, loose, bound)).transpose()?;
         let grouped = self.one_of.iter().flatten().any(|name| *name == field.name);
         match (value, &field.default) {
             (Some(value), _) => Ok(Some(value)),
-            (None, Some(default)) if !grouped => normalize(field, default, loose).map(Some),
+            (None, Some(default)) if !grouped => normalize(field, default, loose, bound).map(Some),
             (None, _) if field.required && !grouped => Err("is missing".to_owned()),
             (None, _) => Ok(None),
         }

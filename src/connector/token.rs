@@ -6,8 +6,8 @@ use http::{HeaderName, header};
 
 use super::{
     Auth, LinkMethod, Template,
-    access::AccessCompiler,
-    file::{AssertionFile, AuthorizeFile, BodyForm, ClientAuth, Grant, LoginFile, SignedBy, TokenFile},
+    access::{AccessCompiler, origin_text},
+    file::{AssertionFile, AuthorizeFile, BodyForm, ClientAuth, FieldFile, FieldKind, Grant, LoginFile, SignedBy, TokenFile},
     kind, resource,
     yaml::Place,
 };
@@ -71,6 +71,22 @@ impl TokenRequest {
     /// Whether a customer's browser must go to the vendor for it.
     pub fn needs_browser(&self) -> bool {
         self.grant == Grant::AuthorizationCode
+    }
+
+    /// Whether anything of the operator's app goes out with it.
+    fn shows_app(&self) -> bool {
+        let signed = self.assertion.iter().flat_map(|signed| {
+            let named = [&signed.key_id, &signed.thumbprint, &signed.issuer, &signed.subject, &signed.audience];
+            named.into_iter().flatten().chain([&signed.key])
+        });
+        self.needs_app() || signed.flat_map(Template::names).any(|name| APP.contains(&name))
+    }
+
+    /// Whether a field says where the operator's app is shown, or whom it signs for.
+    pub(super) fn leads_app(&self, field: &str) -> bool {
+        let audience = self.assertion.as_ref().and_then(|signed| signed.audience.as_ref());
+        let mut shown = [&self.url].into_iter().chain(&self.revoke).chain(audience);
+        self.shows_app() && shown.any(|template| template.names().any(|name| name == field))
     }
 
     /// Every address in it.
@@ -172,7 +188,7 @@ impl AccessCompiler<'_, '_, '_> {
         let login = file.login.as_ref().map(|login| self.login(place.key("login"), login));
         let revoke = file.revoke.as_ref().and_then(|url| self.covered(place.key("revoke"), url, hosts, true));
         let (client_id, client_secret) = client;
-        Some(TokenRequest {
+        let request = TokenRequest {
             grant: file.grant,
             url,
             client_id,
@@ -186,7 +202,28 @@ impl AccessCompiler<'_, '_, '_> {
             life: file.life.as_deref().map(|text| self.duration(place.key("life"), text)),
             ends: file.ends.clone(),
             revoke,
-        })
+        };
+        self.check_app(place, file, &request);
+        Some(request)
+    }
+
+    /// The operator's app is shown at hosts that the connector names: whoever links an account could name one of their own.
+    fn check_app(&mut self, place: Place<'_>, file: &TokenFile, request: &TokenRequest) {
+        let audience = file.assertion.as_ref().and_then(|assertion| assertion.audience.as_ref());
+        let shown = [
+            (place.key("url"), Some(&file.url)),
+            (place.key("revoke"), file.revoke.as_ref()),
+            (place.key("assertion").key("audience"), audience),
+        ];
+        for (place, text) in shown {
+            let Some(text) = text.filter(|text| request.shows_app() && is_free(text, &self.scope.link.fields)) else { continue };
+            let message = format!(
+                "whoever links an account decides which host `{text}` is at, and the operator's OAuth app is shown there"
+            );
+            let hint = "write the host out, or give the field `hosts`; an app of the customer's is filled in as `client_id` and \
+                        `client_secret`";
+            self.scope.problems.push(place.problem(message, hint.to_owned()));
+        }
     }
 
     /// Each grant has its own words, and none of another's.
@@ -313,4 +350,21 @@ impl AccessCompiler<'_, '_, '_> {
         let place = self.place("auth");
         self.scope.problems.push(place.problem(message, hint.to_owned()));
     }
+}
+
+/// Whether values of fields can make any host of an address: a field that takes every one, or a name without an end of two parts
+/// at least that the file writes out.
+fn is_free(text: &str, fields: &[FieldFile]) -> bool {
+    let find = |name: &str| fields.iter().find(|field| field.name == name);
+    if let Some((name, rest)) = text.strip_prefix('{').and_then(|text| text.split_once('}')) {
+        let is_bound = find(name).is_some_and(|field| field.kind == FieldKind::Choice || !field.hosts.is_empty());
+        return !is_bound || !(rest.is_empty() || rest.starts_with(['/', '?']));
+    }
+    let origin = origin_text(text);
+    let host = origin.split_once("://").map_or(origin, |(_, host)| host);
+    let host = host.split(['?', '#', ':']).next().unwrap_or_default();
+    let Some((_, end)) = host.rsplit_once('}') else { return false };
+    let is_chosen = |name: &str| find(name).is_some_and(|field| field.kind == FieldKind::Choice);
+    let all_chosen = host.split('{').skip(1).filter_map(|part| part.split('}').next()).all(is_chosen);
+    !all_chosen && !end.strip_prefix('.').is_some_and(|end| end.contains('.'))
 }

@@ -152,7 +152,7 @@ impl<T: DeserializeOwned + 'static> FromRequest for JsonBody<T> {
     type Future = LocalBoxFuture<'static, Result<Self, Problem>>;
 
     fn from_request(request: &HttpRequest, payload: &mut dev::Payload) -> Self::Future {
-        let read = RawBody::from_request(request, payload);
+        let read = <RawBody>::from_request(request, payload);
         Box::pin(async move {
             let RawBody(whole) = read.await?;
             let read = parse(&whole)?;
@@ -165,9 +165,9 @@ impl<T: DeserializeOwned + 'static> FromRequest for JsonBody<T> {
 }
 
 /// A body of our own routes as it was sent.
-pub struct RawBody(pub Bytes);
+pub struct RawBody<const MOST: usize = MAX_BODY>(pub Bytes);
 
-impl FromRequest for RawBody {
+impl<const MOST: usize> FromRequest for RawBody<MOST> {
     type Error = Problem;
     type Future = LocalBoxFuture<'static, Result<Self, Problem>>;
 
@@ -176,12 +176,12 @@ impl FromRequest for RawBody {
         let declared = request.headers().get("content-length").and_then(|l| l.to_str().ok()?.parse::<usize>().ok());
         let payload = web::Payload::from_request(request, payload);
         Box::pin(async move {
-            if declared.is_some_and(|length| length > MAX_BODY) {
-                let detail = format!("The body is larger than {MAX_BODY} bytes.");
+            if declared.is_some_and(|length| length > MOST) {
+                let detail = format!("The body is larger than {MOST} bytes.");
                 return Err(Error::new(Code::BodyTooLarge, detail).into());
             }
             let payload = payload.await.map_err(Error::internal)?;
-            Ok(Self(read_whole(payload, MAX_BODY, pace).await?))
+            Ok(Self(read_whole(payload, MOST, pace).await?))
         })
     }
 }

@@ -160,6 +160,11 @@ pub fn changed<T: Serialize>(value: &T) -> Result<Reply, Error> {
     reply(StatusCode::OK, value)
 }
 
+/// The same with a secret in it, which is shown this once and which nobody on the way keeps.
+pub fn shown_once(reply: Reply) -> Reply {
+    Reply { headers: vec![(header::CACHE_CONTROL.to_string(), "no-store".to_owned())], ..reply }
+}
+
 /// What a delete answers.
 pub fn deleted(id: &str) -> Result<Reply, Error> {
     reply(StatusCode::OK, &json!({ "id": id }))

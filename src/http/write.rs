@@ -52,7 +52,7 @@ impl WriteBody for NoBody {
 
 impl WriteBody for Raw {
     fn read(request: &HttpRequest, payload: &mut Payload) -> LocalBoxFuture<'static, Result<(Self, Bytes), Problem>> {
-        let read = RawBody::from_request(request, payload);
+        let read = <RawBody>::from_request(request, payload);
         Box::pin(async move { read.await.map(|RawBody(raw)| (Self(raw.clone()), raw)) })
     }
 }
@@ -62,7 +62,7 @@ pub struct JsonText<const MAY_BE_EMPTY: bool>(pub Bytes);
 
 impl<const MAY_BE_EMPTY: bool> WriteBody for JsonText<MAY_BE_EMPTY> {
     fn read(request: &HttpRequest, payload: &mut Payload) -> LocalBoxFuture<'static, Result<(Self, Bytes), Problem>> {
-        let read = RawBody::from_request(request, payload);
+        let read = <RawBody>::from_request(request, payload);
         Box::pin(async move {
             let RawBody(raw) = read.await?;
             if !(MAY_BE_EMPTY && raw.is_empty()) {

@@ -12,7 +12,9 @@ use crate::{
 };
 
 /// How much of a vendor's error body is kept.
-const KEPT: usize = 64 * 1024;
+pub(super) const KEPT: usize = 64 * 1024;
+/// Longer headers say nothing that anybody waits for; they are dropped.
+pub(super) const LONGEST_HEADER: usize = 4096;
 /// Vendor headers worth forwarding beside an error.
 const USEFUL: [&str; 12] = [
     "content-type",
@@ -118,7 +120,8 @@ pub(super) fn vendor_answer(access: &Access, answer: &HttpAnswer) -> VendorAnswe
 
 fn useful(headers: &HeaderMap) -> Vec<(String, Vec<u8>)> {
     let keep = |name: &str| USEFUL.contains(&name) || name.starts_with("x-ratelimit-") || name.starts_with("x-rate-limit-");
-    headers.iter().filter(|(name, _)| keep(name.as_str())).map(|(n, v)| (n.as_str().to_owned(), v.as_bytes().to_vec())).collect()
+    let kept = headers.iter().filter(|(name, value)| keep(name.as_str()) && value.len() <= LONGEST_HEADER);
+    kept.map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec())).collect()
 }
 
 /// A good status with something else than JSON in it is not a good answer.

@@ -256,8 +256,8 @@ impl Guard {
 
     async fn addresses(&self, host: &str, named: bool) -> Result<Vec<IpAddr>, DialError> {
         check_name(host).map_err(DialError::Refused)?;
-        let found =
-            self.look_up(host).await.ok_or_else(|| DialError::Unreachable(format!("the name {host} does not resolve")))?;
+        let unknown = || DialError::Unreachable(format!("{UNKNOWN}{host} does not resolve"));
+        let found = self.look_up(host).await.ok_or_else(unknown)?;
         for ip in &found {
             if let Some(range) = ranges::blocked(*ip)
                 && !(named && self.allow.holds(*ip))
@@ -320,6 +320,15 @@ impl Guard {
         let found = found.ok_or_else(|| DialError::Unreachable(format!("the name of {PROXY} does not resolve")))?;
         Ok(found.into_iter().map(|ip| SocketAddr::new(ip, proxy.port())).collect())
     }
+}
+
+/// How the sentence about a name without an address begins.
+const UNKNOWN: &str = "the name ";
+
+/// The name without an address that a sentence is about.
+pub fn unknown_name(said: &str) -> Option<&str> {
+    let (_, said) = said.split_once(UNKNOWN)?;
+    said.split_once(" does not resolve").map(|(name, _)| name).filter(|name| !name.contains(' '))
 }
 
 /// What the proxy is called in front of callers, who need not know where it is.

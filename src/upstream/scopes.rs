@@ -9,6 +9,9 @@ const MOST: usize = 20;
 const LONGEST: usize = 200;
 /// The largest body that is looked into.
 const READ: usize = 64 * 1024;
+/// How much of a header, and how many headers.
+const HEADER: usize = 4096;
+const HEADERS: usize = 16;
 /// How deep.
 const DEPTH: usize = 6;
 /// Members that hold nothing else.
@@ -21,7 +24,8 @@ const ERRORS: [&str; 2] = ["missing_scope", "insufficient_scope"];
 /// The names in a refusal, in their order; none where the vendor names none.
 pub(super) fn missing(headers: &HeaderMap, body: &[u8]) -> Vec<String> {
     let mut found = Vec::new();
-    for value in headers.get_all(header::WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok()) {
+    let challenges = headers.get_all(header::WWW_AUTHENTICATE).iter().take(HEADERS).filter_map(|value| value.to_str().ok());
+    for value in challenges.map(|value| &value[..value.len().min(HEADER)]) {
         if parameter(value, "error").as_deref() == Some("insufficient_scope") {
             add(&mut found, &parameter(value, "scope").unwrap_or_default());
         }
@@ -37,16 +41,12 @@ pub(super) fn missing(headers: &HeaderMap, body: &[u8]) -> Vec<String> {
 
 /// A parameter of a challenge: `name="value"` or `name=value`.
 fn parameter(challenge: &str, name: &str) -> Option<String> {
-    let mut rest = challenge;
-    loop {
-        let at = rest.to_ascii_lowercase().find(name)?;
-        let starts = rest[..at].chars().next_back().is_none_or(|before| before == ',' || before.is_ascii_whitespace());
-        let after = &rest[at + name.len()..];
-        match after.trim_start().strip_prefix('=').filter(|_| starts) {
-            Some(value) => return Some(first_value(value.trim_start())),
-            None => rest = after,
-        }
-    }
+    let lower = challenge.to_ascii_lowercase();
+    lower.match_indices(name).find_map(|(at, _)| {
+        let starts = lower[..at].chars().next_back().is_none_or(|before| before == ',' || before.is_ascii_whitespace());
+        let value = challenge[at + name.len()..].trim_start().strip_prefix('=').filter(|_| starts)?;
+        Some(first_value(value.trim_start()))
+    })
 }
 
 fn first_value(text: &str) -> String {
@@ -92,6 +92,8 @@ fn add(found: &mut Vec<String>, text: &str) {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use super::*;
 
     fn of(header: Option<&str>, body: &str) -> Vec<String> {
@@ -133,6 +135,19 @@ mod tests {
         {
             assert_eq!(of(None, body), Vec::<String>::new(), "{body}");
         }
+    }
+
+    #[test]
+    fn a_header_is_looked_into_to_its_first_kilobytes() {
+        let challenge = r#"Bearer error="insufficient_scope", scope="users:read""#;
+        let behind = |commas: usize| format!("{}{challenge}", ",".repeat(commas));
+        assert_eq!(of(Some(&behind(HEADER - challenge.len())), "{}"), ["users:read"]);
+        assert_eq!(of(Some(&behind(HEADER)), "{}"), Vec::<String>::new());
+        let began = Instant::now();
+        for (front, filler) in [("", "error "), ("error=insufficient_scope", ",scope ")] {
+            assert_eq!(of(Some(&format!("{front}{}", filler.repeat(60_000))), "{}"), Vec::<String>::new(), "{filler}");
+        }
+        assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
     }
 
     #[test]

@@ -42,6 +42,8 @@ const IDLE_PER_HOST: usize = 16;
 const MAX_HEADERS: usize = 256;
 /// The room made at once for a body of a declared length; a longer one grows into it.
 const AT_ONCE: usize = 1 << 20;
+/// The largest answer of a token endpoint: whoever links an account says where that is.
+const TOKEN_ANSWER: usize = 256 * 1024;
 
 /// A request below an account's base address. The credential is put in by the sender.
 #[derive(Clone)]
@@ -82,6 +84,8 @@ struct Outgoing {
     method: Method,
     headers: HeaderMap,
     body: Option<Bytes>,
+    /// The largest answer that is read.
+    most: usize,
 }
 
 /// The clients of one trust, for each worker: the runtime that opened a connection drives it, so that another worker's would
@@ -148,8 +152,8 @@ impl Sender {
         load.admit()?;
         let mut timed = self.meters.start(access);
         let headers = headers(access, &call);
-        let exchange =
-            self.exchange(access, access.trust.as_ref(), url, Outgoing { method: call.method, headers, body: call.body });
+        let outgoing = Outgoing { method: call.method, headers, body: call.body, most: access.method.limits.max_body };
+        let exchange = self.exchange(access.trust.as_ref(), url, outgoing);
         let late = |_| Err(Failure::TimedOut(limit.as_secs().max(1)));
         let answer = tokio::time::timeout(limit, exchange).await.unwrap_or_else(late);
         drop(under_way);
@@ -200,18 +204,17 @@ impl Sender {
         headers.values_mut().for_each(|value| value.set_sensitive(true));
         headers.insert(header::ACCEPT_ENCODING, ENCODINGS);
         headers.insert(header::USER_AGENT, US);
-        let exchange = self.exchange(access, trust, url, Outgoing { method: Method::POST, headers, body: Some(form) });
+        let most = TOKEN_ANSWER.min(access.method.limits.max_body);
+        let exchange = self.exchange(trust, url, Outgoing { method: Method::POST, headers, body: Some(form), most });
         let late = |_| Err(Failure::TimedOut(limit.as_secs()));
-        Box::pin(tokio::time::timeout(limit, exchange)).await.unwrap_or_else(late)
+        let answer = Box::pin(tokio::time::timeout(limit, exchange)).await.unwrap_or_else(late);
+        answer.map_err(|failure| match failure {
+            Failure::BadAnswer(why) => Failure::BadAnswer(format!("the token endpoint: {why}")),
+            failure => failure,
+        })
     }
 
-    async fn exchange(
-        &self,
-        access: &Access,
-        trust: Option<&Trust>,
-        url: Url,
-        outgoing: Outgoing,
-    ) -> Result<HttpAnswer, Failure> {
+    async fn exchange(&self, trust: Option<&Trust>, url: Url, outgoing: Outgoing) -> Result<HttpAnswer, Failure> {
         let proxy = self.proxy_before(&url).await?;
         let client = self.client(trust, proxy, &url)?;
         let failure = |error| failure(error, trust);
@@ -221,7 +224,7 @@ impl Sender {
             request = request.body(body);
         }
         let mut response = request.send().await.map_err(failure)?;
-        let max = access.method.limits.max_body;
+        let max = outgoing.most;
         if response.content_length().is_some_and(|length| length > max as u64) && !is_head {
             return Err(Failure::BadAnswer(format!("the answer is larger than {max} bytes")));
         }

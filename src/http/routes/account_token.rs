@@ -35,6 +35,7 @@ pub async fn make_account_token(caller: Caller<ReadAccounts>, write: Write<MakeA
         let made = services.tokens.make_for_account(&by, &account, wanted).await?;
         let (text, expires_in, expires_at) = (made.text.expose(), made.expires_in, made.expires_at);
         envelope::changed(&AccountToken { integrated_account_token: text, token: text, expires_in, expires_at })
+            .map(envelope::shown_once)
     };
     write.answer(&caller, &state, work).await
 }

@@ -33,7 +33,7 @@ pub async fn create_api_token(caller: Caller<Admin>, write: Write<CreateApiToken
         let CreateApiToken { name, scopes, expires_at } = body;
         let new = NewToken { name, scopes: Scopes(scopes.into_iter().collect()), expires_at };
         let (token, secret) = services.tokens.create_in(run, &by, new).await?;
-        envelope::created(&CreatedApiToken::of(&token, secret.expose(), &by.actor))
+        envelope::created(&CreatedApiToken::of(&token, secret.expose(), &by.actor)).map(envelope::shown_once)
     };
     write.answer(&caller, &state, work).await
 }

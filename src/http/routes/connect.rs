@@ -1,6 +1,6 @@
 //! The link page: shown, filled in, ended; and where vendors send browsers back. Every answer is a page, errors too.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc, time::Duration};
 
 use actix_web::{
     HttpMessage, HttpRequest, HttpResponse,
@@ -12,6 +12,7 @@ use actix_web::{
     },
     web::{self, Data, Path},
 };
+use bytes::Bytes;
 use serde_json::{Value, json};
 use url::Url;
 
@@ -26,7 +27,7 @@ use crate::{
         ui::{
             self,
             link::{self as pages, Ending, Given, Opening, PLACE},
-            visit::{self, Cookie, Pairs},
+            visit::{self, Cookie, MOST_FORM, Pairs},
         },
     },
     model::{Account, AccountStatus, Slug, Warning},
@@ -34,8 +35,13 @@ use crate::{
         authorize::mark_of,
         link::{Attempt, Filled, Link, Links, Returned, Session},
     },
+    upstream::egress,
 };
 
+/// What whoever links is told of an address that may not be called.
+const NOT_HERE: &str = "This address cannot be used here: check it, or ask whoever sent you this link.";
+/// The setting that says which may.
+const ALLOWED: &str = "ROLLCALL_EGRESS_ALLOW";
 /// How long a browser may be at a vendor's pages.
 const AWAY: Duration = Duration::from_secs(600);
 /// An SVG that is opened by itself runs nothing.
@@ -65,9 +71,9 @@ async fn show(request: HttpRequest, state: Data<State>) -> HttpResponse {
     page(&request, shown(&request, &state).await)
 }
 
-async fn act(request: HttpRequest, state: Data<State>, body: Result<RawBody, Problem>) -> HttpResponse {
+async fn act(request: HttpRequest, state: Data<State>, body: Result<RawBody<MOST_FORM>, Problem>) -> HttpResponse {
     let acted = match body {
-        Ok(RawBody(body)) => acted(&request, &state, &body).await,
+        Ok(RawBody(body)) => acted(&request, &state, body).await,
         Err(problem) => Err(problem.error().clone()),
     };
     page(&request, acted)
@@ -81,7 +87,7 @@ async fn come_back(request: HttpRequest, state: Data<State>, integration: Path<S
 fn page(request: &HttpRequest, outcome: Result<HttpResponse>) -> HttpResponse {
     outcome.unwrap_or_else(|error| {
         log(request, &error);
-        pages::refused(status(&error), &Ending::default(), error.detail())
+        pages::refused(status(&error), &Ending::default(), &words(&error))
     })
 }
 
@@ -100,6 +106,9 @@ async fn shown(request: &HttpRequest, state: &State) -> Result<HttpResponse> {
     let Some(text) = asked.one("link_token") else { return shown_again(request, state, &asked).await };
     let links = &state.services.links;
     let (link, mut session) = links.open(text, asked.view()).await?;
+    // Nobody frames the page of a link without origins; nor is a form taken without a cookie there.
+    session.view.frame &= !link.origins.is_empty();
+    narrow(&mut session.view.integrations, |name| links.connector(name).is_some_and(|found| link.allows(&found.slug)));
     let cookie = Cookie::of_link(link.id, &state.own_origin, session.view.frame);
     links.go_on(&mut session, cookie.value(request.headers()));
     if let Some(error) = links.why_over(&link, &session).await? {
@@ -109,15 +118,33 @@ async fn shown(request: &HttpRequest, state: &State) -> Result<HttpResponse> {
         return Err(Error::new(Code::InvalidParameter, "The address to return to is not the one this link was made with."));
     }
     let sealed = links.seal_session(&session)?;
-    let set = (SET_COOKIE, cookie.set(&sealed, Duration::from_secs(links.left(&session).unsigned_abs())));
-    if session.view.frame {
-        let mut answer = step(state, &Opening { link: &link, session: &session, sealed: &sealed }, &asked).await?;
-        answer.headers_mut().insert(set.0, set.1.parse().map_err(Error::internal)?);
-        return Ok(answer);
+    let mut answer = match session.view.frame {
+        true => step(state, &Opening { link: &link, session: &session, sealed: &sealed }, &asked).await?,
+        false => {
+            let mut answer = HttpResponse::SeeOther();
+            ui::plain_headers(&mut answer);
+            answer.insert_header((LOCATION, format!("{PLACE}?link={}", link.id))).finish()
+        }
+    };
+    let ended = Cookie::of_too_many_links(link.id, request.headers(), &state.own_origin, session.view.frame);
+    set_cookies(&mut answer, &ended, cookie.set(&sealed, Duration::from_secs(links.left(&session).unsigned_abs())))?;
+    Ok(answer)
+}
+
+/// Of the connectors that were asked for, those that may be linked; where none may, one of them stays, so that none is offered.
+fn narrow(asked: &mut Vec<String>, may: impl Fn(&str) -> bool) {
+    match asked.iter().any(|name| may(name)) {
+        true => asked.retain(|name| may(name)),
+        false => asked.truncate(1),
     }
-    let mut answer = HttpResponse::SeeOther();
-    ui::plain_headers(&mut answer);
-    Ok(answer.insert_header(set).insert_header((LOCATION, format!("{PLACE}?link={}", link.id))).finish())
+}
+
+/// Ends cookies and sets one.
+fn set_cookies(answer: &mut HttpResponse, ended: &[Cookie], set: String) -> Result<()> {
+    for cookie in ended.iter().map(|cookie| cookie.set("", Duration::ZERO)).chain([set]) {
+        answer.headers_mut().append(SET_COOKIE, cookie.parse().map_err(Error::internal)?);
+    }
+    Ok(())
 }
 
 /// Without the token the cookie says which link it is.
@@ -194,13 +221,14 @@ async fn step(state: &State, opening: &Opening<'_>, asked: &Pairs) -> Result<Htt
 }
 
 /// A form of one of the pages.
-async fn acted(request: &HttpRequest, state: &State, body: &[u8]) -> Result<HttpResponse> {
+async fn acted(request: &HttpRequest, state: &State, body: Bytes) -> Result<HttpResponse> {
     let headers = request.headers();
     visit::check_origin(headers, state.public_origin.as_deref())?;
     visit::check_form(headers)?;
-    let asked = Pairs::read(body);
+    let asked = Pairs::of_form(&body)?;
+    drop(body);
     let links = &state.services.links;
-    let sealed = asked.one("session").unwrap_or_default();
+    let sealed = &asked.one("session").unwrap_or_default().to_owned();
     let (link, session) = links.resume(sealed).await?;
     let cookie = Cookie::of_link(link.id, &state.own_origin, session.view.frame);
     let shown = cookie.value(headers);
@@ -219,25 +247,21 @@ async fn acted(request: &HttpRequest, state: &State, body: &[u8]) -> Result<Http
         return Ok(dead(&link, &session, &error));
     }
     match asked.one("step") {
-        Some("submit") => submitted(request, state, &opening, &asked).await,
+        Some("submit") => submitted(request, state, &opening, asked).await,
         _ => step(state, &opening, &asked).await,
     }
 }
 
-/// What was filled in is tried.
-async fn submitted(request: &HttpRequest, state: &State, opening: &Opening<'_>, asked: &Pairs) -> Result<HttpResponse> {
+/// What was filled in is tried. Of the form nothing else is kept meanwhile: vendors take their time.
+async fn submitted(request: &HttpRequest, state: &State, opening: &Opening<'_>, asked: Pairs) -> Result<HttpResponse> {
     let (links, session) = (&state.services.links, opening.session);
     let text = |name: &str| asked.one(name).unwrap_or_default().to_owned();
-    let filled = Filled {
-        integration: text("integration"),
-        method: text("method"),
-        fields: asked.fields(),
-        apart: asked.one("apart").is_some(),
-    };
+    let (integration, method, apart) = (text("integration"), text("method"), asked.one("apart").is_some());
     let offered = links.offered(opening.link, &session.view).await?;
-    let connector = offered.iter().find(|connector| connector.slug.as_str() == filled.integration);
-    let Some(connector) = connector else { return Ok(not_allowed(opening.link, session, &filled.integration)) };
-    let Some(method) = connector.method(&filled.method) else { return step(state, opening, asked).await };
+    let connector = offered.iter().find(|connector| connector.slug.as_str() == integration);
+    let Some(connector) = connector else { return Ok(not_allowed(opening.link, session, &integration)) };
+    let Some(method) = connector.method(&method) else { return step(state, opening, &asked).await };
+    let filled = Filled { integration, method: method.name.clone(), fields: asked.into_fields(), apart };
     let apart = method.needs_browser() && (filled.apart || session.view.frame);
     let (values, redirect_url) = (shown_values(method, &filled.fields), Some(links.redirect_url(connector)?));
     let again = |status, problems: &[FieldProblem], failure: Option<&str>| {
@@ -249,21 +273,17 @@ async fn submitted(request: &HttpRequest, state: &State, opening: &Opening<'_>, 
     };
     match links.submit(session.clone(), filled).await {
         Ok(Attempt::Linked(account, warnings)) => Ok(linked(opening, (connector, method), &account, &warnings)),
-        Ok(Attempt::Fields(problems)) => Ok(again(StatusCode::UNPROCESSABLE_ENTITY, &problems, None)),
+        Ok(Attempt::Fields(problems)) => Ok(again(StatusCode::UNPROCESSABLE_ENTITY, &shown_problems(problems), None)),
         Ok(Attempt::Elsewhere(begun)) => {
             let mut answer = pages::leading_on(&format!("On to {}", connector.file.title), begun.url.as_str());
-            let ended = Cookie::too_many(request.headers(), &state.own_origin);
-            let mut cookies: Vec<_> = ended.iter().map(|cookie| cookie.set("", Duration::ZERO)).collect();
-            cookies.push(Cookie::of_way(&begun.mark, &state.own_origin).set(begun.binding.expose(), AWAY));
-            for cookie in cookies {
-                answer.headers_mut().append(SET_COOKIE, cookie.parse().map_err(Error::internal)?);
-            }
+            let ended = Cookie::of_too_many_ways(request.headers(), &state.own_origin);
+            set_cookies(&mut answer, &ended, Cookie::of_way(&begun.mark, &state.own_origin).set(begun.binding.expose(), AWAY))?;
             Ok(answer)
         }
         Err(error) if error.code() == Code::InvalidToken => Ok(dead(opening.link, session, &error)),
         Err(error) => {
             log(request, &error);
-            Ok(again(status(&error), &problem_of(opening.link, method, &error), Some(error.detail())))
+            Ok(again(status(&error), &problem_of(opening.link, method, &error), Some(&words(&error))))
         }
     }
 }
@@ -272,6 +292,25 @@ async fn submitted(request: &HttpRequest, state: &State, opening: &Opening<'_>, 
 fn shown_values(method: &LinkMethod, filled: &BTreeMap<String, String>) -> BTreeMap<String, String> {
     let shown = filled.iter().filter(|(name, _)| method.field(name).is_some_and(|field| !field.kind.is_secret()));
     shown.map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
+/// What is said of an error to whoever links. What the operator may call, and what names mean within their network, is theirs to
+/// know: it goes to the log and to callers of the API.
+fn words(error: &Error) -> Cow<'_, str> {
+    match (error.code(), egress::unknown_name(error.detail())) {
+        (Code::EgressRefused, _) => NOT_HERE.into(),
+        (_, Some(name)) => format!("No server is called {name}: check the address.").into(),
+        (_, None) if error.detail().contains(ALLOWED) => NOT_HERE.into(),
+        (_, None) => error.detail().into(),
+    }
+}
+
+/// The same of what is wrong with a field: only its form is said.
+fn shown_problems(mut problems: Vec<FieldProblem>) -> Vec<FieldProblem> {
+    for problem in problems.iter_mut().filter(|problem| problem.message.contains(ALLOWED)) {
+        "takes an address that begins with https://".clone_into(&mut problem.message);
+    }
+    problems
 }
 
 /// The field that an error names, or what else stands in the link.
@@ -320,7 +359,7 @@ async fn not_returned(
     back: &Returned,
     (connector, error): (&Connector, &Error),
 ) -> Result<HttpResponse> {
-    let (links, why) = (&state.services.links, error.detail());
+    let (links, why) = (&state.services.links, &*words(error));
     let cookie = Cookie::of_link(back.link.id, &state.own_origin, false);
     let sealed = cookie.value(request.headers()).filter(|_| !back.apart);
     let resumed = match sealed {

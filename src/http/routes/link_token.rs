@@ -32,7 +32,8 @@ pub async fn create_link_token(caller: Caller<WriteLinks>, write: Write<CreateLi
         let made = services.links.create(by.environment, new).await?;
         let link_token = made.text.expose();
         let link_url = format!("{origin}{PLACE}?link_token={link_token}");
-        envelope::created(&CreatedLinkToken { id: made.id, link_token, link_url, expires_at: made.expires_at })
+        let created = CreatedLinkToken { id: made.id, link_token, link_url, expires_at: made.expires_at };
+        envelope::created(&created).map(envelope::shown_once)
     };
     write.answer(&caller, &state, work).await
 }

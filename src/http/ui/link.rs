@@ -74,6 +74,7 @@ impl Opening<'_> {
         if frame {
             page.framed_by = &self.link.origins;
         }
+        page.has_forms = true;
         page.leads_to = self.link.redirect_uri.as_deref().and_then(origin_of).filter(|_| !frame);
         page
     }

@@ -27,6 +27,10 @@ pub const SDK: &str = include_str!("rollcall-link.js");
 /// Its types.
 pub const SDK_TYPES: &str = include_str!("rollcall-link.d.ts");
 
+/// Without any referrer the origin of a form would be `null`. This policy sends scheme, host and port, and never the rest of an
+/// address, not even to ourselves: a link's token, or what a vendor sent along, may stand in it.
+const ORIGIN_ALONE: &str = "strict-origin";
+
 /// Changes with the files, so that a browser never shows a page with those of another version.
 static VERSION: LazyLock<String> = LazyLock::new(|| {
     let hash = fingerprint([STYLE, SCRIPT].concat().as_bytes());
@@ -65,12 +69,14 @@ pub struct Page<'a> {
     pub head: String,
     /// What stands in the address in place of what a vendor sent a browser here with, escaped.
     pub place: Option<String>,
+    /// Its forms say which origin they are from.
+    pub has_forms: bool,
 }
 
 impl<'a> Page<'a> {
     /// A page nobody may frame.
     pub fn new(status: StatusCode, title: &'a str, body: String) -> Self {
-        Self { status, title, body, framed_by: &[], leads_to: None, head: String::new(), place: None }
+        Self { status, title, body, framed_by: &[], leads_to: None, head: String::new(), place: None, has_forms: false }
     }
 
     /// The answer that shows it.
@@ -87,6 +93,9 @@ impl<'a> Page<'a> {
         let mut answer = HttpResponse::build(*status);
         answer.insert_header((CONTENT_SECURITY_POLICY, self.policy()));
         plain_headers(&mut answer);
+        if self.has_forms {
+            answer.insert_header((REFERRER_POLICY, ORIGIN_ALONE));
+        }
         answer.content_type("text/html; charset=utf-8").body(text)
     }
 

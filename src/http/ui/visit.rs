@@ -15,10 +15,16 @@ use crate::{
 const LONGEST: usize = 64;
 /// Most connectors the page is narrowed to.
 const MOST: usize = 20;
+/// The largest form: every field of a way to link filled to its end, certificates too.
+pub const MOST_FORM: usize = 128 * 1024;
+/// Most names and values of a form.
+const MOST_PAIRS: usize = 64;
+/// How names of cookies that hold the session of a link's page begin.
+const LINK: &str = "rollcall-link-";
 /// How names of cookies that bind a way to a vendor begin.
 const WAY: &str = "rollcall-authorize-";
-/// Most ways to vendors that one browser is on; all of them go into one header.
-const MOST_WAYS: usize = 8;
+/// Most of either that one browser has; all of them go into one header.
+const MOST_COOKIES: usize = 8;
 
 /// Names and values of a query or a form, in order.
 pub struct Pairs(Vec<(String, String)>);
@@ -27,6 +33,14 @@ impl Pairs {
     /// Reads them, whatever they are.
     pub fn read(text: &[u8]) -> Self {
         Self(form_urlencoded::parse(text).into_owned().collect())
+    }
+
+    /// Reads a form, unless it is of more than any page of ours.
+    pub fn of_form(text: &[u8]) -> Result<Self> {
+        match text.iter().filter(|byte| **byte == b'&').count() < MOST_PAIRS {
+            true => Ok(Self::read(text)),
+            false => Err(Error::new(Code::InvalidBody, format!("A form has at most {MOST_PAIRS} names and values."))),
+        }
     }
 
     /// The first value of this name.
@@ -55,9 +69,9 @@ impl Pairs {
     }
 
     /// The fields of a link method that stand in it, by name.
-    pub fn fields(&self) -> BTreeMap<String, String> {
-        let field = |(name, value): &(String, String)| Some((name.strip_prefix("f.")?.to_owned(), value.clone()));
-        self.0.iter().filter_map(field).collect()
+    pub fn into_fields(self) -> BTreeMap<String, String> {
+        let field = |(name, value): (String, String)| Some((name.strip_prefix("f.")?.to_owned(), value));
+        self.0.into_iter().filter_map(field).collect()
     }
 }
 
@@ -71,7 +85,13 @@ pub struct Cookie {
 impl Cookie {
     /// The session of a link's page.
     pub fn of_link(link: LinkId, origin: &str, frame: bool) -> Self {
-        Self::named(&format!("rollcall-link-{link}"), origin, frame)
+        Self::named(&format!("{LINK}{link}"), origin, frame)
+    }
+
+    /// Those of a browser's other links that are too many beside this one.
+    pub fn of_too_many_links(link: LinkId, headers: &HeaderMap, origin: &str, frame: bool) -> Vec<Self> {
+        let of = |mark: &str| Self::named(&format!("{LINK}{mark}"), origin, frame);
+        too_many(headers, &of(""), &link.to_string()).map(of).collect()
     }
 
     /// What binds a browser that is on its way to a vendor; each of its ways has its own.
@@ -79,14 +99,9 @@ impl Cookie {
         Self::named(&format!("{WAY}{mark}"), origin, false)
     }
 
-    /// Those of a browser's other ways that are too many beside one more. Browsers send the oldest first (RFC 6265 §5.4).
-    pub fn too_many(headers: &HeaderMap, origin: &str) -> Vec<Self> {
-        let prefix = Self::of_way("", origin).name;
-        let is_mark = |mark: &&str| !mark.is_empty() && mark.bytes().all(|byte| byte.is_ascii_alphanumeric());
-        let ways = cookies(headers).filter(|(_, value)| !value.is_empty());
-        let ways: Vec<_> = ways.filter_map(|(name, _)| name.strip_prefix(prefix.as_str())).filter(is_mark).collect();
-        let kept = ways.len().min(MOST_WAYS - 1);
-        ways[..ways.len() - kept].iter().map(|mark| Self::of_way(mark, origin)).collect()
+    /// Those of a browser's other ways that are too many beside one more.
+    pub fn of_too_many_ways(headers: &HeaderMap, origin: &str) -> Vec<Self> {
+        too_many(headers, &Self::of_way("", origin), "").map(|mark| Self::of_way(mark, origin)).collect()
     }
 
     fn named(name: &str, origin: &str, frame: bool) -> Self {
@@ -111,22 +126,34 @@ impl Cookie {
     }
 }
 
+/// The ends of names of those cookies of a kind that are too many beside one, of which there may be an older value. Browsers send
+/// the oldest first (RFC 6265 §5.4).
+fn too_many<'r>(headers: &'r HeaderMap, kind: &Cookie, beside: &str) -> impl Iterator<Item = &'r str> {
+    let is_mark = |mark: &&str| !mark.is_empty() && mark.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    let kept = cookies(headers).filter(|(_, value)| !value.is_empty());
+    let marks = kept.filter_map(|(name, _)| name.strip_prefix(kind.name.as_str()));
+    let marks: Vec<_> = marks.filter(|mark| is_mark(mark) && *mark != beside).collect();
+    let ended = marks.len().saturating_sub(MOST_COOKIES - 1);
+    marks.into_iter().take(ended)
+}
+
 fn cookies(headers: &HeaderMap) -> impl Iterator<Item = (&str, &str)> {
     let all = headers.get_all(COOKIE).filter_map(|value| value.to_str().ok()).flat_map(|text| text.split(';'));
     all.filter_map(|pair| pair.trim().split_once('='))
 }
 
-/// Refuses a form that another site sent. A page without referrer sends its own forms with the origin `null`; browsers then
-/// say in a header of their own where a form is from.
+/// Refuses a form that another site sent. Browsers say where a form is from in a header of their own, but not over plain http and
+/// not the older ones: there its origin must be ours, and `null` is nobody's. What says neither is no browser.
 pub fn check_origin(headers: &HeaderMap, public_origin: Option<&str>) -> Result<()> {
     let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
-    let from_here = text("sec-fetch-site").is_none_or(|site| site == "same-origin");
+    let site = text("sec-fetch-site");
     let ours = match (text(ORIGIN.as_str()), public_origin) {
-        (None | Some("null"), _) => true,
+        (None, _) => true,
+        (Some("null"), _) => site.is_some(),
         (Some(origin), Some(public)) => origin == public,
         (Some(origin), None) => origin.split_once("://").map(|(_, authority)| authority) == text(HOST.as_str()),
     };
-    match from_here && ours {
+    match ours && site.is_none_or(|site| site == "same-origin") {
         true => Ok(()),
         false => Err(Error::new(Code::InvalidHeader, "This form was not sent by a page of this gateway.").status(403)),
     }
@@ -163,6 +190,8 @@ mod tests {
             (&[("sec-fetch-site", "same-origin"), ("origin", "null")][..], public, true),
             (&[("origin", "https://rollcall.example.com")], public, true),
             (&[], public, true),
+            (&[("origin", "null")], public, false),
+            (&[("origin", "null")], None, false),
             (&[("origin", "https://evil.example")], public, false),
             (&[("origin", "https://rollcall.example.com.evil.example")], public, false),
             (&[("sec-fetch-site", "cross-site"), ("origin", "null")], public, false),
@@ -196,15 +225,43 @@ mod tests {
             let ways: Vec<_> = (0..count).map(|way| format!("__Host-rollcall-authorize-{way:04}=b{way}; x{way}=y")).collect();
             headers(&[("cookie", &format!("__Host-rollcall-authorize-gone=; rollcall-authorize-0=b; {}", ways.join("; ")))])
         };
-        let names = |count| Cookie::too_many(&sent(count), origin).into_iter().map(|cookie| cookie.name).collect::<Vec<_>>();
-        assert!(names(0).is_empty() && names(MOST_WAYS - 1).is_empty());
+        let names =
+            |count| Cookie::of_too_many_ways(&sent(count), origin).into_iter().map(|cookie| cookie.name).collect::<Vec<_>>();
+        assert!(names(0).is_empty() && names(MOST_COOKIES - 1).is_empty());
         let oldest = ["__Host-rollcall-authorize-0000", "__Host-rollcall-authorize-0001"];
         assert_eq!(
-            (names(MOST_WAYS).as_slice(), names(MOST_WAYS + 1).as_slice()),
+            (names(MOST_COOKIES).as_slice(), names(MOST_COOKIES + 1).as_slice()),
             (&oldest.map(str::to_owned)[..1], &oldest.map(str::to_owned)[..])
         );
-        let ended = Cookie::too_many(&sent(MOST_WAYS), origin)[0].set("", Duration::ZERO);
+        let ended = Cookie::of_too_many_ways(&sent(MOST_COOKIES), origin)[0].set("", Duration::ZERO);
         assert_eq!(ended, "__Host-rollcall-authorize-0000=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax; Secure");
+    }
+
+    #[test]
+    fn of_many_links_the_oldest_end() {
+        let (origin, link) = ("http://127.0.0.1:8080", LinkId::generate());
+        let others: Vec<_> = (0..MOST_COOKIES).map(|_| LinkId::generate()).collect();
+        let sent = |links: &[LinkId]| {
+            let cookies: Vec<_> = links.iter().map(|link| format!("rollcall-link-{link}=v")).collect();
+            headers(&[("cookie", &format!("a=b; {}; rollcall-authorize-0=b", cookies.join("; ")))])
+        };
+        let ended = |links: &[LinkId]| {
+            let ended = Cookie::of_too_many_links(link, &sent(links), origin, false);
+            ended.into_iter().map(|cookie| cookie.name).collect::<Vec<_>>()
+        };
+        assert_eq!(ended(&others), [format!("rollcall-link-{}", others[0])]);
+        assert_eq!(ended(&others[1..]), Vec::<String>::new());
+        assert_eq!(ended(&[&[link], &others[1..]].concat()), Vec::<String>::new(), "its own is no other");
+        let framed = Cookie::of_too_many_links(link, &sent(&others), origin, true);
+        assert!(framed.is_empty(), "cookies of pages stay where a frame is");
+    }
+
+    #[test]
+    fn a_form_is_of_so_many_pairs() {
+        let form = |pairs: usize| vec!["f.a=b"; pairs].join("&");
+        assert_eq!(Pairs::of_form(form(MOST_PAIRS).as_bytes()).unwrap().0.len(), MOST_PAIRS);
+        let refused = Pairs::of_form(form(MOST_PAIRS + 1).as_bytes()).err().unwrap();
+        assert_eq!((refused.code(), refused.http_status()), (Code::InvalidBody, 400));
     }
 
     #[test]

@@ -13,7 +13,12 @@ use oauth2::{AsyncHttpClient, HttpRequest, HttpResponse};
 use super::answer::{Given, Refused, plain, read};
 use crate::{
     model::Secret,
-    upstream::{Access, Failure, HttpAnswer, redact::Redaction, send::Sender},
+    upstream::{
+        Access, Failure, HttpAnswer,
+        classify::{KEPT, LONGEST_HEADER},
+        redact::Redaction,
+        send::Sender,
+    },
 };
 
 /// The whole exchange.
@@ -35,14 +40,14 @@ impl<'e> Endpoint<'e> {
         Self { sender, access, url, seen: Mutex::new(None), shown: Mutex::new(Vec::new()) }
     }
 
-    /// The last answer without what the endpoint was shown, and what takes that out of its words.
+    /// What an error keeps of the last answer, without what the endpoint was shown, and what takes that out of its words.
     pub(super) fn seen(self) -> Option<(HttpAnswer, Redaction)> {
         let shown = self.shown.into_inner().unwrap_or_else(PoisonError::into_inner);
         let redaction = Redaction::with(self.access, &shown);
         let mut answer = self.seen.into_inner().unwrap_or_else(PoisonError::into_inner)?;
-        answer.body = redaction.start(&answer.body, answer.body.len()).into();
+        answer.body = redaction.start(&answer.body, KEPT).into();
         for value in answer.headers.values_mut() {
-            let plain = redaction.start(value.as_bytes(), value.len());
+            let plain = redaction.start(value.as_bytes(), LONGEST_HEADER);
             *value = HeaderValue::from_bytes(&plain).unwrap_or(HeaderValue::from_static("***"));
         }
         Some((answer, redaction))

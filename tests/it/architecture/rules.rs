@@ -34,7 +34,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("actix_service", &["http"]),
     ("actix_tls", &["http"]),
     ("actix_web", &["http", "sandbox", "app", "cli"]),
-    ("memchr", &["http/turn"]),
+    ("memchr", &["http/turn", "upstream/redact"]),
     ("utoipa_actix_web", &["http", "app"]),
     ("utoipa_swagger_ui", &["http", "app"]),
     ("utoipa", &["model", "error", "mapping", "connector", "service", "http", "sandbox", "app", "cli"]),

@@ -39,6 +39,15 @@ link:
     base: ["{scim}", "https://{region}/scim/{node}"]
     auth: { bearer: { token: "{token}" } }
     test: { request: GET /me }
+  - method: ours
+    fields:
+      - { name: login, title: Login, kind: endpoint, hosts: [acme.example] }
+      - { name: api, title: Address, kind: origin, hosts: [acme.example] }
+    hosts: { api: "{api}", login: "{login}" }
+    base: "{api}"
+    token: { grant: authorization_code, url: "{login}", authorize: { url: "{api}/authorize" } }
+    auth: { bearer: { token: "{access_token}" } }
+    test: { request: GET /me }
   - method: named
     fields:
       - { name: name, title: Name, kind: text }
@@ -73,6 +82,23 @@ fn url_fields<'a>(change: &[(&'a str, &'a str)]) -> BTreeMap<String, String> {
         given(&[("url", "https://eu.acme.example"), ("tenant", TENANT), ("key", KEY), ("header", "X-Key"), ("note", "n")]);
     fields.extend(given(change));
     fields
+}
+
+/// What the operator allows is let past `hosts`, but not to where their OAuth app is shown.
+#[test]
+fn the_operators_app_stays_where_the_connector_says() {
+    let (ours, at_home) = (method("ours"), [("login", "https://login.acme.example/token"), ("api", "https://api.acme.example")]);
+    let problems = |change: (&'static str, &'static str)| {
+        let mut fields = given(&at_home);
+        fields.extend(given(&[change]));
+        ours.resolve(&fields, &|_| true).err().unwrap_or_default().into_iter().map(|problem| problem.field).collect::<Vec<_>>()
+    };
+    assert_eq!(problems(("login", "https://login.acme.example/token")), Vec::<String>::new());
+    assert_eq!(problems(("api", "http://10.0.0.5:8900")), Vec::<String>::new());
+    for elsewhere in ["https://10.0.0.5:8900/token", "http://evil.example/token", "https://acme.example.evil.example/token"] {
+        assert_eq!(problems(("login", elsewhere)), ["login"], "{elsewhere}");
+    }
+    assert_eq!(problems(("login", "http://login.acme.example/token")), Vec::<String>::new(), "http is the operator's to allow");
 }
 
 fn resolve(name: &str, fields: &BTreeMap<String, String>) -> Result<Resolved, Vec<FieldProblem>> {

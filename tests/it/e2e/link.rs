@@ -277,8 +277,11 @@ async fn r_13_the_token_is_in_no_log_and_in_no_address_that_goes_on() {
         &Stand::on(Kept::embedded(), &[("ROLLCALL_LOG", "trace"), ("ROLLCALL_LOG_FORMAT", "json")]);
     let made = make(gateway, json!({"tenant_id": "acme"})).await;
     let mut browser = Browser::new(gateway);
+    let opened = browser.get(&format!("{PAGE}?link_token={}", token(&made))).await;
+    assert_eq!((opened.status, opened.header("referrer-policy")), (303, Some("no-referrer")));
     let page = browser.open(token(&made), "&integration=scim&auth_format=bearer").await;
-    assert_eq!(page.header("referrer-policy"), Some("no-referrer"));
+    // Its forms say scheme, host and port, and nothing else of an address.
+    assert_eq!(page.header("referrer-policy"), Some("strict-origin"));
     assert!(!page.text().contains(token(&made)), "{}", page.text());
     browser.fill(&page, &vendor.base(), "wrong").await;
     browser.fill(&page, &vendor.base(), SECRET).await;
@@ -360,6 +363,7 @@ async fn g_12_pages_are_framed_and_sent_by_those_alone_who_may() {
         assert_eq!(policy, format!("{expected}{ancestors}"));
         assert_eq!(answer.header("cache-control"), Some("no-store"));
         assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
+        assert_eq!(answer.header("referrer-policy"), Some("strict-origin"), "no path and no query, not even to ourselves");
         let text = answer.text();
         assert!(
             !text.contains("<style") && !text.contains(" style=") && !text.contains("<script>") && !text.contains(" onclick")

@@ -22,13 +22,12 @@ use crate::support::{
     peers::{self, Peer},
 };
 
-/// A way to link whose client no customer fills in.
+/// A way to link whose client no customer fills in; where it is shown, the file says.
 const LINKS: &str = r#"link:
   - method: consent
     fields:
       - { name: base_url, title: SCIM address, kind: base_url }
       - { name: authorize_url, title: Authorization endpoint, kind: endpoint }
-      - { name: token_url, title: Token endpoint, kind: endpoint }
     hosts: { api: "{base_url}", login: "{token_url}", consent: "{authorize_url}" }
     token: { grant: authorization_code, url: "{token_url}", authorize: { url: "{authorize_url}" }, scope: "openid scim.read" }
     auth: { bearer: { token: "{access_token}" } }
@@ -51,7 +50,10 @@ impl Stand {
         let kept = Kept::embedded();
         let (folder, apps) = (kept.folder().join("connectors"), kept.folder().join("apps.json"));
         overlay(&folder, |name, text| match name {
-            "connector.yaml" => format!("{}{LINKS}", text.split("link:\n").next().unwrap()),
+            "connector.yaml" => {
+                let links = LINKS.replace("{token_url}", peer.told("token_url"));
+                format!("{}{links}", text.split("link:\n").next().unwrap())
+            }
             _ => text,
         });
         let app = if has_app { json!({"scim": app(&peer, "browser")}) } else { json!({}) };
@@ -68,7 +70,7 @@ impl Stand {
     }
 
     fn context(&self) -> Value {
-        json!({"base_url": self.peer.base(), "authorize_url": self.peer.told("authorize_url"), "token_url": self.peer.told("token_url")})
+        json!({"base_url": self.peer.base(), "authorize_url": self.peer.told("authorize_url")})
     }
 
     /// A link of this environment, its page's form sent.

@@ -132,8 +132,10 @@ fn v_01_a_secret_the_vendor_writes_back_is_not_shown() {
     ];
     for form in &forms {
         let body = format!("you sent {form}, twice: {form}{}{form}", "x".repeat(64 * 1024 - 3 * form.len()));
-        let answer =
-            given(400, &[("x-request-id", &format!("id-{CANARY}")), ("set-cookie", "a"), ("content-type", "text/plain")], &body);
+        let (id, long) = (format!("id-{CANARY}"), CANARY.repeat(1000));
+        let headers =
+            [("x-request-id", id.as_str()), ("set-cookie", "a"), ("x-ratelimit-note", &long), ("content-type", "text/plain")];
+        let answer = given(400, &headers, &body);
         let Failure::Answered { answer, .. } = classify(&access, &answer).unwrap_err() else { panic!() };
         let text = String::from_utf8_lossy(&answer.body).into_owned();
         assert!(text.starts_with("you sent ") && text.contains("***") && answer.body.len() <= 64 * 1024);

@@ -125,6 +125,10 @@ async fn a_credential_with_tokens_gets_a_new_one_each_time() {
     assert_eq!(gateway.get(&format!("/integrated-account/{account}")).await.json()["status"], "needs_reauth");
 }
 
+fn is_warned(made: &Answer) -> bool {
+    made.json()["warnings"].as_array().unwrap().iter().any(|warning| warning["code"] == "no_refresh_token")
+}
+
 /// An access token that came alone is good until the vendor refuses it: there is nothing to get a new one with.
 #[tokio::test]
 async fn an_access_token_without_a_refresh_token_is_tested_and_its_status_is_what_the_test_says() {
@@ -135,7 +139,7 @@ async fn an_access_token_without_a_refresh_token_is_tested_and_its_status_is_wha
     let body = json!({"tenant_id": "acme", "integration": "scim", "authentication_method": "oauth2", "context": context});
     let made = gateway.call("POST", "/integrated-account", Some(&body)).await;
     assert_eq!(made.status, 201, "{}", made.text());
-    assert_eq!(made.json()["warnings"][0]["code"], "no_refresh_token", "{}", made.text());
+    assert!(is_warned(&made), "{}", made.text());
     let account = made.json()["id"].as_str().unwrap().to_owned();
     let status = async || gateway.get(&format!("/integrated-account/{account}")).await.json()["status"].clone();
 
@@ -153,7 +157,7 @@ async fn an_access_token_without_a_refresh_token_is_tested_and_its_status_is_wha
     let body =
         json!({"context": vendor.grant(1, 3600), "tenant_id": "acme", "integration": "scim", "authentication_method": "oauth2"});
     let whole = gateway.call("POST", "/integrated-account", Some(&body)).await;
-    assert_eq!((whole.status, &whole.json()["warnings"]), (201, &json!([])), "{}", whole.text());
+    assert!(whole.status == 201 && !is_warned(&whole), "{}", whole.text());
 }
 
 #[tokio::test]

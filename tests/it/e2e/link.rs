@@ -201,10 +201,11 @@ async fn r_13_of_a_hundred_racers_one_has_success() {
             // Half of them are one browser that sends its form again and again, half are browsers of their own.
             let mut one = Browser::new(gateway);
             let page = one.open(token(&made), "&integration=scim&auth_format=bearer").await;
-            let tries = (0..100).map(|number| {
+            // Made before they race: a client takes longer to make than a connection may be silent.
+            let browsers: Vec<_> = (0..100).map(|_| Browser::new(gateway)).collect();
+            let tries = browsers.into_iter().enumerate().map(|(number, mut browser)| {
                 let (cookies, page, made, base) = (one.cookies.clone(), &page, &made, vendor.base());
                 async move {
-                    let mut browser = Browser::new(gateway);
                     if number % 2 == 0 {
                         browser.cookies = cookies;
                         return browser.fill(page, &base, SECRET).await.status;

@@ -201,6 +201,8 @@ pub struct VendorAnswer {
 /// Where vendors put the sentence for people, in the order in which it is looked for.
 const MESSAGE_MEMBERS: &[&str] =
     &["message", "msg", "errorMessage", "description", "detail", "summary", "error_description", "error", "title"];
+/// Longer texts are no sentences.
+const LONGEST_WORDS: usize = 2048;
 /// How much of it becomes part of a sentence of ours.
 const SHOWN: usize = 300;
 
@@ -220,7 +222,7 @@ impl VendorAnswer {
     /// The same for a sentence of ours: short, and as it stands in the answer, because what is written otherwise there was not
     /// looked through for what the vendor writes back of a credential.
     pub fn plain_words(&self) -> Option<String> {
-        let words = self.words()?;
+        let words = self.words().filter(|words| words.len() <= LONGEST_WORDS)?;
         let stands = self.body.windows(words.len()).any(|part| part == words.as_bytes());
         stands.then(|| words.chars().filter(|c| !c.is_control()).take(SHOWN).collect())
     }
@@ -316,6 +318,12 @@ impl Error {
     /// Names the limit of the operator's that is used up.
     pub fn refused(mut self, by: Allowance) -> Self {
         self.0.refused = Some(by);
+        self
+    }
+
+    /// Says one more sentence to the caller.
+    pub fn more(mut self, sentence: &str) -> Self {
+        self.0.detail = format!("{} {sentence}", self.0.detail);
         self
     }
 

@@ -83,7 +83,7 @@ impl Places {
             free = self.free.acquire() => drop(free.map_err(Error::internal)?),
             _ = ends.wait_for(|ended| *ended) => return Ok(false),
         }
-        let (mut begun, mut failed) = (0, None);
+        let (mut begun, mut failed) = (0, None::<Error>);
         for environment in self.in_turn(self.care.environments().await?) {
             if self.free.available_permits() == 0 {
                 break;
@@ -95,7 +95,14 @@ impl Places {
             }
             *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(environment);
         }
-        failed.map_or(Ok(begun > 0), Err)
+        match failed {
+            Some(error) if begun == 0 => Err(error),
+            Some(error) => {
+                tracing::warn!(%error, "accounts of one environment are looked after later");
+                Ok(true)
+            }
+            None => Ok(begun > 0),
+        }
     }
 
     fn in_turn(&self, mut environments: Vec<EnvironmentId>) -> Vec<EnvironmentId> {

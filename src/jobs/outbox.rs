@@ -3,7 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use super::Job;
-use crate::{error::Result, service::Care};
+use crate::{
+    error::{Error, Result},
+    service::Care,
+};
 
 /// The loop that tells events.
 pub struct Outbox(pub Arc<Care>);
@@ -13,7 +16,7 @@ impl Job for Outbox {
     const PAUSE: Duration = Duration::from_secs(1);
 
     async fn run_once(&self) -> Result<bool> {
-        let (mut told, mut failed) = (0, None);
+        let (mut told, mut failed) = (0, None::<Error>);
         for environment in self.0.environments().await? {
             match self.0.tell(environment).await {
                 Ok(some) => told += some,
@@ -21,6 +24,13 @@ impl Job for Outbox {
                 Err(error) => failed = Some(error),
             }
         }
-        failed.map_or(Ok(told > 0), Err)
+        match failed {
+            Some(error) if told == 0 => Err(error),
+            Some(error) => {
+                tracing::warn!(%error, "events of one environment are told later");
+                Ok(true)
+            }
+            None => Ok(told > 0),
+        }
     }
 }

@@ -59,8 +59,9 @@ impl Job for Sweep {
             }
         }
         if self.is_due(None) {
-            self.care.clear_ended().await?;
-            self.note(None);
+            if self.care.clear_ended().await? {
+                self.note(None);
+            }
         }
         Ok(false)
     }

@@ -224,12 +224,16 @@ impl Care {
             Purpose::End(_) => self.look_after(environment, id, false).await.map(|_| None),
         };
         let visited = match again {
-            Err(error) if error.code() == Code::LaterRelease => Ok(Some(self.interval().min(AGAIN))),
+            Err(error) if error.code() == Code::LaterRelease => Ok(Some(match purpose {
+                Purpose::Look => self.interval().min(AGAIN),
+                Purpose::Token(_) | Purpose::End(_) => FOR_ANOTHER,
+            })),
             again => again,
         };
         let outcome = match &visited {
             Ok(Some(again)) => Settle::Retry(*again),
             Ok(None) => Settle::Done,
+            Err(_) if queue == Queue::Tokens => Settle::Retry(RENEW_AGAIN),
             Err(_) => Settle::Retry(self.interval().min(AGAIN)),
         };
         self.queues.settle(environment, queue, item, outcome).await?;
@@ -276,6 +280,10 @@ impl Care {
     /// credential is the same; a token that comes earlier and ends sooner than the one before is found at the next look.
     async fn watch_token(&self, account: &Account) -> Result<()> {
         let Some(linked) = self.warm(account).await? else { return Ok(()) };
+        // What is opened may be a moment old; of the newer credential another node is told.
+        if linked.account.generation != account.generation {
+            return Ok(());
+        }
         let Some(time) = linked.access.kept_warm_from() else { return Ok(()) };
         let item = format!("{}/{TOKEN}{}", account.id, linked.account.generation);
         Ok(self.queues.push(account.environment, Queue::Tokens, &item, self.until(time)).await?)
@@ -390,23 +398,30 @@ impl Care {
 
     /// Removes what is left of environments that were ended, each thing when its time has come. One node does it at a time. One
     /// environment's trouble is not the others'.
-    pub async fn clear_ended(&self) -> Result<()> {
+    /// Whether each was looked through; what failed, or is under way on another node, is tried again soon.
+    pub async fn clear_ended(&self) -> Result<bool> {
+        let mut all = true;
         for ended in self.installation.ended().await? {
-            if let Err(error) = self.clear_held(&ended).await {
-                tracing::error!(environment = %ended.id, %error, "what is left of an ended environment stays for now");
+            match self.clear_held(&ended).await {
+                Ok(cleared) => all &= cleared,
+                Err(error) => {
+                    tracing::error!(environment = %ended.id, %error, "what is left of an ended environment stays for now");
+                    all = false;
+                }
             }
         }
-        Ok(())
+        Ok(all)
     }
 
-    async fn clear_held(&self, ended: &EndedEnvironment) -> Result<()> {
-        let Some(hold) = self.queues.hold(ended.id, "care", SWEEP_LEASE).await? else { return Ok(()) };
+    /// Whether this node looked it through.
+    async fn clear_held(&self, ended: &EndedEnvironment) -> Result<bool> {
+        let Some(hold) = self.queues.hold(ended.id, "care", SWEEP_LEASE).await? else { return Ok(false) };
         let cleared = self.clear_one(ended).await;
         self.queues.release(&hold).await?;
         if cleared? {
             self.installation.forget_ended(ended.id).await?;
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Whether nothing is left.

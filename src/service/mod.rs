@@ -33,7 +33,7 @@ use jiff::Timestamp;
 
 pub use accounts::{
     Accounts, ChangeAccount, DeleteAccounts, Deleter, Granted, GrantedTokens, IfThere, Leave, Linked, ListAccounts, MOST_SEALS,
-    MadeAccountToken, NewAccount, Opened, Seen, SeenCount,
+    MadeAccountToken, NewAccount, OUTCOME_UNKNOWN, Opened, Seen, SeenCount,
 };
 pub use audit::{Act, Audit};
 pub use authorize::{Authorizations, AuthorizeAsk, Begun, CameBack};

@@ -43,6 +43,8 @@ impl Forms {
             let json = json.trim_matches('"');
             self.add(json);
             self.add(&json.replace('/', "\\/"));
+            self.add(&escaped(json, |code| format!("\\u{code:04X}")));
+            self.add(&escaped(json, |code| format!("\\u{code:04x}")));
         }
     }
 
@@ -62,6 +64,12 @@ impl Forms {
             self.add_encoded(&format!("{}:{}", form_encoded(id.expose()), form_encoded(secret.expose())));
         }
     }
+}
+
+/// What encoders that mind HTML make of JSON text.
+fn escaped(json: &str, escape: impl Fn(u32) -> String) -> String {
+    let is_escaped = |character: &char| matches!(character, '<' | '>' | '&' | '\'' | '+' | '`');
+    json.chars().map(|character| if is_escaped(&character) { escape(character.into()) } else { character.into() }).collect()
 }
 
 fn form_encoded(text: &str) -> String {

@@ -32,6 +32,7 @@ use crate::{
     },
     model::{Account, AccountStatus, Slug, Warning},
     service::{
+        OUTCOME_UNKNOWN,
         authorize::mark_of,
         link::{Attempt, Filled, Link, Links, Returned, Session},
     },
@@ -213,11 +214,16 @@ async fn step(state: &State, opening: &Opening<'_>, asked: &Pairs) -> Result<Htt
     };
     let Some(method) = method else { return Ok(opening.ways(connector, among_others)) };
     let is_over = |account: &&Account| account.status == AccountStatus::NeedsReauth;
-    let reason = before.as_ref().filter(is_over).and_then(|account| account.last_error.clone());
+    let reason = before.as_ref().filter(is_over).and_then(|account| account.last_error.as_deref().map(plain));
     let before = before.filter(|account| account.method == method.name && opening.link.keeps_context);
     let values = before.map(|account| account.fields).unwrap_or_default();
     let given = Given { values, reason, redirect_url: Some(links.redirect_url(connector)?), ..Given::default() };
     Ok(opening.form(StatusCode::OK, (connector, method), &given, among_others))
+}
+
+/// Why an account ended, without the word for programs.
+fn plain(why: &str) -> String {
+    why.strip_prefix(OUTCOME_UNKNOWN).map_or(why, |rest| rest.trim_start_matches([':', ' '])).to_owned()
 }
 
 /// A form of one of the pages.

@@ -22,6 +22,9 @@ pub enum Granted {
     Code(CodeGrant),
     /// A caller has tokens of another system's link.
     Tokens(Tokens),
+    /// A caller has the account's own refresh token, with an access token that is good; it takes the place of the kept one, if that
+    /// is still the one it is held against.
+    Own(Tokens, Over),
     /// The account's own, while its other fields change.
     Kept(Box<KeptGrant>),
 }
@@ -108,6 +111,7 @@ impl Accounts {
         match grant {
             Granted::Code(code) => Ok((self.upstream.token_for(access, &code, now).await.map_err(refused)?, None)),
             Granted::Tokens(tokens) => Ok((self.brought(access, tokens, now).await?, None)),
+            Granted::Own(tokens, over) => Ok((self.brought(access, tokens, now).await?, Some(over))),
             Granted::Kept(kept) => {
                 let (token, hold) = self.good_for(access, *kept).await?;
                 let over = (token.version, hold);

@@ -296,7 +296,7 @@ fn first_generation(now: Timestamp) -> u64 {
 }
 
 /// Warns that nothing can follow an access token that came alone.
-fn no_refresh_token() -> Warning {
+pub(super) fn no_refresh_token() -> Warning {
     let message = "The access token came without a refresh token: the account will have to be linked again when it ends.";
     Warning {
         code: "no_refresh_token".to_owned(),

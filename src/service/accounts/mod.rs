@@ -38,6 +38,7 @@ pub use self::{
     import::{IfThere, Leave, NewAccount},
     list::ListAccounts,
     open::Opened,
+    refresh::OUTCOME_UNKNOWN,
     rekey::MOST_SEALS,
     token::MadeAccountToken,
     work::{DeleteAccounts, Deleter},

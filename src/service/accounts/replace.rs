@@ -173,6 +173,7 @@ impl Accounts {
     ) -> Result<((Account, u64), Granted)> {
         let linked = self.load_same(before).await?;
         let record = (linked.account.clone(), linked.version);
+        let version = linked.access.renewal.as_ref().and_then(|renewal| renewal.version()).unwrap_or_default();
         let was_brought = brought.is_some();
         let in_force = brought.filter(|tokens| linked.access.refresh_token().is_some_and(|kept| tokens.bring(kept)));
         if was_brought && in_force.is_none() && change.moves().is_some() {
@@ -182,7 +183,9 @@ impl Accounts {
         // A try whose end nobody knows is settled with the changed fields, which may be what it failed for.
         let in_doubt = self.is_in_doubt(&linked).await?;
         let is_over = match in_force {
-            Some(tokens) if !in_doubt && !tokens.must_refresh(self.clock.now()) => return Ok((record, Granted::Tokens(tokens))),
+            Some(tokens) if !in_doubt && !tokens.must_refresh(self.clock.now()) => {
+                return Ok((record, Granted::Own(tokens, (version, hold.clone()))));
+            }
             in_force => in_force.is_some() || in_doubt,
         };
         let kept = KeptGrant { linked, hold: hold.clone(), is_over, same_client: change.keeps_client() };
@@ -213,7 +216,8 @@ impl Accounts {
         change: Change,
         grant: Option<Granted>,
     ) -> Result<(Account, Vec<Warning>)> {
-        let has_new_secret = matches!(grant, Some(Granted::Tokens(_))) || change.fields.keys().any(|name| change.is_secret(name));
+        let has_tokens = matches!(grant, Some(Granted::Tokens(_) | Granted::Own(..)));
+        let has_new_secret = has_tokens || change.fields.keys().any(|name| change.is_secret(name));
         let Change { connector, method, labels, fields, run, .. } = change;
         let fields = self.merge_fields(&account, &method, fields).await?;
         let mut next = labels.lay_over(account.clone(), self.clock.now())?;
@@ -226,6 +230,9 @@ impl Accounts {
         next.status = AccountStatus::Active;
         next.last_error = None;
         let mut verified = Box::pin(self.verify(next, connector, method, &fields, grant)).await?;
+        if has_tokens && verified.access.refresh_token().is_none() {
+            verified.warnings.push(no_refresh_token());
+        }
         self.store(Some(&(account, version)), &mut verified).await?;
         self.opened.forget(verified.account.environment, verified.account.id).await;
         Ok((verified.account, verified.warnings))

@@ -145,6 +145,7 @@ impl Accounts {
     /// Removes what an environment that was ended still has: accounts and tokens that came at its very end, and what it said of
     /// connectors.
     pub(in crate::service) async fn clear(&self, environment: EnvironmentId) -> Result<()> {
+        self.clear_tokens(environment).await?;
         let (by, mut after) = (self.gateway(environment), None);
         loop {
             let late = self.records.list(environment, after, PAGE).await?;
@@ -159,7 +160,6 @@ impl Accounts {
                 break;
             }
         }
-        self.clear_tokens(environment).await?;
         self.installs.clear(environment).await
     }
 

@@ -70,7 +70,7 @@ impl Accounts {
         if tested.is_err() && (is_agreed || (!is_brought && access.refresh_token().is_some())) {
             self.give_unused_back(Arc::clone(&access)).await;
         }
-        let Tested { facts, warnings } = tested?;
+        let Tested { facts, warnings } = if is_spent { tested.map_err(used_up)? } else { tested? };
         account.facts = facts;
         account.checked_at = Some(self.clock.now());
         account.data_version += 1;
@@ -209,6 +209,11 @@ fn unexplained(answer: &VendorAnswer) -> String {
 
 fn is_passing(meaning: Meaning) -> bool {
     matches!(meaning, Meaning::RateLimited | Meaning::NotReady)
+}
+
+/// Whoever reads that a field is wrong would send the same refresh token again, and most vendors end a grant for that.
+fn used_up(error: Error) -> Error {
+    error.more("The refresh token of this request was used up by it; do not send it again.")
 }
 
 fn may_pass(error: &Error) -> bool {

@@ -307,7 +307,7 @@ async fn keys_commands_refuse_what_would_lose_data() {
         (ended.status.code(), String::from_utf8_lossy(&ended.stderr).into_owned())
     };
     let (code, said) = nothing(&["add"]);
-    assert!(code == Some(1) && said.contains("store.keys") && said.contains("does not exist"), "{code:?} {said}");
+    assert!(code == Some(2) && said.contains("store.keys") && said.contains("--keys-file"), "{code:?} {said}");
     for args in [&["promote", "k1"][..], &["retire", "k1"], &["rewrap"], &["status"]] {
         let (code, said) = nothing(args);
         assert!(code == Some(1) && said.contains("there is no store"), "{args:?} {code:?} {said}");

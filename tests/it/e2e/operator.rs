@@ -188,10 +188,16 @@ async fn healthcheck_and_doctor_say_what_they_found() {
 
 #[test]
 fn variables_without_a_flag_are_in_the_help() {
-    for args in [&["--help"][..], &["serve", "--help"], &["token", "list", "--help"], &["account", "add", "--help"]] {
+    let of_callers = &["ROLLCALL_URL", "ROLLCALL_TOKEN", "ROLLCALL_ADMIN_TOKEN", "ROLLCALL_TOKEN_FILE"][..];
+    for (args, names) in [
+        (&["--help"][..], of_callers),
+        (&["token", "list", "--help"], of_callers),
+        (&["account", "add", "--help"], of_callers),
+        (&["serve", "--help"], &["ROLLCALL_ADMIN_TOKEN", "ROLLCALL_ADMIN_TOKEN_FILE", "ROLLCALL_EGRESS_PROXY"]),
+    ] {
         let (code, out, _) = run(&mut command(args));
         assert_eq!(code, Some(0));
-        for name in ["ROLLCALL_URL", "ROLLCALL_TOKEN", "ROLLCALL_ADMIN_TOKEN", "ROLLCALL_TOKEN_FILE"] {
+        for name in names {
             assert!(out.contains(name), "{args:?} does not name {name}:\n{out}");
         }
     }

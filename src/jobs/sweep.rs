@@ -58,10 +58,8 @@ impl Job for Sweep {
                 Err(error) => tracing::error!(%environment, %error, "what was forgotten in an environment stays for now"),
             }
         }
-        if self.is_due(None) {
-            if self.care.clear_ended().await? {
-                self.note(None);
-            }
+        if self.is_due(None) && self.care.clear_ended().await? {
+            self.note(None);
         }
         Ok(false)
     }

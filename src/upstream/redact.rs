@@ -139,6 +139,19 @@ mod tests {
     }
 
     #[test]
+    fn what_encoders_write_otherwise_is_found() {
+        let mut forms = Forms(Vec::new());
+        forms.add_secret(&Secret::new("ab+c/d<e&f".to_owned()));
+        let redaction = Redaction(forms.0);
+        for echo in
+            ["ab+c/d<e&f", r"ab\u002Bc/d\u003Ce\u0026f", r"ab\u002bc/d\u003ce\u0026f", r"ab+c\/d<e&f", "ab%2Bc%2Fd%3Ce%26f"]
+        {
+            let shown = String::from_utf8(redaction.start(format!("<{echo}>").as_bytes(), 1000)).unwrap();
+            assert_eq!(shown, "<***>", "{echo}");
+        }
+    }
+
+    #[test]
     fn nothing_of_a_form_is_left() {
         let secrets = ["alpha-beta", "beta-gamma", "beta", "1234"];
         for (text, rest) in [

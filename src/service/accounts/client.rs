@@ -31,7 +31,7 @@ impl Accounts {
         }
         let wanted = match grant {
             Some(Granted::Code(code)) => code.app.clone(),
-            Some(Granted::Kept(_)) => before,
+            Some(Granted::Kept(_) | Granted::Own(..)) => before,
             Some(Granted::Tokens(_)) | None => None,
         };
         let app = match &wanted {

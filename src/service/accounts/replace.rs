@@ -9,6 +9,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::{
     Accounts, Labels, TRIES, busy, find_method,
     grant::{Granted, Tokens, needs_browser},
+    import::no_refresh_token,
     open::reauth,
     split_change,
     state::transition,

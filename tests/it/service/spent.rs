@@ -14,7 +14,10 @@ use rollcall::{
         Accounts, Opened, Run,
         link::{Attempt, Filled, NewLink, View},
     },
-    store::{Store, repo::TokenIntent},
+    store::{
+        Batch, Expect, Key, Store, Write,
+        repo::{TokenIntent, account_slot},
+    },
     upstream::Upstream,
     vault::Vault,
 };
@@ -142,6 +145,43 @@ async fn the_accounts_own_refresh_token_that_is_brought_is_renewed_as_its_own() 
     refuses.store(false, Ordering::SeqCst);
     accounts.change(core.environment, &id, to(json!({"client_secret": "another"}))).await.unwrap();
     assert_eq!((count(&vendor, "/token"), in_use(&core, &account).await), (1, "one".to_owned()));
+}
+
+/// The right to the account's tokens may end while the vendor is asked: then another node renews by the same refresh token, and
+/// what it got must not be written over.
+#[tokio::test]
+async fn the_accounts_own_refresh_token_takes_no_newer_ones_place() {
+    let (at_vendor, is_at_vendor) = std::sync::mpsc::channel::<()>();
+    let (go_on, goes_on) = std::sync::mpsc::channel::<()>();
+    let waits = std::sync::Mutex::new((at_vendor, goes_on));
+    let vendor = Replay::start(move |seen| match seen.path.as_str() {
+        path if path.ends_with("/Users") => {
+            if seen.header("authorization") == Some("Bearer brought") {
+                let (at_vendor, goes_on) = &*waits.lock().unwrap();
+                at_vendor.send(()).unwrap();
+                goes_on.recv().unwrap();
+            }
+            Reply::json(200, USERS)
+        }
+        _ => Reply::json(404, "{}"),
+    });
+    let (_folder, _clock, core) = inside_before(&vendor).await;
+    let account = linked(&core, &vendor, json!({})).await;
+    let (id, accounts) = (account.id.to_string(), &core.services.accounts);
+    let tokens = json!({"oauth": {"token": {"access_token": "brought", "refresh_token": "first", "expires_in": 3600}}});
+    let meanwhile = async {
+        tokio::task::spawn_blocking(move || is_at_vendor.recv().unwrap()).await.unwrap();
+        let (store, slot) = (&core.services.store, account_slot(account.id));
+        let newer = store.get(&Key { slot: slot.clone(), name: "token".to_owned() }).await.unwrap().unwrap().value;
+        let put = Write::Put { name: "token".to_owned(), value: newer, ttl: None, expect: Expect::Any };
+        store.commit(Batch { slot, fence: None, writes: vec![put] }).await.unwrap();
+        go_on.send(()).unwrap();
+    };
+    let (changed, ()) = tokio::join!(accounts.change(core.environment, &id, to(tokens.clone())), meanwhile);
+    assert_eq!((code(&changed), in_use(&core, &account).await), (Some(Code::Conflict), "zero".to_owned()));
+    drop(go_on);
+    let kept = accounts.get(core.environment, &id).await.unwrap();
+    assert_eq!((kept.generation, kept.status), (account.generation, AccountStatus::Active));
 }
 
 /// The node that changed the account was lost before it answered; the caller sends the same write again.

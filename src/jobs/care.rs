@@ -9,7 +9,7 @@ use std::{
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use super::{Job, left_behind};
+use super::{Job, Turn, left_behind};
 use crate::{
     error::{Error, Result},
     model::{EnvironmentId, Tasks},
@@ -47,7 +47,7 @@ impl Job for Visits {
     const PAUSE: Duration = Duration::from_secs(2);
 
     async fn run_once(&self) -> Result<bool> {
-        self.0.fill().await
+        self.0.fill(Self::NAME).await
     }
 }
 
@@ -56,7 +56,7 @@ impl Job for Renewals {
     const PAUSE: Duration = Duration::from_secs(2);
 
     async fn run_once(&self) -> Result<bool> {
-        self.0.fill().await
+        self.0.fill(Self::NAME).await
     }
 }
 
@@ -77,32 +77,21 @@ impl Places {
     }
 
     /// Waits for a free place, and begins with what is due for as long as there are some; whether there was anything.
-    async fn fill(&self) -> Result<bool> {
+    async fn fill(&self, name: &str) -> Result<bool> {
         let mut ends = self.ends.clone();
         tokio::select! {
             free = self.free.acquire() => drop(free.map_err(Error::internal)?),
             _ = ends.wait_for(|ended| *ended) => return Ok(false),
         }
-        let (mut begun, mut failed) = (0, None::<Error>);
+        let mut turn = Turn::default();
         for environment in self.in_turn(self.care.environments().await?) {
             if self.free.available_permits() == 0 {
                 break;
             }
-            match self.begin(environment).await {
-                Ok(some) => begun += some,
-                // One environment's trouble is not the others'.
-                Err(error) => failed = Some(error),
-            }
+            turn.add(self.begin(environment).await);
             *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(environment);
         }
-        match failed {
-            Some(error) if begun == 0 => Err(error),
-            Some(error) => {
-                tracing::warn!(%error, "accounts of one environment are looked after later");
-                Ok(true)
-            }
-            None => Ok(begun > 0),
-        }
+        turn.end(name)
     }
 
     fn in_turn(&self, mut environments: Vec<EnvironmentId>) -> Vec<EnvironmentId> {

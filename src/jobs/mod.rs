@@ -89,6 +89,34 @@ async fn repeat<J: Job>(job: J, mut ends: watch::Receiver<bool>) {
     }
 }
 
+/// What a turn came to in all environments: one environment's trouble is not the others', and slows nobody who has something to do.
+#[derive(Default)]
+struct Turn {
+    done: usize,
+    failed: Option<Error>,
+}
+
+impl Turn {
+    fn add(&mut self, outcome: Result<usize>) {
+        match outcome {
+            Ok(done) => self.done += done,
+            Err(error) => self.failed = Some(error),
+        }
+    }
+
+    /// Whether there was anything.
+    fn end(self, name: &str) -> Result<bool> {
+        match self.failed {
+            Some(error) if self.done == 0 => Err(error),
+            Some(error) => {
+                tracing::warn!(job = name, %error, "an environment is served later");
+                Ok(true)
+            }
+            None => Ok(self.done > 0),
+        }
+    }
+}
+
 /// A panic fails one turn, and does not end the loop.
 async fn guarded<J: Job>(job: &J) -> Result<bool> {
     let turn = AssertUnwindSafe(job.run_once()).catch_unwind().await;

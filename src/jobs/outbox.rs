@@ -2,11 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::Job;
-use crate::{
-    error::{Error, Result},
-    service::Care,
-};
+use super::{Job, Turn};
+use crate::{error::Result, service::Care};
 
 /// The loop that tells events.
 pub struct Outbox(pub Arc<Care>);
@@ -16,21 +13,10 @@ impl Job for Outbox {
     const PAUSE: Duration = Duration::from_secs(1);
 
     async fn run_once(&self) -> Result<bool> {
-        let (mut told, mut failed) = (0, None::<Error>);
+        let mut turn = Turn::default();
         for environment in self.0.environments().await? {
-            match self.0.tell(environment).await {
-                Ok(some) => told += some,
-                // One environment's trouble is not the others'.
-                Err(error) => failed = Some(error),
-            }
+            turn.add(self.0.tell(environment).await);
         }
-        match failed {
-            Some(error) if told == 0 => Err(error),
-            Some(error) => {
-                tracing::warn!(%error, "events of one environment are told later");
-                Ok(true)
-            }
-            None => Ok(told > 0),
-        }
+        turn.end(Self::NAME)
     }
 }

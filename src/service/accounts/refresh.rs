@@ -93,18 +93,8 @@ enum Persisted {
     Gone,
 }
 
-/// What may be done with a refresh token.
-pub(super) enum Begun {
-    /// It may be shown to the vendor now.
-    Now(Try),
-    /// Two processes ended in the midst of it: nothing any more. The version of the second one's intent.
-    Never(u64),
-    /// There is another token by now.
-    Overtaken,
-}
-
 /// A try with a refresh token, as it was noted.
-pub(super) struct Try {
+struct Try {
     intent: TokenIntent,
     /// The version of the note. While it is that, nobody else has gone on.
     at: u64,
@@ -223,11 +213,7 @@ impl Accounts {
     /// else did so meanwhile, that is as good.
     pub(super) async fn use_refresh_token(&self, linked: &Linked, hold: &Hold) -> Result<()> {
         let Some(refresh) = linked.access.refresh_token() else { return Err(token::over().into()) };
-        let mine = match self.begin_try(linked, hold).await? {
-            Begun::Now(mine) => mine,
-            Begun::Never(at) => return self.end_unasked(linked, at).await,
-            Begun::Overtaken => return Ok(()),
-        };
+        let Some(mine) = self.begin_try(linked, hold).await? else { return Ok(()) };
         match Outcome::of(self.upstream.refresh(&linked.access, refresh, self.clock.now()).await) {
             Outcome::Token(token) => self.keep_renewed(linked, *token, refresh, &mine).await,
             Outcome::Ended(failure) => self.ended(&linked.access, linked, failure, &mine).await,
@@ -242,11 +228,7 @@ impl Accounts {
     /// where the fields name the same client, and nobody knows how the try before ended, it is the refresh token that is over.
     pub(super) async fn renew_with(&self, access: &Access, linked: &Linked, hold: &Hold, same_client: bool) -> Result<()> {
         let Some(refresh) = linked.access.refresh_token() else { return Err(reauth(&linked.account)) };
-        let mine = match self.begin_try(linked, hold).await? {
-            Begun::Now(mine) => mine,
-            Begun::Never(at) => return self.end_unasked(linked, at).await,
-            Begun::Overtaken => return Ok(()),
-        };
+        let Some(mine) = self.begin_try(linked, hold).await? else { return Ok(()) };
         match Outcome::of(self.upstream.refresh(access, refresh, self.clock.now()).await) {
             Outcome::Token(token) => self.keep_renewed(linked, *token, refresh, &mine).await,
             Outcome::Ended(failure) if mine.in_doubt && same_client => self.ended(access, linked, failure, &mine).await,
@@ -261,20 +243,22 @@ impl Accounts {
         }
     }
 
-    /// The right to show the refresh token to the vendor, noted; what another process has begun is left to it for a while.
-    pub(super) async fn begin_try(&self, linked: &Linked, hold: &Hold) -> Result<Begun> {
+    /// The right to show the refresh token to the vendor, noted; what another process has begun is left to it for a while. None
+    /// when there is another token by then. Where two processes ended in the midst of it, the grant ends: it may be shown no more.
+    async fn begin_try(&self, linked: &Linked, hold: &Hold) -> Result<Option<Try>> {
         let version = stale_of(&linked.access).2;
         for _ in 0..TRIES {
-            let Some(seen) = self.outlast(linked).await? else { return Ok(Begun::Overtaken) };
+            let Some(seen) = self.outlast(linked).await? else { return Ok(None) };
             let at = seen.as_ref().map(|(_, at)| *at);
             let before = seen.map(|(before, _)| before).filter(|before| before.version == version);
             if let (Some(at), Some(TokenIntent { recovering: true, unanswered: false, .. })) = (at, &before) {
-                return Ok(Begun::Never(at));
+                let error = unknown(None);
+                return Err(told(self.end(linked, at, &error).await?, error));
             }
             let recovering = before.as_ref().is_some_and(|before| before.recovering || !before.unanswered);
             let intent = TokenIntent { version, fence: hold.fence, begun_at: self.clock.now(), recovering, unanswered: false };
             if let Some(at) = self.note_intent(linked, &intent, at, hold).await? {
-                return Ok(Begun::Now(Try { intent, at, in_doubt: before.is_some() }));
+                return Ok(Some(Try { intent, at, in_doubt: before.is_some() }));
             }
         }
         Err(always_changing())
@@ -306,7 +290,7 @@ impl Accounts {
     /// Nothing came of it. Whether the refresh token is as good as before is noted, unless somebody else has gone on. Where the
     /// store does not take that, its caller need not wait until it does: but it must be noted, or else it looks as if this process
     /// had ended in the midst of it.
-    pub(super) async fn leave(&self, linked: &Linked, mine: &Try, is_good: bool) {
+    async fn leave(&self, linked: &Linked, mine: &Try, is_good: bool) {
         let (account, intent, is_good) = (linked.account.id, mine.intent.clone(), is_good && !mine.in_doubt);
         let left = Left { account, intent, note: Note::At(mine.at), is_good };
         if let Err(error) = left.keep(&self.records).await {
@@ -352,13 +336,7 @@ impl Accounts {
             // The vendor says the same to whoever asks next.
             self.leave(linked, mine, true).await;
         }
-        told(ended?, error)
-    }
-
-    /// The same where it is known without a word of the vendor's.
-    async fn end_unasked(&self, linked: &Linked, intent: u64) -> Result<()> {
-        let error = unknown(None);
-        told(self.end(linked, intent, &error).await?, error)
+        Err(told(ended?, error))
     }
 
     /// From now on only a new link helps: what is left of the token is kept without its refresh token, and with it the account
@@ -377,7 +355,7 @@ impl Accounts {
     /// Keeps a token that was got with this refresh token, whatever the store does meanwhile: it may be the only one that is good.
     /// One that somebody else replaced, or whose account was linked anew, is dropped; that of an account which is gone goes back
     /// to the vendor.
-    pub(super) async fn keep_renewed(&self, linked: &Linked, token: Token, used: &Secret, mine: &Try) -> Result<()> {
+    async fn keep_renewed(&self, linked: &Linked, token: Token, used: &Secret, mine: &Try) -> Result<()> {
         let begun = Instant::now();
         let is_new = token.refresh.as_ref().is_some_and(|new| new.expose() != used.expose());
         let previous = is_new.then(|| seal_previous(&linked.account, &linked.data_key, used));
@@ -525,10 +503,10 @@ fn unknown(failure: Option<Failure>) -> Error {
 }
 
 /// What its caller is told of the end of a grant, once it is kept.
-fn told(how: Persisted, error: Error) -> Result<()> {
+fn told(how: Persisted, error: Error) -> Error {
     match how {
-        Persisted::Overtaken => Err(Error::new(Code::Busy, "The account was given new tokens meanwhile.").retry_after(1)),
-        Persisted::Done | Persisted::Gone => Err(error),
+        Persisted::Overtaken => Error::new(Code::Busy, "The account was given new tokens meanwhile.").retry_after(1),
+        Persisted::Done | Persisted::Gone => error,
     }
 }
 

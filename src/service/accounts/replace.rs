@@ -10,6 +10,7 @@ use super::{
     Accounts, Labels, TRIES, busy, find_method,
     grant::{Granted, Tokens, needs_browser},
     import::no_refresh_token,
+    is_secret,
     open::reauth,
     split_change,
     state::transition,
@@ -67,11 +68,7 @@ impl Change {
     fn keeps_client(&self) -> bool {
         let id = self.method.token.iter().flat_map(|token| &token.client_id);
         let of_client: Vec<&str> = id.flat_map(Template::names).collect();
-        self.fields.keys().all(|name| self.is_secret(name) && !of_client.contains(&name.as_str()))
-    }
-
-    fn is_secret(&self, name: &str) -> bool {
-        self.method.field(name).is_some_and(|field| field.kind.is_secret())
+        self.fields.keys().all(|name| is_secret(&self.method, name) && !of_client.contains(&name.as_str()))
     }
 }
 
@@ -182,7 +179,7 @@ impl Accounts {
             return Err(Error::new(Code::Conflict, detail));
         }
         // A try whose end nobody knows is settled with the changed fields, which may be what it failed for.
-        let in_doubt = self.is_in_doubt(&linked).await?;
+        let in_doubt = self.is_in_doubt(&linked, version).await?;
         let is_over = match in_force {
             Some(tokens) if !in_doubt && !tokens.must_refresh(self.clock.now()) => {
                 return Ok((record, Granted::Own(tokens, (version, hold.clone()))));
@@ -194,10 +191,9 @@ impl Accounts {
     }
 
     /// Whether the refresh token may have been used without anybody knowing what came of it.
-    async fn is_in_doubt(&self, linked: &Linked) -> Result<bool> {
-        let version = linked.access.renewal.as_ref().and_then(|renewal| renewal.version());
+    async fn is_in_doubt(&self, linked: &Linked, version: u64) -> Result<bool> {
         let intent = self.records.token_intent(linked.account.id).await?;
-        Ok(intent.is_some_and(|(intent, _)| Some(intent.version) == version))
+        Ok(intent.is_some_and(|(intent, _)| intent.version == version))
     }
 
     async fn load_same(&self, before: &Account) -> Result<Arc<Linked>> {
@@ -218,7 +214,7 @@ impl Accounts {
         grant: Option<Granted>,
     ) -> Result<(Account, Vec<Warning>)> {
         let has_tokens = matches!(grant, Some(Granted::Tokens(_) | Granted::Own(..)));
-        let has_new_secret = has_tokens || change.fields.keys().any(|name| change.is_secret(name));
+        let has_new_secret = has_tokens || change.fields.keys().any(|name| is_secret(&change.method, name));
         let Change { connector, method, labels, fields, run, .. } = change;
         let fields = self.merge_fields(&account, &method, fields).await?;
         let mut next = labels.lay_over(account.clone(), self.clock.now())?;

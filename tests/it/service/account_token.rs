@@ -6,10 +6,10 @@ use rollcall::{
     app::Core,
     error::Code,
     model::{EnvironmentId, Scope, Scopes},
-    service::{Bound, Caller, IfThere, NewAccount, NewToken},
+    service::{Bound, Caller, NewAccount, NewToken},
 };
 
-use super::{ended::side, inside, link};
+use super::{ended::side, inside, link, new_account};
 use crate::e2e::vendor::Vendor;
 
 const LIFE: Duration = Duration::from_secs(15 * 60);
@@ -66,16 +66,7 @@ async fn an_account_token_ends_with_its_maker_and_with_its_account() {
         assert_eq!(error.unwrap().code(), Code::InvalidToken);
     }
     // An account that comes later under the same id is another one, however soon it comes.
-    let again = || NewAccount {
-        tenant_id: "acme".to_owned(),
-        integration: "scim".to_owned(),
-        authentication_method: "bearer".to_owned(),
-        context: vendor.context().as_object().unwrap().clone(),
-        is_sandbox: false,
-        id: Some(id),
-        if_there: IfThere::LinkedAnew,
-        grant: None,
-    };
+    let again = || NewAccount { id: Some(id), ..new_account("bearer", vendor.context()) };
     clock.advance(Duration::from_millis(1));
     accounts.import(core.environment, again()).await.unwrap();
     for error in [accounts.open_for(&holder, &id.to_string()).await.err(), accounts.own(&holder).await.err()] {

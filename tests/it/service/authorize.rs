@@ -4,7 +4,7 @@ use rollcall::{
     app::Core,
     error::{Code, Error},
     model::{Account, Secret, Warning},
-    service::{AuthorizeAsk, Begun, IfThere, ListAccounts, NewAccount},
+    service::{AuthorizeAsk, Begun, ListAccounts},
 };
 use serde_json::{Value, json};
 use url::Url;
@@ -35,16 +35,7 @@ impl Stand {
     }
 
     async fn begin_with(&self, context: Value) -> Result<Begun, Error> {
-        let new = NewAccount {
-            tenant_id: "acme".to_owned(),
-            integration: "scim".to_owned(),
-            authentication_method: "oauth2".to_owned(),
-            context: context.as_object().unwrap().clone(),
-            is_sandbox: false,
-            id: None,
-            if_there: IfThere::LinkedAnew,
-            grant: None,
-        };
+        let new = new_account("oauth2", context);
         let ask =
             AuthorizeAsk { environment: self.core.environment, link: "the-link".to_owned(), apart: false, new, scopes: None };
         self.core.services.authorizations.begin(ask).await
@@ -218,16 +209,7 @@ async fn fields_are_checked_before_the_browser_leaves() {
         assert_eq!(error.code(), Code::InvalidField, "{name}: {error}");
         assert_eq!(error.field_name(), Some(format!("context.{name}").as_str()), "{error}");
     }
-    let new = |context: Value| NewAccount {
-        tenant_id: "acme".to_owned(),
-        integration: "scim".to_owned(),
-        authentication_method: "oauth2".to_owned(),
-        context: context.as_object().unwrap().clone(),
-        is_sandbox: false,
-        id: None,
-        if_there: IfThere::LinkedAnew,
-        grant: None,
-    };
+    let new = |context: Value| new_account("oauth2", context);
     let accounts = &stand.core.services.accounts;
     let error = accounts.import(stand.core.environment, new(stand.context())).await.map(|_| ()).unwrap_err();
     assert_eq!((error.code(), error.field_name()), (Code::InvalidBody, Some("context.oauth.token")), "{error}");

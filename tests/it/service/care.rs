@@ -205,16 +205,7 @@ async fn two_nodes_never_look_at_one_account_at_the_same_time() {
         }
     });
     let (_folder, clock, core) = inside_of(format!("127.0.0.1:{}", vendor.port)).await;
-    let new = NewAccount {
-        tenant_id: "acme".to_owned(),
-        integration: "scim".to_owned(),
-        authentication_method: "bearer".to_owned(),
-        context: json!({"base_url": format!("http://127.0.0.1:{}", vendor.port), "token": SECRET}).as_object().unwrap().clone(),
-        is_sandbox: false,
-        id: None,
-        if_there: IfThere::LinkedAnew,
-        grant: None,
-    };
+    let new = new_account("bearer", json!({"base_url": format!("http://127.0.0.1:{}", vendor.port), "token": SECRET}));
     let (account, _) = core.services.accounts.import(core.environment, new).await.unwrap();
     told(&core, account.id).await;
     clock.advance(DAY);
@@ -229,16 +220,7 @@ async fn two_nodes_never_look_at_one_account_at_the_same_time() {
 
 /// An account whose tokens the vendor rotates; each lives for an hour.
 pub(super) async fn consented(core: &Core, vendor: &Rotating) -> AccountId {
-    let new = NewAccount {
-        tenant_id: "acme".to_owned(),
-        integration: "scim".to_owned(),
-        authentication_method: "oauth2".to_owned(),
-        context: vendor.grant(0, 3600).as_object().unwrap().clone(),
-        is_sandbox: false,
-        id: None,
-        grant: None,
-        if_there: IfThere::LinkedAnew,
-    };
+    let new = new_account("oauth2", vendor.grant(0, 3600));
     core.services.accounts.import(core.environment, new).await.unwrap().0.id
 }
 

@@ -64,16 +64,7 @@ async fn a_vendor_that_does_not_answer_holds_up_no_token_and_no_other_vendors_lo
     let (_folder, clock, core) = inside_of(reached).await;
     for _ in 0..40 {
         let context = json!({"base_url": format!("http://127.0.0.1:{}", slow.port), "token": SECRET});
-        let new = NewAccount {
-            tenant_id: "acme".to_owned(),
-            integration: "scim".to_owned(),
-            authentication_method: "bearer".to_owned(),
-            context: context.as_object().unwrap().clone(),
-            is_sandbox: false,
-            id: None,
-            grant: None,
-            if_there: IfThere::LinkedAnew,
-        };
+        let new = new_account("bearer", context);
         core.services.accounts.import(core.environment, new).await.unwrap();
     }
     told(&core, AccountId::generate()).await;
@@ -206,16 +197,7 @@ async fn an_environment_that_cannot_be_reached_keeps_nobody_from_anothers_accoun
     let (_folder, clock, core) = inside(&vendor).await;
     let other = side(&core, &clock).await.id;
     assert!(core.environment < other, "the one that is away is the first");
-    let new = NewAccount {
-        tenant_id: "acme".to_owned(),
-        integration: "scim".to_owned(),
-        authentication_method: "bearer".to_owned(),
-        context: vendor.context().as_object().unwrap().clone(),
-        is_sandbox: false,
-        id: None,
-        grant: None,
-        if_there: IfThere::LinkedAnew,
-    };
+    let new = new_account("bearer", vendor.context());
     let id = core.services.accounts.import(other, new).await.unwrap().0.id.to_string();
     assert!(core.tasks.wait(Duration::from_secs(10)).await);
     let (inner, slot) = (core.services.store.clone(), environment_slot(core.environment));

@@ -56,16 +56,7 @@ fn fields(vendor: &Replay) -> BTreeMap<String, String> {
 fn wanted(vendor: &Replay) -> NewAccount {
     let mut context = json!(fields(vendor)).as_object().unwrap().clone();
     context.insert("oauth".to_owned(), json!({"token": {"refresh_token": "first"}}));
-    NewAccount {
-        tenant_id: "acme".to_owned(),
-        integration: "scim".to_owned(),
-        authentication_method: "oauth2".to_owned(),
-        context,
-        is_sandbox: false,
-        id: Some(AccountId::generate()),
-        if_there: IfThere::Stays,
-        grant: None,
-    }
+    NewAccount { id: Some(AccountId::generate()), if_there: IfThere::Stays, ..new_account("oauth2", Value::Object(context)) }
 }
 
 fn count(vendor: &Replay, path: &str) -> usize {

@@ -9,7 +9,7 @@ use rollcall::{
     error::Code,
     model::{AccountId, AccountStatus, Resource},
     service::{
-        ChangeAccount, IfThere, ListQuery, MOST_SEALS, NewAccount, Order, Rotate,
+        ChangeAccount, ListQuery, MOST_SEALS, Order, Rotate,
         audit::{AuditOutcome, WantedEntries},
     },
     store::repo::{self, DataKeys},
@@ -17,7 +17,7 @@ use rollcall::{
 };
 use serde_json::json;
 
-use super::{DAY, inside, link};
+use super::{DAY, inside, link, new_account};
 use crate::{
     e2e::vendor::{Mood, SECRET, Vendor},
     support::clock::ManualClock,
@@ -174,16 +174,7 @@ async fn a_new_label_and_a_new_credential_are_not_refused_because_of_a_new_data_
 async fn many(core: &Core, vendor: &Vendor, count: usize) -> Vec<AccountId> {
     let mut ids = Vec::new();
     for _ in 0..count {
-        let new = NewAccount {
-            tenant_id: "acme".to_owned(),
-            integration: "scim".to_owned(),
-            authentication_method: "bearer".to_owned(),
-            context: vendor.context().as_object().unwrap().clone(),
-            is_sandbox: false,
-            id: None,
-            if_there: IfThere::LinkedAnew,
-            grant: None,
-        };
+        let new = new_account("bearer", vendor.context());
         ids.push(core.services.accounts.import(core.environment, new).await.unwrap().0.id);
     }
     ids

@@ -88,18 +88,24 @@ fn accounts_over(core: &Core, store: Arc<dyn Store>, clock: &Arc<ManualClock>) -
     Accounts::new(repo::Accounts::new(store), installs, vault, upstream, core.guard.clone(), clock.clone(), opened)
 }
 
-/// An account at the vendor, opened.
-async fn link(core: &Core, vendor: &Vendor) -> Arc<Linked> {
-    let new = NewAccount {
+/// What a caller wants linked.
+fn new_account(method: &str, context: Value) -> NewAccount {
+    let Value::Object(context) = context else { panic!("{context} is no context") };
+    NewAccount {
         tenant_id: "acme".to_owned(),
         integration: "scim".to_owned(),
-        authentication_method: "bearer".to_owned(),
-        context: vendor.context().as_object().unwrap().clone(),
+        authentication_method: method.to_owned(),
+        context,
         is_sandbox: false,
         id: None,
         grant: None,
         if_there: IfThere::LinkedAnew,
-    };
+    }
+}
+
+/// An account at the vendor, opened.
+async fn link(core: &Core, vendor: &Vendor) -> Arc<Linked> {
+    let new = new_account("bearer", vendor.context());
     let (account, _) = core.services.accounts.import(core.environment, new).await.unwrap();
     core.services.accounts.open(core.environment, &account.id.to_string()).await.unwrap()
 }
@@ -271,16 +277,7 @@ async fn v_03_what_a_cursor_keeps_in_the_store_is_bound_to_that_cursor() {
     let vendor = long_cursors();
     let (_folder, _clock, core) = inside_of(format!("127.0.0.1:{}", vendor.port)).await;
     let (accounts, directory) = (&core.services.accounts, &core.services.directory);
-    let new = NewAccount {
-        tenant_id: "acme".to_owned(),
-        integration: "scim".to_owned(),
-        authentication_method: "bearer".to_owned(),
-        context: json!({"base_url": format!("http://127.0.0.1:{}", vendor.port), "token": SECRET}).as_object().unwrap().clone(),
-        is_sandbox: false,
-        id: None,
-        grant: None,
-        if_there: IfThere::LinkedAnew,
-    };
+    let new = new_account("bearer", json!({"base_url": format!("http://127.0.0.1:{}", vendor.port), "token": SECRET}));
     let (account, _) = accounts.import(core.environment, new).await.unwrap();
     let linked = accounts.open(core.environment, &account.id.to_string()).await.unwrap();
     let ask = |resource: Resource, cursor: Option<String>| {
@@ -331,19 +328,10 @@ async fn v_03_a_field_changed_in_the_store_makes_the_credential_unreadable() {
     let vendor = Vendor::start();
     let (_folder, _clock, core) = inside(&vendor).await;
     let accounts = &core.services.accounts;
-    let new = NewAccount {
-        tenant_id: "acme".to_owned(),
-        integration: "scim".to_owned(),
-        authentication_method: "header".to_owned(),
-        context: json!({"base_url": vendor.base(), "header_name": "Authorization", "header_value": format!("Bearer {SECRET}")})
-            .as_object()
-            .unwrap()
-            .clone(),
-        is_sandbox: false,
-        id: None,
-        grant: None,
-        if_there: IfThere::LinkedAnew,
-    };
+    let new = new_account(
+        "header",
+        json!({"base_url": vendor.base(), "header_name": "Authorization", "header_value": format!("Bearer {SECRET}")}),
+    );
     let (account, _) = accounts.import(core.environment, new).await.unwrap();
     let (id, records) = (account.id.to_string(), repo::Accounts::new(core.services.store.clone()));
     assert!(accounts.open(core.environment, &id).await.is_ok());
@@ -359,16 +347,7 @@ async fn v_03_a_field_changed_in_the_store_makes_the_credential_unreadable() {
 async fn a_walk_that_lost_many_companies_has_a_cursor_that_fits_a_url() {
     let vendor = Vendor::start();
     let (folder, _clock, core) = inside(&vendor).await;
-    let new = NewAccount {
-        tenant_id: "acme".to_owned(),
-        integration: "scim".to_owned(),
-        authentication_method: "bearer".to_owned(),
-        context: vendor.context().as_object().unwrap().clone(),
-        is_sandbox: false,
-        id: None,
-        grant: None,
-        if_there: IfThere::LinkedAnew,
-    };
+    let new = new_account("bearer", vendor.context());
     let (account, _) = core.services.accounts.import(core.environment, new).await.unwrap();
     let linked = core.services.accounts.open(core.environment, &account.id.to_string()).await.unwrap();
     let ring = KeyRing::create(&folder.path().join("other.keys"), "2026-01-01T00:00:00Z".parse().unwrap()).unwrap();

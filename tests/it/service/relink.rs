@@ -19,16 +19,7 @@ use super::*;
 pub(super) const USERS: &str = r#"{"totalResults": 1, "Resources": [{"id": "1", "userName": "u", "active": true}]}"#;
 
 pub(super) fn wanted(id: AccountId, method: &str, context: Value) -> NewAccount {
-    NewAccount {
-        tenant_id: "acme".to_owned(),
-        integration: "scim".to_owned(),
-        authentication_method: method.to_owned(),
-        context: context.as_object().unwrap().clone(),
-        is_sandbox: false,
-        id: Some(id),
-        if_there: IfThere::LinkedAnew,
-        grant: None,
-    }
+    NewAccount { id: Some(id), ..new_account(method, context) }
 }
 
 /// What a call notes while the vendor verifies the new credential.

@@ -77,16 +77,7 @@ impl Stand {
         let context = json!({"base_url": at("/scim"), "authorize_url": at("/auth"), "token_url": at("/token"), "client_id": "me",
             "client_secret": "synthetic-secret",
             "oauth": {"token": {"access_token": "zero", "refresh_token": "first", "expires_in": 3600}}});
-        let new = NewAccount {
-            tenant_id: "acme".to_owned(),
-            integration: "scim".to_owned(),
-            authentication_method: "oauth2".to_owned(),
-            context: context.as_object().unwrap().clone(),
-            is_sandbox: false,
-            id: None,
-            grant: None,
-            if_there: IfThere::Stays,
-        };
+        let new = NewAccount { if_there: IfThere::Stays, ..new_account("oauth2", context) };
         let id = core.services.accounts.import(core.environment, new).await.unwrap().0.id;
         let (cut, store) = Cut::before(core.services.store.clone());
         let node = accounts_over(&core, store, &clock);

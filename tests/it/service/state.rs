@@ -34,17 +34,8 @@ fn denying() -> (Replay, Arc<AtomicU16>) {
     (vendor, status)
 }
 
-fn new_account(port: u16, token: &str) -> NewAccount {
-    NewAccount {
-        tenant_id: "acme".to_owned(),
-        integration: "scim".to_owned(),
-        authentication_method: "bearer".to_owned(),
-        context: json!({"base_url": format!("http://127.0.0.1:{port}"), "token": token}).as_object().unwrap().clone(),
-        is_sandbox: false,
-        id: None,
-        if_there: IfThere::LinkedAnew,
-        grant: None,
-    }
+fn at_port(port: u16, token: &str) -> NewAccount {
+    new_account("bearer", json!({"base_url": format!("http://127.0.0.1:{port}"), "token": token}))
 }
 
 #[tokio::test]
@@ -52,7 +43,7 @@ async fn a_403_names_the_missing_rights_and_a_good_call_takes_it_back() {
     let (vendor, status) = denying();
     let (_folder, _clock, core) = inside_of(format!("127.0.0.1:{}", vendor.port)).await;
     let accounts = &core.services.accounts;
-    let (account, _) = accounts.import(core.environment, new_account(vendor.port, SECRET)).await.unwrap();
+    let (account, _) = accounts.import(core.environment, at_port(vendor.port, SECRET)).await.unwrap();
     let id = account.id.to_string();
     let list = async |resource| {
         let linked = accounts.open(core.environment, &id).await.unwrap();
@@ -87,10 +78,7 @@ async fn what_is_tried_is_not_stored() {
     let accounts = &core.services.accounts;
     let names = async || core.services.store.scan(&slot, "", None, 1000).await.unwrap();
     let before = names().await;
-    let new = |token: &str| NewAccount {
-        context: json!({"base_url": vendor.base(), "token": token}).as_object().unwrap().clone(),
-        ..new_account(0, token)
-    };
+    let new = |token: &str| new_account("bearer", json!({"base_url": vendor.base(), "token": token}));
     let seen = accounts.try_out(core.environment, new(SECRET)).await.unwrap();
     assert_eq!(seen.facts["page"], "index");
     assert_eq!(seen.counts, [SeenCount { resource: "users", count: 5, at_least: false }]);
@@ -162,7 +150,7 @@ async fn a_signed_token_is_known_to_end() {
     let end = clock.now() + jiff::SignedDuration::from_hours(24 * 2);
     let claims = json!({"sub": "rollcall", "exp": end.as_second()}).to_string();
     let token = format!("eyJhbGciOiJSUzI1NiJ9.{}.c2lnbmF0dXJl", BASE64_URL_SAFE_NO_PAD.encode(claims));
-    let (account, _) = core.services.accounts.import(core.environment, new_account(vendor.port, &token)).await.unwrap();
+    let (account, _) = core.services.accounts.import(core.environment, at_port(vendor.port, &token)).await.unwrap();
     assert_eq!(account.expires_at.map(|end| end.as_second()), Some(end.as_second()));
     assert_eq!(told(&core, account.id).await, ["created", "active", "expiring"], "it ends in two days");
     // A credential without such a word has no end of the old one.

@@ -19,12 +19,10 @@ mod lines;
 pub mod link;
 mod members;
 mod meters;
-mod oauth_apps;
 pub mod passthrough;
 pub mod rates;
 pub mod request_log;
 pub mod tokens;
-mod turns;
 
 use std::sync::Arc;
 
@@ -48,11 +46,10 @@ pub use environments::Environments;
 pub use events::{Events, ListEvents};
 pub use export::Export;
 pub use idempotency::{Asked, Idempotency, IdempotencyKey, KEY_HEADER, Reply, Run, Told};
-pub use installs::{ChangeInstall, Installed, Installing, Installs, NewInstall};
+pub use installs::{ChangeInstall, Installed, Installing, Installs, NewInstall, OAuthApp, OAuthApps, OAuthAppsError};
 pub use keys::{KeyStatus, Keys, RingChange, RootKey, Rotate, Rotated};
 pub use lines::{Lines, ListEnd};
 pub use link::Links;
-pub use oauth_apps::{OAuthApp, OAuthApps, OAuthAppsError};
 pub use passthrough::{COMPANY_HEADER, CustomAsk, CustomReply, Look, Passthrough};
 pub use rates::Rates;
 pub use request_log::RequestLog;
@@ -151,4 +148,9 @@ impl Caller {
         }
         Err(Error::new(Code::ScopeMissing, format!("This call needs the scope `{scope}`.")).field(scope.as_str()))
     }
+}
+
+/// The error for work at a vendor that ended without an outcome.
+fn cut_short() -> Error {
+    Error::internal("a task at the vendor panicked")
 }

@@ -15,7 +15,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::{
-    Accounts, Linked, cut_short, find_method,
+    Accounts, Linked, find_method,
     grant::{Granted, Tokens},
     open::reauth,
     split_context,
@@ -24,7 +24,7 @@ use crate::{
     connector::{ListSource, ResourceDef},
     error::{Code, Error, Result},
     model::{Account, AccountId, AccountStatus, Clock, EnvironmentId, Resource, Tasks, Warning},
-    service::NewAccount,
+    service::{NewAccount, cut_short},
     upstream::{Access, Failure, ListAsk, Tested, Upstream, renewal::Renewal},
 };
 

@@ -9,7 +9,7 @@ use crate::{
     connector::LinkMethod,
     error::{Code, Error, Result},
     model::{Account, Slug},
-    service::{Linked, oauth_apps::OAuthApp},
+    service::{Linked, OAuthApp},
     upstream::Access,
 };
 

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use super::{
-    Accounts, check_context, check_tenant, cut_short, find_method,
+    Accounts, check_context, check_tenant, find_method,
     grant::{Granted, Tokens},
     refresh::{HELD, LONGEST_PAUSE, PAUSE},
     split_context,
@@ -22,6 +22,7 @@ use crate::{
     connector::{Connector, LinkMethod},
     error::{Code, Error, Result},
     model::{Account, AccountId, EnvironmentId, Warning},
+    service::cut_short,
     store::StoreError,
 };
 

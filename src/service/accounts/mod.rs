@@ -11,7 +11,6 @@ mod grant;
 mod import;
 mod list;
 pub mod open;
-pub(super) mod overrides;
 mod own;
 pub(super) mod refresh;
 pub(super) mod rekey;
@@ -46,14 +45,20 @@ pub use self::{
 use self::{
     context::check_labels,
     credential::{field_problems, open_fields, unreadable},
-    overrides::{changed_maps, check_maps, members},
     state::transition,
 };
-use super::{REDACTED, idempotency::Run, installs::Installs};
+use super::{
+    REDACTED,
+    idempotency::Run,
+    installs::{
+        Installs, missing_connector,
+        rules::{changed_maps, check_maps, members},
+    },
+};
 use crate::{
     connector::{Catalog, Connector, FieldProblem, LinkMethod, Maps},
     error::{Code, Error, Result},
-    model::{Account, AccountId, Clock, EnvironmentId, Secret, Slug},
+    model::{Account, AccountId, Clock, EnvironmentId, Secret},
     store::{StoreError, repo},
     upstream::{Access, Guard, Upstream},
     vault::{DataKey, Vault},
@@ -430,16 +435,6 @@ pub(super) fn method_as_laid(connector: &Connector, account: &Account) -> Result
         tracing::error!(account = %account.id, "a rule laid over a map does not fit; its resource is not offered: {problem}");
     }
     Ok(Arc::new(laid))
-}
-
-/// The error for work at a vendor that ended without an outcome.
-pub(super) fn cut_short() -> Error {
-    Error::internal("a task at the vendor panicked")
-}
-
-/// The error for an account whose connector or link method this node does not have.
-pub(super) fn missing_connector(slug: &Slug) -> Error {
-    Error::new(Code::ResourceNotSupported, format!("The connector `{slug}` of this account is not installed on this node."))
 }
 
 pub(super) fn busy() -> Error {

@@ -25,7 +25,6 @@ use zeroize::Zeroizing;
 use super::{
     Accounts, Linked,
     credential::{field_problems, place},
-    cut_short,
     grant::{Granted, needs_browser},
     refresh::HELD,
     verify::refused,
@@ -34,6 +33,7 @@ use crate::{
     connector::ACCESS_TOKEN,
     error::{Code, Error, Result},
     model::{Account, AccountId, EnvironmentId, Secret},
+    service::cut_short,
     store::{Hold, StoreError, repo::TOKEN_LEASE},
     upstream::{Access, Age, CallOf, Failure, Renew, Token},
     vault::DataKey,

@@ -7,7 +7,7 @@ use serde_json::Map;
 use super::{
     Accounts, check_context, check_tenant,
     credential::{build_access, field_problems, known_expiry, seal_fields},
-    cut_short, find_method,
+    find_method,
     grant::Granted,
     renew::FirstToken,
     split_context,
@@ -16,7 +16,7 @@ use crate::{
     connector::{Connector, LinkMethod, Meaning, Resolved, TokenUrls},
     error::{Code, Error, Result, VendorAnswer},
     model::{Account, AccountId, EnvironmentId, Warning},
-    service::NewAccount,
+    service::{NewAccount, cut_short},
     upstream::{Access, Failure, Tested},
 };
 

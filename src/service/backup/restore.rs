@@ -17,7 +17,10 @@ use super::{
 };
 use crate::{
     model::{Account, AccountId, Install, Slug},
-    service::accounts::{credential::open_fields, overrides::AppSeal, refresh::previous_opens, renew::opens as token_opens},
+    service::{
+        accounts::{credential::open_fields, refresh::previous_opens, renew::opens as token_opens},
+        installs::app::AppSeal,
+    },
     store::{
         Store,
         repo::{Installation, account_slot, backup},

@@ -23,11 +23,7 @@ use self::{
     walk::Walk,
     write::{Writer, Writing, account_root, write_one},
 };
-use super::{
-    Linked,
-    accounts::{Accounts, cut_short},
-    meters::ReadMeters,
-};
+use super::{Linked, accounts::Accounts, cut_short, meters::ReadMeters};
 use crate::{
     connector::{Get, LinkMethod, ResourceDef},
     error::{Code, Error, Result},

@@ -19,8 +19,9 @@ use crate::{
     model::{Resource, Slug, Warning},
     service::{
         Linked,
-        accounts::{credential::place, cut_short},
+        accounts::credential::place,
         cursor::{MAX_INLINE, Position},
+        cut_short,
     },
     upstream::{Company, Failure, ListAsk, Pick, RawPage, ReportAsk, Visit},
 };

@@ -12,9 +12,10 @@ use crate::{
     model::{Account, AccountId, LinkId, Slug, Warning},
     service::{
         IfThere, Leave, NewAccount,
-        accounts::{cut_short, field_text},
+        accounts::field_text,
         audit::Act,
         authorize::{AuthorizeAsk, Begun, CameBack},
+        cut_short,
         lease::{LEASE, keep_holding},
     },
     store::{Hold, StoreError},

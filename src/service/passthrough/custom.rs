@@ -9,7 +9,7 @@ use super::{Look, Passthrough, company_within, method_config};
 use crate::{
     error::{Code, Error, Result},
     mapping::Path,
-    service::{Linked, accounts::cut_short},
+    service::{Linked, cut_short},
     upstream::{
         CustomAnswer, CustomCall, Failure, HttpAnswer, Said, headers::request_headers, judge, passthrough_target::build_target,
         transport::keeper_commander::submitted_request_id,

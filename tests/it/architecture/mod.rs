@@ -99,3 +99,31 @@ fn nothing_is_left_for_later() {
         found.flat_map(|(name, path)| rules::leftovers(&name, &String::from_utf8_lossy(&fs::read(path).unwrap()))).collect(),
     );
 }
+
+/// The modules a source file is within, and is.
+fn module(name: &str) -> Vec<&str> {
+    let name = name.trim_start_matches("src/").trim_end_matches(".rs").trim_end_matches("/mod");
+    name.split('/').collect()
+}
+
+/// Whether there are these modules and, in one file of the last of them, what follows them.
+fn is_there(sources: &[(String, String)], path: &str) -> bool {
+    let parts: Vec<&str> = path.split("::").collect();
+    (1..=parts.len()).any(|modules| {
+        let (modules, items) = parts.split_at(modules);
+        let is_within = |name: &str| module(name).windows(modules.len()).any(|part| part == modules);
+        let names = |text: &str| items.iter().all(|item| text.contains(&format!(" {item}")));
+        sources.iter().any(|(name, text)| is_within(name) && names(text))
+    })
+}
+
+#[test]
+fn the_guide_to_the_house_names_what_is_there() {
+    let (guide, sources) = (fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/README.md")).unwrap(), sources());
+    let named: BTreeSet<&str> =
+        guide.split('`').skip(1).step_by(2).filter(|text| text.contains("::") && !text.contains('<')).collect();
+    assert!(named.len() > 30, "{named:?}");
+    let gone: Vec<_> = named.into_iter().filter(|path| !is_there(&sources, path)).collect();
+    assert!(gone.is_empty(), "src/README.md names what there is not: {gone:?}");
+    assert!(is_there(&sources, "store::repo") && !is_there(&sources, "store::attic") && !is_there(&sources, "repo::Attic"));
+}

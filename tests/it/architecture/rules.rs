@@ -294,8 +294,8 @@ mod tests {
             ("src/http/routes/user.rs", "use crate::{service::Services, model::{self, Slug}, error::Error};"),
             ("src/http/routes/user.rs", "use super::super::problem::Problem; use http::HeaderName;"),
             ("src/store/mod.rs", "pub mod redis; mod tests { use super::*; use super::Store; }"),
-            ("src/config.rs", "mod tests { use super::store; }"),
-            ("src/app.rs", "use crate::http; use crate::config::Settings;"),
+            ("src/config/mod.rs", "mod tests { use super::store; }"),
+            ("src/app/mod.rs", "use crate::http; use crate::config::Settings;"),
             ("src/model/ids.rs", "use crate::error::Error; /// See [`crate::http`].\nstruct A;"),
         ] {
             assert_eq!(rules().directions(file, text), Vec::<String>::new(), "{text}");

@@ -11,9 +11,9 @@ use proc_macro2::{TokenStream, TokenTree};
 const REVIEWED: &[(&str, usize, &str)] = &[
     ("src/model/secret.rs", 1, "the wrapping itself: `expose` reads the inner crate's text"),
     ("src/vault/ring.rs", 4, "a root key's base64: decoded into wiped memory, looked at, written into the ring's own file"),
-    ("src/config.rs", 2, "the store's address: whether it is TLS, and its host without user and password for the log"),
+    ("src/config/mod.rs", 2, "the store's address: whether it is TLS, and its host without user and password for the log"),
     ("src/config/layers.rs", 1, "checks of a setting's form; messages never quote the settings that may be secret"),
-    ("src/app.rs", 1, "the store's address is read into host, user and password, which is a secret again"),
+    ("src/app/mod.rs", 1, "the store's address is read into host, user and password, which is a secret again"),
     ("src/store/redis/node.rs", 1, "Redis' password goes into the client's login and to that server"),
     ("src/service/accounts/verify.rs", 1, "a kept secret joins the changed fields to be verified"),
     (
@@ -33,7 +33,11 @@ const REVIEWED: &[(&str, usize, &str)] = &[
         "a given secret is sealed; and looked at for the end that it names itself, in wiped memory",
     ),
     ("src/service/accounts/renew.rs", 2, "an access token and its refresh token are sealed, in memory that is wiped"),
-    ("src/service/oauth_apps.rs", 1, "the form of a client's secret in the operator's file is checked; messages never quote it"),
+    (
+        "src/service/installs/oauth_apps.rs",
+        1,
+        "the form of a client's secret in the operator's file is checked; messages never quote it",
+    ),
     ("src/service/accounts/open.rs", 1, "opened secrets join the stored fields for resolving, which wraps them again"),
     (
         "src/service/tokens.rs",

@@ -6,15 +6,18 @@
 //! forgotten, because a node ended between two steps or made the account before there were queues, is found by whoever reads the
 //! whole list.
 
+mod turns;
+
 use std::{sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, TryStreamExt, future::join_all, stream};
 use jiff::{SignedDuration, Timestamp};
 
+use turns::Turns;
+
 use super::{
     Audit, Events, Linked,
     accounts::{Accounts, expiry},
-    turns::Turns,
 };
 use crate::{
     connector::Connector,

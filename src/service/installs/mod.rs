@@ -1,19 +1,16 @@
 //! Connectors within an environment: installed, enabled, shown, and what is laid over them. Every connector is installed,
 //! enabled and shown where nothing else is said.
 
+pub(in crate::service) mod app;
+mod oauth_apps;
+pub(in crate::service) mod rules;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use arc_swap::ArcSwap;
 use moka::future::Cache;
 use serde_json::Value;
 
-use super::{
-    accounts::{
-        missing_connector,
-        overrides::{AppSeal, changed_maps, check_maps, members},
-    },
-    oauth_apps::{OAuthApp, OAuthApps},
-};
 use crate::{
     connector::{Catalog, Connector, Maps},
     error::{Code, Error, Result},
@@ -24,6 +21,9 @@ use crate::{
     },
     vault::SystemKeys,
 };
+use app::AppSeal;
+pub use oauth_apps::{OAuthApp, OAuthApps, OAuthAppsError};
+use rules::{changed_maps, check_maps, members};
 
 /// How often a change begins again because somebody else was faster; each time another change is stored.
 const TRIES: usize = 100;
@@ -367,6 +367,11 @@ impl ChangeInstall {
 pub(super) fn disabled(connector: &Connector) -> Error {
     let detail = format!("{} is switched off in this environment.", connector.file.title);
     Error::new(Code::IntegrationDisabled, detail).field("integration")
+}
+
+/// The error for an account whose connector or link method this node does not have.
+pub(super) fn missing_connector(slug: &Slug) -> Error {
+    Error::new(Code::ResourceNotSupported, format!("The connector `{slug}` of this account is not installed on this node."))
 }
 
 fn busy() -> Error {

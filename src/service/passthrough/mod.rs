@@ -11,11 +11,7 @@ use bytes::Bytes;
 pub use custom::{CustomAsk, CustomReply};
 pub(super) use custom::{not_confirmed, taken};
 
-use super::{
-    Linked,
-    accounts::{Accounts, cut_short},
-    members::Members,
-};
+use super::{Linked, accounts::Accounts, cut_short, members::Members};
 use crate::{
     connector::{Deny, PathPattern, Proxy, Words},
     error::{Code, Error, Result},

@@ -23,7 +23,9 @@ use crate::{
 };
 
 /// Accounts that are looked at together.
-const TOGETHER: usize = 8;
+const LOOKED_AT: usize = 4;
+/// Accounts whose keys change together: few, because callers go first.
+const CHANGED: usize = 2;
 /// Entries of a list that are read at once.
 const PAGE: usize = 100;
 /// Stands for the id in a wrapped key that is not of our form.
@@ -155,7 +157,7 @@ impl Keys {
             loop {
                 let (accounts, next) = self.accounts_after(at, PAGE).await?;
                 let looks = accounts.into_iter().map(|(_, account)| self.look(account));
-                let looked: Vec<_> = stream::iter(looks).buffer_unordered(TOGETHER).try_collect().await?;
+                let looked: Vec<_> = stream::iter(looks).buffer_unordered(LOOKED_AT).try_collect().await?;
                 for (id, made_at) in looked.into_iter().flatten() {
                     all += 1;
                     older += u64::from(self.is_older(made_at, life));
@@ -201,7 +203,7 @@ impl Keys {
         let primary = self.vault.ring().primary_id().to_owned();
         let (accounts, next) = self.accounts_after(ask.after, ask.limit).await?;
         let work = accounts.into_iter().map(|(environment, account)| self.rotate_one(environment, account, &ask));
-        let outcomes: Vec<Outcome> = stream::iter(work).buffer_unordered(TOGETHER).try_collect().await?;
+        let outcomes: Vec<Outcome> = stream::iter(work).buffer_unordered(CHANGED).try_collect().await?;
         if next.is_none() && !ask.data_keys {
             self.seal_system_keys().await?;
         }

@@ -106,12 +106,13 @@ fn module(name: &str) -> Vec<&str> {
     name.split('/').collect()
 }
 
-/// Whether there are these modules and, in one file of the last of them, what follows them.
+/// Whether there are these modules and, in one file of the last of them, what follows them; a type may stand without its module.
 fn is_there(sources: &[(String, String)], path: &str) -> bool {
     let parts: Vec<&str> = path.split("::").collect();
-    (1..=parts.len()).any(|modules| {
+    let least = usize::from(!path.starts_with(|first: char| first.is_uppercase()));
+    (least..=parts.len()).any(|modules| {
         let (modules, items) = parts.split_at(modules);
-        let is_within = |name: &str| module(name).windows(modules.len()).any(|part| part == modules);
+        let is_within = |name: &str| modules.is_empty() || module(name).windows(modules.len()).any(|part| part == modules);
         let names = |text: &str| items.iter().all(|item| text.contains(&format!(" {item}")));
         sources.iter().any(|(name, text)| is_within(name) && names(text))
     })

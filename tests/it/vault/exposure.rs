@@ -51,7 +51,7 @@ const REVIEWED: &[(&str, usize, &str)] = &[
     ("src/upstream/redact.rs", 9, "the texts that are cut out of a vendor's answer before it is shown"),
     ("src/upstream/query.rs", 1, "a query credential goes into the address of the vendor's request"),
     (
-        "src/upstream/token.rs",
+        "src/upstream/token/mod.rs",
         13,
         "the client's id, secret and scopes, codes, verifiers, refresh tokens, assertions and logins go into the form or the header for \
          the token endpoint",

@@ -6,15 +6,28 @@ use std::{
     net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
 
 use rollcall::store::redis::RedisUrl;
 use tempfile::TempDir;
 
-/// A port nobody listens on at the moment.
+/// A port nobody listens on, and nobody else is given: not by this process, nor by the system to whoever asks it for any.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    // Below the ports that Linux gives away.
+    const PORTS: std::ops::Range<u16> = 10_000..32_000;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let among = u32::from(PORTS.end - PORTS.start);
+    // Another process of tests begins elsewhere.
+    let first = std::process::id().wrapping_mul(997);
+    loop {
+        let number = first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % among;
+        let port = PORTS.start + u16::try_from(number).unwrap();
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// One running server.

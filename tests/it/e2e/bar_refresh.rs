@@ -77,7 +77,8 @@ async fn r_02_rotation_survives() {
             vendor.end_access();
             for account in &accounts {
                 let reply = gateway.users(account).await;
-                assert_eq!(reply.status, 200, "{rotation:?}, refresh {turn}: {}", reply.text());
+                let what = || format!("{rotation:?}, refresh {turn}: {}\n{}", reply.text(), vendor.last_asked(8));
+                assert_eq!(reply.status, 200, "{}\n{}", what(), gateway.said());
             }
             if turn % 5 == 0 {
                 assert!(gateway.stop());

@@ -199,6 +199,16 @@ impl Rotating {
         self.world().too_busy = count;
     }
 
+    /// What it was asked last, a line each, for messages.
+    pub fn last_asked(&self, count: usize) -> String {
+        let asked = self.vendor.asked();
+        let line = |asked: &Asked| {
+            let shown = asked.form().get("refresh_token").cloned().unwrap_or_default();
+            format!("{} {} {} {shown}", asked.method, asked.target, asked.header("authorization"))
+        };
+        asked[asked.len().saturating_sub(count)..].iter().map(line).collect::<Vec<_>>().join("\n")
+    }
+
     /// Tokens that were taken back by us.
     pub fn revocations(&self) -> Vec<String> {
         self.world().revocations.clone()
